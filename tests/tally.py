@@ -1,0 +1,134 @@
+#!/usr/bin/env python3
+# Copyright 2026 The bgloop developers
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Count what `meson test` did, by sub-test.
+
+tally.py NAME=BUILD_DIR... says what failed in these build directories and ends with the line
+"N passed, N failed". What should have run and did not is a failure; what was skipped is neither.
+"""
+
+import collections
+import glob
+import json
+import os
+import re
+import sys
+
+TAP_RESULT = re.compile(r'(not )?ok\b\s*(?:\d+\s*)?(?:- )?([^#]*)(?:#\s*(skip|todo)?.*)?', re.IGNORECASE)
+TAP_PLAN = re.compile(r'1\.\.(\d+)')
+GTEST_RESULT = re.compile(r'\[\s*(OK|FAILED|SKIPPED)\s*\] (\S+) \(\d+ ms\)')
+TAIL = 40
+
+
+class Tally:
+    def __init__(self):
+        self.passed = []
+        self.failed = []
+        self.skipped = []
+
+    def __len__(self):
+        return len(self.passed) + len(self.failed) + len(self.skipped)
+
+    def extend(self, other, prefix):
+        self.passed += [(prefix + name).rstrip() for name in other.passed]
+        self.failed += [(prefix + name).rstrip() for name in other.failed]
+        self.skipped += [(prefix + name).rstrip() for name in other.skipped]
+
+
+def count_tap(stdout):
+    tally = Tally()
+    planned = None
+    for line in stdout.splitlines():
+        if plan := TAP_PLAN.match(line):
+            planned = int(plan[1])
+        elif result := TAP_RESULT.match(line):
+            bad, name, directive = result[1], result[2].strip(), (result[3] or '').lower()
+            if directive == 'skip' and not bad:
+                tally.skipped.append(name)
+            elif directive == 'todo':
+                (tally.skipped if bad else tally.failed).append(name)
+            else:
+                (tally.failed if bad else tally.passed).append(name)
+    if planned is None:
+        tally.failed.append('(no plan)')
+    else:
+        tally.failed += ['(planned, did not run)'] * (planned - len(tally))
+    return tally
+
+
+def count_gtest(stdout):
+    tally = Tally()
+    for result, name in GTEST_RESULT.findall(stdout):
+        {'OK': tally.passed, 'FAILED': tally.failed, 'SKIPPED': tally.skipped}[result].append(name)
+    return tally
+
+
+def count_program(protocol, entry):
+    stdout, result = entry.get('stdout') or '', entry['result']
+    tally = Tally()
+    if protocol == 'tap':
+        tally = count_tap(stdout)
+    elif protocol == 'gtest':
+        tally = count_gtest(stdout)
+    elif result in ('OK', 'EXPECTEDFAIL'):
+        tally.passed.append('')
+    elif result == 'SKIP':
+        tally.skipped.append('')
+    if result not in ('OK', 'EXPECTEDFAIL', 'SKIP') and not tally.failed:
+        tally.failed.append(f'({result.lower()}, exit status {entry["returncode"]})')
+    return tally
+
+
+def count_build(build_dir):
+    """Returns the tally of a build directory and the log entries of what failed in it."""
+    tally, bad = Tally(), []
+    try:
+        with open(os.path.join(build_dir, 'meson-info', 'intro-tests.json')) as file:
+            tests = json.load(file)
+    except (OSError, ValueError):
+        tests = []
+    protocols = {test['name']: test['protocol'] for test in tests}
+    expected = collections.Counter(test['name'] for test in tests)
+
+    for path in glob.glob(os.path.join(build_dir, 'meson-logs', 'testlog*.json')):
+        with open(path) as file:
+            entries = [json.loads(line) for line in file]
+        for entry in entries:
+            name = entry['name'].split(' / ')[-1]
+            expected[name] -= 1
+            program = count_program(protocols.get(name), entry)
+            tally.extend(program, name + ' ')
+            if program.failed:
+                bad.append(entry)
+
+    tally.failed += [f'{name} (did not run)' for name in (+expected).elements()]
+    if not len(tally):
+        tally.failed.append('(nothing ran)')
+    return tally, bad
+
+
+def main(arguments):
+    total = Tally()
+    for argument in arguments:
+        name, build_dir = argument.split('=', 1)
+        tally, bad = count_build(build_dir)
+        total.extend(tally, f'{name}: ')
+        for entry in bad:
+            print(f'\n-- {name}: {entry["name"]}, exit status {entry["returncode"]}')
+            for stream in ('stdout', 'stderr'):
+                lines = (entry.get(stream) or '').splitlines()
+                if len(lines) > TAIL:
+                    print(f'({stream}: the last {TAIL} of {len(lines)} lines)')
+                print(*lines[-TAIL:], sep='\n')
+
+    print()
+    for name in total.skipped:
+        print('skipped:', name)
+    for name in total.failed:
+        print('failed: ', name)
+    print(f'{len(total.passed)} passed, {len(total.failed)} failed')
+    return 1 if total.failed or not total.passed else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main(sys.argv[1:]))

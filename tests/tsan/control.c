@@ -1,0 +1,256 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+
+/* What a ThreadSanitizer build must say nothing about, and what it must report.
+ *
+ * `control WAY` hands a counter to another thread and back, correctly. `control WAY race` goes the
+ * same way, but counts once more between the handing over and the handing back, and waits there for
+ * the other thread in a way that orders nothing: so the two race in every schedule.
+ */
+
+#include <bgloop/bgloop.h>
+
+#include <string.h>
+
+#define ROUNDS 100
+
+typedef struct {
+  GMutex mutex;
+  GCond cond;
+  GQueue queue; /* under mutex */
+  int done;     /* under mutex */
+} Mailbox;
+
+static gboolean racing;
+
+/* Written by whoever it was handed to. */
+static int counter;
+
+/* How often the other thread has counted; relaxed, so that it orders nothing. */
+static int seen;
+
+static GMainLoop *main_loop;
+
+static void
+count_there (int *number)
+{
+  (*number)++;
+  __atomic_fetch_add (&seen, 1, __ATOMIC_RELAXED);
+}
+
+static void
+count_beside (int round)
+{
+  if (!racing)
+    return;
+
+  counter++;
+  while (__atomic_load_n (&seen, __ATOMIC_RELAXED) <= round)
+    g_thread_yield ();
+}
+
+static gpointer
+mailbox_thread (gpointer data)
+{
+  Mailbox *mailbox = data;
+
+  for (int i = 0; i < ROUNDS; i++)
+    {
+      int *number;
+
+      g_mutex_lock (&mailbox->mutex);
+      while (g_queue_is_empty (&mailbox->queue))
+        g_cond_wait (&mailbox->cond, &mailbox->mutex);
+      number = g_queue_pop_head (&mailbox->queue);
+      g_mutex_unlock (&mailbox->mutex);
+
+      count_there (number);
+
+      g_mutex_lock (&mailbox->mutex);
+      mailbox->done++;
+      g_cond_signal (&mailbox->cond);
+      g_mutex_unlock (&mailbox->mutex);
+    }
+
+  return NULL;
+}
+
+static void
+by_mutex (void)
+{
+  Mailbox mailbox = { .queue = G_QUEUE_INIT };
+  GThread *thread;
+
+  g_mutex_init (&mailbox.mutex);
+  g_cond_init (&mailbox.cond);
+  thread = g_thread_new ("mailbox", mailbox_thread, &mailbox);
+
+  for (int i = 0; i < ROUNDS; i++)
+    {
+      counter++;
+
+      g_mutex_lock (&mailbox.mutex);
+      g_queue_push_tail (&mailbox.queue, &counter);
+      g_cond_signal (&mailbox.cond);
+      g_mutex_unlock (&mailbox.mutex);
+
+      count_beside (i);
+
+      g_mutex_lock (&mailbox.mutex);
+      while (mailbox.done <= i)
+        g_cond_wait (&mailbox.cond, &mailbox.mutex);
+      g_mutex_unlock (&mailbox.mutex);
+    }
+
+  g_thread_join (thread);
+  g_mutex_clear (&mailbox.mutex);
+  g_cond_clear (&mailbox.cond);
+}
+
+static gpointer
+context_thread (gpointer data)
+{
+  g_main_loop_run (data);
+
+  return NULL;
+}
+
+static gboolean
+count_cb (gpointer user_data)
+{
+  count_there (user_data);
+
+  return G_SOURCE_REMOVE;
+}
+
+static gboolean
+count_back_cb (gpointer user_data)
+{
+  counter++;
+  g_main_loop_quit (main_loop);
+
+  return G_SOURCE_REMOVE;
+}
+
+static void
+reply_cb (gpointer user_data)
+{
+  counter++;
+  g_idle_add (count_back_cb, NULL);
+}
+
+static void
+by_source (void)
+{
+  g_autoptr (GMainContext) context = g_main_context_new ();
+  g_autoptr (GMainLoop) loop = g_main_loop_new (context, FALSE);
+  GThread *thread = g_thread_new ("context", context_thread, loop);
+
+  main_loop = g_main_loop_new (NULL, FALSE);
+  for (int i = 0; i < ROUNDS; i++)
+    {
+      counter++;
+      g_main_context_invoke_full (context, G_PRIORITY_DEFAULT, count_cb, &counter, reply_cb);
+      count_beside (i);
+      g_main_loop_run (main_loop);
+    }
+  g_main_loop_unref (main_loop);
+
+  g_main_loop_quit (loop);
+  g_thread_join (thread);
+}
+
+/* The last reference runs the notify, on whichever thread it is. */
+static void
+count_notify (gpointer data)
+{
+  counter++;
+}
+
+static gpointer
+drop_thread (gpointer data)
+{
+  g_object_unref (data);
+  if (racing)
+    counter++;
+
+  return NULL;
+}
+
+static void
+by_reference (void)
+{
+  for (int i = 0; i < ROUNDS; i++)
+    {
+      GObject *object = g_object_new (G_TYPE_OBJECT, NULL);
+      GThread *thread;
+
+      g_object_set_data_full (object, "count", object, count_notify);
+      thread = g_thread_new ("drop", drop_thread, g_object_ref (object));
+      counter++;
+      g_object_unref (object);
+      if (racing)
+        counter++;
+      g_thread_join (thread);
+    }
+}
+
+static void
+post_cb (gpointer user_data)
+{
+  count_there (user_data);
+}
+
+static gboolean
+call_cb (gpointer user_data, GError **error)
+{
+  int *number = user_data;
+
+  (*number)++;
+
+  return TRUE;
+}
+
+static void
+by_loop (void)
+{
+  g_autoptr (BgLoop) loop = bg_loop_new ("control", NULL);
+
+  for (int i = 0; i < ROUNDS; i++)
+    {
+      counter++;
+      bg_loop_post (loop, post_cb, &counter, count_notify);
+      count_beside (i);
+      bg_loop_call (loop, call_cb, &counter, NULL, NULL);
+    }
+
+  bg_loop_shutdown (loop, NULL);
+  counter++;
+}
+
+int
+main (int argc, char **argv)
+{
+  static const struct {
+    const char *name;
+    void (*func) (void);
+  } ways[] = {
+    { "mutex", by_mutex },
+    { "source", by_source },
+    { "reference", by_reference },
+    { "loop", by_loop },
+  };
+
+  racing = argc > 2 && strcmp (argv[2], "race") == 0;
+  for (guint i = 0; i < G_N_ELEMENTS (ways); i++)
+    if (argc > 1 && strcmp (argv[1], ways[i].name) == 0)
+      {
+        ways[i].func ();
+        return 0;
+      }
+
+  g_printerr ("Usage: control mutex|source|reference|loop [race]\n");
+
+  return 2;
+}

@@ -1,0 +1,687 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+
+/* Tells ThreadSanitizer what GLib does out of its sight.
+ *
+ * The distribution's GLib is not instrumented and builds its locks from futexes and atomics, so
+ * that TSan reports races in correct programs. This file defines the functions of GLib through
+ * which one thread hands something to another, as seen by the program and by libgobject and
+ * libgio (libglib binds its own calls internally). Each calls the real one and says which order
+ * it establishes: a release before the handing over, an acquire after the taking.
+ *
+ * It is linked whole into every test program of a TSan build, ahead of GLib, and is not
+ * instrumented itself: its own atomics and locks must not look like synchronisation. An edge
+ * that GLib does not promise is left out even where today's GLib would have it, since every edge
+ * too many hides races. (`control.c` checks both sides.)
+ */
+
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <glib-object.h>
+#include <sanitizer/tsan_interface.h>
+
+/* The functions below have macros of the same name. */
+#undef g_object_unref
+#undef g_once_init_enter
+#undef g_once_init_leave
+#undef g_timeout_add_seconds
+
+#define EXPORT __attribute__ ((visibility ("default")))
+
+/* The next definition of the function that this is used in. */
+#define REAL(function) ((__typeof__ (&function)) real_function (G_STRINGIFY (function), &real_##function))
+#define DEFINE_REAL(function) static gpointer real_##function;
+
+extern void __tsan_init (void);
+
+static int ready;
+
+static gpointer
+real_function (const char *name, gpointer *cache)
+{
+  gpointer function = __atomic_load_n (cache, __ATOMIC_RELAXED);
+
+  if (function == NULL)
+    {
+      function = dlsym (RTLD_NEXT, name);
+      __atomic_store_n (cache, function, __ATOMIC_RELAXED);
+    }
+
+  return function;
+}
+
+/* libgobject's constructor runs before there is a sanitizer to talk to. */
+__attribute__ ((constructor)) static void
+become_ready (void)
+{
+  __tsan_init ();
+  __atomic_store_n (&ready, 1, __ATOMIC_RELEASE);
+}
+
+static void
+acquire (const volatile void *address)
+{
+  if (__atomic_load_n (&ready, __ATOMIC_ACQUIRE))
+    __tsan_acquire ((void *) address);
+}
+
+static void
+release (const volatile void *address)
+{
+  if (__atomic_load_n (&ready, __ATOMIC_ACQUIRE))
+    __tsan_release ((void *) address);
+}
+
+/* Locks. A condition adds nothing of its own: what it hands over is the mutex. */
+
+DEFINE_REAL (g_mutex_lock)
+EXPORT void
+g_mutex_lock (GMutex *mutex)
+{
+  REAL (g_mutex_lock) (mutex);
+  acquire (mutex);
+}
+
+DEFINE_REAL (g_mutex_trylock)
+EXPORT gboolean
+g_mutex_trylock (GMutex *mutex)
+{
+  gboolean locked = REAL (g_mutex_trylock) (mutex);
+
+  if (locked)
+    acquire (mutex);
+
+  return locked;
+}
+
+DEFINE_REAL (g_mutex_unlock)
+EXPORT void
+g_mutex_unlock (GMutex *mutex)
+{
+  release (mutex);
+  REAL (g_mutex_unlock) (mutex);
+}
+
+DEFINE_REAL (g_cond_wait)
+EXPORT void
+g_cond_wait (GCond *cond, GMutex *mutex)
+{
+  release (mutex);
+  REAL (g_cond_wait) (cond, mutex);
+  acquire (mutex);
+}
+
+DEFINE_REAL (g_cond_wait_until)
+EXPORT gboolean
+g_cond_wait_until (GCond *cond, GMutex *mutex, gint64 end_time)
+{
+  gboolean signalled;
+
+  release (mutex);
+  signalled = REAL (g_cond_wait_until) (cond, mutex, end_time);
+  acquire (mutex);
+
+  return signalled;
+}
+
+DEFINE_REAL (g_rec_mutex_lock)
+EXPORT void
+g_rec_mutex_lock (GRecMutex *mutex)
+{
+  REAL (g_rec_mutex_lock) (mutex);
+  acquire (mutex);
+}
+
+DEFINE_REAL (g_rec_mutex_trylock)
+EXPORT gboolean
+g_rec_mutex_trylock (GRecMutex *mutex)
+{
+  gboolean locked = REAL (g_rec_mutex_trylock) (mutex);
+
+  if (locked)
+    acquire (mutex);
+
+  return locked;
+}
+
+DEFINE_REAL (g_rec_mutex_unlock)
+EXPORT void
+g_rec_mutex_unlock (GRecMutex *mutex)
+{
+  release (mutex);
+  REAL (g_rec_mutex_unlock) (mutex);
+}
+
+/* Readers come after writers and writers after readers, but readers not after readers. */
+#define READERS(lock) (&(lock)->i)
+
+DEFINE_REAL (g_rw_lock_writer_lock)
+EXPORT void
+g_rw_lock_writer_lock (GRWLock *lock)
+{
+  REAL (g_rw_lock_writer_lock) (lock);
+  acquire (lock);
+  acquire (READERS (lock));
+}
+
+DEFINE_REAL (g_rw_lock_writer_trylock)
+EXPORT gboolean
+g_rw_lock_writer_trylock (GRWLock *lock)
+{
+  gboolean locked = REAL (g_rw_lock_writer_trylock) (lock);
+
+  if (locked)
+    {
+      acquire (lock);
+      acquire (READERS (lock));
+    }
+
+  return locked;
+}
+
+DEFINE_REAL (g_rw_lock_writer_unlock)
+EXPORT void
+g_rw_lock_writer_unlock (GRWLock *lock)
+{
+  release (lock);
+  REAL (g_rw_lock_writer_unlock) (lock);
+}
+
+DEFINE_REAL (g_rw_lock_reader_lock)
+EXPORT void
+g_rw_lock_reader_lock (GRWLock *lock)
+{
+  REAL (g_rw_lock_reader_lock) (lock);
+  acquire (lock);
+}
+
+DEFINE_REAL (g_rw_lock_reader_trylock)
+EXPORT gboolean
+g_rw_lock_reader_trylock (GRWLock *lock)
+{
+  gboolean locked = REAL (g_rw_lock_reader_trylock) (lock);
+
+  if (locked)
+    acquire (lock);
+
+  return locked;
+}
+
+DEFINE_REAL (g_rw_lock_reader_unlock)
+EXPORT void
+g_rw_lock_reader_unlock (GRWLock *lock)
+{
+  release (READERS (lock));
+  REAL (g_rw_lock_reader_unlock) (lock);
+}
+
+/* Once. The fast paths are atomic reads in the caller, which TSan sees. */
+
+DEFINE_REAL (g_once_init_enter)
+EXPORT gboolean
+(g_once_init_enter) (volatile void *location)
+{
+  gboolean first = REAL (g_once_init_enter) (location);
+
+  acquire (location);
+
+  return first;
+}
+
+DEFINE_REAL (g_once_init_leave)
+EXPORT void
+(g_once_init_leave) (volatile void *location, gsize result)
+{
+  release (location);
+  REAL (g_once_init_leave) (location, result);
+}
+
+typedef struct {
+  GOnce *once;
+  GThreadFunc func;
+  gpointer arg;
+} Once;
+
+static gpointer
+once_func (gpointer data)
+{
+  Once *self = data;
+  gpointer retval = self->func (self->arg);
+
+  release (&self->once->status);
+
+  return retval;
+}
+
+DEFINE_REAL (g_once_impl)
+EXPORT gpointer
+g_once_impl (GOnce *once, GThreadFunc func, gpointer arg)
+{
+  Once self = { once, func, arg };
+  gpointer retval = REAL (g_once_impl) (once, once_func, &self);
+
+  acquire (&once->status);
+
+  return retval;
+}
+
+/* References: who drops the last one comes after everybody who dropped one before. */
+
+DEFINE_REAL (g_atomic_ref_count_dec)
+EXPORT gboolean
+(g_atomic_ref_count_dec) (gatomicrefcount *arc)
+{
+  gboolean last;
+
+  release (arc);
+  last = REAL (g_atomic_ref_count_dec) (arc);
+  if (last)
+    acquire (arc);
+
+  return last;
+}
+
+typedef struct {
+  GDestroyNotify clear_func;
+} Box;
+
+static __thread Box box;
+
+static void
+box_clear_func (gpointer mem_block)
+{
+  GDestroyNotify clear_func = box.clear_func;
+
+  acquire (mem_block);
+  if (clear_func != NULL)
+    clear_func (mem_block);
+}
+
+DEFINE_REAL (g_atomic_rc_box_release_full)
+EXPORT void
+g_atomic_rc_box_release_full (gpointer mem_block, GDestroyNotify clear_func)
+{
+  Box outer = box;
+
+  release (mem_block);
+  box.clear_func = clear_func;
+  REAL (g_atomic_rc_box_release_full) (mem_block, box_clear_func);
+  box = outer;
+}
+
+/* Only the last g_object_unref() may acquire, and it must do so before dispose: so all others are
+ * done here. (A toggle reference would not be told. No program in C has any.) */
+DEFINE_REAL (g_object_unref)
+EXPORT void
+g_object_unref (gpointer object)
+{
+  if (G_IS_OBJECT (object))
+    {
+      guint *ref_count = (guint *) &G_OBJECT (object)->ref_count;
+      guint old = __atomic_load_n (ref_count, __ATOMIC_RELAXED);
+
+      release (object);
+      while (old > 1)
+        if (__atomic_compare_exchange_n (ref_count, &old, old - 1, FALSE, __ATOMIC_ACQ_REL,
+                                         __ATOMIC_RELAXED))
+          return;
+      acquire (object);
+    }
+
+  REAL (g_object_unref) (object);
+}
+
+/* Sources: everything before g_source_attach(), g_source_set_callback() and the like comes before
+ * what the source does in its context. The functions of a source are wrapped in ones that acquire
+ * it, and its callback is handed out by a function that does. */
+
+typedef struct _Funcs Funcs;
+
+struct _Funcs {
+  GSourceFuncs funcs; /* what the source sees; must be first */
+  const GSourceFuncs *real;
+  Funcs *next;
+};
+
+static Funcs *all_funcs;
+
+static const GSourceFuncs *
+source_real (GSource *source)
+{
+  acquire (source);
+
+  return ((const Funcs *) source->source_funcs)->real;
+}
+
+static gboolean
+source_prepare (GSource *source, int *timeout)
+{
+  return source_real (source)->prepare (source, timeout);
+}
+
+static gboolean
+source_check (GSource *source)
+{
+  return source_real (source)->check (source);
+}
+
+static gboolean
+source_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
+{
+  gboolean again = source_real (source)->dispatch (source, callback, user_data);
+
+  release (source);
+
+  return again;
+}
+
+static void
+source_finalize (GSource *source)
+{
+  source_real (source)->finalize (source);
+}
+
+static Funcs *
+funcs_get (const GSourceFuncs *real)
+{
+  Funcs *funcs;
+
+  for (funcs = __atomic_load_n (&all_funcs, __ATOMIC_ACQUIRE); funcs != NULL; funcs = funcs->next)
+    if (funcs->real == real)
+      return funcs;
+
+  /* Twice for one, where two threads come here at once, does no harm. */
+  funcs = g_new0 (Funcs, 1);
+  funcs->funcs = *real;
+  funcs->funcs.prepare = real->prepare != NULL ? source_prepare : NULL;
+  funcs->funcs.check = real->check != NULL ? source_check : NULL;
+  funcs->funcs.dispatch = real->dispatch != NULL ? source_dispatch : NULL;
+  funcs->funcs.finalize = real->finalize != NULL ? source_finalize : NULL;
+  funcs->real = real;
+  funcs->next = __atomic_load_n (&all_funcs, __ATOMIC_RELAXED);
+  while (!__atomic_compare_exchange_n (&all_funcs, &funcs->next, funcs, FALSE, __ATOMIC_RELEASE,
+                                       __ATOMIC_RELAXED))
+    ;
+
+  return funcs;
+}
+
+DEFINE_REAL (g_source_new)
+EXPORT GSource *
+g_source_new (GSourceFuncs *source_funcs, guint struct_size)
+{
+  return REAL (g_source_new) (&funcs_get (source_funcs)->funcs, struct_size);
+}
+
+typedef struct {
+  gatomicrefcount ref_count;
+  GSourceFunc func;
+  gpointer data;
+  GDestroyNotify notify;
+} Callback;
+
+static Callback *
+callback_new (GSourceFunc func, gpointer data, GDestroyNotify notify)
+{
+  Callback *self = g_new0 (Callback, 1);
+
+  g_atomic_ref_count_init (&self->ref_count);
+  self->func = func;
+  self->data = data;
+  self->notify = notify;
+  release (self);
+
+  return self;
+}
+
+static void
+callback_ref (gpointer data)
+{
+  Callback *self = data;
+
+  g_atomic_ref_count_inc (&self->ref_count);
+}
+
+static void
+callback_unref (gpointer data)
+{
+  Callback *self = data;
+
+  if (!(g_atomic_ref_count_dec) (&self->ref_count))
+    return;
+
+  acquire (self);
+  if (self->notify != NULL)
+    self->notify (self->data);
+  g_free (self);
+}
+
+static void
+callback_get (gpointer data, GSource *source, GSourceFunc *func, gpointer *user_data)
+{
+  Callback *self = data;
+
+  acquire (self);
+  acquire (source);
+  *func = self->func;
+  *user_data = self->data;
+}
+
+static gboolean
+callback_run (gpointer data)
+{
+  Callback *self = data;
+  gboolean again;
+
+  acquire (self);
+  again = self->func (self->data);
+  release (self);
+
+  return again;
+}
+
+static GSourceCallbackFuncs callback_funcs = { callback_ref, callback_unref, callback_get };
+
+EXPORT void
+g_source_set_callback (GSource *source, GSourceFunc func, gpointer data, GDestroyNotify notify)
+{
+  release (source);
+  g_source_set_callback_indirect (source, callback_new (func, data, notify), &callback_funcs);
+}
+
+DEFINE_REAL (g_source_attach)
+EXPORT guint
+g_source_attach (GSource *source, GMainContext *context)
+{
+  release (source);
+
+  return REAL (g_source_attach) (source, context);
+}
+
+DEFINE_REAL (g_source_set_ready_time)
+EXPORT void
+g_source_set_ready_time (GSource *source, gint64 ready_time)
+{
+  release (source);
+  REAL (g_source_set_ready_time) (source, ready_time);
+}
+
+DEFINE_REAL (g_source_destroy)
+EXPORT void
+g_source_destroy (GSource *source)
+{
+  release (source);
+  REAL (g_source_destroy) (source);
+}
+
+DEFINE_REAL (g_source_unref)
+EXPORT void
+g_source_unref (GSource *source)
+{
+  release (source);
+  REAL (g_source_unref) (source);
+}
+
+static guint
+attach_new (GSource *source, int priority, GSourceFunc func, gpointer data, GDestroyNotify notify)
+{
+  guint id;
+
+  g_source_set_priority (source, priority);
+  g_source_set_callback (source, func, data, notify);
+  id = g_source_attach (source, NULL);
+  g_source_unref (source);
+
+  return id;
+}
+
+EXPORT guint
+g_idle_add_full (int priority, GSourceFunc func, gpointer data, GDestroyNotify notify)
+{
+  return attach_new (g_idle_source_new (), priority, func, data, notify);
+}
+
+EXPORT guint
+g_idle_add (GSourceFunc func, gpointer data)
+{
+  return g_idle_add_full (G_PRIORITY_DEFAULT_IDLE, func, data, NULL);
+}
+
+EXPORT guint
+g_timeout_add_full (int priority, guint interval, GSourceFunc func, gpointer data,
+                    GDestroyNotify notify)
+{
+  return attach_new (g_timeout_source_new (interval), priority, func, data, notify);
+}
+
+EXPORT guint
+g_timeout_add (guint interval, GSourceFunc func, gpointer data)
+{
+  return g_timeout_add_full (G_PRIORITY_DEFAULT, interval, func, data, NULL);
+}
+
+EXPORT guint
+g_timeout_add_seconds_full (int priority, guint interval, GSourceFunc func, gpointer data,
+                            GDestroyNotify notify)
+{
+  return attach_new (g_timeout_source_new_seconds (interval), priority, func, data, notify);
+}
+
+EXPORT guint
+g_timeout_add_seconds (guint interval, GSourceFunc func, gpointer data)
+{
+  return g_timeout_add_seconds_full (G_PRIORITY_DEFAULT, interval, func, data, NULL);
+}
+
+DEFINE_REAL (g_main_context_invoke_full)
+EXPORT void
+g_main_context_invoke_full (GMainContext *context, int priority, GSourceFunc function,
+                            gpointer data, GDestroyNotify notify)
+{
+  REAL (g_main_context_invoke_full) (context, priority, callback_run,
+                                     callback_new (function, data, notify), callback_unref);
+}
+
+EXPORT void
+g_main_context_invoke (GMainContext *context, GSourceFunc function, gpointer data)
+{
+  g_main_context_invoke_full (context, G_PRIORITY_DEFAULT, function, data, NULL);
+}
+
+DEFINE_REAL (g_main_loop_run)
+EXPORT void
+g_main_loop_run (GMainLoop *loop)
+{
+  REAL (g_main_loop_run) (loop);
+  acquire (loop);
+}
+
+DEFINE_REAL (g_main_loop_quit)
+EXPORT void
+g_main_loop_quit (GMainLoop *loop)
+{
+  release (loop);
+  REAL (g_main_loop_quit) (loop);
+}
+
+/* Queues and pools */
+
+DEFINE_REAL (g_async_queue_push)
+EXPORT void
+g_async_queue_push (GAsyncQueue *queue, gpointer data)
+{
+  release (queue);
+  REAL (g_async_queue_push) (queue, data);
+}
+
+DEFINE_REAL (g_async_queue_pop)
+EXPORT gpointer
+g_async_queue_pop (GAsyncQueue *queue)
+{
+  gpointer data = REAL (g_async_queue_pop) (queue);
+
+  acquire (queue);
+
+  return data;
+}
+
+DEFINE_REAL (g_async_queue_try_pop)
+EXPORT gpointer
+g_async_queue_try_pop (GAsyncQueue *queue)
+{
+  gpointer data = REAL (g_async_queue_try_pop) (queue);
+
+  if (data != NULL)
+    acquire (queue);
+
+  return data;
+}
+
+DEFINE_REAL (g_async_queue_timeout_pop)
+EXPORT gpointer
+g_async_queue_timeout_pop (GAsyncQueue *queue, guint64 timeout)
+{
+  gpointer data = REAL (g_async_queue_timeout_pop) (queue, timeout);
+
+  if (data != NULL)
+    acquire (queue);
+
+  return data;
+}
+
+typedef struct {
+  GFunc func;
+  gpointer user_data;
+} Pool;
+
+static void
+pool_func (gpointer data, gpointer user_data)
+{
+  Pool *self = user_data;
+
+  acquire (data);
+  self->func (data, self->user_data);
+}
+
+DEFINE_REAL (g_thread_pool_new)
+EXPORT GThreadPool *
+g_thread_pool_new (GFunc func, gpointer user_data, int max_threads, gboolean exclusive,
+                   GError **error)
+{
+  Pool *self = g_new (Pool, 1); /* as long as the process: pools are few */
+
+  self->func = func;
+  self->user_data = user_data;
+
+  return REAL (g_thread_pool_new) (pool_func, self, max_threads, exclusive, error);
+}
+
+DEFINE_REAL (g_thread_pool_push)
+EXPORT gboolean
+g_thread_pool_push (GThreadPool *pool, gpointer data, GError **error)
+{
+  release (data);
+
+  return REAL (g_thread_pool_push) (pool, data, error);
+}
