@@ -1,0 +1,489 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "search-index.h"
+
+#include <bgloop/bgloop.h>
+#include <glib-unix.h>
+#include <stdio.h>
+
+#include "search-progress.h"
+#include "search-reader.h"
+#include "search-store.h"
+#include "search-terminal.h"
+
+/* So much is on its way at once, between the folder and the disk. */
+#define MAX_IN_FLIGHT       256
+#define MAX_BYTES_IN_FLIGHT (8 * SEARCH_READER_LIMIT)
+
+/* So many are taken from a folder at once. */
+#define FILES_PER_LISTING 100
+
+/* The summary names so many of the files that were skipped for one reason. */
+#define MAX_NAMES 5
+
+#define TICK_MSEC 100
+
+#define FILE_ATTRIBUTES                                                                            \
+  G_FILE_ATTRIBUTE_STANDARD_NAME "," G_FILE_ATTRIBUTE_STANDARD_TYPE                                \
+                                 "," G_FILE_ATTRIBUTE_STANDARD_SIZE
+
+/* A file, from when it is found until it has its outcome. */
+typedef struct
+{
+  struct _Indexer *indexer;
+  char *path;
+  goffset size;
+} Item;
+
+/* All of it belongs to the main thread, which never blocks: what does is done
+ * by GIO's threads and by the store's loop. */
+typedef struct _Indexer
+{
+  const SearchIndexOptions *options;
+  GFile *root;
+  GMainLoop *main_loop;
+  GCancellable *cancellable; /* ends the walk and the reading, not the store */
+  SearchProgress *progress;
+  SearchStore *store; /* (nullable): until it is open */
+
+  GQueue folders; /* (element-type GFile): to be listed */
+  GQueue files;   /* (element-type Item): to be read */
+  gboolean opening;
+  gboolean listing;
+  gboolean closing;
+  guint in_flight; /* being read or on the way into the store */
+  goffset bytes_in_flight;
+
+  gint64 started;
+  guint found;
+  guint indexed;
+  guint skipped[SEARCH_N_SKIPS];
+  GPtrArray *names[SEARCH_N_SKIPS]; /* (element-type filename): some of them */
+
+  gboolean interrupted;
+  GError *error; /* (nullable): why it stopped before its end */
+} Indexer;
+
+static void pump (Indexer *self);
+
+static void
+item_free (Item *item)
+{
+  g_free (item->path);
+  g_free (item);
+}
+
+static void
+report (Indexer *self, const char *outcome, const char *path, const char *detail)
+{
+  if (!self->options->verbose)
+    return;
+
+  search_progress_clear (self->progress);
+  printf ("%s ", outcome);
+  search_print_name (path);
+  printf ("%s%s\n", detail != NULL ? ": " : "", detail != NULL ? detail : "");
+}
+
+static void
+skip (Indexer *self, SearchSkip reason, const char *path)
+{
+  self->skipped[reason]++;
+  if (self->names[reason]->len < MAX_NAMES)
+    g_ptr_array_add (self->names[reason], g_strdup (path));
+  report (self, "skipped", path, search_skip_describe (reason));
+}
+
+static guint
+count_skipped (Indexer *self)
+{
+  guint count = 0;
+
+  for (guint i = 0; i < SEARCH_N_SKIPS; i++)
+    count += self->skipped[i];
+  return count;
+}
+
+/* Ends before everything is done. What the store has accepted goes on. */
+static void
+stop (Indexer *self, GError *error)
+{
+  if (self->error == NULL && !self->interrupted)
+    self->error = error;
+  else
+    g_clear_error (&error);
+  g_cancellable_cancel (self->cancellable);
+}
+
+static gboolean
+is_stopping (Indexer *self)
+{
+  return g_cancellable_is_cancelled (self->cancellable);
+}
+
+static void
+item_end (Item *item)
+{
+  Indexer *self = item->indexer;
+
+  self->in_flight--;
+  self->bytes_in_flight -= item->size;
+  item_free (item);
+  pump (self);
+}
+
+static void
+added_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  Item *item = user_data;
+  Indexer *self = item->indexer;
+  GError *error = NULL;
+
+  if (search_store_add_finish (SEARCH_STORE (source), result, &error))
+    {
+      self->indexed++;
+      report (self, "indexed", item->path, NULL);
+    }
+  else if (g_error_matches (error, BG_ERROR, BG_ERROR_CLOSED))
+    g_clear_error (&error); /* read too late for a store that closes */
+  else
+    stop (self, error);
+
+  item_end (item);
+}
+
+static void
+read_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  Item *item = user_data;
+  g_autoptr (GError) error = NULL;
+  g_autoptr (GBytes) text = search_read_text_finish (result, &error);
+
+  if (text != NULL)
+    {
+      search_store_add_async (item->indexer->store, item->path, text, NULL, added_cb, item);
+      return;
+    }
+
+  if (error->domain == SEARCH_SKIP)
+    skip (item->indexer, error->code, item->path);
+  item_end (item);
+}
+
+static gboolean
+has_room (Indexer *self, const Item *item)
+{
+  return self->in_flight == 0
+         || (self->in_flight < MAX_IN_FLIGHT
+             && self->bytes_in_flight + item->size <= MAX_BYTES_IN_FLIGHT);
+}
+
+static void
+read_files (Indexer *self)
+{
+  Item *item;
+
+  while ((item = g_queue_peek_head (&self->files)) != NULL && has_room (self, item))
+    {
+      g_queue_pop_head (&self->files);
+      self->in_flight++;
+      self->bytes_in_flight += item->size;
+      search_read_text_async (item->path, self->cancellable, read_cb, item);
+    }
+}
+
+static void
+find (Indexer *self, GFile *folder, GFileInfo *info)
+{
+  g_autoptr (GFile) file = g_file_get_child (folder, g_file_info_get_name (info));
+  g_autofree char *path = g_file_get_path (file);
+  GFileType type = g_file_info_get_file_type (info);
+  goffset size = g_file_info_get_size (info);
+  Item *item;
+
+  if (!self->options->hidden && *g_file_info_get_name (info) == '.')
+    skip (self, SEARCH_SKIP_HIDDEN, path);
+  else if (type == G_FILE_TYPE_DIRECTORY)
+    {
+      g_queue_push_tail (&self->folders, g_steal_pointer (&file));
+      return;
+    }
+  else if (type == G_FILE_TYPE_SYMBOLIC_LINK)
+    skip (self, SEARCH_SKIP_SYMLINK, path);
+  else if (type != G_FILE_TYPE_REGULAR)
+    skip (self, SEARCH_SKIP_SPECIAL, path);
+  else if (size > SEARCH_READER_LIMIT)
+    skip (self, SEARCH_SKIP_HUGE, path);
+  else
+    {
+      item = g_new0 (Item, 1);
+      item->indexer = self;
+      item->path = g_steal_pointer (&path);
+      item->size = size;
+      g_queue_push_tail (&self->files, item);
+    }
+  self->found++;
+}
+
+/* A folder is listed to its end, or cannot be. */
+static void
+listing_end (Indexer *self, GFile *folder, GError *error)
+{
+  g_autofree char *path = g_file_get_path (folder);
+
+  self->listing = FALSE;
+  if (error == NULL || g_error_matches (error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
+    g_clear_error (&error);
+  else if (g_file_equal (folder, self->root))
+    stop (self, error);
+  else
+    {
+      self->found++;
+      skip (self,
+            g_error_matches (error, G_IO_ERROR, G_IO_ERROR_NOT_FOUND) ? SEARCH_SKIP_VANISHED
+                                                                      : SEARCH_SKIP_UNREADABLE,
+            path);
+      g_clear_error (&error);
+    }
+  pump (self);
+}
+
+static void
+listed_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  Indexer *self = user_data;
+  GFileEnumerator *enumerator = G_FILE_ENUMERATOR (source);
+  GFile *folder = g_file_enumerator_get_container (enumerator);
+  GError *error = NULL;
+  GList *infos = g_file_enumerator_next_files_finish (enumerator, result, &error);
+
+  if (infos == NULL)
+    {
+      listing_end (self, folder, error);
+      return;
+    }
+
+  for (GList *l = infos; l != NULL; l = l->next)
+    find (self, folder, l->data);
+  g_list_free_full (infos, g_object_unref);
+
+  g_file_enumerator_next_files_async (enumerator, FILES_PER_LISTING, G_PRIORITY_DEFAULT,
+                                      self->cancellable, listed_cb, self);
+  pump (self);
+}
+
+static void
+enumerated_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  Indexer *self = user_data;
+  GFile *folder = G_FILE (source);
+  GError *error = NULL;
+  g_autoptr (GFileEnumerator) enumerator = NULL;
+
+  enumerator = g_file_enumerate_children_finish (folder, result, &error);
+  if (enumerator == NULL)
+    listing_end (self, folder, error);
+  else
+    g_file_enumerator_next_files_async (enumerator, FILES_PER_LISTING, G_PRIORITY_DEFAULT,
+                                        self->cancellable, listed_cb, self);
+}
+
+static void
+list_folder (Indexer *self)
+{
+  g_autoptr (GFile) folder = g_queue_pop_head (&self->folders);
+
+  if (folder == NULL)
+    return;
+
+  /* Links are not followed, so no circle of them is walked. */
+  self->listing = TRUE;
+  g_file_enumerate_children_async (folder, FILE_ATTRIBUTES, G_FILE_QUERY_INFO_NOFOLLOW_SYMLINKS,
+                                   G_PRIORITY_DEFAULT, self->cancellable, enumerated_cb, self);
+}
+
+static void
+closed_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  Indexer *self = user_data;
+  GError *error = NULL;
+
+  if (!search_store_close_finish (SEARCH_STORE (source), result, &error))
+    stop (self, error);
+  g_clear_object (&self->store);
+  pump (self);
+}
+
+/* Starts whatever can be started now. Each callback ends here. */
+static void
+pump (Indexer *self)
+{
+  gboolean all_done;
+
+  if (self->opening)
+    return;
+
+  if (!is_stopping (self))
+    {
+      if (!self->listing)
+        list_folder (self);
+      read_files (self);
+    }
+
+  all_done = !self->listing && self->in_flight == 0
+             && (is_stopping (self) || g_queue_is_empty (&self->files));
+
+  if (self->store != NULL && !self->closing && (all_done || is_stopping (self)))
+    {
+      self->closing = TRUE;
+      search_store_close_async (self->store, NULL, closed_cb, self);
+    }
+  else if (self->store == NULL && all_done)
+    g_main_loop_quit (self->main_loop);
+}
+
+static void
+opened_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  Indexer *self = user_data;
+  GError *error = NULL;
+
+  self->opening = FALSE;
+  self->store = search_store_open_finish (result, &error);
+  if (self->store == NULL)
+    stop (self, error);
+  else
+    g_queue_push_tail (&self->folders, g_object_ref (self->root));
+  pump (self);
+}
+
+static gboolean
+signalled_cb (gpointer user_data)
+{
+  Indexer *self = user_data;
+
+  if (!is_stopping (self))
+    {
+      self->interrupted = TRUE;
+      stop (self, NULL);
+      pump (self);
+    }
+  return G_SOURCE_CONTINUE;
+}
+
+static gboolean
+tick_cb (gpointer user_data)
+{
+  Indexer *self = user_data;
+
+  search_progress_set (self->progress, self->indexed + count_skipped (self), self->found,
+                       !self->listing && g_queue_is_empty (&self->folders));
+  return G_SOURCE_CONTINUE;
+}
+
+static void
+print_skipped (Indexer *self)
+{
+  if (count_skipped (self) == 0)
+    return;
+
+  printf ("Skipped %u:\n", count_skipped (self));
+  for (guint i = 0; i < SEARCH_N_SKIPS; i++)
+    {
+      GPtrArray *names = self->names[i];
+
+      if (self->skipped[i] == 0)
+        continue;
+      printf ("  %u %s\n", self->skipped[i], search_skip_describe (i));
+      for (guint j = 0; j < names->len && !self->options->verbose; j++)
+        {
+          fputs ("    ", stdout);
+          search_print_name (names->pdata[j]);
+          putchar ('\n');
+        }
+      if (self->skipped[i] > names->len && !self->options->verbose)
+        printf ("    … and %u more (--verbose names them all)\n", self->skipped[i] - names->len);
+    }
+}
+
+/* Returns: the exit status */
+static int
+print_summary (Indexer *self)
+{
+  double seconds = (g_get_monotonic_time () - self->started) / (double) G_USEC_PER_SEC;
+  guint skipped = count_skipped (self);
+  guint left = self->found - self->indexed - skipped;
+  gboolean walked = !self->listing && g_queue_is_empty (&self->folders);
+
+  search_progress_clear (self->progress);
+  print_skipped (self);
+
+  if (self->interrupted || self->error != NULL)
+    printf ("%s: %u indexed, %u skipped, %u found and not indexed%s.\n",
+            self->interrupted ? "Interrupted" : "Failed", self->indexed, skipped, left,
+            walked ? "" : "; there is more in the folder");
+  else
+    printf ("Indexed %u files in %.1f seconds.\n", self->indexed, seconds);
+  fflush (stdout);
+
+  if (self->error != NULL)
+    g_printerr ("search: %s\n", self->error->message);
+  if (self->interrupted)
+    return SEARCH_EXIT_INTERRUPTED;
+  return self->error != NULL ? SEARCH_EXIT_FAILURE : 0;
+}
+
+static void
+indexer_init (Indexer *self, const SearchIndexOptions *options)
+{
+  self->options = options;
+  self->root = g_file_new_for_path (options->folder);
+  self->main_loop = g_main_loop_new (NULL, FALSE);
+  self->cancellable = g_cancellable_new ();
+  self->progress = search_progress_new ();
+  self->started = g_get_monotonic_time ();
+  for (guint i = 0; i < SEARCH_N_SKIPS; i++)
+    self->names[i] = g_ptr_array_new_with_free_func (g_free);
+}
+
+static void
+indexer_clear (Indexer *self)
+{
+  g_clear_object (&self->root);
+  g_clear_pointer (&self->main_loop, g_main_loop_unref);
+  g_clear_object (&self->cancellable);
+  g_clear_pointer (&self->progress, search_progress_free);
+  g_queue_clear_full (&self->folders, g_object_unref);
+  g_queue_clear_full (&self->files, (GDestroyNotify) item_free);
+  for (guint i = 0; i < SEARCH_N_SKIPS; i++)
+    g_clear_pointer (&self->names[i], g_ptr_array_unref);
+  g_clear_error (&self->error);
+}
+
+/* Indexes a folder, and says how it went. Returns: the exit status */
+int
+search_index (const SearchIndexOptions *options)
+{
+  Indexer self = { 0 };
+  guint sources[3];
+  int status;
+
+  indexer_init (&self, options);
+  sources[0] = g_unix_signal_add (SIGINT, signalled_cb, &self);
+  sources[1] = g_unix_signal_add (SIGTERM, signalled_cb, &self);
+  sources[2] = g_timeout_add (TICK_MSEC, tick_cb, &self);
+  if (options->verbose)
+    printf ("indexing %s\n", options->folder);
+
+  self.opening = TRUE;
+  search_store_open_async (options->database, SEARCH_STORE_CREATE, self.cancellable, opened_cb,
+                           &self);
+  g_main_loop_run (self.main_loop);
+
+  status = print_summary (&self);
+  for (guint i = 0; i < G_N_ELEMENTS (sources); i++)
+    g_source_remove (sources[i]);
+  indexer_clear (&self);
+  return status;
+}

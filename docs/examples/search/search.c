@@ -1,0 +1,144 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include <gio/gio.h>
+#include <locale.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "search-index.h"
+#include "search-store.h"
+#include "search-terminal.h"
+
+#define DEFAULT_LIMIT 10
+
+static char *database_option;
+static char *database; /* absolute */
+static char **arguments;
+static gboolean hidden;
+static gboolean verbose;
+static int limit = DEFAULT_LIMIT;
+
+static const GOptionEntry entries[] = {
+  { "database", 'd', G_OPTION_FLAG_NONE, G_OPTION_ARG_FILENAME, &database_option,
+    "The index (default: ~/.cache/bgloop-search/index.db)", "FILE" },
+  { "limit", 'n', G_OPTION_FLAG_NONE, G_OPTION_ARG_INT, &limit,
+    "query: how many files to show at most (default: 10)", "N" },
+  { "hidden", 'H', G_OPTION_FLAG_NONE, G_OPTION_ARG_NONE, &hidden, "index: hidden files, too",
+    NULL },
+  { "verbose", 'v', G_OPTION_FLAG_NONE, G_OPTION_ARG_NONE, &verbose,
+    "index: print each file when it is on disk or skipped", NULL },
+  { G_OPTION_REMAINING, '\0', G_OPTION_FLAG_NONE, G_OPTION_ARG_FILENAME_ARRAY, &arguments, NULL,
+    NULL },
+  G_OPTION_ENTRY_NULL,
+};
+
+static int
+fail (const char *message)
+{
+  g_printerr ("search: %s\n", message);
+  return SEARCH_EXIT_FAILURE;
+}
+
+static int
+index_folder (void)
+{
+  g_autofree char *folder = g_canonicalize_filename (arguments[1], NULL);
+  SearchIndexOptions options = {
+    .folder = folder,
+    .database = database,
+    .hidden = hidden,
+    .verbose = verbose,
+  };
+
+  return search_index (&options);
+}
+
+static void
+print_hit (const SearchHit *hit)
+{
+  search_print_name (hit->name);
+  printf (":%u: ", hit->line);
+  search_print_snippet (hit->snippet);
+  printf (" (%.2f)\n", hit->rank);
+}
+
+static int
+query_words (void)
+{
+  g_autoptr (SearchStore) store = NULL;
+  g_autoptr (GPtrArray) hits = NULL;
+  g_autoptr (GError) error = NULL;
+
+  store = search_store_open (database, SEARCH_STORE_NONE, NULL, &error);
+  if (store == NULL)
+    return fail (error->message);
+
+  hits = search_store_query (store, (const char *const *) arguments + 1, limit, NULL, &error);
+  search_store_close (store, NULL);
+  if (hits == NULL)
+    return fail (error->message);
+
+  for (guint i = 0; i < hits->len; i++)
+    print_hit (hits->pdata[i]);
+  if (hits->len == 0)
+    g_printerr ("Nothing found.\n");
+
+  return hits->len > 0 ? 0 : SEARCH_EXIT_NOTHING;
+}
+
+static int
+run_command (void)
+{
+  guint n_arguments = arguments != NULL ? g_strv_length (arguments) : 0;
+
+  if (n_arguments == 2 && strcmp (arguments[0], "index") == 0)
+    return index_folder ();
+  if (n_arguments >= 2 && strcmp (arguments[0], "query") == 0)
+    return query_words ();
+  return fail ("Say “index DIR” or “query WORDS…”, or --help");
+}
+
+static char *
+make_default_database (void)
+{
+  g_autofree char *folder = g_build_filename (g_get_user_cache_dir (), "bgloop-search", NULL);
+
+  /* If it cannot be made, opening the index says so. */
+  g_mkdir_with_parents (folder, 0700);
+  return g_build_filename (folder, "index.db", NULL);
+}
+
+int
+main (int argc, char **argv)
+{
+  g_autoptr (GOptionContext) context = NULL;
+  g_autoptr (GError) error = NULL;
+  int status;
+
+  setlocale (LC_ALL, "");
+  setvbuf (stdout, NULL, _IOLBF, 0);
+  /* A file size limit is a full disk, an error among others. */
+  signal (SIGXFSZ, SIG_IGN);
+
+  context = g_option_context_new ("index DIR | query WORDS…");
+  g_option_context_set_summary (context, "A full-text index of a folder.");
+  g_option_context_set_description (
+      context, "A query finds the files that hold all the words. Several words in one "
+               "argument follow each other.\nWrite “--” before words that start with a dash.");
+  g_option_context_add_main_entries (context, entries, NULL);
+  if (!g_option_context_parse (context, &argc, &argv, &error))
+    return fail (error->message);
+
+  database = database_option != NULL ? g_canonicalize_filename (database_option, NULL)
+                                     : make_default_database ();
+  status = run_command ();
+  if (fflush (stdout) != 0 || ferror (stdout))
+    status = fail ("The output cannot be written");
+
+  g_free (database);
+  g_free (database_option);
+  g_strfreev (arguments);
+  return status;
+}

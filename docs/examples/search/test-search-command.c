@@ -1,0 +1,500 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include <gio/gio.h>
+#include <glib/gstdio.h>
+#include <signal.h>
+#include <sqlite3.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "search-store.h"
+#include "test-search-files.h"
+
+/* What --verbose says of so many files is more than a pipe and the reader's
+ * buffer hold, so the command cannot be done before the test has read most. */
+#define N_FILES         3000
+#define MAX_LINES       700
+#define N_INTERRUPTIONS 20
+
+typedef struct
+{
+  char *folder; /* everything is in it */
+  char *tree;   /* what is indexed */
+  char *database;
+
+  /* of the last run */
+  char *out;
+  char *err;
+  int status;
+} Fixture;
+
+static void
+set_up (Fixture *fixture, gconstpointer data)
+{
+  fixture->folder = test_files_make_folder ();
+  fixture->tree = g_build_filename (fixture->folder, "tree", NULL);
+  fixture->database = g_build_filename (fixture->folder, "index.db", NULL);
+  g_assert_cmpint (g_mkdir (fixture->tree, 0777), ==, 0);
+}
+
+static void
+tear_down (Fixture *fixture, gconstpointer data)
+{
+  test_files_remove (fixture->folder);
+  g_free (fixture->folder);
+  g_free (fixture->tree);
+  g_free (fixture->database);
+  g_free (fixture->out);
+  g_free (fixture->err);
+}
+
+static char *
+bytes_to_string (GBytes *bytes)
+{
+  return g_strndup (g_bytes_get_data (bytes, NULL), g_bytes_get_size (bytes));
+}
+
+static void
+limit_file_size (gpointer user_data)
+{
+  struct rlimit limit = { .rlim_cur = 64 * 1024, .rlim_max = 64 * 1024 };
+
+  setrlimit (RLIMIT_FSIZE, &limit);
+}
+
+static GSubprocess *
+spawn (Fixture *fixture, GSpawnChildSetupFunc setup, const char *const *arguments)
+{
+  g_autoptr (GPtrArray) argv = g_ptr_array_new ();
+  g_autoptr (GSubprocessLauncher) launcher = NULL;
+  g_autoptr (GError) error = NULL;
+  GSubprocess *process;
+
+  g_ptr_array_add (argv, (char *) g_getenv ("SEARCH"));
+  g_ptr_array_add (argv, (char *) "--database");
+  g_ptr_array_add (argv, fixture->database);
+  for (gsize i = 0; arguments[i] != NULL; i++)
+    g_ptr_array_add (argv, (char *) arguments[i]);
+  g_ptr_array_add (argv, NULL);
+
+  launcher
+      = g_subprocess_launcher_new (G_SUBPROCESS_FLAGS_STDOUT_PIPE | G_SUBPROCESS_FLAGS_STDERR_PIPE);
+  if (setup != NULL)
+    g_subprocess_launcher_set_child_setup (launcher, setup, NULL, NULL);
+  process = g_subprocess_launcher_spawnv (launcher, (const char *const *) argv->pdata, &error);
+  g_assert_no_error (error);
+  return process;
+}
+
+static void
+run_with_setup (Fixture *fixture, GSpawnChildSetupFunc setup, const char *const *arguments)
+{
+  g_autoptr (GSubprocess) process = spawn (fixture, setup, arguments);
+  g_autoptr (GBytes) out = NULL;
+  g_autoptr (GBytes) err = NULL;
+  g_autoptr (GError) error = NULL;
+
+  g_subprocess_communicate (process, NULL, NULL, &out, &err, &error);
+  g_assert_no_error (error);
+  g_assert_true (g_subprocess_get_if_exited (process));
+
+  g_free (fixture->out);
+  g_free (fixture->err);
+  fixture->out = bytes_to_string (out);
+  fixture->err = bytes_to_string (err);
+  fixture->status = g_subprocess_get_exit_status (process);
+  g_test_message ("status %d\n%s%s", fixture->status, fixture->out, fixture->err);
+}
+
+#define run(fixture, ...)                                                                          \
+  run_with_setup ((fixture), NULL, (const char *const[]){ __VA_ARGS__, NULL })
+
+static void
+write_text (Fixture *fixture, const char *name, const char *text)
+{
+  g_free (test_files_write (fixture->tree, name, text, -1));
+}
+
+#define assert_contains(text, part)                                                                \
+  G_STMT_START                                                                                     \
+  {                                                                                                \
+    if (strstr ((text), (part)) == NULL)                                                           \
+      g_error ("“%s” is not in “%s”", (part), (text));                                             \
+  }                                                                                                \
+  G_STMT_END
+
+/* One clear sentence, and nothing else. */
+static void
+assert_sentence (Fixture *fixture, const char *part)
+{
+  g_assert_cmpint (fixture->status, ==, 2);
+  g_assert_true (g_str_has_prefix (fixture->err, "search: "));
+  g_assert_true (strchr (fixture->err, '\n') == fixture->err + strlen (fixture->err) - 1);
+  assert_contains (fixture->err, part);
+}
+
+static guint64
+count_files (Fixture *fixture)
+{
+  g_autoptr (SearchStore) store = NULL;
+  g_autoptr (GError) error = NULL;
+  guint64 count;
+
+  store = search_store_open (fixture->database, SEARCH_STORE_NONE, NULL, &error);
+  g_assert_no_error (error);
+  search_store_count (store, &count, NULL, &error);
+  g_assert_no_error (error);
+  search_store_close (store, &error);
+  g_assert_no_error (error);
+  return count;
+}
+
+static void
+test_index_and_query (Fixture *fixture, gconstpointer data)
+{
+  write_text (fixture, "one", "first line\nhere a needle lies\n");
+  write_text (fixture, "two", "nothing to see\n");
+
+  run (fixture, "index", fixture->tree);
+  g_assert_cmpint (fixture->status, ==, 0);
+  assert_contains (fixture->out, "Indexed 2 files");
+
+  run (fixture, "query", "needle");
+  g_assert_cmpint (fixture->status, ==, 0);
+  assert_contains (fixture->out, "/tree/one:2: here a [needle] lies (");
+  g_assert_null (strchr (fixture->out, '\033'));
+  g_assert_cmpstr (fixture->err, ==, "");
+}
+
+static void
+test_query_nothing (Fixture *fixture, gconstpointer data)
+{
+  write_text (fixture, "one", "hay\n");
+  run (fixture, "index", fixture->tree);
+  run (fixture, "query", "needle");
+  g_assert_cmpint (fixture->status, ==, 1);
+  g_assert_cmpstr (fixture->out, ==, "");
+  g_assert_cmpstr (fixture->err, ==, "Nothing found.\n");
+}
+
+static void
+test_query_no_syntax (Fixture *fixture, gconstpointer data)
+{
+  write_text (fixture, "one", "don't say \"needle-case\": *stars*\n");
+  run (fixture, "index", fixture->tree);
+  run (fixture, "query", "--", "\"needle-case\":", "-say", "*stars*", "don't");
+  g_assert_cmpint (fixture->status, ==, 0);
+  run (fixture, "query", "star*");
+  g_assert_cmpint (fixture->status, ==, 1);
+}
+
+static void
+test_index_again (Fixture *fixture, gconstpointer data)
+{
+  write_text (fixture, "one", "old\n");
+  run (fixture, "index", fixture->tree);
+  write_text (fixture, "one", "new\n");
+  run (fixture, "index", fixture->tree);
+  g_assert_cmpuint (count_files (fixture), ==, 1);
+  run (fixture, "query", "old");
+  g_assert_cmpint (fixture->status, ==, 1);
+  run (fixture, "query", "new");
+  g_assert_cmpint (fixture->status, ==, 0);
+}
+
+static void
+test_index_odd_names (Fixture *fixture, gconstpointer data)
+{
+  write_text (fixture, "\xff\xfe.txt", "needle\n");
+  write_text (fixture, "-n", "needle\n");
+  write_text (fixture, "new\nline", "needle\n");
+  run (fixture, "index", fixture->tree);
+  assert_contains (fixture->out, "Indexed 3 files");
+  run (fixture, "query", "needle");
+  assert_contains (fixture->out, "/\xff\xfe.txt:1: [needle]");
+}
+
+static void
+make_skipped (Fixture *fixture)
+{
+  g_autofree char *loop = g_build_filename (fixture->tree, "loop", NULL);
+  g_autofree char *fifo = g_build_filename (fixture->tree, "fifo", NULL);
+  g_autofree char *huge = NULL;
+
+  write_text (fixture, "text", "needle\n");
+  write_text (fixture, "empty", "");
+  write_text (fixture, ".hidden", "needle\n");
+  g_free (test_files_write (fixture->tree, "binary", "needle\0needle\n", 14));
+  write_text (fixture, "latin1", "needle \xe4\xf6\xfc\n");
+  huge = test_files_write (fixture->tree, "huge", "needle\n", -1);
+  g_assert_cmpint (truncate (huge, 100 * 1024 * 1024), ==, 0);
+  g_assert_cmpint (symlink (".", loop), ==, 0);
+  g_assert_cmpint (mkfifo (fifo, 0666), ==, 0);
+}
+
+static void
+test_index_skips (Fixture *fixture, gconstpointer data)
+{
+  make_skipped (fixture);
+  run (fixture, "index", fixture->tree);
+  g_assert_cmpint (fixture->status, ==, 0);
+  assert_contains (fixture->out, "Indexed 2 files");
+  assert_contains (fixture->out, "Skipped 6:");
+  assert_contains (fixture->out, "  1 binary\n");
+  assert_contains (fixture->out, "  1 not UTF-8\n");
+  assert_contains (fixture->out, "  1 too large\n");
+  assert_contains (fixture->out, "  1 symbolic link\n");
+  assert_contains (fixture->out, "  1 not a regular file\n");
+  assert_contains (fixture->out, "  1 hidden\n");
+  assert_contains (fixture->out, "/tree/latin1\n");
+
+  run (fixture, "index", "--hidden", "--verbose", fixture->tree);
+  assert_contains (fixture->out, "Indexed 3 files");
+  assert_contains (fixture->out, "/tree/binary: binary\n");
+}
+
+static void
+test_index_unreadable (Fixture *fixture, gconstpointer data)
+{
+  g_autofree char *file = test_files_write (fixture->tree, "file", "needle\n", -1);
+  g_autofree char *folder = g_build_filename (fixture->tree, "folder", NULL);
+
+  if (geteuid () == 0)
+    {
+      g_test_skip ("root may read everything");
+      return;
+    }
+
+  g_assert_cmpint (g_chmod (file, 0), ==, 0);
+  g_assert_cmpint (g_mkdir (folder, 0), ==, 0);
+  run (fixture, "index", fixture->tree);
+  g_assert_cmpint (fixture->status, ==, 0);
+  assert_contains (fixture->out, "  2 unreadable\n");
+  g_assert_cmpint (g_chmod (folder, 0700), ==, 0);
+}
+
+static void
+test_index_no_folder (Fixture *fixture, gconstpointer data)
+{
+  g_autofree char *missing = g_build_filename (fixture->tree, "missing", NULL);
+
+  run (fixture, "index", missing);
+  assert_sentence (fixture, "missing");
+}
+
+static void
+test_error_missing (Fixture *fixture, gconstpointer data)
+{
+  run (fixture, "query", "needle");
+  assert_sentence (fixture, "There is no index");
+}
+
+static void
+test_error_not_an_index (Fixture *fixture, gconstpointer data)
+{
+  g_free (test_files_write (fixture->folder, "index.db", "This is a text.", -1));
+  run (fixture, "index", fixture->tree);
+  assert_sentence (fixture, "is not a search index");
+  run (fixture, "query", "needle");
+  assert_sentence (fixture, "is not a search index");
+}
+
+static void
+test_error_corrupt (Fixture *fixture, gconstpointer data)
+{
+  test_files_write_many (fixture->tree, 300);
+  run (fixture, "index", fixture->tree);
+  test_files_damage_database (fixture->database);
+  run (fixture, "index", fixture->tree);
+  assert_sentence (fixture, "is damaged");
+  run (fixture, "query", "needle");
+  assert_sentence (fixture, "is damaged");
+}
+
+static void
+test_error_locked (Fixture *fixture, gconstpointer data)
+{
+  sqlite3 *other = NULL;
+
+  write_text (fixture, "one", "needle\n");
+  run (fixture, "index", fixture->tree);
+  g_assert_cmpint (sqlite3_open (fixture->database, &other), ==, SQLITE_OK);
+  g_assert_cmpint (sqlite3_exec (other, "BEGIN EXCLUSIVE", NULL, NULL, NULL), ==, SQLITE_OK);
+
+  run (fixture, "index", fixture->tree);
+  assert_sentence (fixture, "is in use by another program");
+  run (fixture, "query", "needle");
+  assert_sentence (fixture, "is in use by another program");
+
+  sqlite3_close (other);
+  run (fixture, "query", "needle");
+  g_assert_cmpint (fixture->status, ==, 0);
+}
+
+static void
+test_error_full (Fixture *fixture, gconstpointer data)
+{
+  const char *const arguments[] = { "index", fixture->tree, NULL };
+
+  test_files_write_many (fixture->tree, 1000);
+  run_with_setup (fixture, limit_file_size, arguments);
+  assert_sentence (fixture, "There is no space left");
+  assert_contains (fixture->out, "Failed: ");
+  g_assert_cmpuint (count_files (fixture), ==,
+                    g_ascii_strtoull (strstr (fixture->out, "Failed: ") + 8, NULL, 10));
+
+  run (fixture, "index", fixture->tree);
+  g_assert_cmpint (fixture->status, ==, 0);
+  g_assert_cmpuint (count_files (fixture), ==, 1000);
+}
+
+static void
+assert_database_sound (Fixture *fixture)
+{
+  sqlite3 *database = NULL;
+  sqlite3_stmt *check = NULL;
+
+  g_assert_cmpint (sqlite3_open (fixture->database, &database), ==, SQLITE_OK);
+  g_assert_cmpint (sqlite3_prepare_v2 (database, "PRAGMA integrity_check", -1, &check, NULL), ==,
+                   SQLITE_OK);
+  g_assert_cmpint (sqlite3_step (check), ==, SQLITE_ROW);
+  g_assert_cmpstr ((const char *) sqlite3_column_text (check, 0), ==, "ok");
+  sqlite3_finalize (check);
+  g_assert_cmpint (sqlite3_exec (database, "INSERT INTO texts (texts) VALUES ('integrity-check')",
+                                 NULL, NULL, NULL),
+                   ==, SQLITE_OK);
+  sqlite3_close (database);
+}
+
+/* The file of this name, and no other, has this word. */
+static void
+assert_file_in_index (SearchStore *store, const char *name)
+{
+  g_autofree char *word = g_strdup_printf ("number%d", atoi (strrchr (name, '-') + 1));
+  const char *words[] = { word, NULL };
+  g_autoptr (GPtrArray) hits = NULL;
+  g_autoptr (GError) error = NULL;
+  const SearchHit *hit;
+
+  hits = search_store_query (store, words, 10, NULL, &error);
+  g_assert_no_error (error);
+  g_assert_cmpuint (hits->len, ==, 1);
+  hit = hits->pdata[0];
+  g_assert_cmpstr (hit->name, ==, name);
+}
+
+static void
+assert_interrupted_well (Fixture *fixture, GPtrArray *lines)
+{
+  g_autoptr (SearchStore) store = NULL;
+  guint n_indexed = 0;
+  const char *summary = NULL;
+
+  g_assert_cmpint (fixture->status, ==, 130);
+  store = search_store_open (fixture->database, SEARCH_STORE_NONE, NULL, NULL);
+  for (guint i = 0; i < lines->len; i++)
+    {
+      const char *line = lines->pdata[i];
+
+      if (g_str_has_prefix (line, "indexed "))
+        {
+          assert_file_in_index (store, line + strlen ("indexed "));
+          n_indexed++;
+        }
+      if (g_str_has_prefix (line, "Interrupted: "))
+        summary = line + strlen ("Interrupted: ");
+    }
+  search_store_close (store, NULL);
+
+  g_assert_nonnull (summary);
+  g_test_message ("%s", summary);
+  g_assert_cmpuint (g_ascii_strtoull (summary, NULL, 10), ==, n_indexed);
+  g_assert_cmpuint (count_files (fixture), ==, n_indexed);
+  assert_database_sound (fixture);
+}
+
+/* Interrupts after so many lines of output: the load itself is the clock. */
+static void
+interrupt_after (Fixture *fixture, int signal_number, guint n_lines)
+{
+  const char *const arguments[] = { "index", "--verbose", fixture->tree, NULL };
+  g_autoptr (GSubprocess) process = spawn (fixture, NULL, arguments);
+  g_autoptr (GDataInputStream) out
+      = g_data_input_stream_new (g_subprocess_get_stdout_pipe (process));
+  g_autoptr (GPtrArray) lines = g_ptr_array_new_with_free_func (g_free);
+  g_autoptr (GError) error = NULL;
+  char *line;
+
+  while ((line = g_data_input_stream_read_line (out, NULL, NULL, &error)) != NULL)
+    {
+      g_ptr_array_add (lines, line);
+      if (lines->len == n_lines)
+        g_subprocess_send_signal (process, signal_number);
+    }
+  g_assert_no_error (error);
+
+  g_assert_true (g_subprocess_wait (process, NULL, NULL));
+  g_assert_true (g_subprocess_get_if_exited (process));
+  fixture->status = g_subprocess_get_exit_status (process);
+  assert_interrupted_well (fixture, lines);
+}
+
+static void
+test_interrupt (Fixture *fixture, gconstpointer data)
+{
+  test_files_write_many (fixture->tree, N_FILES);
+
+  for (guint i = 0; i < N_INTERRUPTIONS; i++)
+    {
+      g_remove (fixture->database);
+      interrupt_after (fixture, GPOINTER_TO_INT (data), g_test_rand_int_range (1, MAX_LINES));
+    }
+
+  run (fixture, "index", fixture->tree);
+  g_assert_cmpint (fixture->status, ==, 0);
+  g_assert_cmpuint (count_files (fixture), ==, N_FILES);
+}
+
+static void
+test_usage (Fixture *fixture, gconstpointer data)
+{
+  run (fixture, "query");
+  assert_sentence (fixture, "--help");
+  run (fixture, "nonsense", "x");
+  assert_sentence (fixture, "--help");
+  run (fixture, "query", "-x");
+  assert_sentence (fixture, "-x");
+}
+
+#define add_test(path, data, func)                                                                 \
+  g_test_add (path, Fixture, (gconstpointer) (data), set_up, func, tear_down)
+
+int
+main (int argc, char **argv)
+{
+  g_test_init (&argc, &argv, NULL);
+  if (g_getenv ("SEARCH") == NULL)
+    g_error ("SEARCH is to be the path of the command");
+
+  add_test ("/search/index-and-query", NULL, test_index_and_query);
+  add_test ("/search/query/nothing", NULL, test_query_nothing);
+  add_test ("/search/query/no-syntax", NULL, test_query_no_syntax);
+  add_test ("/search/index/again", NULL, test_index_again);
+  add_test ("/search/index/odd-names", NULL, test_index_odd_names);
+  add_test ("/search/index/skips", NULL, test_index_skips);
+  add_test ("/search/index/unreadable", NULL, test_index_unreadable);
+  add_test ("/search/index/no-folder", NULL, test_index_no_folder);
+  add_test ("/search/error/missing", NULL, test_error_missing);
+  add_test ("/search/error/not-an-index", NULL, test_error_not_an_index);
+  add_test ("/search/error/corrupt", NULL, test_error_corrupt);
+  add_test ("/search/error/locked", NULL, test_error_locked);
+  add_test ("/search/error/full", NULL, test_error_full);
+  add_test ("/search/error/usage", NULL, test_usage);
+  add_test ("/search/interrupt/sigint", GINT_TO_POINTER (SIGINT), test_interrupt);
+  add_test ("/search/interrupt/sigterm", GINT_TO_POINTER (SIGTERM), test_interrupt);
+
+  return g_test_run ();
+}
