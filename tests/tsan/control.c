@@ -15,7 +15,8 @@
 
 #define ROUNDS 100
 
-typedef struct {
+typedef struct
+{
   GMutex mutex;
   GCond cond;
   GQueue queue; /* under mutex */
@@ -232,7 +233,8 @@ by_loop (void)
 int
 main (int argc, char **argv)
 {
-  static const struct {
+  static const struct
+  {
     const char *name;
     void (*func) (void);
   } ways[] = {

@@ -10,10 +10,10 @@
  * libgio (libglib binds its own calls internally). Each calls the real one and says which order
  * it establishes: a release before the handing over, an acquire after the taking.
  *
- * It is linked whole into every test program of a TSan build, ahead of GLib, and is not
- * instrumented itself: its own atomics and locks must not look like synchronisation. An edge
- * that GLib does not promise is left out even where today's GLib would have it, since every edge
- * too many hides races. (`control.c` checks both sides.)
+ * Every program of a TSan build loads it ahead of GLib (see meson.build). It is not instrumented
+ * itself: its own atomics must not look like synchronisation. An edge that GLib does not promise
+ * is left out even where today's GLib would have it, since every edge too many hides races.
+ * `control.c` checks both sides.
  */
 
 #define _GNU_SOURCE
@@ -30,7 +30,8 @@
 #define EXPORT __attribute__ ((visibility ("default")))
 
 /* The next definition of the function that this is used in. */
-#define REAL(function) ((__typeof__ (&function)) real_function (G_STRINGIFY (function), &real_##function))
+#define REAL(function)                                                                             \
+  ((__typeof__ (&function)) real_function (G_STRINGIFY (function), &real_##function))
 #define DEFINE_REAL(function) static gpointer real_##function;
 
 extern void __tsan_init (void);
@@ -219,8 +220,8 @@ g_rw_lock_reader_unlock (GRWLock *lock)
 /* Once. The fast paths are atomic reads in the caller, which TSan sees. */
 
 DEFINE_REAL (g_once_init_enter)
-EXPORT gboolean
-(g_once_init_enter) (volatile void *location)
+EXPORT
+gboolean (g_once_init_enter) (volatile void *location)
 {
   gboolean first = REAL (g_once_init_enter) (location);
 
@@ -230,14 +231,14 @@ EXPORT gboolean
 }
 
 DEFINE_REAL (g_once_init_leave)
-EXPORT void
-(g_once_init_leave) (volatile void *location, gsize result)
+EXPORT void (g_once_init_leave) (volatile void *location, gsize result)
 {
   release (location);
   REAL (g_once_init_leave) (location, result);
 }
 
-typedef struct {
+typedef struct
+{
   GOnce *once;
   GThreadFunc func;
   gpointer arg;
@@ -269,8 +270,8 @@ g_once_impl (GOnce *once, GThreadFunc func, gpointer arg)
 /* References: who drops the last one comes after everybody who dropped one before. */
 
 DEFINE_REAL (g_atomic_ref_count_dec)
-EXPORT gboolean
-(g_atomic_ref_count_dec) (gatomicrefcount *arc)
+EXPORT
+gboolean (g_atomic_ref_count_dec) (gatomicrefcount *arc)
 {
   gboolean last;
 
@@ -282,7 +283,8 @@ EXPORT gboolean
   return last;
 }
 
-typedef struct {
+typedef struct
+{
   GDestroyNotify clear_func;
 } Box;
 
@@ -338,7 +340,8 @@ g_object_unref (gpointer object)
 
 typedef struct _Funcs Funcs;
 
-struct _Funcs {
+struct _Funcs
+{
   GSourceFuncs funcs; /* what the source sees; must be first */
   const GSourceFuncs *real;
   Funcs *next;
@@ -414,7 +417,8 @@ g_source_new (GSourceFuncs *source_funcs, guint struct_size)
   return REAL (g_source_new) (&funcs_get (source_funcs)->funcs, struct_size);
 }
 
-typedef struct {
+typedef struct
+{
   gatomicrefcount ref_count;
   GSourceFunc func;
   gpointer data;
@@ -549,7 +553,10 @@ g_idle_add (GSourceFunc func, gpointer data)
 }
 
 EXPORT guint
-g_timeout_add_full (int priority, guint interval, GSourceFunc func, gpointer data,
+g_timeout_add_full (int priority,
+                    guint interval,
+                    GSourceFunc func,
+                    gpointer data,
                     GDestroyNotify notify)
 {
   return attach_new (g_timeout_source_new (interval), priority, func, data, notify);
@@ -562,7 +569,10 @@ g_timeout_add (guint interval, GSourceFunc func, gpointer data)
 }
 
 EXPORT guint
-g_timeout_add_seconds_full (int priority, guint interval, GSourceFunc func, gpointer data,
+g_timeout_add_seconds_full (int priority,
+                            guint interval,
+                            GSourceFunc func,
+                            gpointer data,
                             GDestroyNotify notify)
 {
   return attach_new (g_timeout_source_new_seconds (interval), priority, func, data, notify);
@@ -576,11 +586,14 @@ g_timeout_add_seconds (guint interval, GSourceFunc func, gpointer data)
 
 DEFINE_REAL (g_main_context_invoke_full)
 EXPORT void
-g_main_context_invoke_full (GMainContext *context, int priority, GSourceFunc function,
-                            gpointer data, GDestroyNotify notify)
+g_main_context_invoke_full (GMainContext *context,
+                            int priority,
+                            GSourceFunc function,
+                            gpointer data,
+                            GDestroyNotify notify)
 {
-  REAL (g_main_context_invoke_full) (context, priority, callback_run,
-                                     callback_new (function, data, notify), callback_unref);
+  REAL (g_main_context_invoke_full)
+  (context, priority, callback_run, callback_new (function, data, notify), callback_unref);
 }
 
 EXPORT void
@@ -650,7 +663,8 @@ g_async_queue_timeout_pop (GAsyncQueue *queue, guint64 timeout)
   return data;
 }
 
-typedef struct {
+typedef struct
+{
   GFunc func;
   gpointer user_data;
 } Pool;
@@ -666,7 +680,10 @@ pool_func (gpointer data, gpointer user_data)
 
 DEFINE_REAL (g_thread_pool_new)
 EXPORT GThreadPool *
-g_thread_pool_new (GFunc func, gpointer user_data, int max_threads, gboolean exclusive,
+g_thread_pool_new (GFunc func,
+                   gpointer user_data,
+                   int max_threads,
+                   gboolean exclusive,
                    GError **error)
 {
   Pool *self = g_new (Pool, 1); /* as long as the process: pools are few */
