@@ -107,9 +107,15 @@ set_error (GError **error, SearchError code, const char *path, const char *detai
 static gboolean
 fail (SearchDatabase *self, GError **error)
 {
+  int saved_errno = errno;
   int code = sqlite3_errcode (self->connection);
   int system_errno = sqlite3_system_errno (self->connection);
-  gboolean from_system = (code == SQLITE_CANTOPEN || code == SQLITE_IOERR) && system_errno != 0;
+  gboolean from_system;
+
+  /* SQLite keeps it for most statements, and not for a COMMIT. */
+  if (system_errno == 0)
+    system_errno = saved_errno;
+  from_system = (code == SQLITE_CANTOPEN || code == SQLITE_IOERR) && system_errno != 0;
 
   set_error (error, error_from_sqlite (code, system_errno), self->path,
              from_system ? g_strerror (system_errno) : sqlite3_errmsg (self->connection));
@@ -301,11 +307,12 @@ search_database_commit (SearchDatabase *self, GError **error)
   return FALSE;
 }
 
-/* Every word a string of FTS5's, so that nothing in it is syntax. */
+/* Every word a string of FTS5's, so that nothing in it is syntax. The empty one
+ * in front is ignored; it is there because no string at all is an error. */
 static char *
 quote_words (const char *const *words)
 {
-  g_autoptr (GString) match = g_string_new (NULL);
+  g_autoptr (GString) match = g_string_new ("\"\" ");
 
   for (gsize i = 0; words[i] != NULL; i++)
     {

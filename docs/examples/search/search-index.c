@@ -395,7 +395,7 @@ print_skipped (Indexer *self)
 
       if (self->skipped[i] == 0)
         continue;
-      printf ("  %u %s\n", self->skipped[i], search_skip_describe (i));
+      printf ("  %s: %u\n", search_skip_describe (i), self->skipped[i]);
       for (guint j = 0; j < names->len && !self->options->verbose; j++)
         {
           fputs ("    ", stdout);

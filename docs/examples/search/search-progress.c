@@ -56,7 +56,7 @@ get_width (void)
 static char *
 format_left (guint done, guint total, double rate)
 {
-  guint64 seconds = (total - done) / rate;
+  guint64 seconds = (total - done) / rate + 1;
 
   if (seconds >= 3600)
     return g_strdup_printf ("%" G_GUINT64_FORMAT ":%02u:%02u left", seconds / 3600,
@@ -101,17 +101,21 @@ format_words (SearchProgress *self, guint done, guint total, gboolean total_know
                           left ? left : "");
 }
 
-/* One column stays free: a terminal may wrap a line that fills its last one. */
+/* One column stays free: a terminal may wrap a line that fills its last one.
+ * What does not fit into the rest goes, part by part from the end. */
 static void
-draw (SearchProgress *self, guint done, guint total, const char *words)
+draw (guint done, guint total, char *words)
 {
-  gsize width = get_width ();
-  gsize length = strlen (words);
-  g_autofree char *bar = format_bar (done, total, width - MIN (width, length + 1));
+  gsize room = get_width () - 1;
+  g_autofree char *bar = NULL;
+  char *comma;
 
-  fprintf (stderr, "\r%s%.*s\033[K", bar, (int) MIN (length, width - 1), words);
+  while (strlen (words) > room && (comma = strrchr (words, ',')) != NULL)
+    *comma = '\0';
+  bar = format_bar (done, total, room - MIN (room, strlen (words)));
+
+  fprintf (stderr, "\r%s%.*s\033[K", bar, (int) room, words);
   fflush (stderr);
-  self->drawn = TRUE;
 }
 
 /* Shows that @done of @total are done, if it is time for it. */
@@ -126,10 +130,13 @@ search_progress_set (SearchProgress *self, guint done, guint total, gboolean tot
 
   self->shown = now;
   words = format_words (self, done, total, total_known);
-  if (self->terminal)
-    draw (self, done, total, words);
-  else
+  if (!self->terminal)
     fprintf (stderr, "%s\n", words);
+  else
+    {
+      draw (done, total, words);
+      self->drawn = TRUE;
+    }
 }
 
 /* Takes the bar away, to make room for something else. */

@@ -54,7 +54,10 @@ tear_down (Fixture *fixture, gconstpointer data)
 static char *
 bytes_to_string (GBytes *bytes)
 {
-  return g_strndup (g_bytes_get_data (bytes, NULL), g_bytes_get_size (bytes));
+  g_autoptr (GString) string = g_string_new (NULL);
+
+  g_string_append_len (string, g_bytes_get_data (bytes, NULL), g_bytes_get_size (bytes));
+  return g_string_free (g_steal_pointer (&string), FALSE);
 }
 
 static void
@@ -95,6 +98,7 @@ run_with_setup (Fixture *fixture, GSpawnChildSetupFunc setup, const char *const 
   g_autoptr (GSubprocess) process = spawn (fixture, setup, arguments);
   g_autoptr (GBytes) out = NULL;
   g_autoptr (GBytes) err = NULL;
+  g_autofree char *readable = NULL;
   g_autoptr (GError) error = NULL;
 
   g_subprocess_communicate (process, NULL, NULL, &out, &err, &error);
@@ -106,7 +110,8 @@ run_with_setup (Fixture *fixture, GSpawnChildSetupFunc setup, const char *const 
   fixture->out = bytes_to_string (out);
   fixture->err = bytes_to_string (err);
   fixture->status = g_subprocess_get_exit_status (process);
-  g_test_message ("status %d\n%s%s", fixture->status, fixture->out, fixture->err);
+  readable = g_utf8_make_valid (fixture->out, -1);
+  g_test_message ("status %d\n%s%s", fixture->status, readable, fixture->err);
 }
 
 #define run(fixture, ...)                                                                          \
@@ -243,12 +248,12 @@ test_index_skips (Fixture *fixture, gconstpointer data)
   g_assert_cmpint (fixture->status, ==, 0);
   assert_contains (fixture->out, "Indexed 2 files");
   assert_contains (fixture->out, "Skipped 6:");
-  assert_contains (fixture->out, "  1 binary\n");
-  assert_contains (fixture->out, "  1 not UTF-8\n");
-  assert_contains (fixture->out, "  1 too large\n");
-  assert_contains (fixture->out, "  1 symbolic link\n");
-  assert_contains (fixture->out, "  1 not a regular file\n");
-  assert_contains (fixture->out, "  1 hidden\n");
+  assert_contains (fixture->out, "  binary: 1\n");
+  assert_contains (fixture->out, "  not UTF-8: 1\n");
+  assert_contains (fixture->out, "  too large: 1\n");
+  assert_contains (fixture->out, "  symbolic link: 1\n");
+  assert_contains (fixture->out, "  not a regular file: 1\n");
+  assert_contains (fixture->out, "  hidden: 1\n");
   assert_contains (fixture->out, "/tree/latin1\n");
 
   run (fixture, "index", "--hidden", "--verbose", fixture->tree);
@@ -272,7 +277,7 @@ test_index_unreadable (Fixture *fixture, gconstpointer data)
   g_assert_cmpint (g_mkdir (folder, 0), ==, 0);
   run (fixture, "index", fixture->tree);
   g_assert_cmpint (fixture->status, ==, 0);
-  assert_contains (fixture->out, "  2 unreadable\n");
+  assert_contains (fixture->out, "  unreadable: 2\n");
   g_assert_cmpint (g_chmod (folder, 0700), ==, 0);
 }
 
