@@ -1,0 +1,1026 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "config.h"
+
+#include <string.h>
+
+#include <bgloop/bg-core-private.h>
+#include <bgloop/bg-error.h>
+
+/* The end of a loop's life, in order:
+ *
+ *  1. Anybody's bg_core_quit() makes it STOPPING and sends stop_cb() into the
+ *     context, above every priority.
+ *  2. stop_cb() hands what was accepted to the driver, a source of the highest
+ *     priority that runs it in its own order and lets every other source have a
+ *     turn in between.
+ *  3. When nothing is queued and nothing holds the loop, the driver closes it
+ *     for good and quits the main loop.
+ *  4. The thread runs the teardown functions, clears the context, and ends.
+ *  5. Whoever waits joins it; if nobody does, the last reference lets it go. */
+
+#define DRIVER_PRIORITY G_MININT
+
+/* How many turns a source that is always ready gets at the end. */
+#define LAST_TURNS 16
+
+/* Linux takes 15 bytes; so do we everywhere. */
+#define THREAD_NAME_BYTES 15
+
+typedef struct
+{
+  GSource source;
+  BgCore *core; /* (unowned): the source lives on the core's thread */
+  gboolean sits_out;
+} BgDriver;
+
+static GPrivate current_core;
+
+/* Globals */
+
+typedef struct
+{
+  GMainContext *context;
+  GPtrArray *sources;
+} BgGrave;
+
+BgGlobals *
+bg_globals (void)
+{
+  static BgGlobals *globals;
+  guint generation = bg_fork_generation ();
+  BgGlobals *found = g_atomic_pointer_get (&globals);
+  BgGlobals *fresh;
+
+  if (G_LIKELY (found != NULL && found->generation == generation))
+    return found;
+
+  fresh = g_new0 (BgGlobals, 1);
+  fresh->generation = generation;
+  g_mutex_init (&fresh->default_lock);
+  g_mutex_init (&fresh->lock);
+  if (g_atomic_pointer_compare_and_exchange (&globals, found, fresh))
+    return fresh;
+
+  g_free (fresh);
+  return bg_globals ();
+}
+
+/* Before GLib 2.85, g_source_destroy() and g_source_unref() may still use the
+ * source's context while its last reference goes in another thread. So the
+ * context outlives every source that somebody else has a reference to. */
+static gboolean
+try_bury (GMainContext *context, GPtrArray *sources)
+{
+  for (guint i = sources->len; i > 0; i--)
+    {
+      GSource *source = g_ptr_array_index (sources, i - 1);
+
+      if (g_atomic_int_get ((int *) &source->ref_count) == 1)
+        g_ptr_array_remove_index_fast (sources, i - 1);
+    }
+  if (sources->len > 0)
+    return FALSE;
+
+  /* Whoever gave the last reference back did so under the context's lock, and
+   * may still be in there. */
+  (void) g_main_context_is_owner (context);
+  g_ptr_array_unref (sources);
+  g_main_context_unref (context);
+  return TRUE;
+}
+
+static void
+bury (GMainContext *context, GPtrArray *sources)
+{
+  BgGlobals *globals = bg_globals ();
+  GSList *graves, *open = NULL;
+
+  g_mutex_lock (&globals->lock);
+  graves = g_steal_pointer (&globals->graves);
+  g_mutex_unlock (&globals->lock);
+
+  if (context != NULL)
+    {
+      BgGrave *grave = g_new (BgGrave, 1);
+
+      grave->context = context;
+      grave->sources = sources;
+      graves = g_slist_prepend (graves, grave);
+    }
+
+  while (graves != NULL)
+    {
+      BgGrave *grave = graves->data;
+
+      graves = g_slist_delete_link (graves, graves);
+      if (try_bury (grave->context, grave->sources))
+        g_free (grave);
+      else
+        open = g_slist_prepend (open, grave);
+    }
+
+  if (open != NULL)
+    {
+      g_mutex_lock (&globals->lock);
+      globals->graves = g_slist_concat (open, globals->graves);
+      g_mutex_unlock (&globals->lock);
+    }
+}
+
+/* Life */
+
+BgCore *
+bg_core_new (const char *name)
+{
+  BgCore *self = g_new0 (BgCore, 1);
+
+  self->ref_count = 1;
+  self->name = g_strdup (name != NULL && *name != '\0' ? name : "bgloop");
+  self->context = g_main_context_new ();
+  self->main_loop = g_main_loop_new (self->context, FALSE);
+  self->cancellable = g_cancellable_new ();
+  self->generation = bg_fork_generation ();
+  bg_inbox_init (&self->inbox, self->context, self);
+  g_cond_init (&self->changed);
+  g_queue_init (&self->holds);
+  g_queue_init (&self->blocked);
+  g_queue_init (&self->invokes);
+  g_queue_init (&self->end_watchers);
+  atomic_init (&self->state, BG_LOOP_STOPPED);
+  return self;
+}
+
+BgCore *
+bg_core_ref (BgCore *self)
+{
+  g_atomic_int_inc (&self->ref_count);
+  return self;
+}
+
+static void
+core_free (BgCore *self)
+{
+  bg_inbox_clear (&self->inbox);
+  bg_delays_clear (&self->delays);
+  g_cond_clear (&self->changed);
+  g_clear_pointer (&self->teardowns, g_array_unref);
+  g_main_loop_unref (self->main_loop);
+  g_object_unref (self->cancellable);
+  if (self->attached != NULL)
+    bury (self->context, self->attached);
+  else
+    g_main_context_unref (self->context);
+  g_free (self->name);
+  g_free (self);
+}
+
+void
+bg_core_unref (BgCore *self)
+{
+  if (g_atomic_int_dec_and_test (&self->ref_count))
+    core_free (self);
+}
+
+/* The object is gone: nobody will ever join the thread. Never blocks. */
+void
+bg_core_let_go (BgCore *self)
+{
+  GThread *thread;
+
+  /* In a forked child nothing of it can be trusted to be in one piece. */
+  if (bg_core_is_forked (self))
+    return;
+
+  bg_core_quit (self, BG_SHUTDOWN_DRAIN);
+
+  bg_core_lock (self);
+  thread = g_steal_pointer (&self->thread);
+  bg_core_unlock (self);
+
+  if (thread != NULL)
+    g_thread_unref (thread);
+  bg_core_unref (self);
+}
+
+/* Looking */
+
+BgCore *
+bg_core_get_current (void)
+{
+  return g_private_get (&current_core);
+}
+
+gboolean
+bg_core_is_forked (BgCore *self)
+{
+  return G_UNLIKELY (self->generation != bg_fork_generation ());
+}
+
+gboolean
+bg_core_is_current (BgCore *self)
+{
+  return bg_core_get_current () == self && !bg_core_is_forked (self);
+}
+
+BgLoopState
+bg_core_get_state (BgCore *self)
+{
+  if (bg_core_is_forked (self))
+    return BG_LOOP_STOPPED;
+
+  return atomic_load_explicit (&self->state, memory_order_acquire);
+}
+
+gboolean
+bg_core_is_cancelling (BgCore *self)
+{
+  return atomic_load_explicit (&self->cancelling, memory_order_acquire);
+}
+
+void
+bg_core_set_refused_error (BgCore *self, GError **error)
+{
+  if (bg_core_is_forked (self))
+    g_set_error (error, BG_ERROR, BG_ERROR_FORKED,
+                 "The loop “%s” belongs to the process that this one was forked from", self->name);
+  else
+    g_set_error (error, BG_ERROR, BG_ERROR_CLOSED, "The loop “%s” takes no more work", self->name);
+}
+
+/* Admission */
+
+gboolean
+bg_core_admits (BgCore *self)
+{
+  int state = atomic_load_explicit (&self->state, memory_order_relaxed);
+
+  if (G_LIKELY (state == BG_LOOP_RUNNING))
+    return TRUE;
+
+  if (state == BG_LOOP_STOPPING && !self->closed && !bg_core_is_cancelling (self)
+      && bg_core_get_current () == self)
+    return TRUE;
+
+  self->refused++;
+  return FALSE;
+}
+
+void
+bg_core_post_outcome (BgRecord *slot, gpointer owner)
+{
+  BgCore *self = owner;
+  BgRecord record = *slot;
+
+  if (G_LIKELY (!bg_core_is_cancelling (self)))
+    {
+      bg_count (&self->inbox.run, 1);
+      ((BgPostFunc) record.func) (record.data);
+    }
+  else
+    {
+      bg_count (&self->inbox.cancelled, 1);
+    }
+
+  if (record.destroy != NULL)
+    record.destroy (record.data);
+}
+
+static void
+drop_outcome (BgRecord *slot, gpointer owner)
+{
+  BgCore *self = owner;
+  BgRecord record = *slot;
+
+  bg_count (&self->inbox.cancelled, 1);
+  record.destroy (record.data);
+}
+
+/* Has accepted work destroyed where it has to be, on the loop's thread. */
+void
+bg_core_drop_later (BgCore *self, gpointer data, GDestroyNotify destroy)
+{
+  bg_inbox_append (&self->inbox, G_PRIORITY_DEFAULT, drop_outcome, destroy, data, destroy);
+}
+
+void
+bg_core_add_blocked (BgCore *self, BgBlocked *blocked)
+{
+  blocked->listed = TRUE;
+  blocked->link.data = blocked;
+  g_queue_push_tail_link (&self->blocked, &blocked->link);
+}
+
+/* FALSE if it is not in the list, for it has started or was closed. */
+gboolean
+bg_core_remove_blocked (BgCore *self, BgBlocked *blocked)
+{
+  if (!blocked->listed)
+    return FALSE;
+
+  blocked->listed = FALSE;
+  g_queue_unlink (&self->blocked, &blocked->link);
+  return TRUE;
+}
+
+void
+bg_core_add_hold (BgCore *self, BgHold *hold)
+{
+  hold->since = g_get_monotonic_time ();
+  hold->link.data = hold;
+  g_queue_push_tail_link (&self->holds, &hold->link);
+}
+
+void
+bg_core_remove_hold (BgCore *self, BgHold *hold)
+{
+  g_queue_unlink (&self->holds, &hold->link);
+  if (self->holds.length == 0 && atomic_load (&self->state) != BG_LOOP_RUNNING)
+    g_main_context_wakeup (self->context);
+}
+
+/* A number that is not held: they may come round again after 2³² of them. */
+guint
+bg_core_next_hold (BgCore *self)
+{
+  do
+    self->last_hold++;
+  while (self->last_hold == 0 || bg_core_find_hold (self, self->last_hold) != NULL);
+
+  return self->last_hold;
+}
+
+BgHold *
+bg_core_find_hold (BgCore *self, guint id)
+{
+  if (id == 0)
+    return NULL;
+
+  for (GList *link = self->holds.tail; link != NULL; link = link->prev)
+    {
+      BgHold *hold = link->data;
+
+      if (hold->id == id)
+        return hold;
+    }
+
+  return NULL;
+}
+
+/* Lets go of sources that were destroyed and that nobody else has, on the
+ * loop's thread, where their own code belongs. */
+static void
+forget_dead_sources (BgCore *self)
+{
+  GPtrArray *dead = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
+
+  for (guint i = self->attached->len; i > 0; i--)
+    {
+      GSource *source = g_ptr_array_index (self->attached, i - 1);
+
+      if (g_source_is_destroyed (source) && g_atomic_int_get ((int *) &source->ref_count) == 1)
+        g_ptr_array_add (dead, g_ptr_array_steal_index_fast (self->attached, i - 1));
+    }
+
+  self->attached_kept = self->attached->len;
+  bg_core_drop_later (self, dead, (GDestroyNotify) g_ptr_array_unref);
+}
+
+gboolean
+bg_core_attach (BgCore *self, GSource *source)
+{
+  if (!bg_core_admits (self))
+    return FALSE;
+
+  if (self->attached == NULL)
+    self->attached = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
+  else if (self->attached->len >= 2 * self->attached_kept + 16)
+    forget_dead_sources (self);
+
+  g_ptr_array_add (self->attached, g_source_ref (source));
+  g_source_attach (source, self->context);
+  return TRUE;
+}
+
+/* Delayed work */
+
+static void
+delay_outcome (BgRecord *slot, gpointer owner)
+{
+  BgCore *self = owner;
+  BgDelay *delay;
+
+  bg_core_lock (self);
+  delay = slot->data;
+  if (delay != NULL)
+    bg_delays_take_by_id (&self->delays, delay->id);
+  bg_core_unlock (self);
+
+  if (delay == NULL)
+    return;
+
+  if (!bg_core_is_cancelling (self))
+    {
+      bg_count (&self->inbox.run, 1);
+      ((BgPostFunc) delay->func) (delay->data);
+    }
+  else
+    {
+      bg_count (&self->inbox.cancelled, 1);
+    }
+
+  if (delay->destroy != NULL)
+    delay->destroy (delay->data);
+  g_free (delay);
+}
+
+/* Moves what is due to the inbox. */
+void
+bg_core_promote_due (BgCore *self)
+{
+  gint64 due = bg_delays_get_next_due (&self->delays);
+  gint64 now = due != -1 ? g_get_monotonic_time () : 0;
+
+  while (due != -1 && due <= now)
+    {
+      BgDelay *delay;
+
+      delay = bg_delays_take (&self->delays);
+      delay->slot = bg_inbox_append (&self->inbox, G_PRIORITY_DEFAULT, delay_outcome, delay->func,
+                                     delay, NULL);
+      due = bg_delays_get_next_due (&self->delays);
+    }
+}
+
+static gboolean
+timer_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
+{
+  BgCore *self = bg_core_get_current ();
+
+  bg_core_lock (self);
+  bg_core_promote_due (self);
+  g_source_set_ready_time (self->timer, bg_delays_get_next_due (&self->delays));
+  bg_core_unlock (self);
+
+  return G_SOURCE_CONTINUE;
+}
+
+static GSourceFuncs timer_funcs = {
+  .dispatch = timer_dispatch,
+};
+
+guint64
+bg_core_add_delay (BgCore *self,
+                   guint delay_msec,
+                   gpointer func,
+                   gpointer data,
+                   GDestroyNotify destroy)
+{
+  gint64 due = g_get_monotonic_time () + (gint64) delay_msec * G_TIME_SPAN_MILLISECOND;
+  BgDelay *delay;
+
+  if (!bg_core_admits (self))
+    return 0;
+
+  if (self->timer == NULL)
+    {
+      self->timer = g_source_new (&timer_funcs, sizeof (GSource));
+      g_source_set_static_name (self->timer, "bgloop timer");
+      g_source_attach (self->timer, self->context);
+    }
+
+  delay = bg_delays_add (&self->delays, due, func, data, destroy);
+  if (bg_delays_get_next_due (&self->delays) == due && delay->position == 0)
+    g_source_set_ready_time (self->timer, due);
+  return delay->id;
+}
+
+gboolean
+bg_core_cancel_delay (BgCore *self, guint64 id)
+{
+  BgDelay *delay;
+
+  /* Nothing can be queued any more, and all that is left is about to be dropped. */
+  if (self->closed)
+    return FALSE;
+
+  delay = bg_delays_take_by_id (&self->delays, id);
+  if (delay == NULL)
+    return FALSE;
+
+  if (delay->slot != NULL)
+    ((BgRecord *) delay->slot)->data = NULL;
+  if (delay->destroy != NULL)
+    bg_core_drop_later (self, delay->data, delay->destroy);
+  g_free (delay);
+  return TRUE;
+}
+
+/* Invoked functions */
+
+void
+bg_invoke_unref (BgInvoke *self)
+{
+  if (g_atomic_int_dec_and_test (&self->ref_count))
+    g_free (self);
+}
+
+/* Puts an invoked function into the inbox: while the loop stops, everything
+ * that was accepted comes from there. Takes over the list's reference. */
+void
+bg_core_move_invoke (BgCore *self, BgInvoke *invoke)
+{
+  if (invoke->listed)
+    {
+      invoke->listed = FALSE;
+      g_queue_unlink (&self->invokes, &invoke->link);
+    }
+
+  bg_inbox_append (&self->inbox, invoke->priority, invoke->outcome, invoke->func, invoke, NULL);
+}
+
+/* Stopping */
+
+static void
+driver_close (BgCore *self)
+{
+  self->closed = TRUE;
+  self->finished = TRUE;
+}
+
+static gboolean
+driver_prepare (GSource *source, int *timeout)
+{
+  BgDriver *driver = (BgDriver *) source;
+  BgCore *self = driver->core;
+  gboolean work, idle;
+
+  *timeout = -1;
+  if (bg_core_is_forked (self))
+    return FALSE;
+
+  bg_core_lock (self);
+  if (!bg_core_is_cancelling (self))
+    bg_core_promote_due (self);
+  work = bg_inbox_has_work (&self->inbox);
+  idle = !work && self->holds.length == 0 && self->invokes.length == 0;
+  self->inbox.asleep = !work;
+  bg_core_unlock (self);
+
+  if (work && driver->sits_out)
+    {
+      driver->sits_out = FALSE;
+      *timeout = 0;
+      return FALSE;
+    }
+
+  /* What iterates the context from within a callback does not end the loop. */
+  return work || (idle && g_main_depth () == 0);
+}
+
+static gboolean
+driver_check (GSource *source)
+{
+  return FALSE;
+}
+
+static gboolean
+driver_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
+{
+  BgDriver *driver = (BgDriver *) source;
+  BgCore *self = driver->core;
+  gboolean idle;
+
+  bg_inbox_run (&self->inbox);
+  driver->sits_out = TRUE;
+
+  bg_core_lock (self);
+  idle = !bg_inbox_has_work (&self->inbox) && self->holds.length == 0 && self->invokes.length == 0
+         && g_main_depth () == 1;
+  if (idle)
+    driver_close (self);
+  bg_core_unlock (self);
+
+  if (!idle)
+    return G_SOURCE_CONTINUE;
+
+  g_main_loop_quit (self->main_loop);
+  return G_SOURCE_REMOVE;
+}
+
+static GSourceFuncs driver_funcs = {
+  .prepare = driver_prepare,
+  .check = driver_check,
+  .dispatch = driver_dispatch,
+};
+
+/* On the loop's thread: from here on the driver is in charge. */
+static gboolean
+stop_cb (gpointer user_data)
+{
+  BgCore *self = user_data;
+  GSource *source = g_source_new (&driver_funcs, sizeof (BgDriver));
+  GList *link, *next;
+
+  ((BgDriver *) source)->core = self;
+  g_source_set_static_name (source, "bgloop shutdown");
+  g_source_set_priority (source, DRIVER_PRIORITY);
+  g_source_set_can_recurse (source, TRUE);
+
+  bg_core_lock (self);
+  bg_inbox_set_driven (&self->inbox);
+  for (link = self->invokes.head; link != NULL; link = next)
+    {
+      BgInvoke *invoke = link->data;
+
+      next = link->next;
+      if (!invoke->running)
+        bg_core_move_invoke (self, invoke);
+    }
+  g_source_attach (source, self->context);
+  bg_core_unlock (self);
+
+  g_source_unref (source);
+  return G_SOURCE_REMOVE;
+}
+
+/* Wakes everybody who waits for something that will not start any more. */
+static void
+close_blocked (BgCore *self, GQueue *blocked)
+{
+  GList *link;
+
+  while ((link = g_queue_pop_head_link (blocked)) != NULL)
+    {
+      BgBlocked *entry = link->data;
+
+      entry->close (entry);
+    }
+}
+
+static void
+take_blocked (BgCore *self, GQueue *blocked)
+{
+  *blocked = self->blocked;
+  g_queue_init (&self->blocked);
+
+  for (GList *link = blocked->head; link != NULL; link = link->next)
+    {
+      BgBlocked *entry = link->data;
+
+      entry->listed = FALSE;
+      entry->closed = TRUE;
+      if (entry->slot != NULL)
+        entry->slot->data = NULL;
+      entry->slot = NULL;
+    }
+}
+
+void
+bg_core_quit (BgCore *self, BgShutdownMode mode)
+{
+  GQueue blocked = G_QUEUE_INIT;
+  gboolean first, cancels, here = bg_core_get_current () == self;
+
+  bg_core_lock (self);
+  if (atomic_load (&self->state) == BG_LOOP_STOPPED)
+    {
+      bg_core_unlock (self);
+      return;
+    }
+
+  first = atomic_load (&self->state) == BG_LOOP_RUNNING;
+  cancels = mode == BG_SHUTDOWN_CANCEL && !bg_core_is_cancelling (self);
+  if (first)
+    atomic_store (&self->state, BG_LOOP_STOPPING);
+  if (cancels)
+    {
+      atomic_store (&self->cancelling, TRUE);
+      take_blocked (self, &blocked);
+    }
+
+  /* Under the lock, so that the loop cannot end before it has got the message:
+   * a context that nobody owns would run it here. */
+  if (first && !here)
+    g_main_context_invoke_full (self->context, DRIVER_PRIORITY, stop_cb, bg_core_ref (self),
+                                (GDestroyNotify) bg_core_unref);
+  else if (cancels)
+    g_main_context_wakeup (self->context);
+  bg_core_unlock (self);
+
+  if (first && here)
+    g_main_context_invoke_full (self->context, DRIVER_PRIORITY, stop_cb, self, NULL);
+  if (cancels)
+    {
+      close_blocked (self, &blocked);
+      g_cancellable_cancel (self->cancellable);
+    }
+}
+
+/* The end of the thread */
+
+static void
+run_teardowns (BgCore *self)
+{
+  for (;;)
+    {
+      BgTeardown teardown;
+      gpointer outer;
+
+      bg_core_lock (self);
+      if (self->teardowns == NULL || self->teardowns->len == 0)
+        {
+          bg_core_unlock (self);
+          return;
+        }
+      teardown = g_array_index (self->teardowns, BgTeardown, self->teardowns->len - 1);
+      g_array_set_size (self->teardowns, self->teardowns->len - 1);
+      bg_core_unlock (self);
+
+      outer = bg_inbox_enter (&self->inbox, teardown.func);
+      teardown.func (teardown.data);
+      if (teardown.destroy != NULL)
+        teardown.destroy (teardown.data);
+      bg_inbox_leave (&self->inbox, outer);
+    }
+}
+
+/* Delayed work that did not become due. */
+static void
+drop_delays (BgCore *self)
+{
+  for (;;)
+    {
+      BgDelay *delay;
+
+      bg_core_lock (self);
+      delay = bg_delays_take (&self->delays);
+      if (delay != NULL)
+        bg_delays_take_by_id (&self->delays, delay->id);
+      bg_core_unlock (self);
+
+      if (delay == NULL)
+        return;
+
+      bg_count (&self->inbox.cancelled, 1);
+      if (delay->destroy != NULL)
+        delay->destroy (delay->data);
+      g_free (delay);
+    }
+}
+
+static GSourceFuncs probe_funcs = { NULL };
+
+/* The sources in a context, which GLib has no call for. Ids are given in order,
+ * so all that are there have smaller ones than a source attached now. */
+static GPtrArray *
+list_sources (GMainContext *context)
+{
+  GPtrArray *sources = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
+  GSource *probe = g_source_new (&probe_funcs, sizeof (GSource));
+  guint end = g_source_attach (probe, context);
+
+  g_source_destroy (probe);
+  g_source_unref (probe);
+
+  for (guint id = 1; id < end; id++)
+    {
+      GSource *source = g_main_context_find_source_by_id (context, id);
+
+      if (source != NULL)
+        g_ptr_array_add (sources, g_source_ref (source));
+    }
+
+  return sources;
+}
+
+static gboolean
+destroy_sources (GMainContext *context, gboolean only_most_urgent)
+{
+  g_autoptr (GPtrArray) sources = list_sources (context);
+  int urgent = G_MAXINT;
+
+  for (guint i = 0; i < sources->len; i++)
+    urgent = MIN (urgent, g_source_get_priority (g_ptr_array_index (sources, i)));
+
+  for (guint i = 0; i < sources->len; i++)
+    {
+      GSource *source = g_ptr_array_index (sources, i);
+
+      if (!only_most_urgent || g_source_get_priority (source) == urgent)
+        g_source_destroy (source);
+    }
+
+  return sources->len > 0;
+}
+
+/* Lets completions that are under way arrive, and destroys every source that is
+ * left. A source that is always ready has had its turns when those below it
+ * have not, so the most urgent ones go first. */
+static void
+clear_context (BgCore *self)
+{
+  gboolean more = TRUE;
+
+  while (more)
+    {
+      guint turns = 0;
+
+      while (turns < LAST_TURNS && g_main_context_iteration (self->context, FALSE))
+        turns++;
+
+      more = turns == LAST_TURNS && destroy_sources (self->context, TRUE);
+    }
+
+  for (guint i = 0; i < LAST_TURNS && destroy_sources (self->context, FALSE); i++)
+    ;
+}
+
+static void
+end (BgCore *self)
+{
+  GQueue watchers;
+
+  run_teardowns (self);
+  drop_delays (self);
+  bg_inbox_stop (&self->inbox);
+  if (self->timer != NULL)
+    {
+      g_source_destroy (self->timer);
+      g_clear_pointer (&self->timer, g_source_unref);
+    }
+  clear_context (self);
+
+  g_main_context_pop_thread_default (self->context);
+  g_main_context_release (self->context);
+  g_private_set (&current_core, NULL);
+
+  bg_core_lock (self);
+  atomic_store (&self->state, BG_LOOP_STOPPED);
+  watchers = self->end_watchers;
+  g_queue_init (&self->end_watchers);
+  for (GList *link = watchers.head; link != NULL; link = link->next)
+    ((BgBlocked *) link->data)->listed = FALSE;
+  bg_core_unlock (self);
+
+  close_blocked (self, &watchers);
+}
+
+static gpointer
+thread_cb (gpointer data)
+{
+  BgCore *self = data;
+
+  g_private_set (&current_core, self);
+  g_main_context_acquire (self->context);
+  g_main_context_push_thread_default (self->context);
+
+  bg_core_lock (self);
+  atomic_store (&self->state, BG_LOOP_RUNNING);
+  g_cond_broadcast (&self->changed);
+  bg_core_unlock (self);
+
+  while (!self->finished)
+    g_main_loop_run (self->main_loop);
+  end (self);
+
+  bg_core_unref (self);
+  return NULL;
+}
+
+/* As much of the name as a thread's name can be, cut at a character. */
+static char *
+get_thread_name (const char *name)
+{
+  gsize n = strlen (name);
+
+  if (n > THREAD_NAME_BYTES)
+    {
+      n = THREAD_NAME_BYTES;
+      while (n > 0 && ((guchar) name[n] & 0xc0) == 0x80)
+        n--;
+    }
+
+  return g_strndup (name, n);
+}
+
+gboolean
+bg_core_start (BgCore *self, GError **error)
+{
+  g_autofree char *name = get_thread_name (self->name);
+  GThread *thread = g_thread_try_new (name, thread_cb, bg_core_ref (self), error);
+
+  if (thread == NULL)
+    {
+      bg_core_unref (self);
+      return FALSE;
+    }
+
+  bg_core_lock (self);
+  self->thread = thread;
+  while (atomic_load (&self->state) != BG_LOOP_RUNNING)
+    g_cond_wait (&self->changed, &self->inbox.lock);
+  bg_core_unlock (self);
+
+  bury (NULL, NULL);
+  return TRUE;
+}
+
+/* Waits until the thread of a loop that is STOPPED is gone. Exactly one thread
+ * joins it, the others wait for that one; both take no longer than the thread
+ * needs to return. */
+void
+bg_core_join (BgCore *self)
+{
+  GThread *thread;
+
+  bg_core_lock (self);
+  thread = g_steal_pointer (&self->thread);
+  if (thread != NULL)
+    {
+      bg_core_unlock (self);
+      g_thread_join (thread);
+      bg_core_lock (self);
+      self->joined = TRUE;
+      g_cond_broadcast (&self->changed);
+    }
+  while (!self->joined)
+    g_cond_wait (&self->changed, &self->inbox.lock);
+  bg_core_unlock (self);
+}
+
+/* Waiting */
+
+static gboolean
+is_waiting (BgCore *self)
+{
+  return self->waits_for != NULL && !bg_waiter_is_settled (self->waits_with);
+}
+
+static char *
+describe_circle (BgCore *self, BgCore *target)
+{
+  GString *circle = g_string_new (NULL);
+
+  g_string_append_printf (circle, "“%s” would wait for “%s”", self->name, target->name);
+  for (BgCore *core = target; core != self; core = core->waits_for)
+    g_string_append_printf (circle, ", which waits for “%s”", core->waits_for->name);
+
+  return g_string_free (circle, FALSE);
+}
+
+/* Before this thread waits for @self to do something. Refused if that could
+ * never end, as this is the loop's own thread, or that of a loop that the loop
+ * waits for. Of no cost to a thread that is no loop's.
+ *
+ * A wait that is settled counts no more, though its thread may not have woken
+ * up yet, or loops that call each other would see circles that do not exist. */
+gboolean
+bg_core_wait_begin (BgCore *self, BgWaiter *waiter, GError **error)
+{
+  BgCore *here = bg_core_get_current ();
+  BgGlobals *globals;
+  BgCore *core = self;
+  gboolean circle;
+
+  if (here == NULL || here->generation != bg_fork_generation ())
+    return TRUE;
+
+  globals = bg_globals ();
+  g_mutex_lock (&globals->lock);
+  while (core != here && is_waiting (core))
+    core = core->waits_for;
+  circle = core == here;
+  if (circle)
+    {
+      g_autofree char *message = describe_circle (here, self);
+
+      g_set_error (error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK, "This wait could never end: %s",
+                   message);
+    }
+  else
+    {
+      here->waits_for = self;
+      here->waits_with = waiter;
+    }
+  g_mutex_unlock (&globals->lock);
+
+  return !circle;
+}
+
+void
+bg_core_wait_end (BgCore *self)
+{
+  BgCore *here = bg_core_get_current ();
+  BgGlobals *globals;
+
+  if (here == NULL || here->waits_for != self || here->generation != bg_fork_generation ())
+    return;
+
+  globals = bg_globals ();
+  g_mutex_lock (&globals->lock);
+  here->waits_for = NULL;
+  here->waits_with = NULL;
+  g_mutex_unlock (&globals->lock);
+}

@@ -1,0 +1,42 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#pragma once
+
+#include <glib-object.h>
+
+#include <bgloop/bg-macros.h>
+
+G_BEGIN_DECLS
+
+/**
+ * BgError:
+ * @BG_ERROR_CLOSED: the loop takes no more work, or dropped this piece of work
+ *   at its shutdown
+ * @BG_ERROR_WOULD_DEADLOCK: this wait could never end, so it was not begun
+ * @BG_ERROR_FORKED: the loop belongs to the parent process; its thread did not
+ *   survive fork()
+ *
+ * What can go wrong with a loop itself.
+ *
+ * Cancellation and timeouts are %G_IO_ERROR_CANCELLED and
+ * %G_IO_ERROR_TIMED_OUT, as everywhere in GIO.
+ *
+ * Since: 1.0
+ */
+typedef enum
+{
+  BG_ERROR_CLOSED,
+  BG_ERROR_WOULD_DEADLOCK,
+  BG_ERROR_FORKED,
+} BgError;
+
+#define BG_ERROR      (bg_error_quark ())
+#define BG_TYPE_ERROR (bg_error_get_type ())
+
+BG_API
+GQuark bg_error_quark (void);
+BG_API
+GType bg_error_get_type (void);
+
+G_END_DECLS

@@ -1,0 +1,132 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#pragma once
+
+#include <stdatomic.h>
+
+#include <glib.h>
+
+#include <bgloop/bg-macros.h>
+
+G_BEGIN_DECLS
+
+typedef struct _BgRecord BgRecord;
+typedef struct _BgInbox BgInbox;
+typedef struct _BgLane BgLane;
+typedef struct _BgChunk BgChunk;
+
+/* Gives the record its outcome, on the thread that serves the inbox and
+ * without the lock. The slot stays where it is until the function returns or
+ * runs user code, whichever is first. */
+typedef void (*BgRecordFunc) (BgRecord *slot, gpointer owner);
+
+/* A piece of work. Once it is appended its fields do not change, except that
+ * whoever holds the lock may clear @data, which withdraws the record; classes
+ * whose records can be withdrawn look at @data under the lock only. */
+struct _BgRecord
+{
+  BgRecordFunc outcome;
+  gpointer func;
+  gpointer data;
+  GDestroyNotify destroy;
+};
+
+/* Queues records, one first-in-first-out lane per priority, and serves them on
+ * the thread that iterates @context. */
+struct _BgInbox
+{
+  /* immutable */
+  GMainContext *context; /* (unowned) */
+  gpointer owner;        /* (unowned) */
+  guint generation;      /* the process that the inbox belongs to */
+
+  GMutex lock;
+
+  /* under lock */
+  BgLane **lanes; /* (owned) most urgent first */
+  guint n_lanes;
+  BgChunk *spare; /* (owned) */
+  guint n_spare;
+  gboolean asleep; /* an append must wake the context */
+  gboolean driven; /* the lanes' own sources stand still: bg_inbox_run() serves them */
+  guint n_waiting; /* in chunks that are not in a batch yet */
+  guint waiting_max;
+  guint64 posted;
+  guint64 wakeups;
+
+  /* atomic, written by the serving thread */
+  _Atomic (gpointer) running; /* what runs now */
+  _Atomic gint64 stamp;       /* when it started, to within a few fast records */
+  _Atomic guint64 run;
+  _Atomic guint64 cancelled;
+  _Atomic guint64 batches;
+  _Atomic gint64 busy_usec;
+  _Atomic gint64 longest_usec;
+
+  /* atomic, written under lock */
+  _Atomic int urgent;      /* the priority of the most urgent lane that has work */
+  _Atomic gboolean timing; /* somebody wants to know when each record starts */
+};
+
+/* One priority's first-in-first-out queue, and the source that serves it. */
+struct _BgLane
+{
+  GSource source;
+
+  /* immutable */
+  BgInbox *inbox; /* (unowned) NULL once the inbox is cleared */
+  int priority;
+
+  /* under the inbox's lock */
+  BgChunk *head; /* (owned) */
+  BgChunk *tail; /* (unowned) */
+  guint n_waiting;
+
+  /* the serving thread only */
+  BgChunk *batch; /* (owned) what runs now; more is not taken before it is done */
+  guint turns;    /* batches since the lane last let lower priorities pass */
+  gboolean sits_out;
+
+  /* atomic, written by the serving thread */
+  _Atomic guint n_batch; /* what is left of the batch */
+};
+
+void bg_inbox_init (BgInbox *self, GMainContext *context, gpointer owner);
+void bg_inbox_add_tagged_lane (BgInbox *self, GSourceCallbackFuncs *funcs, gpointer data);
+BgInbox *bg_inbox_find (GMainContext *context, gpointer tag);
+void bg_inbox_discard (BgInbox *self, GDestroyNotify destroy_data);
+void bg_inbox_stop (BgInbox *self);
+void bg_inbox_clear (BgInbox *self);
+
+void bg_inbox_lock (BgInbox *self);
+#define bg_inbox_unlock(self) g_mutex_unlock (&(self)->lock)
+
+/* with the lock held */
+BgRecord *bg_inbox_append (BgInbox *self,
+                           int priority,
+                           BgRecordFunc outcome,
+                           gpointer func,
+                           gpointer data,
+                           GDestroyNotify destroy);
+void bg_inbox_wake (BgInbox *self);
+gboolean bg_inbox_has_work (BgInbox *self);
+gboolean bg_lane_has_work (BgLane *lane);
+void bg_inbox_set_driven (BgInbox *self);
+guint bg_lane_get_queued (BgLane *lane);
+
+/* on the serving thread, without the lock */
+void bg_inbox_run (BgInbox *self);
+gpointer bg_inbox_enter (BgInbox *self, gpointer func);
+void bg_inbox_leave (BgInbox *self, gpointer outer);
+
+/* Adds to a counter that only this thread writes. */
+#define bg_count(counter, n)                                                                       \
+  atomic_store_explicit ((counter), atomic_load_explicit ((counter), memory_order_relaxed) + (n),  \
+                         memory_order_relaxed)
+
+/* How often this process has been forked off: what carries another number is
+ * the parent's. */
+guint bg_fork_generation (void);
+
+G_END_DECLS

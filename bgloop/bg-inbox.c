@@ -1,0 +1,591 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "config.h"
+
+#include <bgloop/bg-inbox-private.h>
+
+#if HAVE_PTHREAD_ATFORK
+#include <pthread.h>
+#endif
+
+/* An inbox is a mutex and, for each priority, a list of chunks of records
+ * behind one persistent source.
+ *
+ * Appending writes a record into the last chunk. Only the append that finds the
+ * inbox asleep wakes the context: the sources' prepare marks it asleep and looks
+ * at the queue in the same critical section, so that no append falls between.
+ *
+ * A dispatch takes up to BATCH_CHUNKS chunks out of the lane and runs them
+ * unlocked; what is appended meanwhile waits for the next batch. A batch pauses
+ * when a more urgent lane has work; the rest of it runs first when the lane's
+ * turn comes again. Since everything a batch needs to know is in the lane, a
+ * function may iterate the context itself: the inner dispatch goes on where the
+ * outer one stands.
+ *
+ * The lock is a leaf but for GLib's own: the context's lock may be taken under
+ * it. User code never runs under it. */
+
+#define CHUNK_RECORDS 63 /* with the header, a chunk fills 2 KiB */
+#define BATCH_CHUNKS  4
+#define SPARE_CHUNKS  16
+
+/* A lane sits out one iteration in so many, to let lower priorities pass. */
+#define TURNS 16
+
+/* A batch ends early when it has taken so long. */
+#define BATCH_USEC 500
+
+/* Looking at the clock costs as much as a record: as long as records take less
+ * than FAST_USEC together, it is looked at every STRIDE records only. */
+#define STRIDE    16
+#define FAST_USEC 10
+
+/* Waiting for another processor to leave a critical section is cheaper than
+ * sleeping, unless its thread was preempted in it. */
+#define LOCK_TRIES 50
+
+struct _BgChunk
+{
+  BgChunk *next; /* (owned) */
+  guint n;       /* records written */
+  guint pos;     /* records started */
+  BgRecord records[CHUNK_RECORDS];
+};
+
+static int fork_generation; /* atomic */
+
+#if HAVE_PTHREAD_ATFORK
+/* Must not lock or allocate: any thread may have held any lock at the fork. */
+static void
+forked_cb (void)
+{
+  g_atomic_int_inc (&fork_generation);
+}
+#endif
+
+guint
+bg_fork_generation (void)
+{
+  static gsize registered;
+
+  if (g_once_init_enter (&registered))
+    {
+#if HAVE_PTHREAD_ATFORK
+      pthread_atfork (NULL, NULL, forked_cb);
+#endif
+      g_once_init_leave (&registered, 1);
+    }
+
+  return (guint) g_atomic_int_get (&fork_generation);
+}
+
+void
+bg_inbox_lock (BgInbox *self)
+{
+  for (guint i = 0; i < LOCK_TRIES; i++)
+    {
+      if (G_LIKELY (g_mutex_trylock (&self->lock)))
+        return;
+
+      for (guint pause = 0; pause < 8; pause++)
+        BG_CPU_RELAX ();
+    }
+
+  g_mutex_lock (&self->lock);
+}
+
+/* Chunks */
+
+static BgChunk *
+take_chunk (BgInbox *self)
+{
+  BgChunk *chunk = self->spare;
+
+  if (chunk == NULL)
+    {
+      chunk = g_new (BgChunk, 1);
+    }
+  else
+    {
+      self->spare = chunk->next;
+      self->n_spare--;
+    }
+
+  chunk->next = NULL;
+  chunk->n = 0;
+  chunk->pos = 0;
+  return chunk;
+}
+
+static void
+free_chunks (BgChunk *chunk)
+{
+  while (chunk != NULL)
+    {
+      BgChunk *next = chunk->next;
+
+      g_free (chunk);
+      chunk = next;
+    }
+}
+
+/* Keeps the chunk for later, or gives it back to be freed without the lock. */
+static BgChunk *
+recycle_chunk (BgInbox *self, BgChunk *chunk)
+{
+  chunk->next = NULL;
+  if (self->n_spare >= SPARE_CHUNKS)
+    return chunk;
+
+  chunk->next = self->spare;
+  self->spare = chunk;
+  self->n_spare++;
+  return NULL;
+}
+
+/* Lanes */
+
+gboolean
+bg_lane_has_work (BgLane *lane)
+{
+  return lane->head != NULL || atomic_load_explicit (&lane->n_batch, memory_order_relaxed) > 0;
+}
+
+guint
+bg_lane_get_queued (BgLane *lane)
+{
+  return lane->n_waiting + atomic_load_explicit (&lane->n_batch, memory_order_relaxed);
+}
+
+static void
+update_urgent (BgInbox *self)
+{
+  int urgent = G_MAXINT;
+
+  for (guint i = 0; i < self->n_lanes; i++)
+    {
+      if (bg_lane_has_work (self->lanes[i]))
+        {
+          urgent = self->lanes[i]->priority;
+          break;
+        }
+    }
+
+  atomic_store_explicit (&self->urgent, urgent, memory_order_relaxed);
+}
+
+/* Moves up to a batch of chunks from the lane's queue to its batch. */
+static gboolean
+take_batch (BgLane *lane)
+{
+  BgInbox *inbox = lane->inbox;
+  BgChunk *last = lane->head;
+  guint n = 0;
+
+  if (last == NULL)
+    return FALSE;
+
+  n = last->n;
+  for (guint i = 1; i < BATCH_CHUNKS && last->next != NULL; i++)
+    {
+      last = last->next;
+      n += last->n;
+    }
+
+  lane->batch = lane->head;
+  lane->head = last->next;
+  last->next = NULL;
+  lane->n_waiting -= n;
+  inbox->n_waiting -= n;
+  atomic_store_explicit (&lane->n_batch, n, memory_order_relaxed);
+  return TRUE;
+}
+
+/* Gives back the chunks of the batch that are done. */
+static void
+settle_batch (BgLane *lane)
+{
+  BgInbox *inbox = lane->inbox;
+  BgChunk *surplus = NULL;
+
+  while (lane->batch != NULL && lane->batch->pos == lane->batch->n)
+    {
+      BgChunk *done = lane->batch;
+
+      lane->batch = done->next;
+      bg_inbox_lock (inbox);
+      surplus = recycle_chunk (inbox, done);
+      if (lane->batch == NULL)
+        update_urgent (inbox);
+      bg_inbox_unlock (inbox);
+      free_chunks (surplus);
+    }
+}
+
+static BgRecord *
+next_record (BgLane *lane)
+{
+  settle_batch (lane);
+  if (lane->batch == NULL)
+    return NULL;
+
+  bg_count (&lane->n_batch, -1);
+  return &lane->batch->records[lane->batch->pos++];
+}
+
+/* Notes the time, and says how many records to run before doing so again. */
+static guint
+look_at_clock (BgInbox *self, guint stride)
+{
+  gint64 now = g_get_monotonic_time ();
+  gint64 took = now - atomic_load_explicit (&self->stamp, memory_order_relaxed);
+
+  atomic_store_explicit (&self->stamp, now, memory_order_relaxed);
+  if (took > FAST_USEC || atomic_load_explicit (&self->timing, memory_order_relaxed))
+    return 1;
+
+  return MIN (stride * 2, STRIDE);
+}
+
+static void
+run_batch (BgLane *lane)
+{
+  BgInbox *inbox = lane->inbox;
+  gpointer outer = bg_inbox_enter (inbox, NULL);
+  gint64 start = atomic_load_explicit (&inbox->stamp, memory_order_relaxed);
+  gint64 end;
+  guint stride = 1, left = 1;
+  BgRecord *slot;
+
+  while ((slot = next_record (lane)) != NULL)
+    {
+      atomic_store_explicit (&inbox->running, slot->func, memory_order_relaxed);
+      slot->outcome (slot, inbox->owner);
+
+      if (--left == 0)
+        {
+          left = stride = look_at_clock (inbox, stride);
+          if (atomic_load_explicit (&inbox->stamp, memory_order_relaxed) - start > BATCH_USEC)
+            break;
+        }
+      if (atomic_load_explicit (&inbox->urgent, memory_order_relaxed) < lane->priority)
+        break;
+    }
+
+  settle_batch (lane);
+  bg_inbox_leave (inbox, outer);
+  end = atomic_load_explicit (&inbox->stamp, memory_order_relaxed);
+  bg_count (&inbox->batches, 1);
+  bg_count (&inbox->busy_usec, outer == NULL ? end - start : 0);
+  if (end - start > atomic_load_explicit (&inbox->longest_usec, memory_order_relaxed))
+    atomic_store_explicit (&inbox->longest_usec, end - start, memory_order_relaxed);
+}
+
+static void
+serve_lane (BgLane *lane)
+{
+  if (lane->batch == NULL)
+    {
+      bg_inbox_lock (lane->inbox);
+      take_batch (lane);
+      bg_inbox_unlock (lane->inbox);
+    }
+
+  if (lane->batch != NULL)
+    run_batch (lane);
+}
+
+static gboolean
+lane_prepare (GSource *source, int *timeout)
+{
+  BgLane *lane = (BgLane *) source;
+  BgInbox *inbox = lane->inbox;
+  gboolean ready;
+
+  *timeout = -1;
+  if (inbox == NULL || inbox->generation != bg_fork_generation ())
+    return FALSE;
+
+  if (lane->sits_out)
+    {
+      *timeout = 0;
+      return FALSE;
+    }
+
+  bg_inbox_lock (inbox);
+  ready = !inbox->driven && bg_lane_has_work (lane);
+  if (!ready)
+    inbox->asleep = TRUE;
+  bg_inbox_unlock (inbox);
+
+  return ready;
+}
+
+static gboolean
+lane_check (GSource *source)
+{
+  BgLane *lane = (BgLane *) source;
+  BgInbox *inbox = lane->inbox;
+  gboolean ready;
+
+  if (inbox == NULL || inbox->generation != bg_fork_generation ())
+    return FALSE;
+
+  if (lane->sits_out)
+    {
+      lane->sits_out = FALSE;
+      return FALSE;
+    }
+
+  bg_inbox_lock (inbox);
+  ready = !inbox->driven && bg_lane_has_work (lane);
+  bg_inbox_unlock (inbox);
+
+  return ready;
+}
+
+static gboolean
+lane_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
+{
+  BgLane *lane = (BgLane *) source;
+
+  serve_lane (lane);
+
+  if (atomic_load_explicit (&lane->inbox->urgent, memory_order_relaxed) > lane->priority)
+    lane->turns = 0;
+  else if (++lane->turns == TURNS)
+    {
+      lane->turns = 0;
+      lane->sits_out = TRUE;
+    }
+
+  return G_SOURCE_CONTINUE;
+}
+
+static GSourceFuncs lane_funcs = {
+  .prepare = lane_prepare,
+  .check = lane_check,
+  .dispatch = lane_dispatch,
+};
+
+static BgLane *
+add_lane (BgInbox *self, int priority, guint position)
+{
+  GSource *source = g_source_new (&lane_funcs, sizeof (BgLane));
+  BgLane *lane = (BgLane *) source;
+
+  lane->inbox = self;
+  lane->priority = priority;
+  g_source_set_static_name (source, "bgloop inbox");
+  g_source_set_priority (source, priority);
+  g_source_set_can_recurse (source, TRUE);
+  g_source_attach (source, self->context);
+
+  self->lanes = g_renew (BgLane *, self->lanes, self->n_lanes + 1);
+  memmove (self->lanes + position + 1, self->lanes + position,
+           (self->n_lanes - position) * sizeof *self->lanes);
+  self->lanes[position] = lane;
+  self->n_lanes++;
+  return lane;
+}
+
+static BgLane *
+get_lane (BgInbox *self, int priority)
+{
+  guint i = 0;
+
+  while (i < self->n_lanes && self->lanes[i]->priority < priority)
+    i++;
+  if (i < self->n_lanes && self->lanes[i]->priority == priority)
+    return self->lanes[i];
+
+  return add_lane (self, priority, i);
+}
+
+/* The inbox */
+
+void
+bg_inbox_init (BgInbox *self, GMainContext *context, gpointer owner)
+{
+  g_mutex_init (&self->lock);
+  self->context = context;
+  self->owner = owner;
+  self->generation = bg_fork_generation ();
+  atomic_init (&self->urgent, G_MAXINT);
+}
+
+/* Adds the default priority's lane, with a callback whose funcs->get() answers
+ * with the tag by which bg_inbox_find() finds it, and whose funcs->unref() tells
+ * when the context is gone. */
+void
+bg_inbox_add_tagged_lane (BgInbox *self, GSourceCallbackFuncs *funcs, gpointer data)
+{
+  BgLane *lane = add_lane (self, G_PRIORITY_DEFAULT, 0);
+
+  g_source_set_callback_indirect (&lane->source, data, funcs);
+}
+
+BgInbox *
+bg_inbox_find (GMainContext *context, gpointer tag)
+{
+  GSource *source = g_main_context_find_source_by_funcs_user_data (context, &lane_funcs, tag);
+
+  return source != NULL ? ((BgLane *) source)->inbox : NULL;
+}
+
+static void
+free_lanes (BgInbox *self)
+{
+  for (guint i = 0; i < self->n_lanes; i++)
+    {
+      BgLane *lane = self->lanes[i];
+
+      free_chunks (lane->head);
+      free_chunks (lane->batch);
+      lane->head = lane->batch = NULL;
+      lane->inbox = NULL;
+      g_source_unref (&lane->source);
+    }
+
+  g_clear_pointer (&self->lanes, g_free);
+  self->n_lanes = 0;
+}
+
+/* The context is going: takes the lanes, whose source may not be touched after
+ * it, and destroys the data of every record that is left. */
+void
+bg_inbox_discard (BgInbox *self, GDestroyNotify destroy_data)
+{
+  for (guint i = 0; i < self->n_lanes; i++)
+    {
+      BgLane *lane = self->lanes[i];
+      BgRecord *slot;
+
+      do
+        {
+          while ((slot = next_record (lane)) != NULL)
+            destroy_data (slot->data);
+        }
+      while (take_batch (lane));
+    }
+
+  free_lanes (self);
+}
+
+/* Takes the sources out of the context. Every record must have its outcome. */
+void
+bg_inbox_stop (BgInbox *self)
+{
+  for (guint i = 0; i < self->n_lanes; i++)
+    g_source_destroy (&self->lanes[i]->source);
+}
+
+void
+bg_inbox_clear (BgInbox *self)
+{
+  free_lanes (self);
+  free_chunks (self->spare);
+  g_mutex_clear (&self->lock);
+}
+
+/* Makes sure that the serving thread looks at the inbox again. */
+void
+bg_inbox_wake (BgInbox *self)
+{
+  if (!self->asleep)
+    return;
+
+  self->asleep = FALSE;
+  self->wakeups++;
+  g_main_context_wakeup (self->context);
+}
+
+BgRecord *
+bg_inbox_append (BgInbox *self,
+                 int priority,
+                 BgRecordFunc outcome,
+                 gpointer func,
+                 gpointer data,
+                 GDestroyNotify destroy)
+{
+  BgLane *lane = get_lane (self, priority);
+  BgRecord *slot;
+
+  if (lane->head == NULL)
+    lane->head = lane->tail = take_chunk (self);
+  else if (lane->tail->n == CHUNK_RECORDS)
+    lane->tail = lane->tail->next = take_chunk (self);
+
+  slot = &lane->tail->records[lane->tail->n++];
+  slot->outcome = outcome;
+  slot->func = func;
+  slot->data = data;
+  slot->destroy = destroy;
+
+  self->posted++;
+  lane->n_waiting++;
+  self->n_waiting++;
+  self->waiting_max = MAX (self->waiting_max, self->n_waiting);
+  if (priority < atomic_load_explicit (&self->urgent, memory_order_relaxed))
+    atomic_store_explicit (&self->urgent, priority, memory_order_relaxed);
+
+  bg_inbox_wake (self);
+  return slot;
+}
+
+gboolean
+bg_inbox_has_work (BgInbox *self)
+{
+  for (guint i = 0; i < self->n_lanes; i++)
+    {
+      if (bg_lane_has_work (self->lanes[i]))
+        return TRUE;
+    }
+
+  return FALSE;
+}
+
+/* From now on the lanes' sources stand still, and bg_inbox_run() serves them. */
+void
+bg_inbox_set_driven (BgInbox *self)
+{
+  self->driven = TRUE;
+  atomic_store_explicit (&self->timing, TRUE, memory_order_relaxed);
+}
+
+/* Runs a batch of the most urgent lane that has work. */
+void
+bg_inbox_run (BgInbox *self)
+{
+  BgLane *lane = NULL;
+
+  bg_inbox_lock (self);
+  for (guint i = 0; i < self->n_lanes && lane == NULL; i++)
+    {
+      if (bg_lane_has_work (self->lanes[i]))
+        lane = self->lanes[i];
+    }
+  bg_inbox_unlock (self);
+
+  if (lane != NULL)
+    serve_lane (lane);
+}
+
+/* Notes that @func runs from now on. Give what it returns to bg_inbox_leave(). */
+gpointer
+bg_inbox_enter (BgInbox *self, gpointer func)
+{
+  gpointer outer = atomic_load_explicit (&self->running, memory_order_relaxed);
+
+  atomic_store_explicit (&self->stamp, g_get_monotonic_time (), memory_order_relaxed);
+  atomic_store_explicit (&self->running, func, memory_order_relaxed);
+  return outer;
+}
+
+void
+bg_inbox_leave (BgInbox *self, gpointer outer)
+{
+  atomic_store_explicit (&self->running, outer, memory_order_relaxed);
+  atomic_store_explicit (&self->stamp, g_get_monotonic_time (), memory_order_relaxed);
+}

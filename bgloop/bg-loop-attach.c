@@ -1,0 +1,269 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "config.h"
+
+#include <bgloop/bg-loop-private.h>
+
+/**
+ * bg_loop_attach:
+ * @self: a loop
+ * @source: a source that is not attached yet
+ *
+ * Attaches a source to the loop's context.
+ *
+ * It is dispatched on the loop's thread and does not keep the loop alive: a
+ * shutdown destroys it there. The source may be destroyed and unreferenced at
+ * any time and in any thread, also when the loop has gone; not by
+ * [func@GLib.Source.remove], which knows the default context only.
+ *
+ * Never waits; any thread may call it.
+ *
+ * Returns: %FALSE if the loop takes no more work; @source is as it was then
+ *
+ * Since: 1.0
+ */
+gboolean
+bg_loop_attach (BgLoop *self, GSource *source)
+{
+  BgCore *core;
+  gboolean attached;
+
+  g_return_val_if_fail (BG_IS_LOOP (self), FALSE);
+  g_return_val_if_fail (source != NULL, FALSE);
+  g_return_val_if_fail (g_source_get_context (source) == NULL, FALSE);
+  g_return_val_if_fail (!g_source_is_destroyed (source), FALSE);
+
+  core = self->core;
+  if (bg_core_is_forked (core))
+    return FALSE;
+
+  bg_core_lock (core);
+  attached = bg_core_attach (core, source);
+  bg_core_unlock (core);
+
+  return attached;
+}
+
+/**
+ * bg_loop_post_after:
+ * @self: a loop
+ * @delay_msec: after how many milliseconds
+ * @func: (scope notified) (closure user_data) (destroy destroy): the work
+ * @user_data: what to give it
+ * @destroy: (nullable): what to do with @user_data afterwards
+ *
+ * Has a function run on the loop's thread after a while.
+ *
+ * When it is due it is queued, at %G_PRIORITY_DEFAULT; what is due at the same
+ * time runs in the order in which it was given. It never runs early.
+ *
+ * Work that is not due does not keep the loop alive: a shutdown drops it. Work
+ * that is due counts as accepted. As everywhere, @destroy runs on the loop's
+ * thread, whatever happens to the work, or, if the loop takes no more work, in
+ * the calling one before this returns.
+ *
+ * Never waits; any thread may call it.
+ *
+ * Returns: a number for [method@Bg.Loop.cancel], which is never used again; 0 if
+ *   the loop takes no more work
+ *
+ * Since: 1.0
+ */
+guint64
+bg_loop_post_after (BgLoop *self,
+                    guint delay_msec,
+                    BgPostFunc func,
+                    gpointer user_data,
+                    GDestroyNotify destroy)
+{
+  BgCore *core;
+  guint64 work = 0;
+
+  g_return_val_if_fail (BG_IS_LOOP (self), 0);
+  g_return_val_if_fail (func != NULL, 0);
+
+  core = self->core;
+  if (!bg_core_is_forked (core))
+    {
+      bg_core_lock (core);
+      work = bg_core_add_delay (core, delay_msec, func, user_data, destroy);
+      bg_core_unlock (core);
+    }
+
+  if (work == 0 && destroy != NULL)
+    destroy (user_data);
+  return work;
+}
+
+/**
+ * bg_loop_cancel:
+ * @self: a loop
+ * @work: what [method@Bg.Loop.post_after] returned
+ *
+ * Takes delayed work back.
+ *
+ * Its destroy notify runs on the loop's thread, some time soon. Never waits; any
+ * thread may call it.
+ *
+ * Returns: %TRUE if the work has not started and never will; %FALSE if it has
+ *   started, had its outcome already or was cancelled before
+ *
+ * Since: 1.0
+ */
+gboolean
+bg_loop_cancel (BgLoop *self, guint64 work)
+{
+  BgCore *core;
+  gboolean cancelled;
+
+  g_return_val_if_fail (BG_IS_LOOP (self), FALSE);
+
+  core = self->core;
+  if (bg_core_is_forked (core))
+    return FALSE;
+
+  bg_core_lock (core);
+  cancelled = bg_core_cancel_delay (core, work);
+  bg_core_unlock (core);
+
+  return cancelled;
+}
+
+/**
+ * bg_loop_hold:
+ * @self: a loop
+ * @reason: (nullable): what for, to be named when a shutdown misses its
+ *   deadline; %NULL is "unnamed"
+ *
+ * Keeps the loop from ending.
+ *
+ * A shutdown waits until every hold has been released, in either mode. Take one
+ * for whatever must not be cut off: a request in flight, a child process.
+ *
+ * Never waits; any thread may call it.
+ *
+ * Returns: a number for [method@Bg.Loop.release]; 0 if the loop takes no more
+ *   work
+ *
+ * Since: 1.0
+ */
+guint
+bg_loop_hold (BgLoop *self, const char *reason)
+{
+  BgCore *core;
+  BgHold *hold;
+  guint id = 0;
+
+  g_return_val_if_fail (BG_IS_LOOP (self), 0);
+
+  core = self->core;
+  if (bg_core_is_forked (core))
+    return 0;
+
+  hold = g_new0 (BgHold, 1);
+  hold->reason = g_strdup (reason != NULL ? reason : "unnamed");
+
+  bg_core_lock (core);
+  if (bg_core_admits (core))
+    {
+      id = bg_core_next_hold (core);
+      hold->id = id;
+      bg_core_add_hold (core, hold);
+    }
+  bg_core_unlock (core);
+
+  if (id == 0)
+    {
+      g_free (hold->reason);
+      g_free (hold);
+    }
+  return id;
+}
+
+/**
+ * bg_loop_release:
+ * @self: a loop
+ * @hold: what [method@Bg.Loop.hold] returned
+ *
+ * Releases a hold.
+ *
+ * A number that is not held is a programming error: it is reported and has no
+ * effect. Never waits; any thread may call it, in every state of the loop.
+ *
+ * Since: 1.0
+ */
+void
+bg_loop_release (BgLoop *self, guint hold)
+{
+  BgCore *core;
+  BgHold *found = NULL;
+
+  g_return_if_fail (BG_IS_LOOP (self));
+
+  core = self->core;
+  if (bg_core_is_forked (core))
+    return;
+
+  bg_core_lock (core);
+  found = bg_core_find_hold (core, hold);
+  if (found != NULL)
+    bg_core_remove_hold (core, found);
+  bg_core_unlock (core);
+
+  if (found == NULL)
+    {
+      g_critical ("The loop “%s” has no hold %u", core->name, hold);
+      return;
+    }
+
+  g_free (found->reason);
+  g_free (found);
+}
+
+/**
+ * bg_loop_add_teardown:
+ * @self: a loop
+ * @func: (scope notified) (closure user_data) (destroy destroy): the function
+ * @user_data: what to give it
+ * @destroy: (nullable): what to do with @user_data afterwards
+ *
+ * Has a function run on the loop's thread at the very end of the loop's life.
+ *
+ * Teardown functions run last-in-first-out when everything that was accepted has
+ * had its outcome, in either mode of shutdown. They may call anything, but the
+ * loop takes no more work then. The place to close what lives on the loop.
+ *
+ * Never waits; any thread may call it. @destroy runs right after the function,
+ * or, if the loop takes no more work, in the calling thread before this returns.
+ *
+ * Returns: %FALSE if the loop takes no more work
+ *
+ * Since: 1.0
+ */
+gboolean
+bg_loop_add_teardown (BgLoop *self, BgPostFunc func, gpointer user_data, GDestroyNotify destroy)
+{
+  BgTeardown teardown = { func, user_data, destroy };
+  BgCore *core;
+  gboolean admitted = FALSE;
+
+  g_return_val_if_fail (BG_IS_LOOP (self), FALSE);
+  g_return_val_if_fail (func != NULL, FALSE);
+
+  core = self->core;
+  if (!bg_core_is_forked (core))
+    {
+      bg_core_lock (core);
+      admitted = bg_core_admits (core);
+      if (admitted && core->teardowns == NULL)
+        core->teardowns = g_array_new (FALSE, FALSE, sizeof (BgTeardown));
+      if (admitted)
+        g_array_append_val (core->teardowns, teardown);
+      bg_core_unlock (core);
+    }
+
+  if (!admitted && destroy != NULL)
+    destroy (user_data);
+  return admitted;
+}

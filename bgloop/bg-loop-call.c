@@ -1,0 +1,833 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "config.h"
+
+#include <bgloop/bg-error.h>
+#include <bgloop/bg-loop-private.h>
+#include <bgloop/bg-reply-private.h>
+#include <bgloop/bg-symbol-private.h>
+
+/* Post */
+
+/**
+ * bg_loop_post:
+ * @self: a loop
+ * @func: (scope notified) (closure user_data) (destroy destroy): the work
+ * @user_data: what to give it
+ * @destroy: (nullable): what to do with @user_data afterwards
+ *
+ * Has a function run on the loop's thread, some time soon.
+ *
+ * It is always queued, at %G_PRIORITY_DEFAULT, also on the loop's own thread,
+ * and runs after everything that was queued at this priority before it. Never
+ * waits; any thread may call it.
+ *
+ * @destroy runs on the loop's thread, whether the work ran or was dropped by a
+ * shutdown with %BG_SHUTDOWN_CANCEL. If the loop takes no more work it has run
+ * in the calling thread when this returns.
+ *
+ * Returns: %FALSE if the loop takes no more work
+ *
+ * Since: 1.0
+ */
+gboolean
+bg_loop_post (BgLoop *self, BgPostFunc func, gpointer user_data, GDestroyNotify destroy)
+{
+  return bg_loop_post_full (self, G_PRIORITY_DEFAULT, func, user_data, destroy);
+}
+
+/**
+ * bg_loop_post_full:
+ * @self: a loop
+ * @priority: the priority, of the range of source priorities
+ * @func: (scope notified) (closure user_data) (destroy destroy): the work
+ * @user_data: what to give it
+ * @destroy: (nullable): what to do with @user_data afterwards
+ *
+ * Like [method@Bg.Loop.post], at a priority of choice.
+ *
+ * Order is kept within a priority, not among them. While the loop has more
+ * urgent work, less urgent work waits, but not for ever.
+ *
+ * Returns: %FALSE if the loop takes no more work
+ *
+ * Since: 1.0
+ */
+gboolean
+bg_loop_post_full (BgLoop *self,
+                   int priority,
+                   BgPostFunc func,
+                   gpointer user_data,
+                   GDestroyNotify destroy)
+{
+  BgCore *core;
+  gboolean admitted = FALSE;
+
+  g_return_val_if_fail (BG_IS_LOOP (self), FALSE);
+  g_return_val_if_fail (func != NULL, FALSE);
+
+  core = self->core;
+  if (!bg_core_is_forked (core))
+    {
+      bg_core_lock (core);
+      admitted = bg_core_admits (core);
+      if (admitted)
+        bg_inbox_append (&core->inbox, priority, bg_core_post_outcome, func, user_data, destroy);
+      bg_core_unlock (core);
+    }
+
+  if (!admitted && destroy != NULL)
+    destroy (user_data);
+  return admitted;
+}
+
+/* Invoke */
+
+static void
+end_invoke (BgCore *core, BgInvoke *self)
+{
+  gboolean listed;
+
+  bg_core_lock (core);
+  listed = self->listed;
+  if (listed)
+    {
+      self->listed = FALSE;
+      g_queue_unlink (&core->invokes, &self->link);
+    }
+  bg_core_unlock (core);
+
+  if (self->notify != NULL)
+    self->notify (self->data);
+  if (listed)
+    bg_invoke_unref (self);
+}
+
+/* Runs the function once; TRUE if it wants to run again. */
+static gboolean
+run_invoke (BgCore *core, BgInvoke *self)
+{
+  gpointer outer;
+  gboolean again;
+
+  if (bg_core_is_cancelling (core))
+    {
+      bg_count (&core->inbox.cancelled, 1);
+      return FALSE;
+    }
+
+  outer = bg_inbox_enter (&core->inbox, self->func);
+  again = self->func (self->data);
+  bg_inbox_leave (&core->inbox, outer);
+  if (!again)
+    bg_count (&core->inbox.run, 1);
+  return again;
+}
+
+/* While the loop stops an invoked function comes from the inbox. */
+static void
+invoke_outcome (BgRecord *slot, gpointer owner)
+{
+  BgCore *core = owner;
+  BgInvoke *self = slot->data;
+
+  if (run_invoke (core, self))
+    {
+      bg_core_lock (core);
+      bg_core_move_invoke (core, self);
+      bg_core_unlock (core);
+      return;
+    }
+
+  end_invoke (core, self);
+  bg_invoke_unref (self);
+}
+
+static gboolean
+invoke_cb (gpointer user_data)
+{
+  BgInvoke *self = user_data;
+  BgCore *core = self->core;
+  gboolean mine, again;
+
+  bg_core_lock (core);
+  mine = self->listed;
+  self->running = mine;
+  bg_core_unlock (core);
+  if (!mine)
+    return G_SOURCE_REMOVE;
+
+  again = run_invoke (core, self);
+
+  if (again)
+    {
+      bg_core_lock (core);
+      self->running = FALSE;
+      again = !core->inbox.driven;
+      if (!again)
+        bg_core_move_invoke (core, self);
+      bg_core_unlock (core);
+      return again;
+    }
+
+  end_invoke (core, self);
+  return G_SOURCE_REMOVE;
+}
+
+static BgInvoke *
+invoke_new (BgCore *core, int priority, GSourceFunc function, gpointer data, GDestroyNotify notify)
+{
+  BgInvoke *self = g_new0 (BgInvoke, 1);
+
+  self->ref_count = 2;
+  self->core = core;
+  self->priority = priority;
+  self->func = function;
+  self->data = data;
+  self->notify = notify;
+  self->outcome = invoke_outcome;
+  self->link.data = self;
+  return self;
+}
+
+/* On the loop's own thread: at once, and if it wants to run again, like any
+ * other from then on. */
+static void
+invoke_here (BgCore *core, BgInvoke *self)
+{
+  GSource *source;
+
+  if (!run_invoke (core, self))
+    {
+      end_invoke (core, self);
+      g_free (self);
+      return;
+    }
+
+  bg_core_lock (core);
+  if (core->inbox.driven)
+    {
+      self->ref_count = 1;
+      bg_core_move_invoke (core, self);
+    }
+  else
+    {
+      self->listed = TRUE;
+      g_queue_push_tail_link (&core->invokes, &self->link);
+      source = g_idle_source_new ();
+      g_source_set_priority (source, self->priority);
+      g_source_set_callback (source, invoke_cb, self, (GDestroyNotify) bg_invoke_unref);
+      g_source_attach (source, core->context);
+      g_source_unref (source);
+    }
+  bg_core_unlock (core);
+}
+
+/**
+ * bg_loop_invoke: (skip)
+ * @self: a loop
+ * @function: the function
+ * @data: what to give it
+ *
+ * Like [method@Bg.Loop.invoke_full], at %G_PRIORITY_DEFAULT and without a
+ * notify.
+ *
+ * Returns: %FALSE if the loop takes no more work
+ *
+ * Since: 1.0
+ */
+gboolean
+bg_loop_invoke (BgLoop *self, GSourceFunc function, gpointer data)
+{
+  return bg_loop_invoke_full (self, G_PRIORITY_DEFAULT, function, data, NULL);
+}
+
+/**
+ * bg_loop_invoke_full: (rename-to bg_loop_invoke)
+ * @self: a loop
+ * @priority: the priority, of the range of source priorities
+ * @function: (scope notified) (closure data) (destroy notify): the function
+ * @data: what to give it
+ * @notify: (nullable): what to do with @data afterwards
+ *
+ * Runs a function on the loop's thread, as [method@GLib.MainContext.invoke_full]
+ * does: at once if this is that thread, else it is queued.
+ *
+ * As long as the function returns %G_SOURCE_CONTINUE it runs again, with other
+ * work in between. It is ordered like a source of its priority, not against
+ * posts. In contrast to GLib's it never runs in the calling thread because the
+ * context happens to have no owner, and it is never lost: a shutdown with
+ * %BG_SHUTDOWN_DRAIN waits until it has returned %G_SOURCE_REMOVE, one with
+ * %BG_SHUTDOWN_CANCEL until it has returned.
+ *
+ * Never waits; any thread may call it. @notify runs on the loop's thread, or, if
+ * the loop takes no more work, in the calling one before this returns.
+ *
+ * Returns: %FALSE if the loop takes no more work
+ *
+ * Since: 1.0
+ */
+gboolean
+bg_loop_invoke_full (BgLoop *self,
+                     int priority,
+                     GSourceFunc function,
+                     gpointer data,
+                     GDestroyNotify notify)
+{
+  BgCore *core;
+  BgInvoke *invoke;
+  gboolean admitted = FALSE, here;
+
+  g_return_val_if_fail (BG_IS_LOOP (self), FALSE);
+  g_return_val_if_fail (function != NULL, FALSE);
+
+  core = self->core;
+  here = bg_core_is_current (core);
+  invoke = invoke_new (core, priority, function, data, notify);
+
+  if (!bg_core_is_forked (core))
+    {
+      bg_core_lock (core);
+      admitted = bg_core_admits (core);
+      if (admitted)
+        core->inbox.posted++;
+      if (admitted && !here)
+        {
+          invoke->listed = TRUE;
+          g_queue_push_tail_link (&core->invokes, &invoke->link);
+          g_main_context_invoke_full (core->context, priority, invoke_cb, invoke,
+                                      (GDestroyNotify) bg_invoke_unref);
+        }
+      bg_core_unlock (core);
+    }
+
+  if (!admitted)
+    {
+      if (notify != NULL)
+        notify (data);
+      g_free (invoke);
+    }
+  else if (here)
+    {
+      invoke_here (core, invoke);
+    }
+  return admitted;
+}
+
+/* Call */
+
+typedef struct
+{
+  BgBlocked blocked;
+  BgCallFunc func;
+  gpointer data;
+  gboolean ok;
+  GError *error;
+} BgCall;
+
+/* The function's word, held to what a GError function promises. */
+static gboolean
+run_call (BgCallFunc func, gpointer data, GError **error)
+{
+  g_autofree char *name = NULL;
+  GError *local = NULL;
+  gboolean ok = !!func (data, &local);
+
+  if (G_UNLIKELY (ok != (local == NULL)))
+    {
+      name = bg_symbol_describe (func);
+      g_critical ("%s returned %s an error", name, ok ? "TRUE with" : "FALSE without");
+      if (ok)
+        g_clear_error (&local);
+      else
+        g_set_error (&local, G_IO_ERROR, G_IO_ERROR_FAILED, "%s failed without saying why", name);
+    }
+
+  if (!ok)
+    g_propagate_error (error, local);
+  return ok;
+}
+
+static void
+call_outcome (BgRecord *slot, gpointer owner)
+{
+  BgCore *core = owner;
+  BgCall *self;
+
+  bg_core_lock (core);
+  self = slot->data;
+  if (self != NULL)
+    {
+      self->blocked.slot = NULL;
+      bg_core_remove_blocked (core, &self->blocked);
+    }
+  bg_core_unlock (core);
+
+  if (self == NULL)
+    {
+      bg_count (&core->inbox.cancelled, 1);
+      return;
+    }
+
+  bg_count (&core->inbox.run, 1);
+  self->ok = run_call (self->func, self->data, &self->error);
+  bg_waiter_settle (self->blocked.waiter);
+}
+
+static void
+settle_blocked (BgBlocked *blocked)
+{
+  bg_waiter_settle (blocked->waiter);
+}
+
+/* Takes the call back, if it has not started. */
+static gboolean
+withdraw (BgCore *core, BgBlocked *blocked)
+{
+  gboolean withdrawn;
+
+  bg_core_lock (core);
+  withdrawn = bg_core_remove_blocked (core, blocked);
+  if (withdrawn && blocked->slot != NULL)
+    blocked->slot->data = NULL;
+  bg_core_unlock (core);
+
+  return withdrawn;
+}
+
+static gboolean
+wait_for_call (BgCore *core, BgCall *call, gint64 deadline, GError **error)
+{
+  BgWaitResult result = bg_waiter_wait (call->blocked.waiter, deadline);
+
+  if (result != BG_WAIT_SETTLED)
+    {
+      if (withdraw (core, &call->blocked))
+        {
+          bg_set_wait_error (error, result, "A call to the loop “%s” that had not started",
+                             core->name);
+          return FALSE;
+        }
+      bg_waiter_wait_settled (call->blocked.waiter);
+    }
+
+  if (call->blocked.closed)
+    {
+      g_set_error (error, BG_ERROR, BG_ERROR_CLOSED,
+                   "The loop “%s” was shut down before the call started", core->name);
+      return FALSE;
+    }
+
+  if (call->error != NULL)
+    g_propagate_error (error, call->error);
+  return call->ok;
+}
+
+static gboolean
+call_there (BgCore *core,
+            int priority,
+            int timeout_msec,
+            BgCall *call,
+            GCancellable *cancellable,
+            GError **error)
+{
+  gint64 deadline = bg_deadline (timeout_msec);
+  gboolean admitted, ok = FALSE;
+
+  call->blocked.waiter = bg_waiter_take (cancellable);
+  call->blocked.close = settle_blocked;
+  if (!bg_core_wait_begin (core, call->blocked.waiter, error))
+    {
+      bg_waiter_give_back (call->blocked.waiter, cancellable);
+      return FALSE;
+    }
+
+  bg_core_lock (core);
+  admitted = bg_core_admits (core);
+  if (admitted)
+    {
+      bg_core_add_blocked (core, &call->blocked);
+      call->blocked.slot
+          = bg_inbox_append (&core->inbox, priority, call_outcome, call->func, call, NULL);
+    }
+  bg_core_unlock (core);
+
+  if (admitted)
+    ok = wait_for_call (core, call, deadline, error);
+  else
+    bg_core_set_refused_error (core, error);
+
+  bg_core_wait_end (core);
+  bg_waiter_give_back (call->blocked.waiter, cancellable);
+  return ok;
+}
+
+/**
+ * bg_loop_call:
+ * @self: a loop
+ * @func: (scope call) (closure user_data): the function
+ * @user_data: what to give it
+ * @cancellable: (nullable): a cancellable
+ * @error: return location for an error, or %NULL
+ *
+ * Runs a function on the loop's thread and waits for its answer.
+ *
+ * Like [method@Bg.Loop.call_full], at %G_PRIORITY_DEFAULT and without a limit of
+ * time.
+ *
+ * Returns: what @func returned; %FALSE if it did not run
+ *
+ * Since: 1.0
+ */
+gboolean
+bg_loop_call (BgLoop *self,
+              BgCallFunc func,
+              gpointer user_data,
+              GCancellable *cancellable,
+              GError **error)
+{
+  return bg_loop_call_full (self, G_PRIORITY_DEFAULT, -1, func, user_data, cancellable, error);
+}
+
+/**
+ * bg_loop_call_full:
+ * @self: a loop
+ * @priority: the priority, of the range of source priorities
+ * @timeout_msec: how long to wait for the function to start, in milliseconds;
+ *   -1 for no limit
+ * @func: (scope call) (closure user_data): the function
+ * @user_data: what to give it
+ * @cancellable: (nullable): a cancellable
+ * @error: return location for an error, or %NULL
+ *
+ * Runs a function on the loop's thread and waits for its answer, which may be an
+ * error: it arrives here unchanged.
+ *
+ * On the loop's own thread this is a plain function call, in every state of the
+ * loop. On any other it blocks. A call that is cancelled or times out before the
+ * function starts never runs; once it has started it is always waited for, and
+ * its answer is the answer. So @user_data may live on the caller's stack.
+ *
+ * Fails with %BG_ERROR_CLOSED if the loop takes no more work or dropped this,
+ * %BG_ERROR_WOULD_DEADLOCK if this thread is one of a circle of loops each
+ * waiting for the next, %BG_ERROR_FORKED in a forked child,
+ * %G_IO_ERROR_CANCELLED and %G_IO_ERROR_TIMED_OUT.
+ *
+ * Returns: what @func returned; %FALSE if it did not run
+ *
+ * Since: 1.0
+ */
+gboolean
+bg_loop_call_full (BgLoop *self,
+                   int priority,
+                   int timeout_msec,
+                   BgCallFunc func,
+                   gpointer user_data,
+                   GCancellable *cancellable,
+                   GError **error)
+{
+  BgCall call = { .func = func, .data = user_data };
+
+  g_return_val_if_fail (BG_IS_LOOP (self), FALSE);
+  g_return_val_if_fail (timeout_msec >= -1, FALSE);
+  g_return_val_if_fail (func != NULL, FALSE);
+  g_return_val_if_fail (cancellable == NULL || G_IS_CANCELLABLE (cancellable), FALSE);
+  g_return_val_if_fail (error == NULL || *error == NULL, FALSE);
+
+  if (bg_core_is_forked (self->core))
+    {
+      bg_core_set_refused_error (self->core, error);
+      return FALSE;
+    }
+  if (g_cancellable_set_error_if_cancelled (cancellable, error))
+    return FALSE;
+  if (bg_core_is_current (self->core))
+    return run_call (func, user_data, error);
+
+  return call_there (self->core, priority, timeout_msec, &call, cancellable, error);
+}
+
+/* Call, asynchronous */
+
+typedef struct
+{
+  BgReply *reply; /* (owned) (nullable) */
+  BgCallFunc func;
+  gpointer data;
+  GDestroyNotify destroy;
+  GCancellable *cancellable; /* (owned) (nullable) */
+} BgAsyncCall;
+
+static void
+end_async_call (BgAsyncCall *self, GError *error)
+{
+  if (self->destroy != NULL)
+    self->destroy (self->data);
+  g_clear_object (&self->cancellable);
+  bg_reply_return (self->reply, NULL, error);
+  g_free (self);
+}
+
+static void
+async_call_outcome (BgRecord *slot, gpointer owner)
+{
+  BgCore *core = owner;
+  BgAsyncCall *self = slot->data;
+  GError *error = NULL;
+
+  if (bg_core_is_cancelling (core))
+    g_set_error (&error, BG_ERROR, BG_ERROR_CLOSED,
+                 "The loop “%s” was shut down before the call started", core->name);
+  else
+    g_cancellable_set_error_if_cancelled (self->cancellable, &error);
+
+  if (error == NULL)
+    {
+      bg_count (&core->inbox.run, 1);
+      run_call (self->func, self->data, &error);
+    }
+  else
+    {
+      bg_count (&core->inbox.cancelled, 1);
+    }
+
+  end_async_call (self, error);
+}
+
+/**
+ * bg_loop_call_async:
+ * @self: a loop
+ * @priority: the priority, of the range of source priorities
+ * @func: (scope notified) (closure user_data) (destroy destroy): the function
+ * @user_data: what to give it
+ * @destroy: (nullable): what to do with @user_data afterwards
+ * @cancellable: (nullable): a cancellable
+ * @callback: (nullable) (scope async) (closure callback_data): what to call with
+ *   the answer
+ * @callback_data: what to give it
+ *
+ * Runs a function on the loop's thread and has its answer in this one's context.
+ *
+ * @callback is called in the thread-default context of the moment, once, and
+ * never before this returns. If it is cancelled before the function has started,
+ * the function does not run. Never waits; any thread may call it.
+ *
+ * @destroy runs before @callback, on the loop's thread, or, if the loop takes no
+ * more work, in the calling one before this returns.
+ *
+ * Since: 1.0
+ */
+void
+bg_loop_call_async (BgLoop *self,
+                    int priority,
+                    BgCallFunc func,
+                    gpointer user_data,
+                    GDestroyNotify destroy,
+                    GCancellable *cancellable,
+                    GAsyncReadyCallback callback,
+                    gpointer callback_data)
+{
+  BgCore *core;
+  BgAsyncCall *call;
+  GError *error = NULL;
+  gboolean admitted = FALSE;
+
+  g_return_if_fail (BG_IS_LOOP (self));
+  g_return_if_fail (func != NULL);
+  g_return_if_fail (cancellable == NULL || G_IS_CANCELLABLE (cancellable));
+
+  core = self->core;
+  call = g_new0 (BgAsyncCall, 1);
+  call->reply = bg_reply_new (self, bg_loop_call_async, callback, callback_data);
+  call->func = func;
+  call->data = user_data;
+  call->destroy = destroy;
+  g_set_object (&call->cancellable, cancellable);
+
+  if (!bg_core_is_forked (core))
+    {
+      bg_core_lock (core);
+      admitted = bg_core_admits (core);
+      if (admitted)
+        bg_inbox_append (&core->inbox, priority, async_call_outcome, func, call, NULL);
+      bg_core_unlock (core);
+    }
+
+  if (!admitted)
+    {
+      bg_core_set_refused_error (core, &error);
+      end_async_call (call, error);
+    }
+}
+
+/**
+ * bg_loop_call_finish:
+ * @self: a loop
+ * @result: what the callback got
+ * @error: return location for an error, or %NULL
+ *
+ * The answer of [method@Bg.Loop.call_async].
+ *
+ * Fails with what the function set, %BG_ERROR_CLOSED if the loop takes no more
+ * work or dropped this, %BG_ERROR_FORKED and %G_IO_ERROR_CANCELLED.
+ *
+ * Returns: what the function returned; %FALSE if it did not run
+ *
+ * Since: 1.0
+ */
+gboolean
+bg_loop_call_finish (BgLoop *self, GAsyncResult *result, GError **error)
+{
+  g_return_val_if_fail (BG_IS_LOOP (self), FALSE);
+  g_return_val_if_fail (bg_reply_is_valid (result, self, bg_loop_call_async), FALSE);
+  g_return_val_if_fail (error == NULL || *error == NULL, FALSE);
+
+  return bg_reply_propagate (BG_REPLY (result), NULL, error);
+}
+
+/* Flush */
+
+/* One marker goes to the end of each lane; the flush is done when all of them
+ * have come out. */
+typedef struct
+{
+  BgBlocked blocked;
+
+  /* under lock */
+  guint n_markers;
+  gboolean abandoned;
+} BgFlush;
+
+static void
+flush_outcome (BgRecord *slot, gpointer owner)
+{
+  BgCore *core = owner;
+  BgFlush *self = slot->data;
+  BgWaiter *waiter = self->blocked.waiter;
+  gboolean done, settles;
+
+  bg_count (&core->inbox.run, 1);
+  bg_core_lock (core);
+  done = --self->n_markers == 0;
+  settles = done && bg_core_remove_blocked (core, &self->blocked);
+  done = done && self->abandoned;
+  bg_core_unlock (core);
+
+  if (settles)
+    bg_waiter_settle (waiter);
+  if (done)
+    g_free (self);
+}
+
+static gboolean
+wait_for_flush (BgCore *core, BgFlush *flush, gint64 deadline, GError **error)
+{
+  BgWaitResult result = bg_waiter_wait (flush->blocked.waiter, deadline);
+
+  if (result != BG_WAIT_SETTLED && withdraw (core, &flush->blocked))
+    {
+      bg_set_wait_error (error, result, "Flushing the loop “%s”", core->name);
+      return FALSE;
+    }
+
+  bg_waiter_wait_settled (flush->blocked.waiter);
+  if (flush->blocked.closed)
+    {
+      g_set_error (error, BG_ERROR, BG_ERROR_CLOSED,
+                   "The loop “%s” was shut down before it had done all its work", core->name);
+      return FALSE;
+    }
+  return TRUE;
+}
+
+static void
+append_markers (BgCore *core, BgFlush *flush)
+{
+  BgInbox *inbox = &core->inbox;
+
+  for (guint i = 0; i < inbox->n_lanes; i++)
+    {
+      flush->n_markers++;
+      bg_inbox_append (inbox, inbox->lanes[i]->priority, flush_outcome, bg_loop_flush, flush, NULL);
+    }
+}
+
+static gboolean
+flush_there (BgCore *core, int timeout_msec, GError **error)
+{
+  BgFlush *flush = g_new0 (BgFlush, 1);
+  BgWaiter *waiter = bg_waiter_take (NULL);
+  gint64 deadline = bg_deadline (timeout_msec);
+  gboolean ok = FALSE, waits = FALSE, done;
+
+  flush->blocked.waiter = waiter;
+  flush->blocked.close = settle_blocked;
+  if (!bg_core_wait_begin (core, waiter, error))
+    goto out;
+
+  bg_core_lock (core);
+  ok = bg_core_admits (core);
+  if (ok)
+    {
+      bg_core_promote_due (core);
+      append_markers (core, flush);
+    }
+  waits = flush->n_markers > 0;
+  if (waits)
+    bg_core_add_blocked (core, &flush->blocked);
+  bg_core_unlock (core);
+
+  if (waits)
+    ok = wait_for_flush (core, flush, deadline, error);
+  else if (!ok)
+    bg_core_set_refused_error (core, error);
+  bg_core_wait_end (core);
+
+out:
+  bg_waiter_give_back (waiter, NULL);
+  bg_core_lock (core);
+  flush->abandoned = TRUE;
+  done = flush->n_markers == 0;
+  bg_core_unlock (core);
+  if (done)
+    g_free (flush);
+  return ok;
+}
+
+/**
+ * bg_loop_flush:
+ * @self: a loop
+ * @timeout_msec: how long to wait, in milliseconds; -1 for no limit
+ * @error: return location for an error, or %NULL
+ *
+ * Waits until all work that the loop has accepted so far, at every priority, has
+ * had its outcome.
+ *
+ * That is posts, calls, and the beginning of operations; not delayed work that
+ * is not due, not functions given to [method@Bg.Loop.invoke], and not what that
+ * work hands to the loop in turn. Blocks.
+ *
+ * Fails with %G_IO_ERROR_TIMED_OUT; %BG_ERROR_CLOSED if the loop is being shut
+ * down or has ended; %BG_ERROR_WOULD_DEADLOCK on the loop's own thread, or that of
+ * a loop which it waits for; %BG_ERROR_FORKED in a forked child.
+ *
+ * Returns: %TRUE if all of it is done
+ *
+ * Since: 1.0
+ */
+gboolean
+bg_loop_flush (BgLoop *self, int timeout_msec, GError **error)
+{
+  g_return_val_if_fail (BG_IS_LOOP (self), FALSE);
+  g_return_val_if_fail (timeout_msec >= -1, FALSE);
+  g_return_val_if_fail (error == NULL || *error == NULL, FALSE);
+
+  if (bg_core_is_forked (self->core))
+    {
+      bg_core_set_refused_error (self->core, error);
+      return FALSE;
+    }
+
+  return flush_there (self->core, timeout_msec, error);
+}

@@ -1,0 +1,20 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#pragma once
+
+#include <bgloop/bg-core-private.h>
+#include <bgloop/bg-loop.h>
+
+G_BEGIN_DECLS
+
+struct _BgLoop
+{
+  GObject parent_instance;
+
+  BgCore *core; /* (owned) immutable */
+};
+
+void bg_loop_unpublish (BgLoop *self);
+
+G_END_DECLS

@@ -1,0 +1,349 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "config.h"
+
+#include <bgloop/bg-loop-private.h>
+
+/**
+ * BgLoop:
+ *
+ * An event loop on a thread of its own, that any thread can hand work to and
+ * that ends well.
+ *
+ * A loop runs from the moment that [ctor@Bg.Loop.new] returns until it is shut
+ * down with [method@Bg.Loop.shutdown], or dropped. It has one life and cannot be
+ * started again; making another is cheap.
+ *
+ * Every piece of work given to a loop has exactly one outcome: it ran to its
+ * end, or it never ran and whoever gave it was told. Either way its destroy
+ * notify runs exactly once, before [method@Bg.Loop.shutdown] returns.
+ *
+ * All methods can be called from any thread, the loop's own included. Those that
+ * wait say so; where the wait could never end they fail with
+ * %BG_ERROR_WOULD_DEADLOCK at once.
+ *
+ * Dropping the last reference never blocks. It asks the loop to stop, as
+ * [method@Bg.Loop.quit] does with %BG_SHUTDOWN_DRAIN, and nobody waits for it.
+ *
+ * In a process forked from the one that made it a loop is dead: every method
+ * fails with %BG_ERROR_FORKED, or %FALSE, at once.
+ *
+ * Since: 1.0
+ */
+
+enum
+{
+  PROP_NAME = 1,
+  PROP_STATE,
+  N_PROPS,
+};
+
+static GParamSpec *properties[N_PROPS];
+
+static void initable_init (GInitableIface *iface);
+
+G_DEFINE_FINAL_TYPE_WITH_CODE (BgLoop,
+                               bg_loop,
+                               G_TYPE_OBJECT,
+                               G_IMPLEMENT_INTERFACE (G_TYPE_INITABLE, initable_init))
+
+G_DEFINE_ENUM_TYPE (BgLoopState,
+                    bg_loop_state,
+                    G_DEFINE_ENUM_VALUE (BG_LOOP_RUNNING, "running"),
+                    G_DEFINE_ENUM_VALUE (BG_LOOP_STOPPING, "stopping"),
+                    G_DEFINE_ENUM_VALUE (BG_LOOP_STOPPED, "stopped"))
+
+G_DEFINE_ENUM_TYPE (BgShutdownMode,
+                    bg_shutdown_mode,
+                    G_DEFINE_ENUM_VALUE (BG_SHUTDOWN_DRAIN, "drain"),
+                    G_DEFINE_ENUM_VALUE (BG_SHUTDOWN_CANCEL, "cancel"))
+
+static void
+bg_loop_dispose (GObject *object)
+{
+  bg_loop_unpublish (BG_LOOP (object));
+
+  G_OBJECT_CLASS (bg_loop_parent_class)->dispose (object);
+}
+
+static void
+bg_loop_finalize (GObject *object)
+{
+  BgLoop *self = BG_LOOP (object);
+
+  bg_core_let_go (self->core);
+
+  G_OBJECT_CLASS (bg_loop_parent_class)->finalize (object);
+}
+
+static void
+bg_loop_get_property (GObject *object, guint prop_id, GValue *value, GParamSpec *pspec)
+{
+  BgLoop *self = BG_LOOP (object);
+
+  switch (prop_id)
+    {
+    case PROP_NAME:
+      g_value_set_string (value, bg_loop_get_name (self));
+      break;
+    case PROP_STATE:
+      g_value_set_enum (value, bg_loop_get_state (self));
+      break;
+    default:
+      G_OBJECT_WARN_INVALID_PROPERTY_ID (object, prop_id, pspec);
+    }
+}
+
+static void
+bg_loop_set_property (GObject *object, guint prop_id, const GValue *value, GParamSpec *pspec)
+{
+  BgLoop *self = BG_LOOP (object);
+
+  switch (prop_id)
+    {
+    case PROP_NAME:
+      self->core = bg_core_new (g_value_get_string (value));
+      break;
+    default:
+      G_OBJECT_WARN_INVALID_PROPERTY_ID (object, prop_id, pspec);
+    }
+}
+
+static void
+bg_loop_class_init (BgLoopClass *klass)
+{
+  GObjectClass *object_class = G_OBJECT_CLASS (klass);
+
+  object_class->dispose = bg_loop_dispose;
+  object_class->finalize = bg_loop_finalize;
+  object_class->get_property = bg_loop_get_property;
+  object_class->set_property = bg_loop_set_property;
+
+  /**
+   * BgLoop:name: (getter get_name)
+   *
+   * What the loop is called, in messages and as its thread's name.
+   *
+   * Since: 1.0
+   */
+  properties[PROP_NAME]
+      = g_param_spec_string ("name", NULL, NULL, NULL,
+                             G_PARAM_READWRITE | G_PARAM_CONSTRUCT_ONLY | G_PARAM_STATIC_STRINGS
+                                 | G_PARAM_EXPLICIT_NOTIFY);
+
+  /**
+   * BgLoop:state: (getter get_state)
+   *
+   * Where in its life the loop is. Never notified.
+   *
+   * Since: 1.0
+   */
+  properties[PROP_STATE]
+      = g_param_spec_enum ("state", NULL, NULL, BG_TYPE_LOOP_STATE, BG_LOOP_STOPPED,
+                           G_PARAM_READABLE | G_PARAM_STATIC_STRINGS | G_PARAM_EXPLICIT_NOTIFY);
+
+  g_object_class_install_properties (object_class, N_PROPS, properties);
+}
+
+static void
+bg_loop_init (BgLoop *self)
+{
+}
+
+static gboolean
+bg_loop_initable_init (GInitable *initable, GCancellable *cancellable, GError **error)
+{
+  BgLoop *self = BG_LOOP (initable);
+
+  if (g_cancellable_set_error_if_cancelled (cancellable, error))
+    return FALSE;
+
+  return bg_core_start (self->core, error);
+}
+
+static void
+initable_init (GInitableIface *iface)
+{
+  iface->init = bg_loop_initable_init;
+}
+
+/**
+ * bg_loop_new:
+ * @name: (nullable): what to call the loop; %NULL and "" are "bgloop"
+ * @error: return location for an error, or %NULL
+ *
+ * Starts a loop.
+ *
+ * When this returns, the loop's thread runs, owns the loop's context and has
+ * made it its thread-default one. The thread's name is @name, cut to what the
+ * system takes.
+ *
+ * Fails only if no thread can be made, with the #GThreadError that says why.
+ *
+ * Returns: (transfer full): a running loop
+ *
+ * Since: 1.0
+ */
+BgLoop *
+bg_loop_new (const char *name, GError **error)
+{
+  return g_initable_new (BG_TYPE_LOOP, NULL, error, "name", name, NULL);
+}
+
+/**
+ * bg_loop_get_name: (get-property name)
+ * @self: a loop
+ *
+ * What the loop is called.
+ *
+ * Never waits; any thread may call it.
+ *
+ * Returns: (transfer none): the name
+ *
+ * Since: 1.0
+ */
+const char *
+bg_loop_get_name (BgLoop *self)
+{
+  g_return_val_if_fail (BG_IS_LOOP (self), NULL);
+
+  return self->core->name;
+}
+
+/**
+ * bg_loop_get_context:
+ * @self: a loop
+ *
+ * The context that the loop's thread iterates.
+ *
+ * It is always a private one. Sources attached to it directly work, but
+ * [method@Bg.Loop.attach] can tell that the loop takes no more. Its thread owns
+ * it as long as the loop runs; do not iterate it or push it as a thread-default
+ * elsewhere.
+ *
+ * Never waits; any thread may call it.
+ *
+ * Returns: (transfer none): the context
+ *
+ * Since: 1.0
+ */
+GMainContext *
+bg_loop_get_context (BgLoop *self)
+{
+  g_return_val_if_fail (BG_IS_LOOP (self), NULL);
+
+  return self->core->context;
+}
+
+/**
+ * bg_loop_get_state: (get-property state)
+ * @self: a loop
+ *
+ * Where in its life the loop is.
+ *
+ * The answer may be history when it arrives: to hand over work, hand it over and
+ * look at what that returns.
+ *
+ * Never waits; any thread may call it. In a forked child: %BG_LOOP_STOPPED.
+ *
+ * Returns: the state
+ *
+ * Since: 1.0
+ */
+BgLoopState
+bg_loop_get_state (BgLoop *self)
+{
+  g_return_val_if_fail (BG_IS_LOOP (self), BG_LOOP_STOPPED);
+
+  return bg_core_get_state (self->core);
+}
+
+/**
+ * bg_loop_is_current:
+ * @self: a loop
+ *
+ * Whether the calling thread is the loop's.
+ *
+ * Never waits; any thread may call it.
+ *
+ * Returns: %TRUE on the loop's own thread
+ *
+ * Since: 1.0
+ */
+gboolean
+bg_loop_is_current (BgLoop *self)
+{
+  g_return_val_if_fail (BG_IS_LOOP (self), FALSE);
+
+  return bg_core_is_current (self->core);
+}
+
+/**
+ * bg_loop_get_cancellable:
+ * @self: a loop
+ *
+ * A cancellable that a shutdown with %BG_SHUTDOWN_CANCEL cancels.
+ *
+ * Hand it to operations that are to end early then. Those begun with
+ * [method@Bg.Loop.perform] follow it anyway.
+ *
+ * Never waits; any thread may call it.
+ *
+ * Returns: (transfer none): the cancellable
+ *
+ * Since: 1.0
+ */
+GCancellable *
+bg_loop_get_cancellable (BgLoop *self)
+{
+  g_return_val_if_fail (BG_IS_LOOP (self), NULL);
+
+  return self->core->cancellable;
+}
+
+/**
+ * bg_loop_get_stats:
+ * @self: a loop
+ *
+ * What the loop has done so far, and has to do.
+ *
+ * Never waits for the loop's thread; any thread may call it. In a forked child
+ * everything is zero.
+ *
+ * Returns: (transfer full): a snapshot
+ *
+ * Since: 1.0
+ */
+BgLoopStats *
+bg_loop_get_stats (BgLoop *self)
+{
+  g_autoptr (BgLoopStats) stats = NULL;
+  BgCore *core;
+  BgInbox *inbox;
+
+  g_return_val_if_fail (BG_IS_LOOP (self), NULL);
+
+  stats = g_new0 (BgLoopStats, 1);
+  core = self->core;
+  inbox = &core->inbox;
+  if (bg_core_is_forked (core))
+    return g_steal_pointer (&stats);
+
+  bg_core_lock (core);
+  stats->posted = inbox->posted;
+  stats->refused = core->refused;
+  stats->wakeups = inbox->wakeups;
+  for (guint i = 0; i < inbox->n_lanes; i++)
+    stats->queued += bg_lane_get_queued (inbox->lanes[i]);
+  stats->queued_max = inbox->waiting_max;
+  stats->holds = core->holds.length;
+  stats->run = atomic_load (&inbox->run);
+  stats->cancelled = atomic_load (&inbox->cancelled);
+  stats->batches = atomic_load (&inbox->batches);
+  stats->busy_usec = atomic_load (&inbox->busy_usec);
+  stats->longest_usec = atomic_load (&inbox->longest_usec);
+  bg_core_unlock (core);
+
+  return g_steal_pointer (&stats);
+}

@@ -1,0 +1,232 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#pragma once
+
+#include <gio/gio.h>
+
+#include <bgloop/bg-macros.h>
+#include <bgloop/bg-stats.h>
+
+G_BEGIN_DECLS
+
+/**
+ * BgLoopState:
+ * @BG_LOOP_RUNNING: the loop takes work and runs it
+ * @BG_LOOP_STOPPING: a shutdown was asked for; what was accepted gets its
+ *   outcome, work from other threads is refused
+ * @BG_LOOP_STOPPED: the loop has ended; everything has had its outcome
+ *
+ * Where in its one life a loop is.
+ *
+ * Since: 1.0
+ */
+typedef enum
+{
+  BG_LOOP_RUNNING,
+  BG_LOOP_STOPPING,
+  BG_LOOP_STOPPED,
+} BgLoopState;
+
+/**
+ * BgShutdownMode:
+ * @BG_SHUTDOWN_DRAIN: everything that was accepted runs to its end
+ * @BG_SHUTDOWN_CANCEL: what has not started never runs, and whoever waits for
+ *   it is told
+ *
+ * How a loop ends.
+ *
+ * Since: 1.0
+ */
+typedef enum
+{
+  BG_SHUTDOWN_DRAIN,
+  BG_SHUTDOWN_CANCEL,
+} BgShutdownMode;
+
+#define BG_TYPE_LOOP_STATE    (bg_loop_state_get_type ())
+#define BG_TYPE_SHUTDOWN_MODE (bg_shutdown_mode_get_type ())
+#define BG_TYPE_LOOP          (bg_loop_get_type ())
+
+BG_API
+GType bg_loop_state_get_type (void);
+BG_API
+GType bg_shutdown_mode_get_type (void);
+BG_API
+G_DECLARE_FINAL_TYPE (BgLoop, bg_loop, BG, LOOP, GObject)
+
+/**
+ * BgPostFunc:
+ * @user_data: what was given with the function
+ *
+ * A piece of work that nobody waits for.
+ *
+ * It is called once, on the loop's thread.
+ *
+ * Since: 1.0
+ */
+typedef void (*BgPostFunc) (gpointer user_data);
+
+/**
+ * BgCallFunc:
+ * @user_data: what was given with the function
+ * @error: where to put what went wrong
+ *
+ * A piece of work that has an answer.
+ *
+ * It is called once, on the loop's thread. Like every function with a
+ * #GError it returns %FALSE exactly if it sets @error.
+ *
+ * Returns: %TRUE on success
+ *
+ * Since: 1.0
+ */
+typedef gboolean (*BgCallFunc) (gpointer user_data, GError **error);
+
+/**
+ * BgBeginFunc:
+ * @cancellable: follows both the caller's cancellable and the loop's; hand it
+ *   to the operation
+ * @callback: (scope async) (closure callback_data): hand it to the operation
+ * @callback_data: hand it to the operation
+ * @user_data: what was given with the function
+ *
+ * Begins an asynchronous operation, and only that.
+ *
+ * It is called once, on the loop's thread, whose context is the thread-default
+ * one, so that the operation completes there. The operation must call
+ * @callback exactly once, with @callback_data.
+ *
+ * Since: 1.0
+ */
+typedef void (*BgBeginFunc) (GCancellable *cancellable,
+                             GAsyncReadyCallback callback,
+                             gpointer callback_data,
+                             gpointer user_data);
+
+/* life */
+BG_API
+BgLoop *bg_loop_new (const char *name, GError **error);
+BG_API
+BgLoop *bg_loop_dup_default (GError **error);
+BG_API
+gboolean bg_loop_reset_default (int timeout_msec, GError **error);
+BG_API
+void bg_loop_quit (BgLoop *self, BgShutdownMode mode);
+BG_API
+gboolean bg_loop_shutdown (BgLoop *self, GError **error);
+BG_API
+gboolean
+bg_loop_shutdown_full (BgLoop *self, BgShutdownMode mode, int timeout_msec, GError **error);
+BG_API
+void bg_loop_shutdown_async (BgLoop *self,
+                             BgShutdownMode mode,
+                             int timeout_msec,
+                             GCancellable *cancellable,
+                             GAsyncReadyCallback callback,
+                             gpointer user_data);
+BG_API
+gboolean bg_loop_shutdown_finish (BgLoop *self, GAsyncResult *result, GError **error);
+
+/* looking: none of these waits for, or runs anything on, the loop's thread */
+BG_API
+const char *bg_loop_get_name (BgLoop *self);
+BG_API
+GMainContext *bg_loop_get_context (BgLoop *self);
+BG_API
+BgLoopState bg_loop_get_state (BgLoop *self);
+BG_API
+gboolean bg_loop_is_current (BgLoop *self);
+BG_API
+GCancellable *bg_loop_get_cancellable (BgLoop *self);
+BG_API
+BgLoopStats *bg_loop_get_stats (BgLoop *self);
+BG_API
+char *bg_loop_describe (BgLoop *self);
+
+/* fire and forget */
+BG_API
+gboolean bg_loop_post (BgLoop *self, BgPostFunc func, gpointer user_data, GDestroyNotify destroy);
+BG_API
+gboolean bg_loop_post_full (BgLoop *self,
+                            int priority,
+                            BgPostFunc func,
+                            gpointer user_data,
+                            GDestroyNotify destroy);
+BG_API
+gboolean bg_loop_invoke (BgLoop *self, GSourceFunc function, gpointer data);
+BG_API
+gboolean bg_loop_invoke_full (BgLoop *self,
+                              int priority,
+                              GSourceFunc function,
+                              gpointer data,
+                              GDestroyNotify notify);
+
+/* run a function there and have its answer here */
+BG_API
+gboolean bg_loop_call (BgLoop *self,
+                       BgCallFunc func,
+                       gpointer user_data,
+                       GCancellable *cancellable,
+                       GError **error);
+BG_API
+gboolean bg_loop_call_full (BgLoop *self,
+                            int priority,
+                            int timeout_msec,
+                            BgCallFunc func,
+                            gpointer user_data,
+                            GCancellable *cancellable,
+                            GError **error);
+BG_API
+void bg_loop_call_async (BgLoop *self,
+                         int priority,
+                         BgCallFunc func,
+                         gpointer user_data,
+                         GDestroyNotify destroy,
+                         GCancellable *cancellable,
+                         GAsyncReadyCallback callback,
+                         gpointer callback_data);
+BG_API
+gboolean bg_loop_call_finish (BgLoop *self, GAsyncResult *result, GError **error);
+BG_API
+gboolean bg_loop_flush (BgLoop *self, int timeout_msec, GError **error);
+
+/* perform an asynchronous operation there */
+BG_API
+GAsyncResult *bg_loop_perform (BgLoop *self,
+                               BgBeginFunc begin,
+                               gpointer user_data,
+                               int timeout_msec,
+                               GCancellable *cancellable,
+                               GError **error);
+BG_API
+void bg_loop_perform_async (BgLoop *self,
+                            BgBeginFunc begin,
+                            gpointer user_data,
+                            GDestroyNotify destroy,
+                            GCancellable *cancellable,
+                            GAsyncReadyCallback callback,
+                            gpointer callback_data);
+BG_API
+GAsyncResult *bg_loop_perform_finish (BgLoop *self, GAsyncResult *result, GError **error);
+
+/* living on the loop */
+BG_API
+gboolean bg_loop_attach (BgLoop *self, GSource *source);
+BG_API
+guint64 bg_loop_post_after (BgLoop *self,
+                            guint delay_msec,
+                            BgPostFunc func,
+                            gpointer user_data,
+                            GDestroyNotify destroy);
+BG_API
+gboolean bg_loop_cancel (BgLoop *self, guint64 work);
+BG_API
+guint bg_loop_hold (BgLoop *self, const char *reason);
+BG_API
+void bg_loop_release (BgLoop *self, guint hold);
+BG_API
+gboolean
+bg_loop_add_teardown (BgLoop *self, BgPostFunc func, gpointer user_data, GDestroyNotify destroy);
+
+G_END_DECLS

@@ -1,0 +1,21 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#pragma once
+
+#include <glib.h>
+
+#include <bgloop/bg-version.h>
+
+#ifndef BG_API
+#define BG_API extern
+#endif
+
+/* A hint to the processor that this thread is waiting in a loop. */
+#if defined(__x86_64__) || defined(__i386__)
+#define BG_CPU_RELAX() __builtin_ia32_pause ()
+#elif defined(__aarch64__)
+#define BG_CPU_RELAX() __asm__ __volatile__("yield")
+#else
+#define BG_CPU_RELAX() ((void) 0)
+#endif

@@ -1,0 +1,22 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#pragma once
+
+#include <gio/gio.h>
+
+G_BEGIN_DECLS
+
+#define BG_TYPE_REPLY (bg_reply_get_type ())
+G_DECLARE_FINAL_TYPE (BgReply, bg_reply, BG, REPLY, GObject)
+
+BgReply *
+bg_reply_new (gpointer source, gpointer tag, GAsyncReadyCallback callback, gpointer callback_data);
+void
+bg_reply_set_prologue (BgReply *self, GDestroyNotify func, gpointer data, GDestroyNotify destroy);
+void bg_reply_return (BgReply *self, GObject *value, GError *error);
+GMainContext *bg_reply_get_context (BgReply *self);
+gboolean bg_reply_is_valid (GAsyncResult *result, gpointer source, gpointer tag);
+gboolean bg_reply_propagate (BgReply *self, GObject **value, GError **error);
+
+G_END_DECLS

@@ -1,0 +1,64 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#pragma once
+
+#include <glib-object.h>
+
+#include <bgloop/bg-macros.h>
+
+G_BEGIN_DECLS
+
+#define BG_TYPE_LOOP_STATS (bg_loop_stats_get_type ())
+
+typedef struct _BgLoopStats BgLoopStats;
+
+/**
+ * BgLoopStats:
+ * @posted: pieces of work that were accepted
+ * @run: pieces of work that ran
+ * @refused: pieces of work that were refused at admission
+ * @cancelled: pieces of work that were accepted and never ran
+ * @batches: batches in which the work ran
+ * @wakeups: times that somebody handing over work had to wake the loop
+ * @queued: pieces of work that are waiting now
+ * @queued_max: the most that ever waited at once
+ * @holds: what keeps the loop from stopping now: holds and operations that
+ *   have not answered
+ * @busy_usec: time spent in batches, in microseconds
+ * @longest_usec: the longest batch, in microseconds: for so long the loop did
+ *   not look at its other sources
+ *
+ * A snapshot of what a loop has done and has to do.
+ *
+ * @posted counts a piece of work when it is accepted, @run and @cancelled when
+ * it has its outcome, so that @posted is @run, @cancelled, @queued and what
+ * runs right now.
+ *
+ * Since: 1.0
+ */
+struct _BgLoopStats
+{
+  guint64 posted;
+  guint64 run;
+  guint64 refused;
+  guint64 cancelled;
+  guint64 batches;
+  guint64 wakeups;
+  guint queued;
+  guint queued_max;
+  guint holds;
+  gint64 busy_usec;
+  gint64 longest_usec;
+};
+
+BG_API
+GType bg_loop_stats_get_type (void);
+BG_API
+BgLoopStats *bg_loop_stats_copy (const BgLoopStats *self);
+BG_API
+void bg_loop_stats_free (BgLoopStats *self);
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC (BgLoopStats, bg_loop_stats_free)
+
+G_END_DECLS

@@ -1,0 +1,12 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#pragma once
+
+#include <glib.h>
+
+G_BEGIN_DECLS
+
+char *bg_symbol_describe (gpointer func);
+
+G_END_DECLS

@@ -1,0 +1,30 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#pragma once
+
+#include <gio/gio.h>
+
+G_BEGIN_DECLS
+
+typedef struct _BgWaiter BgWaiter;
+
+typedef enum
+{
+  BG_WAIT_SETTLED,
+  BG_WAIT_TIMED_OUT,
+  BG_WAIT_CANCELLED,
+} BgWaitResult;
+
+BgWaiter *bg_waiter_take (GCancellable *cancellable);
+void bg_waiter_give_back (BgWaiter *self, GCancellable *cancellable);
+BgWaitResult bg_waiter_wait (BgWaiter *self, gint64 deadline);
+void bg_waiter_wait_settled (BgWaiter *self);
+void bg_waiter_settle (BgWaiter *self);
+gboolean bg_waiter_is_settled (BgWaiter *self);
+
+gint64 bg_deadline (int timeout_msec);
+void bg_set_wait_error (GError **error, BgWaitResult result, const char *format, ...)
+    G_GNUC_PRINTF (3, 4);
+
+G_END_DECLS

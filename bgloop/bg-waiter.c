@@ -1,0 +1,179 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "config.h"
+
+#include <bgloop/bg-waiter-private.h>
+
+/* A thread that waits for an answer. Each thread keeps one for its next wait, so
+ * that a blocking call allocates nothing.
+ *
+ * Whoever settles the wait touches the waiter no more once the waiting thread
+ * can see that it is settled: either its one compare-and-exchange found the
+ * thread awake, or it does so under the mutex, and the waiting thread does not
+ * leave before it had that mutex afterwards. */
+struct _BgWaiter
+{
+  int state; /* atomic */
+
+  /* the waiting thread only */
+  gulong handler;
+  gboolean slept;
+
+  GMutex lock;
+  GCond cond;
+
+  /* under lock */
+  gboolean cancelled;
+};
+
+enum
+{
+  AWAKE,
+  ASLEEP,
+  SETTLED,
+};
+
+static void
+waiter_free (gpointer data)
+{
+  BgWaiter *self = data;
+
+  g_mutex_clear (&self->lock);
+  g_cond_clear (&self->cond);
+  g_free (self);
+}
+
+static GPrivate spare_waiter = G_PRIVATE_INIT (waiter_free);
+
+static void
+cancelled_cb (GCancellable *cancellable, gpointer user_data)
+{
+  BgWaiter *self = user_data;
+
+  g_mutex_lock (&self->lock);
+  self->cancelled = TRUE;
+  g_cond_signal (&self->cond);
+  g_mutex_unlock (&self->lock);
+}
+
+/* From now on a cancellation ends the wait, and bg_waiter_settle() settles it. */
+BgWaiter *
+bg_waiter_take (GCancellable *cancellable)
+{
+  BgWaiter *self = g_private_get (&spare_waiter);
+
+  if (self == NULL)
+    {
+      self = g_new0 (BgWaiter, 1);
+      g_mutex_init (&self->lock);
+      g_cond_init (&self->cond);
+    }
+  else
+    {
+      g_private_set (&spare_waiter, NULL);
+    }
+
+  g_atomic_int_set (&self->state, AWAKE);
+  self->slept = FALSE;
+  self->cancelled = FALSE;
+  if (cancellable != NULL)
+    self->handler = g_cancellable_connect (cancellable, G_CALLBACK (cancelled_cb), self, NULL);
+
+  return self;
+}
+
+/* Nobody may settle the wait any more. */
+void
+bg_waiter_give_back (BgWaiter *self, GCancellable *cancellable)
+{
+  if (cancellable != NULL)
+    g_cancellable_disconnect (cancellable, self->handler);
+
+  g_private_replace (&spare_waiter, self);
+}
+
+static BgWaitResult
+wait_until (BgWaiter *self, gint64 deadline, gboolean heed_cancelled)
+{
+  BgWaitResult result = BG_WAIT_SETTLED;
+
+  if (!self->slept && g_atomic_int_get (&self->state) == SETTLED)
+    return BG_WAIT_SETTLED;
+
+  g_mutex_lock (&self->lock);
+  self->slept = TRUE;
+  g_atomic_int_compare_and_exchange (&self->state, AWAKE, ASLEEP);
+  while (g_atomic_int_get (&self->state) != SETTLED && result == BG_WAIT_SETTLED)
+    {
+      if (self->cancelled && heed_cancelled)
+        result = BG_WAIT_CANCELLED;
+      else if (deadline == -1)
+        g_cond_wait (&self->cond, &self->lock);
+      else if (!g_cond_wait_until (&self->cond, &self->lock, deadline)
+               && g_atomic_int_get (&self->state) != SETTLED)
+        result = BG_WAIT_TIMED_OUT;
+    }
+  g_mutex_unlock (&self->lock);
+
+  return result;
+}
+
+/* Waits until the wait is settled, @deadline (monotonic microseconds, -1: none)
+ * has passed, or the cancellable was cancelled. */
+BgWaitResult
+bg_waiter_wait (BgWaiter *self, gint64 deadline)
+{
+  return wait_until (self, deadline, TRUE);
+}
+
+/* Waits on, whatever happens. */
+void
+bg_waiter_wait_settled (BgWaiter *self)
+{
+  wait_until (self, -1, FALSE);
+}
+
+void
+bg_waiter_settle (BgWaiter *self)
+{
+  if (g_atomic_int_compare_and_exchange (&self->state, AWAKE, SETTLED))
+    return;
+
+  g_mutex_lock (&self->lock);
+  g_atomic_int_set (&self->state, SETTLED);
+  g_cond_signal (&self->cond);
+  g_mutex_unlock (&self->lock);
+}
+
+gboolean
+bg_waiter_is_settled (BgWaiter *self)
+{
+  return g_atomic_int_get (&self->state) == SETTLED;
+}
+
+/* When a wait that begins now and may take @timeout_msec ends. */
+gint64
+bg_deadline (int timeout_msec)
+{
+  if (timeout_msec < 0)
+    return -1;
+
+  return g_get_monotonic_time () + (gint64) timeout_msec * G_TIME_SPAN_MILLISECOND;
+}
+
+void
+bg_set_wait_error (GError **error, BgWaitResult result, const char *format, ...)
+{
+  g_autofree char *message = NULL;
+  va_list args;
+
+  va_start (args, format);
+  message = g_strdup_vprintf (format, args);
+  va_end (args);
+
+  if (result == BG_WAIT_CANCELLED)
+    g_set_error (error, G_IO_ERROR, G_IO_ERROR_CANCELLED, "%s was cancelled", message);
+  else
+    g_set_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT, "%s timed out", message);
+}

@@ -1,0 +1,207 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "util.h"
+
+#define HANG_SECONDS    240
+#define SUBPROCESS_USEC (60 * G_USEC_PER_SEC)
+
+static void
+hang_cb (int signal_number)
+{
+  static const char message[] = "Bail out! The test program hangs\n";
+
+  if (write (STDOUT_FILENO, message, sizeof message - 1) < 0)
+    _exit (2);
+  abort ();
+}
+
+void
+util_init (int *argc, char ***argv)
+{
+  g_test_init (argc, argv, G_TEST_OPTION_ISOLATE_DIRS, NULL);
+  signal (SIGALRM, hang_cb);
+  alarm (HANG_SECONDS);
+}
+
+guint
+util_scale (guint n)
+{
+  const char *scale = g_getenv ("BGLOOP_TEST_SCALE");
+
+  if (scale == NULL)
+    return n;
+
+  return MAX (1, (guint) ((guint64) n * strtoul (scale, NULL, 10) / 100));
+}
+
+void
+util_latch_init (UtilLatch *self, guint count)
+{
+  g_mutex_init (&self->lock);
+  g_cond_init (&self->cond);
+  self->count = count;
+}
+
+void
+util_latch_clear (UtilLatch *self)
+{
+  /* Whoever opened it may still be in there. */
+  g_mutex_lock (&self->lock);
+  g_mutex_unlock (&self->lock);
+  g_mutex_clear (&self->lock);
+  g_cond_clear (&self->cond);
+}
+
+void
+util_latch_count_down (UtilLatch *self)
+{
+  g_mutex_lock (&self->lock);
+  g_assert_cmpuint (self->count, >, 0);
+  if (--self->count == 0)
+    g_cond_broadcast (&self->cond);
+  g_mutex_unlock (&self->lock);
+}
+
+void
+util_latch_wait (UtilLatch *self)
+{
+  g_mutex_lock (&self->lock);
+  while (self->count > 0)
+    g_cond_wait (&self->cond, &self->lock);
+  g_mutex_unlock (&self->lock);
+}
+
+gboolean
+util_latch_is_open (UtilLatch *self)
+{
+  gboolean is_open;
+
+  g_mutex_lock (&self->lock);
+  is_open = self->count == 0;
+  g_mutex_unlock (&self->lock);
+
+  return is_open;
+}
+
+static void
+block_cb (gpointer user_data)
+{
+  UtilBlock *self = user_data;
+
+  util_latch_count_down (&self->entered);
+  util_latch_wait (&self->released);
+}
+
+void
+util_block (UtilBlock *self, BgLoop *loop)
+{
+  util_latch_init (&self->entered, 1);
+  util_latch_init (&self->released, 1);
+  g_assert_true (bg_loop_post (loop, block_cb, self, NULL));
+  util_latch_wait (&self->entered);
+}
+
+void
+util_unblock (UtilBlock *self)
+{
+  util_latch_count_down (&self->released);
+}
+
+void
+util_block_clear (UtilBlock *self)
+{
+  util_latch_clear (&self->entered);
+  util_latch_clear (&self->released);
+}
+
+BgLoop *
+util_loop_new (const char *name)
+{
+  g_autoptr (GError) error = NULL;
+  BgLoop *loop = bg_loop_new (name, &error);
+
+  g_assert_no_error (error);
+  g_assert_true (BG_IS_LOOP (loop));
+  return loop;
+}
+
+void
+util_loop_end (BgLoop *loop)
+{
+  g_autoptr (GError) error = NULL;
+  gboolean ended = bg_loop_shutdown (loop, &error);
+
+  g_assert_no_error (error);
+  g_assert_true (ended);
+  g_assert_cmpint (bg_loop_get_state (loop), ==, BG_LOOP_STOPPED);
+  g_assert_finalize_object (loop);
+}
+
+void
+util_iterate_until (UtilLatch *latch)
+{
+  GMainContext *context = g_main_context_get_thread_default ();
+
+  while (!util_latch_is_open (latch))
+    g_main_context_iteration (context, TRUE);
+}
+
+static guint
+count_entries (const char *folder, const char *target)
+{
+  g_autoptr (GError) error = NULL;
+  g_autoptr (GDir) dir = g_dir_open (folder, 0, &error);
+  const char *name;
+  guint n = 0;
+
+  g_assert_no_error (error);
+  while ((name = g_dir_read_name (dir)) != NULL)
+    {
+      g_autofree char *path = g_build_filename (folder, name, NULL);
+      g_autofree char *link = target != NULL ? g_file_read_link (path, NULL) : NULL;
+
+      if (target == NULL || (link != NULL && strstr (link, target) != NULL))
+        n++;
+    }
+
+  return n;
+}
+
+guint
+util_count_fds (void)
+{
+  return count_entries ("/proc/self/fd", NULL);
+}
+
+guint
+util_count_eventfds (void)
+{
+  return count_entries ("/proc/self/fd", "eventfd");
+}
+
+guint
+util_count_threads (void)
+{
+  return count_entries ("/proc/self/task", NULL);
+}
+
+void
+util_wait_for_threads (guint n)
+{
+  while (util_count_threads () > n)
+    g_thread_yield ();
+}
+
+void
+util_assert_subprocess_passes (const char *path)
+{
+  g_test_trap_subprocess (path, SUBPROCESS_USEC, G_TEST_SUBPROCESS_INHERIT_STDERR);
+  g_assert_false (g_test_trap_reached_timeout ());
+  g_test_trap_assert_passed ();
+}
