@@ -152,6 +152,102 @@ util_iterate_until (UtilLatch *latch)
     g_main_context_iteration (context, TRUE);
 }
 
+void
+util_reply_init (UtilReply *self)
+{
+  util_latch_init (&self->arrived, 1);
+  self->thread = NULL;
+  self->result = NULL;
+}
+
+void
+util_reply_clear (UtilReply *self)
+{
+  util_latch_clear (&self->arrived);
+  g_clear_object (&self->result);
+}
+
+void
+util_reply_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  UtilReply *self = user_data;
+
+  g_assert_null (self->result);
+  self->thread = g_thread_self ();
+  self->result = g_object_ref (result);
+  util_latch_count_down (&self->arrived);
+}
+
+void
+util_reply_wait (UtilReply *self)
+{
+  util_iterate_until (&self->arrived);
+}
+
+void
+util_wait_for_queued (BgLoop *loop, guint n)
+{
+  guint queued = 0;
+
+  while (queued < n)
+    {
+      g_autoptr (BgLoopStats) stats = bg_loop_get_stats (loop);
+
+      queued = stats->queued;
+      g_thread_yield ();
+    }
+}
+
+void
+util_wait_for_holds (BgLoop *loop, guint n)
+{
+  guint holds = n + 1;
+
+  while (holds != n)
+    {
+      g_autoptr (BgLoopStats) stats = bg_loop_get_stats (loop);
+
+      holds = stats->holds;
+      g_thread_yield ();
+    }
+}
+
+/* What the library logs is structured, which g_test_expect_message() ignores. */
+static GMutex criticals_lock;
+static GPtrArray *criticals;
+
+static GLogWriterOutput
+catch_criticals_cb (GLogLevelFlags level, const GLogField *fields, gsize n_fields, gpointer data)
+{
+  if ((level & G_LOG_LEVEL_CRITICAL) == 0)
+    return g_log_writer_default (level, fields, n_fields, data);
+
+  g_mutex_lock (&criticals_lock);
+  g_ptr_array_add (criticals, g_log_writer_format_fields (level, fields, n_fields, FALSE));
+  g_mutex_unlock (&criticals_lock);
+  return G_LOG_WRITER_HANDLED;
+}
+
+void
+util_catch_criticals (void)
+{
+  if (criticals != NULL)
+    return;
+
+  criticals = g_ptr_array_new_with_free_func (g_free);
+  g_log_set_writer_func (catch_criticals_cb, NULL, NULL);
+}
+
+void
+util_take_critical (const char *pattern)
+{
+  g_mutex_lock (&criticals_lock);
+  g_assert_cmpuint (criticals->len, ==, 1);
+  g_assert_true (g_pattern_match_simple (pattern, g_ptr_array_index (criticals, 0)));
+  g_ptr_array_set_size (criticals, 0);
+  g_mutex_unlock (&criticals_lock);
+}
+
 static guint
 count_entries (const char *folder, const char *target)
 {
@@ -204,4 +300,25 @@ util_assert_subprocess_passes (const char *path)
   g_test_trap_subprocess (path, SUBPROCESS_USEC, G_TEST_SUBPROCESS_INHERIT_STDERR);
   g_assert_false (g_test_trap_reached_timeout ());
   g_test_trap_assert_passed ();
+}
+
+static void
+trapped_cb (gconstpointer path)
+{
+  util_assert_subprocess_passes (path);
+}
+
+void
+util_add_trapped (const char *path, GTestFunc func)
+{
+  char *trapped = g_strconcat (path, "/subprocess", NULL);
+
+  g_test_add_func (trapped, func);
+  g_test_add_data_func_full (path, trapped, trapped_cb, g_free);
+}
+
+void
+util_count_cb (gpointer counter)
+{
+  g_atomic_int_inc ((int *) counter);
 }

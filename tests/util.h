@@ -47,6 +47,28 @@ void util_loop_end (BgLoop *loop);
 /* Runs the thread-default context until @latch is open. */
 void util_iterate_until (UtilLatch *latch);
 
+/* The answer to an asynchronous call, kept for its _finish(). */
+typedef struct
+{
+  UtilLatch arrived;
+  GThread *thread;      /* that the callback was called in */
+  GAsyncResult *result; /* (owned) */
+} UtilReply;
+
+void util_reply_init (UtilReply *self);
+void util_reply_clear (UtilReply *self);
+void util_reply_cb (GObject *source, GAsyncResult *result, gpointer user_data);
+void util_reply_wait (UtilReply *self); /* in the thread-default context */
+
+/* Waits until so much is queued, or so many hold the loop. */
+void util_wait_for_queued (BgLoop *loop, guint n);
+void util_wait_for_holds (BgLoop *loop, guint n);
+
+/* From now on criticals are counted, and not fatal; util_take_critical() asserts
+ * that there was just one, of this pattern, and forgets it. */
+void util_catch_criticals (void);
+void util_take_critical (const char *pattern);
+
 guint util_count_fds (void);
 guint util_count_eventfds (void);
 guint util_count_threads (void);
@@ -57,5 +79,11 @@ void util_wait_for_threads (guint n);
 /* Runs the test @path of this program in a process of its own, which has to end
  * well within the limit. */
 void util_assert_subprocess_passes (const char *path);
+
+/* g_test_add_func(), but the test runs in a process of its own: what hangs fails. */
+void util_add_trapped (const char *path, GTestFunc func);
+
+/* Counts in the int that @counter points to, from any thread. */
+void util_count_cb (gpointer counter);
 
 G_END_DECLS
