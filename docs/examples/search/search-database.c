@@ -28,7 +28,9 @@ struct _SearchDatabase
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (sqlite3_stmt, sqlite3_finalize)
 
-G_DEFINE_QUARK (search - error - quark, search_error)
+/* clang-format off */
+G_DEFINE_QUARK (search-error-quark, search_error)
+/* clang-format on */
 G_DEFINE_BOXED_TYPE (SearchHit, search_hit, search_hit_copy, search_hit_free)
 
 SearchHit *

@@ -476,9 +476,9 @@ search_index (const SearchIndexOptions *options)
   if (options->verbose)
     printf ("indexing %s\n", options->folder);
 
+  /* Not to be cancelled: after an interruption, too, there is an index to ask. */
   self.opening = TRUE;
-  search_store_open_async (options->database, SEARCH_STORE_CREATE, self.cancellable, opened_cb,
-                           &self);
+  search_store_open_async (options->database, SEARCH_STORE_CREATE, NULL, opened_cb, &self);
   g_main_loop_run (self.main_loop);
 
   status = print_summary (&self);

@@ -9,7 +9,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-G_DEFINE_QUARK (search - skip - quark, search_skip)
+/* Not by G_DEFINE_QUARK, whose first use should not be that of two threads. */
+GQuark
+search_skip_quark (void)
+{
+  static gsize quark;
+
+  if (g_once_init_enter (&quark))
+    g_once_init_leave (&quark, g_quark_from_static_string ("search-skip-quark"));
+  return quark;
+}
 
 const char *
 search_skip_describe (SearchSkip skip)

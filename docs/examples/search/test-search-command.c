@@ -395,11 +395,13 @@ static void
 assert_interrupted_well (Fixture *fixture, GPtrArray *lines)
 {
   g_autoptr (SearchStore) store = NULL;
+  g_autoptr (GError) error = NULL;
   guint n_indexed = 0;
   const char *summary = NULL;
 
   g_assert_cmpint (fixture->status, ==, 130);
-  store = search_store_open (fixture->database, SEARCH_STORE_NONE, NULL, NULL);
+  store = search_store_open (fixture->database, SEARCH_STORE_NONE, NULL, &error);
+  g_assert_no_error (error);
   for (guint i = 0; i < lines->len; i++)
     {
       const char *line = lines->pdata[i];
@@ -454,8 +456,10 @@ test_interrupt (Fixture *fixture, gconstpointer data)
 
   for (guint i = 0; i < N_INTERRUPTIONS; i++)
     {
+      guint n_lines = i == 0 ? 1 : g_test_rand_int_range (1, MAX_LINES);
+
       g_remove (fixture->database);
-      interrupt_after (fixture, GPOINTER_TO_INT (data), g_test_rand_int_range (1, MAX_LINES));
+      interrupt_after (fixture, GPOINTER_TO_INT (data), n_lines);
     }
 
   run (fixture, "index", fixture->tree);
