@@ -149,6 +149,7 @@ bg_core_new (const char *name)
   g_queue_init (&self->invokes);
   g_queue_init (&self->end_watchers);
   atomic_init (&self->state, BG_LOOP_STOPPED);
+  self->joined = TRUE; /* until it is started there is nothing to join */
   return self;
 }
 
@@ -919,6 +920,7 @@ bg_core_start (BgCore *self, GError **error)
 
   bg_core_lock (self);
   self->thread = thread;
+  self->joined = FALSE;
   while (atomic_load (&self->state) != BG_LOOP_RUNNING)
     g_cond_wait (&self->changed, &self->inbox.lock);
   bg_core_unlock (self);
