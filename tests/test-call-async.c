@@ -1,0 +1,583 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "util.h"
+
+#define HEAP 64
+#define MANY 1000
+
+/* Work that notes what became of it. Nothing but a latch orders what the loop's
+ * thread writes before what the test reads. */
+typedef struct
+{
+  BgLoop *loop;
+  GThread *caller;
+  int n_run;
+  int n_destroyed;
+  gboolean destroyed_on_loop;
+  GAsyncResult **result; /* (nullable): what must not be there yet at the destroy */
+} Work;
+
+static gboolean
+run_cb (gpointer user_data, GError **error)
+{
+  Work *work = user_data;
+
+  g_assert_true (bg_loop_is_current (work->loop));
+  g_atomic_int_inc (&work->n_run);
+  return TRUE;
+}
+
+static gboolean
+fail_cb (gpointer user_data, GError **error)
+{
+  g_set_error (error, G_FILE_ERROR, G_FILE_ERROR_NOTDIR, "the very words");
+  return FALSE;
+}
+
+static void
+destroy_cb (gpointer user_data)
+{
+  Work *work = user_data;
+
+  work->destroyed_on_loop = bg_loop_is_current (work->loop);
+  g_assert_true (work->result == NULL || *work->result == NULL);
+  g_atomic_int_inc (&work->n_destroyed);
+}
+
+static void
+call_work (Work *work, UtilReply *reply, GCancellable *cancellable)
+{
+  util_reply_init (reply);
+  bg_loop_call_async (work->loop, G_PRIORITY_DEFAULT, run_cb, work, destroy_cb, cancellable,
+                      util_reply_cb, reply);
+}
+
+static void
+test_answer (void)
+{
+  g_autoptr (GMainContext) context = g_main_context_new ();
+  g_autoptr (GError) error = NULL;
+  Work work = { .loop = util_loop_new ("answer") };
+  UtilReply reply;
+
+  g_main_context_push_thread_default (context);
+  work.result = &reply.result;
+  call_work (&work, &reply, NULL);
+  util_reply_wait (&reply);
+
+  g_assert_true (reply.thread == g_thread_self ());
+  g_assert_cmpint (work.n_run, ==, 1);
+  g_assert_cmpint (work.n_destroyed, ==, 1);
+  g_assert_true (work.destroyed_on_loop);
+  g_assert_true (bg_loop_call_finish (work.loop, reply.result, &error));
+  g_assert_no_error (error);
+
+  g_assert_true (g_async_result_get_user_data (reply.result) == &reply);
+  util_reply_clear (&reply);
+  g_main_context_pop_thread_default (context);
+  util_loop_end (work.loop);
+}
+
+static void
+test_error (void)
+{
+  g_autoptr (GError) error = NULL;
+  BgLoop *loop = util_loop_new ("error");
+  UtilReply reply;
+
+  util_reply_init (&reply);
+  bg_loop_call_async (loop, G_PRIORITY_LOW, fail_cb, NULL, NULL, NULL, util_reply_cb, &reply);
+  util_reply_wait (&reply);
+
+  g_assert_false (bg_loop_call_finish (loop, reply.result, &error));
+  g_assert_error (error, G_FILE_ERROR, G_FILE_ERROR_NOTDIR);
+  g_assert_cmpstr (error->message, ==, "the very words");
+
+  util_reply_clear (&reply);
+  util_loop_end (loop);
+}
+
+static void
+test_blocking_error (void)
+{
+  g_autoptr (GError) error = NULL;
+  BgLoop *loop = util_loop_new ("error");
+
+  g_assert_false (bg_loop_call (loop, fail_cb, NULL, NULL, &error));
+  g_assert_error (error, G_FILE_ERROR, G_FILE_ERROR_NOTDIR);
+  g_assert_cmpstr (error->message, ==, "the very words");
+  g_assert_false (bg_loop_call (loop, fail_cb, NULL, NULL, NULL));
+
+  util_loop_end (loop);
+}
+
+/* Refused: destroyed here and at once, answered here and later. */
+static void
+test_refused (void)
+{
+  g_autoptr (GError) error = NULL;
+  g_autoptr (BgLoop) loop = util_loop_new ("refused");
+  Work work = { .loop = loop };
+  UtilReply reply;
+
+  g_assert_true (bg_loop_shutdown (loop, NULL));
+  call_work (&work, &reply, NULL);
+  g_assert_cmpint (work.n_destroyed, ==, 1);
+  g_assert_false (work.destroyed_on_loop);
+  g_assert_null (reply.result);
+
+  util_reply_wait (&reply);
+  g_assert_cmpint (work.n_run, ==, 0);
+  g_assert_cmpint (work.n_destroyed, ==, 1);
+  g_assert_false (bg_loop_call_finish (loop, reply.result, &error));
+  g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
+  util_reply_clear (&reply);
+}
+
+static void
+test_no_callback (void)
+{
+  Work work = { .loop = util_loop_new ("no callback") };
+
+  bg_loop_call_async (work.loop, G_PRIORITY_DEFAULT, run_cb, &work, destroy_cb, NULL, NULL, NULL);
+  bg_loop_call_async (work.loop, G_PRIORITY_DEFAULT, fail_cb, &work, destroy_cb, NULL, NULL, NULL);
+  g_assert_true (bg_loop_flush (work.loop, -1, NULL));
+  g_assert_cmpint (work.n_run, ==, 1);
+  g_assert_cmpint (work.n_destroyed, ==, 2);
+  util_loop_end (work.loop);
+}
+
+/* Shutdown */
+
+static void
+end_under_call (BgShutdownMode mode, Work *work, UtilReply *reply)
+{
+  UtilBlock block;
+
+  work->loop = util_loop_new ("ends");
+  util_block (&block, work->loop);
+  call_work (work, reply, NULL);
+  bg_loop_quit (work->loop, mode);
+  util_unblock (&block);
+  g_assert_true (bg_loop_shutdown (work->loop, NULL));
+  util_block_clear (&block);
+
+  g_assert_cmpint (work->n_destroyed, ==, 1);
+  g_assert_true (work->destroyed_on_loop);
+  g_assert_null (reply->result);
+  util_reply_wait (reply);
+}
+
+static void
+test_drained (void)
+{
+  g_autoptr (GError) error = NULL;
+  Work work = { NULL };
+  UtilReply reply;
+
+  end_under_call (BG_SHUTDOWN_DRAIN, &work, &reply);
+  g_assert_cmpint (work.n_run, ==, 1);
+  g_assert_true (bg_loop_call_finish (work.loop, reply.result, &error));
+  g_assert_no_error (error);
+  util_reply_clear (&reply);
+  g_assert_finalize_object (work.loop);
+}
+
+static void
+test_dropped (void)
+{
+  g_autoptr (GError) error = NULL;
+  Work work = { NULL };
+  UtilReply reply;
+
+  end_under_call (BG_SHUTDOWN_CANCEL, &work, &reply);
+  g_assert_cmpint (work.n_run, ==, 0);
+  g_assert_false (bg_loop_call_finish (work.loop, reply.result, &error));
+  g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
+  util_reply_clear (&reply);
+  g_assert_finalize_object (work.loop);
+}
+
+/* From the loop's own thread */
+
+typedef struct
+{
+  Work work;
+  UtilReply reply;
+  UtilLatch done;
+} OwnThread;
+
+static void
+own_reply_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  OwnThread *test = user_data;
+  g_autoptr (GError) error = NULL;
+
+  g_assert_true (bg_loop_is_current (test->work.loop));
+  g_assert_cmpint (test->work.n_destroyed, ==, 1);
+  g_assert_true (bg_loop_call_finish (BG_LOOP (source), result, &error));
+  g_assert_no_error (error);
+  util_latch_count_down (&test->done);
+}
+
+static void
+call_from_loop_cb (gpointer user_data)
+{
+  OwnThread *test = user_data;
+
+  bg_loop_call_async (test->work.loop, G_PRIORITY_HIGH, run_cb, &test->work, destroy_cb, NULL,
+                      own_reply_cb, test);
+  g_assert_cmpint (test->work.n_run, ==, 0);
+}
+
+static void
+test_own_thread (void)
+{
+  OwnThread test = { .work = { .loop = util_loop_new ("own thread") } };
+
+  util_latch_init (&test.done, 1);
+  g_assert_true (bg_loop_post (test.work.loop, call_from_loop_cb, &test, NULL));
+  util_latch_wait (&test.done);
+  util_latch_clear (&test.done);
+  util_loop_end (test.work.loop);
+}
+
+/* Replies to a loop's own context, from another loop. */
+static void
+call_other_loop_cb (gpointer user_data)
+{
+  OwnThread *test = user_data;
+
+  call_work (&test->work, &test->reply, NULL);
+}
+
+static void
+test_reply_on_other_loop (void)
+{
+  BgLoop *caller = util_loop_new ("caller");
+  OwnThread test = { .work = { .loop = util_loop_new ("callee") } };
+
+  g_assert_true (bg_loop_post (caller, call_other_loop_cb, &test, NULL));
+  g_assert_true (bg_loop_flush (caller, -1, NULL));
+  util_latch_wait (&test.reply.arrived);
+  g_assert_true (test.reply.thread != g_thread_self ());
+  g_assert_true (bg_loop_call_finish (test.work.loop, test.reply.result, NULL));
+  util_reply_clear (&test.reply);
+  util_loop_end (caller);
+  util_loop_end (test.work.loop);
+}
+
+/* Order */
+
+typedef struct
+{
+  UtilLatch arrived;
+  guint next;
+} Sequence;
+
+typedef struct
+{
+  Sequence *sequence;
+  guint n;
+} Numbered;
+
+static gboolean
+nothing_cb (gpointer user_data, GError **error)
+{
+  return TRUE;
+}
+
+static void
+numbered_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  Numbered *self = user_data;
+
+  g_assert_true (bg_loop_call_finish (BG_LOOP (source), result, NULL));
+  g_assert_cmpuint (self->n, ==, self->sequence->next++);
+  util_latch_count_down (&self->sequence->arrived);
+}
+
+static void
+test_replies_in_order (void)
+{
+  BgLoop *loop = util_loop_new ("order");
+  g_autofree Numbered *calls = g_new (Numbered, MANY);
+  Sequence sequence = { .next = 0 };
+
+  util_latch_init (&sequence.arrived, MANY);
+  for (guint i = 0; i < MANY; i++)
+    {
+      calls[i] = (Numbered){ &sequence, i };
+      bg_loop_call_async (loop, G_PRIORITY_DEFAULT, nothing_cb, NULL, NULL, NULL, numbered_cb,
+                          &calls[i]);
+    }
+  util_iterate_until (&sequence.arrived);
+  util_latch_clear (&sequence.arrived);
+  util_loop_end (loop);
+}
+
+static gpointer
+caller_thread_cb (gpointer user_data)
+{
+  g_autoptr (GMainContext) context = g_main_context_new ();
+  BgLoop *loop = user_data;
+  guint n = util_scale (200);
+
+  g_main_context_push_thread_default (context);
+  for (guint i = 0; i < n; i++)
+    {
+      Work work = { .loop = loop };
+      UtilReply reply;
+
+      work.result = &reply.result;
+      call_work (&work, &reply, NULL);
+      util_reply_wait (&reply);
+      g_assert_true (reply.thread == g_thread_self ());
+      g_assert_cmpint (work.n_run, ==, 1);
+      g_assert_cmpint (work.n_destroyed, ==, 1);
+      util_reply_clear (&reply);
+    }
+  g_main_context_pop_thread_default (context);
+  return NULL;
+}
+
+static void
+test_many_threads (void)
+{
+  guint n_eventfds = util_count_eventfds ();
+  BgLoop *loop = util_loop_new ("many threads");
+  GThread *threads[8];
+
+  for (guint i = 0; i < G_N_ELEMENTS (threads); i++)
+    threads[i] = g_thread_new ("caller", caller_thread_cb, loop);
+  for (guint i = 0; i < G_N_ELEMENTS (threads); i++)
+    g_thread_join (threads[i]);
+  util_loop_end (loop);
+  g_assert_cmpuint (util_count_eventfds (), ==, n_eventfds);
+}
+
+/* Nobody iterates the caller's context any more */
+
+static void
+never_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  g_assert_not_reached ();
+}
+
+static gpointer
+leave_calls_cb (gpointer user_data)
+{
+  GMainContext *context = g_main_context_new ();
+  Work *work = user_data;
+
+  g_main_context_push_thread_default (context);
+  for (guint i = 0; i < HEAP; i++)
+    bg_loop_call_async (work->loop, G_PRIORITY_DEFAULT, run_cb, work, destroy_cb, NULL, never_cb,
+                        NULL);
+  g_main_context_pop_thread_default (context);
+  g_main_context_unref (context);
+  return NULL;
+}
+
+static void
+test_context_gone_before_reply (void)
+{
+  guint n_eventfds = util_count_eventfds ();
+  Work work = { .loop = util_loop_new ("gone") };
+  UtilBlock block;
+
+  util_block (&block, work.loop);
+  g_thread_join (g_thread_new ("caller", leave_calls_cb, &work));
+  util_unblock (&block);
+  g_assert_true (bg_loop_flush (work.loop, -1, NULL));
+  util_block_clear (&block);
+
+  g_assert_cmpint (work.n_run, ==, HEAP);
+  g_assert_cmpint (work.n_destroyed, ==, HEAP);
+  util_loop_end (work.loop);
+  g_assert_cmpuint (util_count_eventfds (), ==, n_eventfds);
+}
+
+static void
+test_context_gone_with_reply (void)
+{
+  guint n_eventfds = util_count_eventfds ();
+  GMainContext *context = g_main_context_new ();
+  Work work = { .loop = util_loop_new ("gone") };
+
+  g_main_context_push_thread_default (context);
+  for (guint i = 0; i < HEAP; i++)
+    bg_loop_call_async (work.loop, G_PRIORITY_DEFAULT, run_cb, &work, destroy_cb, NULL, never_cb,
+                        NULL);
+  g_main_context_pop_thread_default (context);
+  g_assert_true (bg_loop_flush (work.loop, -1, NULL));
+  g_main_context_unref (context);
+
+  g_assert_cmpint (work.n_destroyed, ==, HEAP);
+  util_loop_end (work.loop);
+  g_assert_cmpuint (util_count_eventfds (), ==, n_eventfds);
+}
+
+/* The context goes while replies are being sent to it. */
+static void
+test_context_goes_meanwhile (void)
+{
+  guint n_eventfds = util_count_eventfds ();
+  Work work = { .loop = util_loop_new ("going") };
+  guint n = util_scale (50);
+
+  for (guint i = 0; i < n; i++)
+    g_thread_join (g_thread_new ("caller", leave_calls_cb, &work));
+  util_loop_end (work.loop);
+  g_assert_cmpint (work.n_destroyed, ==, n * HEAP);
+  g_assert_cmpuint (util_count_eventfds (), ==, n_eventfds);
+}
+
+/* The reply has the last reference to the loop. */
+static void
+test_last_reference (void)
+{
+  guint n_threads = util_count_threads (), n_eventfds = util_count_eventfds ();
+  Work work = { .loop = util_loop_new ("last") };
+  UtilReply reply;
+
+  call_work (&work, &reply, NULL);
+  g_object_unref (work.loop);
+  util_reply_wait (&reply);
+  g_assert_true (bg_loop_call_finish (work.loop, reply.result, NULL));
+  g_assert_finalize_object (g_steal_pointer (&reply.result));
+  util_reply_clear (&reply);
+  util_wait_for_threads (n_threads);
+  g_assert_cmpuint (util_count_eventfds (), ==, n_eventfds);
+}
+
+/* What is not so: FALSE without an error, TRUE with one */
+
+static gboolean
+false_cb (gpointer user_data, GError **error)
+{
+  return FALSE;
+}
+
+static gboolean
+true_cb (gpointer user_data, GError **error)
+{
+  g_set_error (error, G_FILE_ERROR, G_FILE_ERROR_NOTDIR, "never seen");
+  return TRUE;
+}
+
+static gboolean
+call_inside_cb (gpointer user_data, GError **error)
+{
+  gpointer *data = user_data;
+
+  return bg_loop_call (data[0], data[1], NULL, NULL, error);
+}
+
+static gboolean
+call_wrong (guint how, BgLoop *loop, BgCallFunc func, GError **error)
+{
+  gpointer data[] = { loop, func };
+  UtilReply reply;
+  gboolean ok;
+
+  switch (how)
+    {
+    case 0:
+      return bg_loop_call (loop, func, NULL, NULL, error);
+    case 1:
+      return bg_loop_call (loop, call_inside_cb, data, NULL, error);
+    default:
+      util_reply_init (&reply);
+      bg_loop_call_async (loop, 0, func, NULL, NULL, NULL, util_reply_cb, &reply);
+      util_reply_wait (&reply);
+      ok = bg_loop_call_finish (loop, reply.result, error);
+      util_reply_clear (&reply);
+      return ok;
+    }
+}
+
+static void
+test_false_without_error (void)
+{
+  BgLoop *loop = util_loop_new ("wrong");
+
+  util_catch_criticals ();
+  for (guint how = 0; how < 3; how++)
+    {
+      g_autoptr (GError) error = NULL;
+
+      g_assert_false (call_wrong (how, loop, false_cb, &error));
+      g_assert_error (error, G_IO_ERROR, G_IO_ERROR_FAILED);
+      util_take_critical ("*returned FALSE without an error*");
+    }
+  util_loop_end (loop);
+}
+
+static void
+test_true_with_error (void)
+{
+  BgLoop *loop = util_loop_new ("wrong");
+
+  util_catch_criticals ();
+  for (guint how = 0; how < 3; how++)
+    {
+      g_autoptr (GError) error = NULL;
+
+      g_assert_true (call_wrong (how, loop, true_cb, &error));
+      g_assert_no_error (error);
+      util_take_critical ("*returned TRUE with an error*");
+    }
+  util_loop_end (loop);
+}
+
+/* A result of another function, or of another loop, is not taken. */
+static void
+test_wrong_finish (void)
+{
+  g_autoptr (GError) error = NULL;
+  BgLoop *other = util_loop_new ("other");
+  Work work = { .loop = util_loop_new ("right") };
+  UtilReply reply;
+
+  call_work (&work, &reply, NULL);
+  util_reply_wait (&reply);
+  g_test_expect_message ("bgloop", G_LOG_LEVEL_CRITICAL, "*bg_loop_call_finish*");
+  g_assert_false (bg_loop_call_finish (other, reply.result, &error));
+  g_test_expect_message ("bgloop", G_LOG_LEVEL_CRITICAL, "*bg_loop_perform_finish*");
+  g_assert_null (bg_loop_perform_finish (work.loop, reply.result, &error));
+  g_test_assert_expected_messages ();
+  g_assert_no_error (error);
+  g_assert_true (bg_loop_call_finish (work.loop, reply.result, &error));
+  util_reply_clear (&reply);
+  util_loop_end (other);
+  util_loop_end (work.loop);
+}
+
+int
+main (int argc, char *argv[])
+{
+  util_init (&argc, &argv);
+
+  g_test_add_func ("/call/error-unchanged", test_blocking_error);
+  g_test_add_func ("/call/false-without-error", test_false_without_error);
+  g_test_add_func ("/call/true-with-error", test_true_with_error);
+  g_test_add_func ("/call-async/destroyed-then-answered-in-callers-context", test_answer);
+  g_test_add_func ("/call-async/error-unchanged", test_error);
+  g_test_add_func ("/call-async/refused", test_refused);
+  g_test_add_func ("/call-async/no-callback", test_no_callback);
+  g_test_add_func ("/call-async/shutdown/drain-runs-it", test_drained);
+  g_test_add_func ("/call-async/shutdown/cancel-drops-it", test_dropped);
+  g_test_add_func ("/call-async/from-own-thread", test_own_thread);
+  g_test_add_func ("/call-async/from-other-loop", test_reply_on_other_loop);
+  g_test_add_func ("/call-async/replies-in-order", test_replies_in_order);
+  g_test_add_func ("/call-async/many-threads", test_many_threads);
+  g_test_add_func ("/call-async/context-gone/before-reply", test_context_gone_before_reply);
+  g_test_add_func ("/call-async/context-gone/with-reply", test_context_gone_with_reply);
+  g_test_add_func ("/call-async/context-gone/meanwhile", test_context_goes_meanwhile);
+  g_test_add_func ("/call-async/last-reference-in-reply", test_last_reference);
+  g_test_add_func ("/call-async/wrong-finish", test_wrong_finish);
+
+  return g_test_run ();
+}

@@ -1,0 +1,663 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "util.h"
+
+/* An answer, so that the tests can see it go. */
+
+#define TEST_TYPE_ANSWER (test_answer_get_type ())
+G_DECLARE_FINAL_TYPE (TestAnswer, test_answer, TEST, ANSWER, GObject)
+
+struct _TestAnswer
+{
+  GObject parent_instance;
+};
+
+static void
+test_answer_async_result_init (GAsyncResultIface *iface)
+{
+}
+
+G_DEFINE_FINAL_TYPE_WITH_CODE (TestAnswer,
+                               test_answer,
+                               G_TYPE_OBJECT,
+                               G_IMPLEMENT_INTERFACE (G_TYPE_ASYNC_RESULT,
+                                                      test_answer_async_result_init))
+
+static int n_answers;
+
+static void
+test_answer_finalize (GObject *object)
+{
+  g_atomic_int_add (&n_answers, -1);
+  G_OBJECT_CLASS (test_answer_parent_class)->finalize (object);
+}
+
+static void
+test_answer_class_init (TestAnswerClass *klass)
+{
+  G_OBJECT_CLASS (klass)->finalize = test_answer_finalize;
+}
+
+static void
+test_answer_init (TestAnswer *self)
+{
+  g_atomic_int_inc (&n_answers);
+}
+
+/* An operation that answers when the test says so. */
+
+typedef struct
+{
+  BgLoop *loop;
+  UtilLatch begun;
+  UtilLatch destroyed;
+  guint n_at_once; /* answers from within begin() */
+  GCancellable *cancellable;
+  GAsyncReadyCallback callback;
+  gpointer callback_data;
+  gboolean destroyed_on_loop;
+} Operation;
+
+static void
+operation_init (Operation *self, BgLoop *loop)
+{
+  *self = (Operation){ .loop = loop };
+  util_latch_init (&self->begun, 1);
+  util_latch_init (&self->destroyed, 1);
+}
+
+static void
+operation_clear (Operation *self)
+{
+  g_clear_object (&self->cancellable);
+  util_latch_clear (&self->begun);
+  util_latch_clear (&self->destroyed);
+}
+
+static void
+operation_answer (gpointer user_data)
+{
+  Operation *self = user_data;
+  g_autoptr (TestAnswer) answer = g_object_new (TEST_TYPE_ANSWER, NULL);
+
+  self->callback (NULL, G_ASYNC_RESULT (answer), self->callback_data);
+}
+
+static void
+begin_cb (GCancellable *cancellable,
+          GAsyncReadyCallback callback,
+          gpointer callback_data,
+          gpointer user_data)
+{
+  Operation *self = user_data;
+
+  g_assert_true (bg_loop_is_current (self->loop));
+  g_assert_true (g_main_context_get_thread_default () == bg_loop_get_context (self->loop));
+  g_assert_true (G_IS_CANCELLABLE (cancellable));
+  self->cancellable = g_object_ref (cancellable);
+  self->callback = callback;
+  self->callback_data = callback_data;
+  for (guint i = 0; i < self->n_at_once; i++)
+    operation_answer (self);
+  util_latch_count_down (&self->begun);
+}
+
+static void
+destroy_cb (gpointer user_data)
+{
+  Operation *self = user_data;
+
+  self->destroyed_on_loop = bg_loop_is_current (self->loop);
+  util_latch_count_down (&self->destroyed);
+}
+
+static void
+assert_no_answers (void)
+{
+  g_assert_cmpint (g_atomic_int_get (&n_answers), ==, 0);
+}
+
+/* A thread that performs an operation and keeps what came of it. */
+
+typedef struct
+{
+  Operation operation;
+  GThread *thread;
+  int timeout_msec;
+  GCancellable *cancellable;
+  GAsyncResult *answer;
+  GError *error;
+} Performer;
+
+static gpointer
+perform_thread_cb (gpointer user_data)
+{
+  Performer *self = user_data;
+
+  self->answer = bg_loop_perform (self->operation.loop, begin_cb, &self->operation,
+                                  self->timeout_msec, self->cancellable, &self->error);
+  return NULL;
+}
+
+static void
+performer_start (Performer *self, BgLoop *loop)
+{
+  *self = (Performer){ .timeout_msec = -1 };
+  operation_init (&self->operation, loop);
+  self->thread = g_thread_new ("performer", perform_thread_cb, self);
+}
+
+static void
+performer_clear (Performer *self)
+{
+  g_clear_object (&self->answer);
+  g_clear_error (&self->error);
+  operation_clear (&self->operation);
+}
+
+/* Answers */
+
+static void
+begin_read_cb (GCancellable *cancellable,
+               GAsyncReadyCallback callback,
+               gpointer callback_data,
+               gpointer user_data)
+{
+  g_file_read_async (user_data, G_PRIORITY_DEFAULT, cancellable, callback, callback_data);
+}
+
+/* A real operation's own error, from a thread of GIO's. */
+static void
+test_error (void)
+{
+  g_autoptr (GFile) file = g_file_new_for_path ("/nonexistent/file");
+  g_autoptr (GFileInputStream) stream = NULL;
+  g_autoptr (GAsyncResult) answer = NULL;
+  g_autoptr (GError) error = NULL, same = NULL;
+  BgLoop *loop = util_loop_new ("error");
+
+  answer = bg_loop_perform (loop, begin_read_cb, file, -1, NULL, &error);
+  g_assert_no_error (error);
+  stream = g_file_read_finish (file, answer, &error);
+  g_assert_null (stream);
+
+  stream = g_file_read (file, NULL, &same);
+  g_assert_true (g_error_matches (error, same->domain, same->code));
+  g_assert_cmpstr (error->message, ==, same->message);
+
+  util_loop_end (loop);
+}
+
+static void
+add_in_thread_cb (GTask *task, gpointer source, gpointer data, GCancellable *cancellable)
+{
+  g_task_return_int (task, GPOINTER_TO_INT (data) + 1);
+}
+
+static void
+begin_add_cb (GCancellable *cancellable,
+              GAsyncReadyCallback callback,
+              gpointer callback_data,
+              gpointer user_data)
+{
+  g_autoptr (GTask) task = g_task_new (NULL, cancellable, callback, callback_data);
+
+  g_task_set_task_data (task, user_data, NULL);
+  g_task_run_in_thread (task, add_in_thread_cb);
+}
+
+static void
+test_task_in_thread (void)
+{
+  BgLoop *loop = util_loop_new ("task");
+  guint n = util_scale (200);
+
+  for (guint i = 0; i < n; i++)
+    {
+      g_autoptr (GAsyncResult) answer = NULL;
+      g_autoptr (GError) error = NULL;
+
+      answer = bg_loop_perform (loop, begin_add_cb, GUINT_TO_POINTER (i), -1, NULL, &error);
+      g_assert_no_error (error);
+      g_assert_true (g_task_is_valid (answer, NULL));
+      g_assert_cmpint (g_task_propagate_int (G_TASK (answer), &error), ==, i + 1);
+      g_assert_no_error (error);
+    }
+  util_loop_end (loop);
+}
+
+/* The callback is called in a thread that has nothing to do with the loop. */
+static void
+test_other_thread (void)
+{
+  BgLoop *loop = util_loop_new ("other thread");
+  Performer performer;
+
+  performer_start (&performer, loop);
+  util_latch_wait (&performer.operation.begun);
+  operation_answer (&performer.operation);
+  g_thread_join (performer.thread);
+
+  g_assert_no_error (performer.error);
+  g_assert_true (TEST_IS_ANSWER (performer.answer));
+  g_assert_false (g_cancellable_is_cancelled (performer.operation.cancellable));
+  g_assert_finalize_object (g_steal_pointer (&performer.answer));
+  performer_clear (&performer);
+  util_loop_end (loop);
+}
+
+static void
+test_inside_begin (void)
+{
+  g_autoptr (GError) error = NULL;
+  BgLoop *loop = util_loop_new ("inside");
+  GAsyncResult *answer;
+  Operation operation;
+
+  operation_init (&operation, loop);
+  operation.n_at_once = 1;
+  answer = bg_loop_perform (loop, begin_cb, &operation, -1, NULL, &error);
+  g_assert_no_error (error);
+  g_assert_true (TEST_IS_ANSWER (answer));
+  g_assert_finalize_object (answer);
+  operation_clear (&operation);
+  util_loop_end (loop);
+}
+
+/* Other operations in flight are not taken for the one that is over. */
+static void
+test_twice (gconstpointer data)
+{
+  guint n_at_once = GPOINTER_TO_UINT (data);
+  BgLoop *loop = util_loop_new ("twice");
+  Performer first, second;
+
+  util_catch_criticals ();
+  performer_start (&second, loop);
+  util_latch_wait (&second.operation.begun);
+
+  first = (Performer){ .timeout_msec = -1 };
+  operation_init (&first.operation, loop);
+  first.operation.n_at_once = n_at_once;
+  first.thread = g_thread_new ("performer", perform_thread_cb, &first);
+  util_latch_wait (&first.operation.begun);
+  for (guint i = n_at_once; i < 2; i++)
+    operation_answer (&first.operation);
+  util_take_critical ("*answered more than once*");
+  g_thread_join (first.thread);
+  g_assert_no_error (first.error);
+  g_assert_finalize_object (g_steal_pointer (&first.answer));
+  assert_no_answers ();
+
+  operation_answer (&second.operation);
+  g_thread_join (second.thread);
+  g_assert_no_error (second.error);
+  g_assert_nonnull (second.answer);
+  performer_clear (&first);
+  performer_clear (&second);
+  util_loop_end (loop);
+}
+
+/* It keeps the loop, whose shutdown says which operation it is. */
+static void
+test_never (void)
+{
+  g_autoptr (GError) error = NULL;
+  g_autofree char *description = NULL;
+  BgLoop *loop = util_loop_new ("never");
+  Operation operation;
+
+  operation_init (&operation, loop);
+  g_assert_null (bg_loop_perform (loop, begin_cb, &operation, 0, NULL, &error));
+  g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+  g_clear_error (&error);
+
+  if (!util_latch_is_open (&operation.begun))
+    {
+      /* It never began, and holds nothing. */
+      util_wait_for_holds (loop, 0);
+      util_loop_end (loop);
+      operation_clear (&operation);
+      return;
+    }
+
+  description = bg_loop_describe (loop);
+  g_assert_nonnull (strstr (description, "operation begun by"));
+  g_assert_false (bg_loop_shutdown_full (loop, BG_SHUTDOWN_CANCEL, 1, &error));
+  g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+  g_assert_nonnull (strstr (error->message, "operation begun by"));
+  operation_answer (&operation);
+  util_loop_end (loop);
+  operation_clear (&operation);
+  assert_no_answers ();
+}
+
+/* The wait ends, the operation is told, its late answer is dropped. */
+static void
+test_timeout (void)
+{
+  g_autoptr (GError) error = NULL;
+  BgLoop *loop = util_loop_new ("timeout");
+  Operation operation;
+  gboolean begun = FALSE;
+  guint n_eventfds = util_count_eventfds ();
+
+  for (int timeout_msec = 1; !begun; timeout_msec *= 2)
+    {
+      operation_init (&operation, loop);
+      g_assert_null (bg_loop_perform (loop, begin_cb, &operation, timeout_msec, NULL, &error));
+      g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+      g_clear_error (&error);
+      begun = util_latch_is_open (&operation.begun);
+      if (!begun)
+        operation_clear (&operation);
+    }
+
+  g_assert_true (g_cancellable_is_cancelled (operation.cancellable));
+  g_assert_true (bg_loop_flush (loop, -1, NULL));
+  util_wait_for_holds (loop, 1);
+  operation_answer (&operation);
+  util_wait_for_holds (loop, 0);
+  assert_no_answers ();
+  g_assert_finalize_object (g_steal_pointer (&operation.cancellable));
+  operation_clear (&operation);
+  g_assert_cmpuint (util_count_eventfds (), ==, n_eventfds);
+  util_loop_end (loop);
+}
+
+static void
+test_refused (void)
+{
+  g_autoptr (GError) error = NULL;
+  g_autoptr (BgLoop) loop = util_loop_new ("refused");
+
+  g_assert_true (bg_loop_shutdown (loop, NULL));
+  g_assert_null (bg_loop_perform (loop, begin_cb, NULL, -1, NULL, &error));
+  g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
+}
+
+/* Shutdown */
+
+static void
+test_shutdown_cancel (void)
+{
+  BgLoop *loop = util_loop_new ("shutdown");
+  Performer performer;
+
+  performer_start (&performer, loop);
+  util_latch_wait (&performer.operation.begun);
+  util_wait_for_holds (loop, 1);
+  bg_loop_quit (loop, BG_SHUTDOWN_CANCEL);
+
+  /* Before the operation answers. */
+  g_thread_join (performer.thread);
+  g_assert_error (performer.error, BG_ERROR, BG_ERROR_CLOSED);
+  g_assert_null (performer.answer);
+  g_assert_true (g_cancellable_is_cancelled (performer.operation.cancellable));
+  g_assert_cmpint (bg_loop_get_state (loop), ==, BG_LOOP_STOPPING);
+
+  operation_answer (&performer.operation);
+  util_loop_end (loop);
+  performer_clear (&performer);
+  assert_no_answers ();
+}
+
+static void
+test_shutdown_drain (void)
+{
+  BgLoop *loop = util_loop_new ("shutdown");
+  Performer performer;
+
+  performer_start (&performer, loop);
+  util_latch_wait (&performer.operation.begun);
+  bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
+  g_assert_false (bg_loop_shutdown_full (loop, BG_SHUTDOWN_DRAIN, 1, NULL));
+  g_assert_false (g_cancellable_is_cancelled (performer.operation.cancellable));
+  operation_answer (&performer.operation);
+
+  g_thread_join (performer.thread);
+  g_assert_no_error (performer.error);
+  g_assert_true (TEST_IS_ANSWER (performer.answer));
+  performer_clear (&performer);
+  util_loop_end (loop);
+}
+
+/* Asynchronous */
+
+static void
+perform_async (Operation *operation, UtilReply *reply, GCancellable *cancellable)
+{
+  util_reply_init (reply);
+  bg_loop_perform_async (operation->loop, begin_cb, operation, destroy_cb, cancellable,
+                         util_reply_cb, reply);
+}
+
+static void
+assert_answered (Operation *operation, UtilReply *reply)
+{
+  g_autoptr (GAsyncResult) answer = NULL;
+  g_autoptr (GError) error = NULL;
+
+  util_reply_wait (reply);
+  g_assert_true (reply->thread == g_thread_self ());
+  g_assert_true (util_latch_is_open (&operation->destroyed));
+  g_assert_true (operation->destroyed_on_loop);
+  answer = bg_loop_perform_finish (operation->loop, reply->result, &error);
+  g_assert_no_error (error);
+  g_assert_true (TEST_IS_ANSWER (answer));
+}
+
+static void
+test_async (void)
+{
+  g_autoptr (GMainContext) context = g_main_context_new ();
+  BgLoop *loop = util_loop_new ("async");
+  Operation operation;
+  UtilReply reply;
+
+  g_main_context_push_thread_default (context);
+  operation_init (&operation, loop);
+  perform_async (&operation, &reply, NULL);
+
+  /* The data is done with when begin() is, long before the answer. */
+  util_latch_wait (&operation.destroyed);
+  g_assert_null (reply.result);
+  g_assert_true (bg_loop_post (loop, operation_answer, &operation, NULL));
+  assert_answered (&operation, &reply);
+
+  util_reply_clear (&reply);
+  operation_clear (&operation);
+  g_main_context_pop_thread_default (context);
+  util_loop_end (loop);
+  assert_no_answers ();
+}
+
+static void
+test_async_inside_begin (void)
+{
+  BgLoop *loop = util_loop_new ("async");
+  Operation operation;
+  UtilReply reply;
+
+  operation_init (&operation, loop);
+  operation.n_at_once = 1;
+  perform_async (&operation, &reply, NULL);
+  assert_answered (&operation, &reply);
+  util_reply_clear (&reply);
+  operation_clear (&operation);
+  util_loop_end (loop);
+  assert_no_answers ();
+}
+
+static void
+test_async_twice (void)
+{
+  BgLoop *loop = util_loop_new ("async");
+  Operation operation;
+  UtilReply reply;
+
+  util_catch_criticals ();
+  operation_init (&operation, loop);
+  operation.n_at_once = 2;
+  perform_async (&operation, &reply, NULL);
+  assert_answered (&operation, &reply);
+  util_take_critical ("*answered more than once*");
+  util_reply_clear (&reply);
+  operation_clear (&operation);
+  util_loop_end (loop);
+  assert_no_answers ();
+}
+
+static void
+test_async_refused (void)
+{
+  g_autoptr (GError) error = NULL;
+  g_autoptr (BgLoop) loop = util_loop_new ("async");
+  Operation operation;
+  UtilReply reply;
+
+  g_assert_true (bg_loop_shutdown (loop, NULL));
+  operation_init (&operation, loop);
+  perform_async (&operation, &reply, NULL);
+  g_assert_true (util_latch_is_open (&operation.destroyed));
+  g_assert_false (operation.destroyed_on_loop);
+  g_assert_null (reply.result);
+  util_reply_wait (&reply);
+  g_assert_null (bg_loop_perform_finish (loop, reply.result, &error));
+  g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
+  util_reply_clear (&reply);
+  operation_clear (&operation);
+}
+
+static void
+test_async_shutdown (void)
+{
+  g_autoptr (GError) error = NULL;
+  BgLoop *loop = util_loop_new ("async");
+  Operation operation;
+  UtilReply reply;
+
+  operation_init (&operation, loop);
+  perform_async (&operation, &reply, NULL);
+  util_latch_wait (&operation.destroyed);
+  bg_loop_quit (loop, BG_SHUTDOWN_CANCEL);
+  util_reply_wait (&reply);
+  g_assert_null (bg_loop_perform_finish (loop, reply.result, &error));
+  g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
+
+  operation_answer (&operation);
+  util_reply_clear (&reply);
+  util_loop_end (loop);
+  operation_clear (&operation);
+  assert_no_answers ();
+}
+
+/* Dropped by a shutdown before it began. */
+static void
+test_async_dropped (void)
+{
+  g_autoptr (GError) error = NULL;
+  BgLoop *loop = util_loop_new ("async");
+  Operation operation;
+  UtilReply reply;
+  UtilBlock block;
+
+  util_block (&block, loop);
+  operation_init (&operation, loop);
+  perform_async (&operation, &reply, NULL);
+  bg_loop_quit (loop, BG_SHUTDOWN_CANCEL);
+  util_unblock (&block);
+  util_reply_wait (&reply);
+  g_assert_false (util_latch_is_open (&operation.begun));
+  g_assert_true (util_latch_is_open (&operation.destroyed));
+  g_assert_true (operation.destroyed_on_loop);
+  g_assert_null (bg_loop_perform_finish (loop, reply.result, &error));
+  g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
+  util_reply_clear (&reply);
+  util_loop_end (loop);
+  operation_clear (&operation);
+  util_block_clear (&block);
+}
+
+static void
+test_async_no_callback (void)
+{
+  BgLoop *loop = util_loop_new ("async");
+  Operation operation;
+
+  operation_init (&operation, loop);
+  bg_loop_perform_async (loop, begin_cb, &operation, destroy_cb, NULL, NULL, NULL);
+  util_latch_wait (&operation.destroyed);
+  operation_answer (&operation);
+  util_loop_end (loop);
+  operation_clear (&operation);
+  assert_no_answers ();
+}
+
+static void
+never_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  g_assert_not_reached ();
+}
+
+/* Nobody iterates the caller's context any more. */
+static void
+test_async_context_gone (gconstpointer data)
+{
+  gboolean answer_first = GPOINTER_TO_INT (data);
+  guint n_eventfds = util_count_eventfds ();
+  GMainContext *context = g_main_context_new ();
+  BgLoop *loop = util_loop_new ("gone");
+  Operation operation;
+
+  g_main_context_push_thread_default (context);
+  operation_init (&operation, loop);
+  bg_loop_perform_async (loop, begin_cb, &operation, destroy_cb, NULL, never_cb, NULL);
+  g_main_context_pop_thread_default (context);
+  util_latch_wait (&operation.destroyed);
+
+  if (answer_first)
+    operation_answer (&operation);
+  g_main_context_unref (context);
+  if (!answer_first)
+    operation_answer (&operation);
+
+  util_loop_end (loop);
+  operation_clear (&operation);
+  assert_no_answers ();
+  g_assert_cmpuint (util_count_eventfds (), ==, n_eventfds);
+}
+
+int
+main (int argc, char *argv[])
+{
+  util_init (&argc, &argv);
+
+  g_test_add_func ("/perform/error-unchanged", test_error);
+  g_test_add_func ("/perform/answer/task-in-thread", test_task_in_thread);
+  g_test_add_func ("/perform/answer/other-thread", test_other_thread);
+  g_test_add_func ("/perform/answer/inside-begin", test_inside_begin);
+  g_test_add_data_func ("/perform/answer/twice", GUINT_TO_POINTER (0), test_twice);
+  g_test_add_data_func ("/perform/answer/twice-once-inside-begin", GUINT_TO_POINTER (1),
+                        test_twice);
+  g_test_add_data_func ("/perform/answer/twice-inside-begin", GUINT_TO_POINTER (2), test_twice);
+  g_test_add_func ("/perform/answer/never", test_never);
+  g_test_add_func ("/perform/timeout/late-answer-dropped", test_timeout);
+  g_test_add_func ("/perform/refused", test_refused);
+  g_test_add_func ("/perform/shutdown/cancel-ends-the-wait", test_shutdown_cancel);
+  g_test_add_func ("/perform/shutdown/drain-waits-for-it", test_shutdown_drain);
+  g_test_add_func ("/perform-async/destroyed-then-answered-in-callers-context", test_async);
+  g_test_add_func ("/perform-async/answer/inside-begin", test_async_inside_begin);
+  g_test_add_func ("/perform-async/answer/twice", test_async_twice);
+  g_test_add_func ("/perform-async/refused", test_async_refused);
+  g_test_add_func ("/perform-async/shutdown/cancel-ends-the-wait", test_async_shutdown);
+  g_test_add_func ("/perform-async/shutdown/cancel-drops-it", test_async_dropped);
+  g_test_add_func ("/perform-async/no-callback", test_async_no_callback);
+  g_test_add_data_func ("/perform-async/context-gone/before-answer", GINT_TO_POINTER (FALSE),
+                        test_async_context_gone);
+  g_test_add_data_func ("/perform-async/context-gone/with-answer", GINT_TO_POINTER (TRUE),
+                        test_async_context_gone);
+
+  return g_test_run ();
+}
