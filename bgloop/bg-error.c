@@ -5,7 +5,16 @@
 
 #include <bgloop/bg-error.h>
 
-G_DEFINE_QUARK (bg - error - quark, bg_error)
+/* Not by G_DEFINE_QUARK, whose first use should not be that of two threads. */
+GQuark
+bg_error_quark (void)
+{
+  static gsize quark;
+
+  if (g_once_init_enter (&quark))
+    g_once_init_leave (&quark, g_quark_from_static_string ("bg-error-quark"));
+  return (GQuark) quark;
+}
 
 G_DEFINE_ENUM_TYPE (BgError,
                     bg_error,
