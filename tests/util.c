@@ -153,6 +153,17 @@ util_iterate_until (UtilLatch *latch)
 }
 
 void
+util_run_threads (guint n, GThreadFunc func, gpointer data)
+{
+  g_autofree GThread **threads = g_new (GThread *, n);
+
+  for (guint i = 0; i < n; i++)
+    threads[i] = g_thread_new ("test", func, data);
+  for (guint i = 0; i < n; i++)
+    g_thread_join (threads[i]);
+}
+
+void
 util_reply_init (UtilReply *self)
 {
   util_latch_init (&self->arrived, 1);
@@ -305,16 +316,18 @@ util_assert_subprocess_passes (const char *path)
 static void
 trapped_cb (gconstpointer path)
 {
-  util_assert_subprocess_passes (path);
+  g_autofree char *trapped = g_strconcat (path, "/subprocess", NULL);
+
+  util_assert_subprocess_passes (trapped);
 }
 
 void
 util_add_trapped (const char *path, GTestFunc func)
 {
-  char *trapped = g_strconcat (path, "/subprocess", NULL);
+  g_autofree char *trapped = g_strconcat (path, "/subprocess", NULL);
 
   g_test_add_func (trapped, func);
-  g_test_add_data_func_full (path, trapped, trapped_cb, g_free);
+  g_test_add_data_func (path, path, trapped_cb);
 }
 
 void

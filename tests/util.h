@@ -47,6 +47,9 @@ void util_loop_end (BgLoop *loop);
 /* Runs the thread-default context until @latch is open. */
 void util_iterate_until (UtilLatch *latch);
 
+/* Runs @func in @n threads at once, and waits for all of them. */
+void util_run_threads (guint n, GThreadFunc func, gpointer data);
+
 /* The answer to an asynchronous call, kept for its _finish(). */
 typedef struct
 {
@@ -80,7 +83,8 @@ void util_wait_for_threads (guint n);
  * well within the limit. */
 void util_assert_subprocess_passes (const char *path);
 
-/* g_test_add_func(), but the test runs in a process of its own: what hangs fails. */
+/* g_test_add_func(), but the test runs in a process of its own: what hangs
+ * fails. @path stays the caller's. */
 void util_add_trapped (const char *path, GTestFunc func);
 
 /* Counts in the int that @counter points to, from any thread. */
