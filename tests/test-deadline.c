@@ -1,0 +1,382 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include <string.h>
+
+#include "util.h"
+
+void deadline_stuck_cb (gpointer user_data);
+void deadline_begin_cb (GCancellable *cancellable,
+                        GAsyncReadyCallback callback,
+                        gpointer callback_data,
+                        gpointer user_data);
+
+/* Exported, so that the dynamic linker knows their names. */
+void
+deadline_stuck_cb (gpointer user_data)
+{
+  UtilBlock *block = user_data;
+
+  util_latch_count_down (&block->entered);
+  util_latch_wait (&block->released);
+}
+
+/* One that answers when its cancellable says so. */
+void
+deadline_begin_cb (GCancellable *cancellable,
+                   GAsyncReadyCallback callback,
+                   gpointer callback_data,
+                   gpointer user_data)
+{
+  g_autoptr (GTask) task = g_task_new (NULL, NULL, callback, callback_data);
+
+  *(GTask **) user_data = g_steal_pointer (&task);
+}
+
+static void
+static_stuck_cb (gpointer user_data)
+{
+  deadline_stuck_cb (user_data);
+}
+
+static void
+block_with (UtilBlock *block, BgLoop *loop, BgPostFunc func)
+{
+  util_latch_init (&block->entered, 1);
+  util_latch_init (&block->released, 1);
+  g_assert_true (bg_loop_post (loop, func, block, NULL));
+  util_latch_wait (&block->entered);
+}
+
+static char *
+get_timeout_message (BgLoop *loop, BgShutdownMode mode, int timeout_msec)
+{
+  g_autoptr (GError) error = NULL;
+
+  g_assert_false (bg_loop_shutdown_full (loop, mode, timeout_msec, &error));
+  g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+  g_assert_cmpint (bg_loop_get_state (loop), ==, BG_LOOP_STOPPING);
+  g_test_message ("%s", error->message);
+  return g_strdup (error->message);
+}
+
+/* Asserts that @text matches all of @pattern; the match is the caller's. */
+static GMatchInfo *
+match (const char *text, const char *pattern)
+{
+  g_autoptr (GError) error = NULL;
+  g_autoptr (GRegex) regex = g_regex_new (pattern, 0, 0, &error);
+  GMatchInfo *info;
+
+  g_assert_no_error (error);
+  if (!g_regex_match (regex, text, 0, &info))
+    g_error ("“%s” does not match “%s”", text, pattern);
+  return info;
+}
+
+/* In milliseconds, what the report says as "12 ms" or "1.2 s". */
+static double
+get_age (GMatchInfo *info, const char *name)
+{
+  g_autofree char *text = g_match_info_fetch_named (info, name);
+  char *end;
+  double age = g_ascii_strtod (text, &end);
+
+  g_assert_true (end != text);
+  if (strcmp (end, " s") == 0)
+    return age * 1000;
+
+  g_assert_cmpstr (end, ==, " ms");
+  return age;
+}
+
+#define AGE(name) "(?<" name ">\\d+ ms|\\d+\\.\\d s)"
+
+/* What the report says of a function that is stuck, of what waits behind it and
+ * of who holds the loop, word by word. */
+static void
+test_report (void)
+{
+  BgLoop *loop = util_loop_new ("a name");
+  gint64 start = g_get_monotonic_time ();
+  guint first = bg_loop_hold (loop, "the first");
+  guint unnamed = bg_loop_hold (loop, NULL);
+  g_autoptr (GMatchInfo) info = NULL;
+  g_autofree char *message = NULL;
+  double age, most;
+  UtilBlock block;
+
+  block_with (&block, loop, deadline_stuck_cb);
+  for (guint i = 0; i < 3; i++)
+    g_assert_true (bg_loop_post_full (loop, G_PRIORITY_HIGH, util_count_cb, &start, NULL));
+  for (guint i = 0; i < 2; i++)
+    g_assert_true (bg_loop_post (loop, util_count_cb, &start, NULL));
+  g_assert_true (bg_loop_post_full (loop, 300, util_count_cb, &start, NULL));
+
+  message = get_timeout_message (loop, BG_SHUTDOWN_CANCEL, 50);
+  most = (double) (g_get_monotonic_time () - start) / 1000;
+  info = match (message, "^The loop “a name” has not stopped within 50 ms: "
+                         "running deadline_stuck_cb for " AGE (
+                             "running") "; "
+                                        "3 queued at priority -100; "
+                                        "2 queued at priority 0; "
+                                        "1 queued at priority 300; "
+                                        "held by “the first” for " AGE (
+                                            "first") "; "
+                                                     "held by “unnamed” for " AGE ("unnamed") "$");
+
+  /* All of it began before the 50 ms, and none before the loop. */
+  age = get_age (info, "running");
+  g_assert_cmpfloat (age, >=, 50);
+  g_assert_cmpfloat (age, <=, get_age (info, "unnamed") + 100);
+  g_assert_cmpfloat (get_age (info, "first") + 100, >=, get_age (info, "unnamed"));
+  g_assert_cmpfloat (get_age (info, "first"), <=, most + 100);
+
+  bg_loop_release (loop, first);
+  bg_loop_release (loop, unnamed);
+  util_unblock (&block);
+  util_loop_end (loop);
+  util_block_clear (&block);
+}
+
+/* A function that is not exported is named as addr2line takes it. */
+static void
+test_static_function (void)
+{
+  g_autofree char *addr2line = g_find_program_in_path ("addr2line");
+  g_autofree char *program = g_file_read_link ("/proc/self/exe", NULL);
+  g_autofree char *base = g_path_get_basename (program);
+  g_autofree char *message = NULL, *module = NULL, *offset = NULL, *output = NULL;
+  g_autoptr (GMatchInfo) info = NULL;
+  g_autoptr (GError) error = NULL;
+  BgLoop *loop = util_loop_new ("static");
+  UtilBlock block;
+
+  block_with (&block, loop, static_stuck_cb);
+  message = get_timeout_message (loop, BG_SHUTDOWN_DRAIN, 1);
+  util_unblock (&block);
+  util_loop_end (loop);
+  util_block_clear (&block);
+
+  info = match (message, "ms: running (?<module>[^ +]+)\\+(?<offset>0x[0-9a-f]+) for ");
+  module = g_match_info_fetch_named (info, "module");
+  offset = g_match_info_fetch_named (info, "offset");
+  g_assert_cmpstr (module, ==, base);
+  if (addr2line != NULL)
+    {
+      char *argv[] = { addr2line, (char *) "-f", (char *) "-e", program, offset, NULL };
+
+      g_assert_true (g_spawn_sync (NULL, argv, NULL, G_SPAWN_DEFAULT, NULL, NULL, &output, NULL,
+                                   NULL, &error));
+      g_assert_no_error (error);
+      g_assert_true (g_str_has_prefix (output, "static_stuck_cb\n"));
+    }
+}
+
+/* describe() says the same, of a loop that nobody stops */
+static void
+test_describe (void)
+{
+  BgLoop *loop = util_loop_new ("described");
+  guint hold = bg_loop_hold (loop, "a reason");
+  g_autofree char *busy = NULL, *stopping = NULL, *stopped = NULL;
+  UtilBlock block;
+
+  block_with (&block, loop, deadline_stuck_cb);
+  g_assert_true (bg_loop_post (loop, util_count_cb, &hold, NULL));
+  busy = bg_loop_describe (loop);
+  g_match_info_unref (match (busy, "^loop “described”: running\n"
+                                   "  running deadline_stuck_cb for " AGE (
+                                       "running") "\n"
+                                                  "  1 queued at priority 0\n"
+                                                  "  held by “a reason” for " AGE ("held") "\n$"));
+
+  bg_loop_quit (loop, BG_SHUTDOWN_CANCEL);
+  bg_loop_release (loop, hold);
+  stopping = bg_loop_describe (loop);
+  g_match_info_unref (match (stopping, "^loop “described”: stopping\n"
+                                       "  running deadline_stuck_cb for " AGE (
+                                           "running") "\n"
+                                                      "  1 queued at priority 0\n$"));
+
+  util_unblock (&block);
+  g_assert_true (bg_loop_shutdown (loop, NULL));
+  stopped = bg_loop_describe (loop);
+  g_assert_cmpstr (stopped, ==, "loop “described”: stopped\n");
+  util_loop_end (loop);
+  util_block_clear (&block);
+}
+
+/* A hold that is never released, and one that is */
+static void
+run_hold (BgShutdownMode mode)
+{
+  BgLoop *loop = util_loop_new ("held");
+  guint hold = bg_loop_hold (loop, "for ever");
+
+  for (int timeout = 0; timeout < 20; timeout += 10)
+    {
+      g_autofree char *message = get_timeout_message (loop, mode, timeout);
+      g_autofree char *start
+          = g_strdup_printf ("^The loop “held” has not stopped within %d ms: (busy outside of its "
+                             "own work, with a source of its context; )?held by “for ever” for "
+                             "(\\d+ ms|\\d+\\.\\d s)$",
+                             timeout);
+
+      g_match_info_unref (match (message, start));
+    }
+
+  bg_loop_release (loop, hold);
+  util_loop_end (loop);
+}
+
+static void
+test_hold (void)
+{
+  run_hold (BG_SHUTDOWN_DRAIN);
+  run_hold (BG_SHUTDOWN_CANCEL);
+}
+
+/* An operation that has not answered is named by what began it. */
+static void
+test_operation (void)
+{
+  BgLoop *loop = util_loop_new ("operation");
+  g_autofree char *message = NULL;
+  g_autoptr (GError) error = NULL;
+  GTask *task = NULL;
+
+  g_assert_null (bg_loop_perform (loop, deadline_begin_cb, &task, 1, NULL, &error));
+  g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+  g_assert_nonnull (task);
+
+  message = get_timeout_message (loop, BG_SHUTDOWN_CANCEL, 10);
+  g_match_info_unref (
+      match (message, "waiting for the operation begun by deadline_begin_cb for (\\d+ ms|.* s)$"));
+  g_task_return_boolean (task, TRUE);
+  g_object_unref (task);
+  util_loop_end (loop);
+}
+
+/* A chain that never ends */
+
+typedef struct
+{
+  BgLoop *loop;
+  int destroyed;
+  int ran;
+} Chain;
+
+static void
+link_destroyed_cb (gpointer user_data)
+{
+  g_atomic_int_inc (&((Chain *) user_data)->destroyed);
+}
+
+static void
+link_cb (gpointer user_data)
+{
+  Chain *self = user_data;
+
+  self->ran++;
+  (void) bg_loop_post (self->loop, link_cb, self, link_destroyed_cb);
+}
+
+static void
+test_endless_chain (void)
+{
+  Chain self = { util_loop_new ("chain") };
+  g_autofree char *message = NULL;
+  g_autoptr (GError) error = NULL;
+
+  g_assert_true (bg_loop_post (self.loop, link_cb, &self, link_destroyed_cb));
+  message = get_timeout_message (self.loop, BG_SHUTDOWN_DRAIN, 20);
+  g_match_info_unref (match (message, "^The loop “chain” has not stopped within 20 ms: "));
+  g_free (g_steal_pointer (&message));
+  message = get_timeout_message (self.loop, BG_SHUTDOWN_DRAIN, 0);
+
+  g_assert_true (bg_loop_shutdown_full (self.loop, BG_SHUTDOWN_CANCEL, -1, &error));
+  g_assert_no_error (error);
+  g_assert_finalize_object (self.loop);
+
+  /* The last one was refused, or accepted and dropped. */
+  g_assert_cmpint (self.destroyed, ==, self.ran + 1);
+}
+
+/* The deadline has passed, and the loop goes on stopping by itself. */
+static void
+test_goes_on (void)
+{
+  BgLoop *loop = util_loop_new ("goes on");
+  int ran = 0;
+  UtilBlock block;
+
+  util_block (&block, loop);
+  for (guint i = 0; i < 10; i++)
+    g_assert_true (bg_loop_post (loop, util_count_cb, &ran, NULL));
+  g_free (get_timeout_message (loop, BG_SHUTDOWN_DRAIN, 1));
+  g_free (get_timeout_message (loop, BG_SHUTDOWN_DRAIN, 2));
+  util_unblock (&block);
+  while (bg_loop_get_state (loop) != BG_LOOP_STOPPED)
+    g_thread_yield ();
+  g_assert_cmpint (ran, ==, 10);
+  g_assert_true (bg_loop_shutdown_full (loop, BG_SHUTDOWN_DRAIN, 0, NULL));
+  util_block_clear (&block);
+  g_assert_finalize_object (loop);
+}
+
+/* A timeout of 0 asks, and asking is a request too. */
+static void
+test_zero (void)
+{
+  BgLoop *loop = util_loop_new ("zero");
+  guint hold = bg_loop_hold (loop, "zero");
+
+  g_free (get_timeout_message (loop, BG_SHUTDOWN_DRAIN, 0));
+  bg_loop_release (loop, hold);
+  while (!bg_loop_shutdown_full (loop, BG_SHUTDOWN_DRAIN, 0, NULL))
+    g_thread_yield ();
+  g_assert_cmpint (bg_loop_get_state (loop), ==, BG_LOOP_STOPPED);
+  g_assert_finalize_object (loop);
+}
+
+/* An idle loop stops at once, however long the deadline. */
+static void
+test_idle (void)
+{
+  static const int timeouts[] = { 10000 * 1000, G_MAXINT, -1 };
+
+  for (guint i = 0; i < G_N_ELEMENTS (timeouts); i++)
+    {
+      for (BgShutdownMode mode = BG_SHUTDOWN_DRAIN; mode <= BG_SHUTDOWN_CANCEL; mode++)
+        {
+          BgLoop *loop = util_loop_new ("idle");
+          g_autoptr (GError) error = NULL;
+
+          /* Asleep, so that the stop has to wake it. */
+          g_assert_true (bg_loop_flush (loop, -1, &error));
+          g_assert_no_error (error);
+          g_assert_true (bg_loop_shutdown_full (loop, mode, timeouts[i], &error));
+          g_assert_no_error (error);
+          g_assert_finalize_object (loop);
+        }
+    }
+}
+
+int
+main (int argc, char *argv[])
+{
+  util_init (&argc, &argv);
+
+  util_add_trapped ("/deadline/report", test_report);
+  util_add_trapped ("/deadline/report/static-function", test_static_function);
+  util_add_trapped ("/deadline/report/operation", test_operation);
+  util_add_trapped ("/deadline/describe", test_describe);
+  util_add_trapped ("/deadline/hold-never-released", test_hold);
+  util_add_trapped ("/deadline/endless-chain", test_endless_chain);
+  util_add_trapped ("/deadline/goes-on-stopping", test_goes_on);
+  util_add_trapped ("/deadline/zero", test_zero);
+  util_add_trapped ("/deadline/idle", test_idle);
+
+  return g_test_run ();
+}
