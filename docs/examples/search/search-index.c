@@ -51,6 +51,7 @@ typedef struct _Indexer
   GQueue files;   /* (element-type Item): to be read */
   gboolean opening;
   gboolean listing;
+  gboolean listing_cut; /* the last one did not come to its end */
   gboolean closing;
   guint in_flight; /* being read or on the way into the store */
   goffset bytes_in_flight;
@@ -233,7 +234,8 @@ listing_end (Indexer *self, GFile *folder, GError *error)
   g_autofree char *path = g_file_get_path (folder);
 
   self->listing = FALSE;
-  if (error == NULL || g_error_matches (error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
+  self->listing_cut = g_error_matches (error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
+  if (error == NULL || self->listing_cut)
     g_clear_error (&error);
   else if (g_file_equal (folder, self->root))
     stop (self, error);
@@ -414,17 +416,18 @@ print_summary (Indexer *self)
   double seconds = (g_get_monotonic_time () - self->started) / (double) G_USEC_PER_SEC;
   guint skipped = count_skipped (self);
   guint left = self->found - self->indexed - skipped;
-  gboolean walked = !self->listing && g_queue_is_empty (&self->folders);
+  gboolean walked = !self->listing_cut && g_queue_is_empty (&self->folders);
 
   search_progress_clear (self->progress);
   print_skipped (self);
 
-  if (self->interrupted || self->error != NULL)
+  if (self->interrupted || (self->error != NULL && self->found > 0))
     printf ("%s: %u indexed, %u skipped, %u found and not indexed%s.\n",
             self->interrupted ? "Interrupted" : "Failed", self->indexed, skipped, left,
             walked ? "" : "; there is more in the folder");
-  else
-    printf ("Indexed %u files in %.1f seconds.\n", self->indexed, seconds);
+  else if (self->error == NULL)
+    printf ("Indexed %u file%s in %.1f seconds.\n", self->indexed, self->indexed == 1 ? "" : "s",
+            seconds);
   fflush (stdout);
 
   if (self->error != NULL)
