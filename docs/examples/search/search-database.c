@@ -12,7 +12,7 @@
 #define TO_STRING(x)   #x
 #define SQL_NUMBER(x)  TO_STRING (x)
 
-#define BUSY_TIMEOUT_MSEC 500
+#define BUSY_TIMEOUT_MSEC 1000
 
 /* A snippet shows so much before the first hit, and so much in all. */
 #define SNIPPET_LEAD  40

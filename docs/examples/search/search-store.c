@@ -473,7 +473,7 @@ run_query (gpointer user_data, GError **error)
  *
  * Finds the files that hold all of @words, the best first. Blocks.
  *
- * Returns: (transfer full) (element-type SearchHit): the hits, which may be none
+ * Returns: (transfer container) (element-type SearchHit): the hits, which may be none
  */
 GPtrArray *
 search_store_query (SearchStore *self,
@@ -548,7 +548,7 @@ search_store_query_async (SearchStore *self,
  *
  * Ends search_store_query_async().
  *
- * Returns: (transfer full) (element-type SearchHit): the hits, which may be none
+ * Returns: (transfer container) (element-type SearchHit): the hits, which may be none
  */
 GPtrArray *
 search_store_query_finish (SearchStore *self, GAsyncResult *result, GError **error)
