@@ -1,0 +1,77 @@
+# Copyright 2026 The bgloop developers
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Two kinds of chart, as SVG: bars, and lines between logarithmic axes."""
+
+import math
+from html import escape
+
+OWN = '#c0392b'
+OTHER = '#7f8c9b'
+LIMIT = '#c8ced6'
+COLORS = {'bgloop': OWN, 'glib': '#2c3e50', 'uv': '#2980b9', 'asio': '#8e44ad', 'qt': '#27ae60',
+          'bare': '#95a5a6'}
+
+HEAD = ('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+        'font-family="sans-serif" font-size="13">\n'
+        '<rect width="{width}" height="{height}" fill="white"/>\n'
+        '<text x="16" y="26" font-size="15" font-weight="bold">{title}</text>\n')
+
+
+def text(x, y, words, anchor='start', color='black'):
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{color}">{escape(words)}</text>\n'
+
+
+def bars(title, values):
+    """One bar for each system, with its value behind it."""
+    left, width, step = 140, 640, 26
+    height = 50 + step * len(values)
+    most = max(values.values())
+    picture = HEAD.format(width=width, height=height, title=escape(title))
+    for i, (system, value) in enumerate(sorted(values.items(), key=lambda item: -item[1])):
+        y = 42 + i * step
+        length = max(1, value / most * (width - left - 70))
+        color = OWN if system == 'bgloop' else LIMIT if system.startswith('bare') else OTHER
+        picture += text(left - 8, y + 15, system, 'end')
+        picture += f'<rect x="{left}" y="{y}" width="{length:.1f}" height="{step - 6}" fill="{color}"/>\n'
+        picture += text(left + length + 6, y + 15, f'{value:.3g}')
+    return picture + '</svg>\n'
+
+
+def ticks(least, most):
+    return [10 ** power for power in range(math.floor(math.log10(least)),
+                                           math.ceil(math.log10(most)) + 1)]
+
+
+def lines(title, unit, series):
+    """series: {system: {x: y}}"""
+    left, top, width, height, plot_w, plot_h = 70, 50, 720, 400, 520, 290
+    xs = [float(x) for points in series.values() for x in points]
+    ys = [y for points in series.values() for y in points.values() if y > 0]
+    rows = ticks(min(ys), max(ys))
+    low, high = math.log10(rows[0]), math.log10(rows[-1])
+    first, last = math.log10(min(xs)), math.log10(max(xs))
+
+    def place(x, y):
+        return (left + (math.log10(float(x)) - first) / (last - first) * plot_w,
+                top + plot_h - (math.log10(y) - low) / (high - low) * plot_h)
+
+    picture = HEAD.format(width=width, height=height, title=escape(f'{title} ({unit})'))
+    for row in rows:
+        y = place(min(xs), row)[1]
+        picture += f'<path d="M{left} {y:.1f}h{plot_w}" stroke="#e5e8ec"/>\n'
+        picture += text(left - 8, y + 4, f'{row:,}', 'end')
+    for x in sorted(set(xs)):
+        picture += text(place(x, rows[0])[0], top + plot_h + 20, f'{int(x):,}', 'middle')
+    ends = []
+    for system, points in series.items():
+        color = COLORS.get(system, OTHER)
+        spots = [place(x, y) for x, y in points.items() if y > 0]
+        path = ' '.join(f'{x:.1f},{y:.1f}' for x, y in spots)
+        picture += (f'<polyline points="{path}" fill="none" stroke="{color}" '
+                    f'stroke-width="{3 if system == "bgloop" else 1.5}"/>\n')
+        ends.append((spots[-1][1], system, color))
+    y = 0
+    for wanted, system, color in sorted(ends):
+        y = max(wanted, y + 15)
+        picture += text(left + plot_w + 10, y + 4, system, color=color)
+    return picture + '</svg>\n'

@@ -1,0 +1,361 @@
+#!/usr/bin/env python3
+# Copyright 2026 The bgloop developers
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Runs the benchmarks: every workload by each system in turn, round after round.
+
+Times hold for one machine and one moment. What is compared is the ratio to plain GLib, each taken
+within one round; the median of the rounds is the figure.
+"""
+
+import argparse
+import json
+import math
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+import sys
+import time
+
+import charts
+from plan import BASE, CURVES, GOALS, SHORT, SYSTEMS, TITLES, WORKLOADS
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+RECORDED = HERE / 'recorded.json'
+PAGE = ROOT / 'docs' / 'performance.md'
+CHARTS = ROOT / 'docs' / 'performance'
+
+# What may be lost against the recorded ratio.
+TOLERANCE = 0.8
+
+# "No worse than": what two runs of the same thing differ by.
+EVEN = 0.95
+
+
+def say(*words):
+    print(*words, file=sys.stderr, flush=True)
+
+
+def command_of(build, system):
+    words = SYSTEMS[system]
+    program = HERE / words[0] if words[0].endswith('.py') else build / words[0]
+    if not program.exists():
+        return None
+    interpreter = ['/usr/bin/python3'] if words[0].endswith('.py') else []
+    return interpreter + [str(program)] + words[1:]
+
+
+def run_once(command, arguments):
+    """One process: a dictionary of figures, or None where the system has nothing of the kind."""
+    done = subprocess.run(command + arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True, timeout=300)
+    if done.returncode != 0:
+        raise SystemExit(f'{" ".join(command + arguments)} failed ({done.returncode}):\n'
+                         f'{done.stderr}')
+    figures = json.loads(done.stdout)
+    return None if 'skipped' in figures else figures
+
+
+def measure(build, workload, systems, rounds, arguments):
+    """{system: [figures of each round]}, round by round and in each round system by system."""
+    runs = {}
+    commands = {system: command_of(build, system) for system in systems}
+    commands = {system: command for system, command in commands.items() if command}
+    for _ in range(rounds):
+        for system, command in list(commands.items()):
+            extra = ['--count', '100000'] if (system.startswith('asyncio')
+                                              and workload.startswith('W1-')) else []
+            figures = run_once(command, arguments + extra)
+            if figures is None:
+                del commands[system]
+            else:
+                runs.setdefault(system, []).append(figures)
+    return runs
+
+
+def is_figure(name, value):
+    return isinstance(value, (int, float)) and name not in ('n', 'seconds')
+
+
+def medians(runs):
+    return {system: {name: statistics.median(figures[name] for figures in rounds)
+                     for name, value in rounds[0].items() if is_figure(name, value)}
+            for system, rounds in runs.items()}
+
+
+def ratios(runs):
+    """How many times better than plain GLib, pair by pair."""
+    if BASE not in runs:
+        return {}
+    table = {}
+    for system, rounds in runs.items():
+        table[system] = {}
+        for name, value in rounds[0].items():
+            if not is_figure(name, value):
+                continue
+            pairs = [base[name] / own[name] for base, own in zip(runs[BASE], rounds) if own[name]]
+            if pairs:
+                table[system][name] = statistics.median(pairs)
+    return table
+
+
+def machine():
+    model = platform.processor()
+    try:
+        for line in open('/proc/cpuinfo', encoding='utf-8'):
+            if line.startswith('model name'):
+                model = line.split(':', 1)[1].strip()
+                break
+    except OSError:
+        pass
+    versions = {}
+    for name in ('glib-2.0', 'libuv', 'Qt6Core', 'libpulse', 'libpipewire-0.3'):
+        asked = subprocess.run(['pkg-config', '--modversion', name], stdout=subprocess.PIPE,
+                               stderr=subprocess.DEVNULL, text=True, check=False)
+        if asked.returncode == 0:
+            versions[name] = asked.stdout.strip()
+    commit = subprocess.run(['git', '-C', str(ROOT), 'rev-parse', '--short', 'HEAD'],
+                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                            check=False)
+    return {'processor': model, 'processors': os.cpu_count(), 'kernel': platform.release(),
+            'python': platform.python_version(), 'versions': versions,
+            'commit': commit.stdout.strip(), 'date': time.strftime('%Y-%m-%d')}
+
+
+def judge(goal, results):
+    """(what it came to, what was wanted, met?), or None if it was not measured."""
+    kind, workload, name, wanted = goal
+    entry = results.get(workload)
+    if not entry or 'bgloop' not in entry['medians']:
+        return None
+    own = entry['medians']['bgloop'].get(name)
+    if own is None:
+        return None
+    if kind in ('times', 'even'):
+        ratio = entry['ratios'].get('bgloop', {}).get(name)
+        if ratio is None:
+            return None
+        if kind == 'even':
+            return f'{ratio:.2f}×', 'no worse than GLib', ratio >= EVEN
+        return f'{ratio:.1f}×' if wanted > 2 else f'{ratio:.2f}×', f'≥ {wanted:g}×', ratio >= wanted
+    if kind == 'most':
+        unit, scale = (' µs', 1000) if name.endswith('_ns') else ('', 1)
+        return f'{own / scale:.3g}{unit}', f'≤ {wanted / scale:g}{unit}', own <= wanted
+    peer = entry['medians'].get(kind, {}).get(name)
+    if not peer:
+        return None
+    return f'{own / peer:.2f} × {kind}', f'≤ {wanted:g} × {kind}', own <= wanted * peer
+
+
+METRICS = {'ns': 'time', 'cpu_ns': 'processor time', 'p50_ns': 'median', 'p99_ns': '99th percentile',
+           'bytes': 'memory', 'wakeups': 'wake-ups', 'early': 'too early',
+           'post_p99_ns': 'post, 99th percentile', 'timer_p99_ns': 'timer, 99th percentile',
+           'socket_p99_ns': 'socket, 99th percentile', 'idle_cpu_ns': 'processor time'}
+
+
+def goal_rows(results):
+    rows = []
+    for goal in GOALS:
+        verdict = judge(goal, results)
+        if verdict:
+            came, wanted, met = verdict
+            rows.append((TITLES[goal[1]], METRICS[goal[2]], came, wanted, 'yes' if met else 'NO'))
+    return rows
+
+
+PLAIN = {'W5': [('wakeups', 1), ('bytes', 1024)], 'W8': [('bytes', 1)]}
+
+
+def system_rows(results):
+    """For each workload, how each system does in times of plain GLib."""
+    systems = [system for system in SYSTEMS if any(system in entry['ratios']
+                                                   for entry in results.values())]
+    rows = [['workload'] + systems]
+    for workload, entry in results.items():
+        name = {'W5': 'bytes', 'W7': 'post_p99_ns', 'W8': 'bytes', 'W1s': 'p50_ns',
+                'W2s': 'p50_ns'}.get(workload, 'ns')
+        row = [TITLES[workload]]
+        for system in systems:
+            ratio = entry['ratios'].get(system, {}).get(name)
+            row.append('–' if ratio is None else f'{ratio:.1f}' if ratio >= 10 else f'{ratio:.2f}')
+        rows.append(row)
+    return rows
+
+
+def print_rows(rows):
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        print('  '.join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+
+
+def markdown(rows):
+    lines = ['| ' + ' | '.join(row) + ' |' for row in rows]
+    lines.insert(1, '|' + '---|' * len(rows[0]))
+    return '\n'.join(lines)
+
+
+GOAL_HEAD = ('workload', 'figure', 'bgloop', 'goal', 'met')
+
+
+def print_results(results):
+    if goal_rows(results):
+        print_rows([GOAL_HEAD] + goal_rows(results))
+        print()
+    if results:
+        print('Times plain GLib (more is better):')
+        print_rows(system_rows(results))
+
+
+def check(results, recorded):
+    """The workloads whose ratio fell below what was recorded."""
+    fallen = {}
+    for workload, name in SHORT:
+        now = results[workload]['ratios'].get('bgloop', {}).get(name)
+        then = recorded['workloads'].get(workload, {}).get('ratios', {}).get('bgloop', {}).get(name)
+        if now is not None and then is not None and now < TOLERANCE * then:
+            fallen[workload] = f'{TITLES[workload]}: {now:.2f}×, recorded {then:.2f}×'
+    return fallen
+
+
+def run_short(build, rounds):
+    if not RECORDED.exists():
+        raise SystemExit(f'{RECORDED} is missing: run.py --record writes it')
+    recorded = json.loads(RECORDED.read_text(encoding='utf-8'))
+    if recorded['machine']['processors'] != os.cpu_count():
+        say(f'recorded with {recorded["machine"]["processors"]} processors, '
+            f'not {os.cpu_count()}: nothing to compare with')
+        return 0
+
+    results = {}
+    for workload in dict.fromkeys(workload for workload, _ in SHORT):
+        runs = measure(build, workload, [BASE, 'bgloop'], rounds, WORKLOADS[workload])
+        results[workload] = {'medians': medians(runs), 'ratios': ratios(runs)}
+
+    # The machine may have been busy with something else: what fell has a second chance.
+    for workload in check(results, recorded):
+        say(f'{TITLES[workload]}: again')
+        runs = measure(build, workload, [BASE, 'bgloop'], 2 * rounds, WORKLOADS[workload])
+        results[workload] = {'medians': medians(runs), 'ratios': ratios(runs)}
+
+    print_results(results)
+    fallen = check(results, recorded)
+    for line in fallen.values():
+        say(f'slower than recorded: {line}')
+    return 1 if fallen else 0
+
+
+def run_curves(build, rounds, systems):
+    curves = {}
+    for curve, (_, arguments, points, members) in CURVES.items():
+        curves[curve] = {}
+        for point in points:
+            own = [argument.format(point=point, share=max(1, 1000000 // point))
+                   for argument in arguments]
+            chosen = [system for system in members if system in systems]
+            say(f'{curve} {point}')
+            runs = measure(build, curve, chosen, rounds, own)
+            for system, figures in medians(runs).items():
+                curves[curve].setdefault(system, {})[str(point)] = figures['ns']
+    return curves
+
+
+def draw(recorded):
+    CHARTS.mkdir(exist_ok=True)
+    for workload, name in (('W1-1', 'ns'), ('W2', 'ns'), ('W3-1', 'ns'), ('W3-64', 'ns'),
+                           ('W4', 'ns'), ('W6', 'ns')):
+        entry = recorded['workloads'].get(workload)
+        if entry:
+            values = {system: entry['ratios'][system][name]
+                      for system in SYSTEMS if name in entry['ratios'].get(system, {})}
+            picture = charts.bars(f'{TITLES[workload]}: times plain GLib’s rate', values)
+            (CHARTS / f'{workload.lower()}.svg').write_text(picture, encoding='utf-8')
+    for curve, lines in recorded.get('curves', {}).items():
+        title = CURVES[curve][0]
+        picture = charts.lines(title, 'ns per post', lines)
+        (CHARTS / f'{curve}.svg').write_text(picture, encoding='utf-8')
+
+
+def put_between(text, name, content):
+    begin, end = f'<!-- generated by run.py: {name} -->', f'<!-- end of {name} -->'
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    return f'{before}{begin}\n\n{content}\n\n{end}{after}'
+
+
+def describe_machine(recorded):
+    about = recorded['machine']
+    versions = ', '.join(f'{name} {version}' for name, version in about['versions'].items())
+    return (f'{about["processors"]} × {about["processor"]}, Linux {about["kernel"]}; {versions}, '
+            f'Python {about["python"]}; bgloop at {about["commit"]}, {about["date"]}; '
+            f'{recorded["rounds"]} rounds.')
+
+
+def write_page(recorded):
+    results = recorded['workloads']
+    text = PAGE.read_text(encoding='utf-8')
+    text = put_between(text, 'machine', describe_machine(recorded))
+    text = put_between(text, 'goals', markdown([GOAL_HEAD] + goal_rows(results)))
+    text = put_between(text, 'systems', markdown(system_rows(results)))
+    PAGE.write_text(text, encoding='utf-8')
+    draw(recorded)
+
+
+def options():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--build', default=str(ROOT / 'build'), help='the build directory')
+    parser.add_argument('--rounds', type=int, help='how often each is run (7, short: 3)')
+    parser.add_argument('--workloads', help='some of ' + ' '.join(WORKLOADS))
+    parser.add_argument('--systems', help='some of ' + ' '.join(SYSTEMS))
+    parser.add_argument('--no-curves', action='store_true', help='without the scaling curves')
+    parser.add_argument('--short', action='store_true',
+                        help='fail if a ratio fell below four fifths of the recorded one')
+    parser.add_argument('--record', action='store_true', help='keep the results as recorded.json')
+    parser.add_argument('--json', help='write every figure of every round to a file')
+    parser.add_argument('--docs', action='store_true',
+                        help='write tables and charts from recorded.json; measures nothing')
+    return parser.parse_args()
+
+
+def main():
+    args = options()
+    if args.docs:
+        write_page(json.loads(RECORDED.read_text(encoding='utf-8')))
+        return 0
+
+    build = pathlib.Path(args.build) / 'tests' / 'benchmarks'
+    if args.short:
+        return run_short(build, args.rounds or 3)
+
+    rounds = args.rounds or 7
+    systems = args.systems.split(',') if args.systems else list(SYSTEMS)
+    workloads = args.workloads.split(',') if args.workloads else list(WORKLOADS)
+    results, everything = {}, {}
+    for workload in workloads:
+        say(f'{TITLES[workload]} …')
+        runs = measure(build, workload, systems, 3 if workload == 'W5' else rounds,
+                       WORKLOADS[workload])
+        results[workload] = {'medians': medians(runs), 'ratios': ratios(runs)}
+        everything[workload] = runs
+
+    report = {'machine': machine(), 'rounds': rounds, 'workloads': results}
+    print_results(results)
+    if not args.no_curves and not args.workloads:
+        report['curves'] = run_curves(build, math.ceil(rounds / 2), systems)
+    if args.json:
+        pathlib.Path(args.json).write_text(json.dumps(report | {'runs': everything}, indent=1),
+                                           encoding='utf-8')
+    if args.record:
+        old = json.loads(RECORDED.read_text(encoding='utf-8')) if RECORDED.exists() else {}
+        if args.workloads:
+            report['workloads'] = old.get('workloads', {}) | results
+        if 'curves' not in report:
+            report['curves'] = old.get('curves', {})
+        RECORDED.write_text(json.dumps(report, indent=1) + '\n', encoding='utf-8')
+        draw(report)
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
