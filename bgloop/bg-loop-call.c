@@ -322,6 +322,7 @@ typedef struct
   BgBlocked blocked;
   BgCallFunc func;
   gpointer data;
+  GCancellable *cancellable; /* (unowned) (nullable) */
   gboolean ok;
   GError *error;
 } BgCall;
@@ -358,10 +359,12 @@ call_outcome (BgRecord *slot, gpointer owner)
   bg_core_lock (core);
   self = slot->data;
   if (self != NULL)
-    {
-      self->blocked.slot = NULL;
-      bg_core_remove_blocked (core, &self->blocked);
-    }
+    self->blocked.slot = NULL;
+  /* Whoever waits is about to learn of it, and takes the call back. */
+  if (self != NULL && g_cancellable_is_cancelled (self->cancellable))
+    self = NULL;
+  if (self != NULL)
+    bg_core_remove_blocked (core, &self->blocked);
   bg_core_unlock (core);
 
   if (self == NULL)
@@ -527,7 +530,7 @@ bg_loop_call_full (BgLoop *self,
                    GCancellable *cancellable,
                    GError **error)
 {
-  BgCall call = { .func = func, .data = user_data };
+  BgCall call = { .func = func, .data = user_data, .cancellable = cancellable };
 
   g_return_val_if_fail (BG_IS_LOOP (self), FALSE);
   g_return_val_if_fail (timeout_msec >= -1, FALSE);

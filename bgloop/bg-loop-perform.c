@@ -277,8 +277,13 @@ begin_outcome (BgRecord *slot, gpointer owner)
   bg_core_lock (core);
   self = slot->data;
   if (self != NULL)
+    self->blocked.slot = NULL;
+  /* Whoever waits is about to learn of it, and takes the operation back. */
+  if (self != NULL && self->blocked.waiter != NULL
+      && g_cancellable_is_cancelled (self->caller_cancellable))
+    self = NULL;
+  if (self != NULL)
     {
-      self->blocked.slot = NULL;
       self->phase = BEGINNING;
       unlist (self);
       dropped = self->cancelled || bg_core_is_cancelling (core);
@@ -347,7 +352,8 @@ leave (BgOperation *self)
   over = listed;
   if (listed && queued)
     {
-      self->blocked.slot->data = NULL;
+      if (self->blocked.slot != NULL)
+        self->blocked.slot->data = NULL;
       self->phase = ENDED;
       bg_core_remove_hold (core, &self->hold);
     }
@@ -430,6 +436,7 @@ perform_there (BgOperation *self, int timeout_msec, GCancellable *cancellable, G
 
   self->blocked.waiter = waiter;
   self->blocked.close = settle_closed;
+  g_set_object (&self->caller_cancellable, cancellable);
   if (!bg_core_wait_begin (core, waiter, error))
     {
       bg_waiter_give_back (waiter, cancellable);
