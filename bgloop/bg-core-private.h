@@ -17,6 +17,7 @@ typedef struct _BgGlobals BgGlobals;
 typedef struct _BgBlocked BgBlocked;
 typedef struct _BgHold BgHold;
 typedef struct _BgInvoke BgInvoke;
+typedef struct _BgPause BgPause;
 typedef struct _BgTeardown BgTeardown;
 
 /* Somebody who waits for a piece of work. A CANCEL shutdown takes it out of the
@@ -58,6 +59,23 @@ struct _BgInvoke
   gboolean running;
 };
 
+typedef enum
+{
+  BG_PAUSE_NONE,
+  BG_PAUSE_ASKED,
+  BG_PAUSE_STANDING,
+  BG_PAUSE_STEPPING,
+} BgPausePhase;
+
+/* A loop that stands still for a test: see bg-test-loops.c. */
+struct _BgPause
+{
+  BgPausePhase phase;
+  BgRecord *slot; /* (nullable) (unowned) the request, as long as it has not started */
+  guint steps;    /* that are done */
+  gboolean ran;   /* whether there was something to do in the last one */
+};
+
 struct _BgTeardown
 {
   BgPostFunc func;
@@ -77,6 +95,8 @@ struct _BgCore
   GMainLoop *main_loop;
   GCancellable *cancellable;
   guint generation; /* the process that the loop lives in */
+  guint64 serial;   /* a loop made later has a higher one */
+  gint64 since;
 
   /* Its lock is the core's: admission, state and everything here down to
    * «atomic» is under it. Locks are taken in this order: default, globals, core,
@@ -97,12 +117,14 @@ struct _BgCore
   GSource *timer;      /* (nullable) */
   GPtrArray *attached; /* of GSource */
   guint attached_kept; /* how many were left when the dead ones were last let go */
+  BgPause pause;
 
   /* atomic, written under lock */
   _Atomic int state;
   _Atomic gboolean cancelling;
 
   /* under the globals' lock */
+  GList link;           /* in the list of cores */
   BgCore *waits_for;    /* (unowned) (nullable) */
   BgWaiter *waits_with; /* (unowned) (nullable) */
 
@@ -125,6 +147,10 @@ struct _BgGlobals
   GHashTable *operations; /* (owned) (nullable) by id */
   gsize last_operation;
   GSList *graves; /* contexts that outlive their loops */
+  GQueue cores;   /* of BgCore (unowned), oldest first */
+  guint64 last_core;
+  guint n_freeing; /* cores that are not in the list any more, but not gone */
+  GCond freed;
 };
 
 BgGlobals *bg_globals (void);

@@ -60,6 +60,8 @@ bg_globals (void)
   fresh->generation = generation;
   g_mutex_init (&fresh->default_lock);
   g_mutex_init (&fresh->lock);
+  g_queue_init (&fresh->cores);
+  g_cond_init (&fresh->freed);
   if (g_atomic_pointer_compare_and_exchange (&globals, found, fresh))
     return fresh;
 
@@ -131,6 +133,40 @@ bury (GMainContext *context, GPtrArray *sources)
 
 /* Life */
 
+static void
+enlist (BgCore *self)
+{
+  BgGlobals *globals = bg_globals ();
+
+  self->since = g_get_monotonic_time ();
+  self->link.data = self;
+  g_mutex_lock (&globals->lock);
+  self->serial = ++globals->last_core;
+  g_queue_push_tail_link (&globals->cores, &self->link);
+  g_mutex_unlock (&globals->lock);
+}
+
+/* To be called before the first thing of it is freed, and after the last. */
+static void
+delist (BgGlobals *globals, BgCore *self)
+{
+  if (globals == NULL)
+    return;
+
+  g_mutex_lock (&globals->lock);
+  if (self != NULL)
+    {
+      g_queue_unlink (&globals->cores, &self->link);
+      globals->n_freeing++;
+    }
+  else
+    {
+      globals->n_freeing--;
+      g_cond_broadcast (&globals->freed);
+    }
+  g_mutex_unlock (&globals->lock);
+}
+
 BgCore *
 bg_core_new (const char *name)
 {
@@ -150,6 +186,7 @@ bg_core_new (const char *name)
   g_queue_init (&self->end_watchers);
   atomic_init (&self->state, BG_LOOP_STOPPED);
   self->joined = TRUE; /* until it is started there is nothing to join */
+  enlist (self);
   return self;
 }
 
@@ -163,6 +200,9 @@ bg_core_ref (BgCore *self)
 static void
 core_free (BgCore *self)
 {
+  BgGlobals *globals = bg_core_is_forked (self) ? NULL : bg_globals ();
+
+  delist (globals, self);
   bg_inbox_clear (&self->inbox);
   bg_delays_clear (&self->delays);
   g_cond_clear (&self->changed);
@@ -175,6 +215,7 @@ core_free (BgCore *self)
     g_main_context_unref (self->context);
   g_free (self->name);
   g_free (self);
+  delist (globals, NULL);
 }
 
 void
@@ -419,7 +460,10 @@ delay_outcome (BgRecord *slot, gpointer owner)
   bg_core_unlock (self);
 
   if (delay == NULL)
-    return;
+    {
+      bg_count (&self->inbox.cancelled, 1);
+      return;
+    }
 
   if (!bg_core_is_cancelling (self))
     {
@@ -700,6 +744,7 @@ bg_core_quit (BgCore *self, BgShutdownMode mode)
       atomic_store (&self->cancelling, TRUE);
       take_blocked (self, &blocked);
     }
+  g_cond_broadcast (&self->changed);
 
   /* Under the lock, so that the loop cannot end before it has got the message:
    * a context that nobody owns would run it here. */

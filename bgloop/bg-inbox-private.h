@@ -117,6 +117,7 @@ guint bg_lane_get_queued (BgLane *lane);
 
 /* on the serving thread, without the lock */
 void bg_inbox_run (BgInbox *self);
+gboolean bg_inbox_run_one (BgInbox *self);
 gpointer bg_inbox_enter (BgInbox *self, gpointer func);
 void bg_inbox_leave (BgInbox *self, gpointer outer);
 

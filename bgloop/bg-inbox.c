@@ -572,6 +572,35 @@ bg_inbox_run (BgInbox *self)
     serve_lane (lane);
 }
 
+/* Runs the next record alone; FALSE if there is none. */
+gboolean
+bg_inbox_run_one (BgInbox *self)
+{
+  BgLane *lane = NULL;
+  BgRecord *slot;
+  gpointer outer;
+
+  bg_inbox_lock (self);
+  for (guint i = 0; i < self->n_lanes && lane == NULL; i++)
+    {
+      if (bg_lane_has_work (self->lanes[i]))
+        lane = self->lanes[i];
+    }
+  if (lane != NULL && lane->batch == NULL)
+    take_batch (lane);
+  bg_inbox_unlock (self);
+
+  slot = lane != NULL ? next_record (lane) : NULL;
+  if (slot == NULL)
+    return FALSE;
+
+  outer = bg_inbox_enter (self, slot->func);
+  slot->outcome (slot, self->owner);
+  settle_batch (lane);
+  bg_inbox_leave (self, outer);
+  return TRUE;
+}
+
 /* Notes that @func runs from now on. Give what it returns to bg_inbox_leave(). */
 gpointer
 bg_inbox_enter (BgInbox *self, gpointer func)

@@ -16,5 +16,6 @@ struct _BgLoop
 };
 
 void bg_loop_unpublish (BgLoop *self);
+GPtrArray *bg_loop_list_work (BgCore *core);
 
 G_END_DECLS

@@ -89,8 +89,8 @@ describe_holds (BgCore *core, GPtrArray *lines)
 }
 
 /* What keeps the loop busy, a line each. */
-static GPtrArray *
-describe_work (BgCore *core)
+GPtrArray *
+bg_loop_list_work (BgCore *core)
 {
   GPtrArray *lines = g_ptr_array_new_with_free_func (g_free);
 
@@ -106,7 +106,7 @@ describe_work (BgCore *core)
 static void
 set_timeout_error (BgCore *core, int timeout_msec, GError **error)
 {
-  g_autoptr (GPtrArray) lines = describe_work (core);
+  g_autoptr (GPtrArray) lines = bg_loop_list_work (core);
   g_autofree char *text = NULL;
 
   if (lines->len == 0)
@@ -150,7 +150,7 @@ bg_loop_describe (BgLoop *self)
 
   text = g_string_new (NULL);
   g_string_append_printf (text, "loop “%s”: %s\n", core->name, states[bg_core_get_state (core)]);
-  lines = describe_work (core);
+  lines = bg_loop_list_work (core);
   for (guint i = 0; i < lines->len; i++)
     g_string_append_printf (text, "  %s\n", (char *) g_ptr_array_index (lines, i));
 
