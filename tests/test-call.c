@@ -1,0 +1,592 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "util.h"
+
+static void
+nothing_cb (gpointer user_data)
+{
+}
+
+static gboolean
+never_cb (gpointer user_data, GError **error)
+{
+  g_assert_not_reached ();
+}
+
+static gboolean
+succeed_cb (gpointer user_data, GError **error)
+{
+  int *n = user_data;
+
+  if (n != NULL)
+    (*n)++;
+  return TRUE;
+}
+
+static gboolean
+fail_cb (gpointer user_data, GError **error)
+{
+  g_set_error (error, G_FILE_ERROR, G_FILE_ERROR_NOSPC, "No room for %s", (char *) user_data);
+  return FALSE;
+}
+
+/* The answer */
+
+typedef struct
+{
+  BgLoop *loop;
+  int number;
+  int square;
+} Square;
+
+static gboolean
+square_cb (gpointer user_data, GError **error)
+{
+  Square *self = user_data;
+
+  g_assert_true (bg_loop_is_current (self->loop));
+  self->square = self->number * self->number;
+  return TRUE;
+}
+
+static gpointer
+square_thread (gpointer data)
+{
+  BgLoop *loop = data;
+
+  for (int i = 0; i < (int) util_scale (5000); i++)
+    {
+      Square square = { .loop = loop, .number = i };
+
+      g_assert_true (bg_loop_call (loop, square_cb, &square, NULL, NULL));
+      g_assert_cmpint (square.square, ==, i * i);
+    }
+
+  return NULL;
+}
+
+static void
+test_data_on_the_stack (void)
+{
+  BgLoop *loop = util_loop_new ("call");
+
+  square_thread (loop);
+  util_run_threads (8, square_thread, loop);
+  util_loop_end (loop);
+}
+
+static void
+test_error_is_unchanged (void)
+{
+  BgLoop *loop = util_loop_new ("call");
+  g_autoptr (GError) error = NULL;
+
+  g_assert_false (bg_loop_call (loop, fail_cb, (gpointer) "more", NULL, &error));
+  g_assert_error (error, G_FILE_ERROR, G_FILE_ERROR_NOSPC);
+  g_assert_cmpstr (error->message, ==, "No room for more");
+  g_assert_false (bg_loop_call (loop, fail_cb, (gpointer) "nobody", NULL, NULL));
+  util_loop_end (loop);
+}
+
+static gboolean
+false_without_error_cb (gpointer user_data, GError **error)
+{
+  return FALSE;
+}
+
+static gboolean
+true_with_error_cb (gpointer user_data, GError **error)
+{
+  g_set_error_literal (error, G_IO_ERROR, G_IO_ERROR_EXISTS, "It is well");
+  return TRUE;
+}
+
+/* Something else than 0 and 1 is true as well. */
+static gboolean
+very_true_cb (gpointer user_data, GError **error)
+{
+  return 42;
+}
+
+static gboolean
+all_malformed_cb (gpointer user_data, GError **error)
+{
+  BgLoop *loop = user_data;
+  g_autoptr (GError) local = NULL;
+
+  g_assert_false (bg_loop_call (loop, false_without_error_cb, NULL, NULL, &local));
+  g_assert_error (local, G_IO_ERROR, G_IO_ERROR_FAILED);
+  g_clear_error (&local);
+  util_take_critical ("*FALSE without an error*");
+
+  g_assert_false (bg_loop_call (loop, false_without_error_cb, NULL, NULL, NULL));
+  util_take_critical ("*FALSE without an error*");
+
+  g_assert_true (bg_loop_call (loop, true_with_error_cb, NULL, NULL, &local));
+  g_assert_no_error (local);
+  util_take_critical ("*TRUE with an error*");
+
+  g_assert_true (bg_loop_call (loop, true_with_error_cb, NULL, NULL, NULL));
+  util_take_critical ("*TRUE with an error*");
+
+  g_assert_true (bg_loop_call (loop, very_true_cb, NULL, NULL, &local));
+  g_assert_no_error (local);
+  return TRUE;
+}
+
+static void
+test_malformed_answer (void)
+{
+  BgLoop *loop;
+
+  if (!g_test_subprocess ())
+    {
+      util_assert_subprocess_passes (NULL);
+      return;
+    }
+
+  util_catch_criticals ();
+  loop = util_loop_new ("call");
+  all_malformed_cb (loop, NULL);
+  g_assert_true (bg_loop_call (loop, all_malformed_cb, loop, NULL, NULL));
+  util_loop_end (loop);
+}
+
+/* On the loop's own thread */
+
+static gboolean
+inline_cb (gpointer user_data, GError **error)
+{
+  BgLoop *loop = user_data;
+  g_autoptr (GError) local = NULL;
+  int n = 0;
+
+  g_assert_true (bg_loop_call (loop, succeed_cb, &n, NULL, &local));
+  g_assert_no_error (local);
+  g_assert_cmpint (n, ==, 1);
+  g_assert_true (bg_loop_call_full (loop, G_MAXINT, 0, succeed_cb, &n, NULL, &local));
+  g_assert_no_error (local);
+  g_assert_cmpint (n, ==, 2);
+  g_assert_false (bg_loop_call (loop, fail_cb, (gpointer) "more", NULL, &local));
+  g_assert_error (local, G_FILE_ERROR, G_FILE_ERROR_NOSPC);
+  return TRUE;
+}
+
+static void
+test_own_thread_runs_inline (void)
+{
+  BgLoop *loop = util_loop_new ("call");
+
+  g_assert_true (bg_loop_call (loop, inline_cb, loop, NULL, NULL));
+  util_loop_end (loop);
+}
+
+typedef struct
+{
+  BgLoop *loop;
+  int n;
+} Late;
+
+static void
+late_cb (gpointer user_data)
+{
+  Late *self = user_data;
+
+  g_assert_cmpint (bg_loop_get_state (self->loop), ==, BG_LOOP_STOPPING);
+  g_assert_true (inline_cb (self->loop, NULL));
+  self->n++;
+}
+
+static void
+test_own_thread_in_every_state (gconstpointer data)
+{
+  BgShutdownMode mode = GPOINTER_TO_UINT (data);
+  Late late = { .loop = util_loop_new ("call") };
+  UtilBlock block;
+
+  util_block (&block, late.loop);
+  /* It runs in DRAIN mode, its destroy in both. */
+  g_assert_true (
+      bg_loop_post (late.loop, mode == BG_SHUTDOWN_DRAIN ? late_cb : nothing_cb, &late, late_cb));
+  g_assert_true (bg_loop_add_teardown (late.loop, late_cb, &late, late_cb));
+  bg_loop_quit (late.loop, mode);
+  util_unblock (&block);
+  util_loop_end (late.loop);
+  g_assert_cmpint (late.n, ==, mode == BG_SHUTDOWN_DRAIN ? 4 : 3);
+  util_block_clear (&block);
+}
+
+/* Closed */
+
+static void
+test_closed_after_shutdown (void)
+{
+  g_autoptr (BgLoop) loop = util_loop_new ("call");
+  g_autoptr (GError) error = NULL;
+
+  g_assert_true (bg_loop_shutdown (loop, NULL));
+  g_assert_false (bg_loop_call (loop, never_cb, NULL, NULL, &error));
+  g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
+  g_clear_error (&error);
+  g_assert_false (bg_loop_call_full (loop, G_PRIORITY_HIGH, 0, never_cb, NULL, NULL, &error));
+  g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
+  g_assert_false (bg_loop_call (loop, never_cb, NULL, NULL, NULL));
+}
+
+static void
+test_closed_while_stopping (void)
+{
+  BgLoop *loop = util_loop_new ("call");
+  g_autoptr (GError) error = NULL;
+  UtilBlock block;
+
+  util_block (&block, loop);
+  bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
+  g_assert_false (bg_loop_call (loop, never_cb, NULL, NULL, &error));
+  g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
+  util_unblock (&block);
+  util_loop_end (loop);
+  util_block_clear (&block);
+}
+
+typedef struct
+{
+  BgLoop *loop;
+  UtilLatch start;
+  int ran;       /* the loop's thread */
+  int succeeded; /* atomic */
+} Race;
+
+static gboolean
+race_cb (gpointer user_data, GError **error)
+{
+  Race *self = user_data;
+
+  self->ran++;
+  return TRUE;
+}
+
+static gpointer
+race_thread (gpointer data)
+{
+  Race *self = data;
+  g_autoptr (GError) error = NULL;
+
+  util_latch_count_down (&self->start);
+  while (bg_loop_call (self->loop, race_cb, self, NULL, &error))
+    g_atomic_int_inc (&self->succeeded);
+
+  g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
+  return NULL;
+}
+
+static gpointer
+race_shutdown_thread (gpointer data)
+{
+  Race *self = data;
+
+  util_latch_wait (&self->start);
+  g_assert_true (bg_loop_shutdown (self->loop, NULL));
+  return NULL;
+}
+
+static void
+test_shutdown_race (void)
+{
+  for (guint round = 0; round < util_scale (500); round++)
+    {
+      Race race = { .loop = util_loop_new ("call") };
+      GThread *thread;
+
+      util_latch_init (&race.start, 8);
+      thread = g_thread_new ("shutdown", race_shutdown_thread, &race);
+      util_run_threads (8, race_thread, &race);
+      g_thread_join (thread);
+      g_assert_cmpint (race.ran, ==, race.succeeded);
+      g_assert_finalize_object (race.loop);
+      util_latch_clear (&race.start);
+    }
+}
+
+/* Cancelled and timed out */
+
+typedef struct
+{
+  BgLoop *loop;
+  GCancellable *cancellable;
+  int timeout_msec;
+  int code;
+} Before;
+
+static gpointer
+before_thread (gpointer data)
+{
+  Before *self = data;
+  g_autoptr (GError) error = NULL;
+
+  g_assert_false (bg_loop_call_full (self->loop, G_PRIORITY_DEFAULT, self->timeout_msec, never_cb,
+                                     NULL, self->cancellable, &error));
+  g_assert_error (error, G_IO_ERROR, self->code);
+  return NULL;
+}
+
+static void
+test_cancelled_before_it_starts (void)
+{
+  BgLoop *loop = util_loop_new ("call");
+  g_autoptr (GCancellable) cancellable = g_cancellable_new ();
+  Before before = { loop, cancellable, -1, G_IO_ERROR_CANCELLED };
+  GThread *thread;
+  UtilBlock block;
+
+  util_block (&block, loop);
+  thread = g_thread_new ("caller", before_thread, &before);
+  util_wait_for_queued (loop, 1);
+  g_cancellable_cancel (cancellable);
+  g_thread_join (thread);
+
+  /* Nor one that is cancelled already. */
+  before_thread (&before);
+  util_unblock (&block);
+  before_thread (&before);
+  util_loop_end (loop);
+  util_block_clear (&block);
+}
+
+static void
+test_timed_out_before_it_starts (void)
+{
+  BgLoop *loop = util_loop_new ("call");
+  Before at_once = { loop, NULL, 0, G_IO_ERROR_TIMED_OUT };
+  Before soon = { loop, NULL, 3, G_IO_ERROR_TIMED_OUT };
+  UtilBlock block;
+
+  util_block (&block, loop);
+  before_thread (&at_once);
+  before_thread (&soon);
+  util_unblock (&block);
+  util_loop_end (loop);
+  util_block_clear (&block);
+}
+
+static gboolean
+cancel_cb (gpointer user_data, GError **error)
+{
+  g_cancellable_cancel (user_data);
+  return TRUE;
+}
+
+static gboolean
+cancel_and_fail_cb (gpointer user_data, GError **error)
+{
+  g_cancellable_cancel (user_data);
+  return fail_cb ((gpointer) "more", error);
+}
+
+static void
+test_cancelled_while_it_runs (void)
+{
+  BgLoop *loop = util_loop_new ("call");
+
+  for (guint i = 0; i < util_scale (500); i++)
+    {
+      g_autoptr (GCancellable) cancellable = g_cancellable_new ();
+      g_autoptr (GCancellable) other = g_cancellable_new ();
+      g_autoptr (GError) error = NULL;
+
+      g_assert_true (bg_loop_call (loop, cancel_cb, cancellable, cancellable, &error));
+      g_assert_no_error (error);
+      g_assert_false (bg_loop_call (loop, cancel_and_fail_cb, other, other, &error));
+      g_assert_error (error, G_FILE_ERROR, G_FILE_ERROR_NOSPC);
+    }
+  util_loop_end (loop);
+}
+
+typedef struct
+{
+  gint64 until;
+  gboolean done;
+} Long;
+
+/* The deadline passes while it runs. */
+static gboolean
+long_cb (gpointer user_data, GError **error)
+{
+  Long *self = user_data;
+
+  while (g_get_monotonic_time () < self->until)
+    g_thread_yield ();
+  self->done = TRUE;
+  return TRUE;
+}
+
+static void
+test_timed_out_while_it_runs (void)
+{
+  BgLoop *loop = util_loop_new ("call");
+  guint n_done = 0;
+
+  /* On a busy machine it may not start in time. */
+  while (n_done == 0)
+    {
+      g_autoptr (GError) error = NULL;
+      Long work = { .until = g_get_monotonic_time () + 60 * G_TIME_SPAN_MILLISECOND };
+
+      if (bg_loop_call_full (loop, G_PRIORITY_DEFAULT, 50, long_cb, &work, NULL, &error))
+        n_done++;
+      else
+        g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+      g_assert_cmpint (work.done, ==, error == NULL);
+    }
+  util_loop_end (loop);
+}
+
+typedef struct
+{
+  BgLoop *loop;
+  GCancellable *cancellable;
+  int ran; /* the loop's thread */
+} Cancel;
+
+static gboolean
+cancel_race_cb (gpointer user_data, GError **error)
+{
+  Cancel *self = user_data;
+
+  self->ran++;
+  return TRUE;
+}
+
+static gpointer
+cancel_thread (gpointer data)
+{
+  Cancel *self = data;
+
+  g_cancellable_cancel (self->cancellable);
+  return NULL;
+}
+
+/* Either it was cancelled and did not run, or it ran and says so. */
+static void
+test_cancelled_at_any_moment (void)
+{
+  BgLoop *loop = util_loop_new ("call");
+
+  for (guint i = 0; i < util_scale (2000); i++)
+    {
+      g_autoptr (GCancellable) cancellable = g_cancellable_new ();
+      g_autoptr (GError) error = NULL;
+      Cancel cancel = { .loop = loop, .cancellable = cancellable };
+      GThread *thread = g_thread_new ("cancel", cancel_thread, &cancel);
+      gboolean ok = bg_loop_call (loop, cancel_race_cb, &cancel, cancellable, &error);
+
+      if (!ok)
+        g_assert_error (error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
+      g_thread_join (thread);
+      g_assert_true (bg_loop_flush (loop, -1, NULL));
+      g_assert_cmpint (cancel.ran, ==, ok);
+    }
+  util_loop_end (loop);
+}
+
+/* Loops that call each other */
+
+typedef struct
+{
+  BgLoop *loops[3];
+  guint n;
+  guint depth;
+  gboolean refused;
+} Circle;
+
+static gboolean
+circle_cb (gpointer user_data, GError **error)
+{
+  Circle *self = user_data;
+  g_autoptr (GError) local = NULL;
+
+  self->depth++;
+  if (!bg_loop_call (self->loops[self->depth % self->n], circle_cb, self, NULL, &local))
+    {
+      g_assert_error (local, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
+      self->refused = TRUE;
+    }
+  return TRUE;
+}
+
+static void
+test_circle_would_deadlock (gconstpointer data)
+{
+  Circle circle = { .n = GPOINTER_TO_UINT (data) };
+
+  for (guint i = 0; i < circle.n; i++)
+    circle.loops[i] = util_loop_new ("circle");
+
+  g_assert_true (bg_loop_call (circle.loops[0], circle_cb, &circle, NULL, NULL));
+  g_assert_true (circle.refused);
+  g_assert_cmpuint (circle.depth, ==, circle.n);
+
+  for (guint i = 0; i < circle.n; i++)
+    util_loop_end (circle.loops[i]);
+}
+
+static gboolean
+chain_cb (gpointer user_data, GError **error)
+{
+  Circle *self = user_data;
+
+  if (++self->depth == self->n)
+    return TRUE;
+  return bg_loop_call (self->loops[self->depth], chain_cb, self, NULL, error);
+}
+
+static void
+test_chain_is_no_circle (void)
+{
+  Circle chain = { .n = 3 };
+
+  for (guint i = 0; i < chain.n; i++)
+    chain.loops[i] = util_loop_new ("chain");
+  for (guint i = 0; i < util_scale (2000); i++)
+    {
+      g_autoptr (GError) error = NULL;
+
+      chain.depth = 0;
+      bg_loop_call (chain.loops[0], chain_cb, &chain, NULL, &error);
+      g_assert_no_error (error);
+      g_assert_cmpuint (chain.depth, ==, chain.n);
+    }
+  for (guint i = 0; i < chain.n; i++)
+    util_loop_end (chain.loops[i]);
+}
+
+int
+main (int argc, char *argv[])
+{
+  util_init (&argc, &argv);
+
+  g_test_add_func ("/call/data/on-the-stack", test_data_on_the_stack);
+  g_test_add_func ("/call/error/is-unchanged", test_error_is_unchanged);
+  g_test_add_func ("/call/error/malformed-answer", test_malformed_answer);
+  g_test_add_func ("/call/own-thread/runs-inline", test_own_thread_runs_inline);
+  g_test_add_data_func ("/call/own-thread/in-a-drain", GUINT_TO_POINTER (BG_SHUTDOWN_DRAIN),
+                        test_own_thread_in_every_state);
+  g_test_add_data_func ("/call/own-thread/in-a-cancel", GUINT_TO_POINTER (BG_SHUTDOWN_CANCEL),
+                        test_own_thread_in_every_state);
+  g_test_add_func ("/call/closed/after-shutdown", test_closed_after_shutdown);
+  g_test_add_func ("/call/closed/while-stopping", test_closed_while_stopping);
+  g_test_add_func ("/call/shutdown-race/each-ran-or-was-refused", test_shutdown_race);
+  g_test_add_func ("/call/cancelled/before-it-starts", test_cancelled_before_it_starts);
+  g_test_add_func ("/call/cancelled/while-it-runs", test_cancelled_while_it_runs);
+  g_test_add_func ("/call/cancelled/at-any-moment", test_cancelled_at_any_moment);
+  g_test_add_func ("/call/timed-out/before-it-starts", test_timed_out_before_it_starts);
+  g_test_add_func ("/call/timed-out/while-it-runs", test_timed_out_while_it_runs);
+  g_test_add_data_func ("/call/circle/of-two-would-deadlock", GUINT_TO_POINTER (2),
+                        test_circle_would_deadlock);
+  g_test_add_data_func ("/call/circle/of-three-would-deadlock", GUINT_TO_POINTER (3),
+                        test_circle_would_deadlock);
+  g_test_add_func ("/call/circle/a-chain-is-none", test_chain_is_no_circle);
+
+  return g_test_run ();
+}
