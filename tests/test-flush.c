@@ -1,0 +1,411 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "util.h"
+
+static const int priorities[]
+    = { G_PRIORITY_DEFAULT, G_PRIORITY_LOW, G_PRIORITY_HIGH, G_MAXINT, G_MININT };
+
+static void
+count_cb (gpointer user_data)
+{
+  g_atomic_int_inc ((int *) user_data);
+}
+
+static gboolean
+count_call_cb (gpointer user_data, GError **error)
+{
+  count_cb (user_data);
+  return TRUE;
+}
+
+static void
+never_cb (gpointer user_data)
+{
+  g_assert_not_reached ();
+}
+
+static void
+assert_flush (BgLoop *loop)
+{
+  g_autoptr (GError) error = NULL;
+  gboolean flushed = bg_loop_flush (loop, -1, &error);
+
+  g_assert_no_error (error);
+  g_assert_true (flushed);
+}
+
+static void
+test_nothing (void)
+{
+  BgLoop *loop = util_loop_new ("flush");
+
+  for (guint i = 0; i < util_scale (5000); i++)
+    assert_flush (loop);
+  util_loop_end (loop);
+}
+
+static void
+test_all_priorities (void)
+{
+  BgLoop *loop = util_loop_new ("flush");
+
+  for (guint round = 0; round < util_scale (100); round++)
+    {
+      int n = 0;
+
+      for (guint i = 0; i < 1000; i++)
+        g_assert_true (bg_loop_post_full (loop, priorities[i % G_N_ELEMENTS (priorities)], count_cb,
+                                          &n, count_cb));
+      assert_flush (loop);
+      g_assert_cmpint (n, ==, 2000);
+    }
+  util_loop_end (loop);
+}
+
+/* The work that runs when the flush begins is not in the queue any more. */
+static void
+test_what_runs (void)
+{
+  BgLoop *loop = util_loop_new ("flush");
+  g_autoptr (GError) error = NULL;
+  UtilBlock block;
+  int n = 0;
+
+  util_block (&block, loop);
+  g_assert_false (bg_loop_flush (loop, 0, &error));
+  g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+  g_assert_true (bg_loop_post (loop, count_cb, &n, NULL));
+  util_unblock (&block);
+  assert_flush (loop);
+  g_assert_cmpint (n, ==, 1);
+  util_loop_end (loop);
+  util_block_clear (&block);
+}
+
+typedef struct
+{
+  GTask *task;
+  int n;
+} Operation;
+
+static void
+begin_cb (GCancellable *cancellable,
+          GAsyncReadyCallback callback,
+          gpointer callback_data,
+          gpointer user_data)
+{
+  Operation *self = user_data;
+
+  self->task = g_task_new (NULL, cancellable, callback, callback_data);
+  self->n++;
+}
+
+static void
+end_cb (gpointer user_data)
+{
+  Operation *self = user_data;
+
+  g_task_return_boolean (self->task, TRUE);
+  g_clear_object (&self->task);
+}
+
+/* Calls have run, operations are begun; their answers are not waited for. */
+static void
+test_calls_and_begins (void)
+{
+  BgLoop *loop = util_loop_new ("flush");
+  Operation operation = { .n = 0 };
+  UtilBlock block;
+  int n = 0;
+
+  util_block (&block, loop);
+  for (guint i = 0; i < 10; i++)
+    bg_loop_call_async (loop, G_PRIORITY_LOW, count_call_cb, &n, count_cb, NULL, NULL, NULL);
+  bg_loop_perform_async (loop, begin_cb, &operation, NULL, NULL, NULL, NULL);
+  util_unblock (&block);
+  assert_flush (loop);
+  g_assert_cmpint (n, ==, 20);
+  g_assert_cmpint (operation.n, ==, 1);
+
+  g_assert_true (bg_loop_post (loop, end_cb, &operation, NULL));
+  util_loop_end (loop);
+  util_block_clear (&block);
+}
+
+static void
+test_delayed_and_due (void)
+{
+  BgLoop *loop = util_loop_new ("flush");
+  guint n_rounds = util_scale (2000);
+  int n = 0;
+
+  for (guint i = 0; i < n_rounds; i++)
+    {
+      g_assert_true (bg_loop_post_after (loop, 0, count_cb, &n, NULL) != 0);
+      assert_flush (loop);
+      g_assert_cmpint (g_atomic_int_get (&n), ==, (int) i + 1);
+    }
+  util_loop_end (loop);
+}
+
+static void
+test_delayed_and_not_due (void)
+{
+  BgLoop *loop = util_loop_new ("flush");
+  int n = 0;
+
+  g_assert_true (bg_loop_post_after (loop, G_MAXINT, never_cb, &n, count_cb) != 0);
+  assert_flush (loop);
+  g_assert_cmpint (g_atomic_int_get (&n), ==, 0);
+  util_loop_end (loop);
+  g_assert_cmpint (n, ==, 1);
+}
+
+static gboolean
+again_cb (gpointer user_data)
+{
+  return !g_atomic_int_get ((gboolean *) user_data);
+}
+
+static void
+test_invoked (void)
+{
+  BgLoop *loop = util_loop_new ("flush");
+  gboolean stopped = FALSE;
+
+  g_assert_true (bg_loop_invoke (loop, again_cb, &stopped));
+  for (guint i = 0; i < util_scale (100); i++)
+    assert_flush (loop);
+  g_atomic_int_set (&stopped, TRUE);
+  util_loop_end (loop);
+}
+
+typedef struct
+{
+  BgLoop *loop;
+  int priority;
+  gboolean stopped; /* atomic */
+} Chain;
+
+static void
+chain_cb (gpointer user_data)
+{
+  Chain *self = user_data;
+
+  if (!g_atomic_int_get (&self->stopped))
+    g_assert_true (bg_loop_post_full (self->loop, self->priority, chain_cb, self, NULL));
+}
+
+/* What the work posts in turn is not waited for, or this would not end. */
+static void
+test_what_is_posted_in_turn (gconstpointer data)
+{
+  Chain chain = { .loop = util_loop_new ("flush"), .priority = GPOINTER_TO_INT (data) };
+
+  chain_cb (&chain);
+  for (guint i = 0; i < util_scale (100); i++)
+    {
+      int n = 0;
+
+      g_assert_true (bg_loop_post (chain.loop, count_cb, &n, NULL));
+      assert_flush (chain.loop);
+      g_assert_cmpint (n, ==, 1);
+    }
+  g_atomic_int_set (&chain.stopped, TRUE);
+  util_loop_end (chain.loop);
+}
+
+/* Refused */
+
+static gboolean
+flush_here_cb (gpointer user_data, GError **error)
+{
+  BgLoop *loop = user_data;
+  g_autoptr (GError) local = NULL;
+
+  g_assert_false (bg_loop_flush (loop, -1, &local));
+  g_assert_error (local, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
+  g_assert_nonnull (strstr (local->message, "flush"));
+  g_clear_error (&local);
+  g_assert_false (bg_loop_flush (loop, 0, &local));
+  g_assert_error (local, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
+  return TRUE;
+}
+
+static void
+test_own_thread (void)
+{
+  BgLoop *loop = util_loop_new ("flush");
+
+  g_assert_true (bg_loop_call (loop, flush_here_cb, loop, NULL, NULL));
+  util_loop_end (loop);
+}
+
+static gboolean
+call_other_cb (gpointer user_data, GError **error)
+{
+  BgLoop **loops = user_data;
+
+  return bg_loop_call (loops[1], flush_here_cb, loops[0], NULL, error);
+}
+
+static void
+test_circle (void)
+{
+  BgLoop *loops[] = { util_loop_new ("flush"), util_loop_new ("other") };
+
+  g_assert_true (bg_loop_call (loops[0], call_other_cb, loops, NULL, NULL));
+  util_loop_end (loops[0]);
+  util_loop_end (loops[1]);
+}
+
+static void
+test_stopped (void)
+{
+  g_autoptr (BgLoop) loop = util_loop_new ("flush");
+  g_autoptr (GError) error = NULL;
+
+  g_assert_true (bg_loop_shutdown (loop, NULL));
+  g_assert_false (bg_loop_flush (loop, -1, &error));
+  g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
+  g_assert_false (bg_loop_flush (loop, 0, NULL));
+}
+
+/* However often one gives up, nothing is left behind. */
+static void
+test_timeout (void)
+{
+  BgLoop *loop = util_loop_new ("flush");
+  UtilBlock block;
+  int n = 0;
+
+  g_assert_true (bg_loop_post_full (loop, G_PRIORITY_LOW, count_cb, &n, NULL));
+  util_block (&block, loop);
+  for (guint i = 0; i < 100; i++)
+    {
+      g_autoptr (GError) error = NULL;
+
+      g_assert_false (bg_loop_flush (loop, (int) i % 3, &error));
+      g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+    }
+  util_unblock (&block);
+  assert_flush (loop);
+  util_loop_end (loop);
+  g_assert_cmpint (n, ==, 1);
+  util_block_clear (&block);
+}
+
+/* Many at once */
+
+static gpointer
+flush_thread (gpointer data)
+{
+  BgLoop *loop = data;
+
+  for (guint i = 0; i < util_scale (2000); i++)
+    {
+      int n = 0;
+
+      g_assert_true (
+          bg_loop_post_full (loop, priorities[i % G_N_ELEMENTS (priorities)], count_cb, &n, NULL));
+      assert_flush (loop);
+      g_assert_cmpint (n, ==, 1);
+    }
+
+  return NULL;
+}
+
+static void
+test_many_threads (void)
+{
+  BgLoop *loop = util_loop_new ("flush");
+
+  util_run_threads (8, flush_thread, loop);
+  util_loop_end (loop);
+}
+
+typedef struct
+{
+  BgLoop *loop;
+  UtilLatch start;
+} Race;
+
+static gpointer
+race_thread (gpointer data)
+{
+  Race *self = data;
+  g_autoptr (GError) error = NULL;
+  gboolean posted = TRUE;
+  int n = 0, n_posted = 0;
+
+  util_latch_count_down (&self->start);
+  while (posted)
+    {
+      posted = bg_loop_post (self->loop, count_cb, &n, NULL);
+      n_posted += posted;
+      if (posted && bg_loop_flush (self->loop, -1, &error))
+        g_assert_cmpint (g_atomic_int_get (&n), ==, n_posted);
+      else if (error != NULL)
+        g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
+      g_clear_error (&error);
+    }
+
+  g_assert_true (bg_loop_shutdown (self->loop, NULL));
+  g_assert_cmpint (n, ==, n_posted);
+  return NULL;
+}
+
+static gpointer
+shutdown_thread (gpointer data)
+{
+  Race *self = data;
+
+  util_latch_wait (&self->start);
+  g_assert_true (bg_loop_shutdown (self->loop, NULL));
+  return NULL;
+}
+
+static void
+test_shutdown_race (void)
+{
+  for (guint round = 0; round < util_scale (500); round++)
+    {
+      Race race = { .loop = util_loop_new ("flush") };
+      GThread *thread;
+
+      util_latch_init (&race.start, 4);
+      thread = g_thread_new ("shutdown", shutdown_thread, &race);
+      util_run_threads (4, race_thread, &race);
+      g_thread_join (thread);
+      g_assert_finalize_object (race.loop);
+      util_latch_clear (&race.start);
+    }
+}
+
+int
+main (int argc, char *argv[])
+{
+  util_init (&argc, &argv);
+
+  g_test_add_func ("/flush/waits/for-nothing", test_nothing);
+  g_test_add_func ("/flush/waits/for-all-priorities", test_all_priorities);
+  g_test_add_func ("/flush/waits/for-what-runs", test_what_runs);
+  g_test_add_func ("/flush/waits/for-calls-and-begins", test_calls_and_begins);
+  g_test_add_func ("/flush/waits/for-delayed-work-that-is-due", test_delayed_and_due);
+  g_test_add_func ("/flush/does-not-wait/for-delayed-work-that-is-not-due",
+                   test_delayed_and_not_due);
+  g_test_add_func ("/flush/does-not-wait/for-invoked-functions", test_invoked);
+  g_test_add_data_func ("/flush/does-not-wait/for-what-is-posted-in-turn",
+                        GINT_TO_POINTER (G_PRIORITY_DEFAULT), test_what_is_posted_in_turn);
+  g_test_add_data_func ("/flush/does-not-wait/for-what-is-posted-in-turn-urgently",
+                        GINT_TO_POINTER (G_PRIORITY_HIGH), test_what_is_posted_in_turn);
+  g_test_add_func ("/flush/own-thread/would-deadlock", test_own_thread);
+  g_test_add_func ("/flush/circle/would-deadlock", test_circle);
+  g_test_add_func ("/flush/stopped/is-closed", test_stopped);
+  g_test_add_func ("/flush/timeout", test_timeout);
+  g_test_add_func ("/flush/many-threads", test_many_threads);
+  g_test_add_func ("/flush/shutdown-race/flushed-or-closed", test_shutdown_race);
+
+  return g_test_run ();
+}
