@@ -179,6 +179,7 @@ bg_core_new (const char *name)
   self->cancellable = g_cancellable_new ();
   self->generation = bg_fork_generation ();
   bg_inbox_init (&self->inbox, self->context, self);
+  atomic_init (&self->inbox.expected, 1);
   g_cond_init (&self->changed);
   g_queue_init (&self->holds);
   g_queue_init (&self->blocked);
@@ -440,6 +441,7 @@ bg_core_attach (BgCore *self, GSource *source)
   else if (self->attached->len >= 2 * self->attached_kept + 16)
     forget_dead_sources (self);
 
+  bg_inbox_hurry (&self->inbox);
   g_ptr_array_add (self->attached, g_source_ref (source));
   g_source_attach (source, self->context);
   return TRUE;
@@ -537,7 +539,10 @@ bg_core_add_delay (BgCore *self,
 
   delay = bg_delays_add (&self->delays, due, func, data, destroy);
   if (bg_delays_get_next_due (&self->delays) == due && delay->position == 0)
-    g_source_set_ready_time (self->timer, due);
+    {
+      bg_inbox_hurry (&self->inbox);
+      g_source_set_ready_time (self->timer, due);
+    }
   return delay->id;
 }
 
@@ -745,6 +750,8 @@ bg_core_quit (BgCore *self, BgShutdownMode mode)
       take_blocked (self, &blocked);
     }
   g_cond_broadcast (&self->changed);
+
+  bg_inbox_hurry (&self->inbox);
 
   /* Under the lock, so that the loop cannot end before it has got the message:
    * a context that nobody owns would run it here. */

@@ -8,6 +8,7 @@
 #include <glib.h>
 
 #include <bgloop/bg-macros.h>
+#include <bgloop/bg-spin-private.h>
 
 G_BEGIN_DECLS
 
@@ -32,6 +33,10 @@ struct _BgRecord
   GDestroyNotify destroy;
 };
 
+/* Between fields that different threads write all the time: what one of them
+ * writes is not to take the others' out of a processor's cache. */
+#define BG_CACHE_LINE_GAP(name) char name[64]
+
 /* Queues records, one first-in-first-out lane per priority, and serves them on
  * the thread that iterates @context. */
 struct _BgInbox
@@ -41,19 +46,38 @@ struct _BgInbox
   gpointer owner;        /* (unowned) */
   guint generation;      /* the process that the inbox belongs to */
 
+  /* atomic, rarely written: under lock but for the last four */
+  _Atomic int urgent;           /* the most urgent priority with work that is in no batch */
+  _Atomic (gpointer) server;    /* the GThread that serves */
+  _Atomic gboolean timing;      /* somebody wants to know when each record starts */
+  _Atomic guint linger;         /* how long to stay awake for more work, in microseconds */
+  _Atomic gboolean pressing;    /* somebody waits for what was appended */
+  _Atomic gboolean hurried;     /* something other than a record is to be done */
+  _Atomic int expected;         /* whether records can be expected at all */
+  _Atomic gboolean woke_caller; /* who sends the next record was asleep just now */
+  BG_CACHE_LINE_GAP (gap_1);
+
   GMutex lock;
 
   /* under lock */
   BgLane **lanes; /* (owned) most urgent first */
   guint n_lanes;
-  BgChunk *spare; /* (owned) */
   guint n_spare;
+  BgChunk *spare;  /* (owned) */
   gboolean asleep; /* an append must wake the context */
   gboolean driven; /* the lanes' own sources stand still: bg_inbox_run() serves them */
   guint n_waiting; /* in chunks that are not in a batch yet */
   guint waiting_max;
   guint64 posted;
   guint64 wakeups;
+  gint64 woken_at; /* when it was last woken, monotonic microseconds; 0: long ago */
+  BG_CACHE_LINE_GAP (gap_2);
+
+  /* the serving thread only */
+  BgSpin spin;
+  BgChunk *done;    /* (owned) chunks to be used again */
+  guint n_batches;  /* lanes that have a batch */
+  guint batch_size; /* of the last one taken */
 
   /* atomic, written by the serving thread */
   _Atomic (gpointer) running; /* what runs now */
@@ -63,10 +87,7 @@ struct _BgInbox
   _Atomic guint64 batches;
   _Atomic gint64 busy_usec;
   _Atomic gint64 longest_usec;
-
-  /* atomic, written under lock */
-  _Atomic int urgent;      /* the priority of the most urgent lane that has work */
-  _Atomic gboolean timing; /* somebody wants to know when each record starts */
+  BG_CACHE_LINE_GAP (gap_3);
 };
 
 /* One priority's first-in-first-out queue, and the source that serves it. */
@@ -77,19 +98,23 @@ struct _BgLane
   /* immutable */
   BgInbox *inbox; /* (unowned) NULL once the inbox is cleared */
   int priority;
+  BG_CACHE_LINE_GAP (gap_1);
 
   /* under the inbox's lock */
   BgChunk *head; /* (owned) */
   BgChunk *tail; /* (unowned) */
   guint n_waiting;
+  BG_CACHE_LINE_GAP (gap_2);
 
   /* the serving thread only */
   BgChunk *batch; /* (owned) what runs now; more is not taken before it is done */
   guint turns;    /* batches since the lane last let lower priorities pass */
   gboolean sits_out;
+  gboolean stays; /* awake, though it has no work */
 
   /* atomic, written by the serving thread */
   _Atomic guint n_batch; /* what is left of the batch */
+  BG_CACHE_LINE_GAP (gap_3);
 };
 
 void bg_inbox_init (BgInbox *self, GMainContext *context, gpointer owner);
@@ -109,7 +134,10 @@ BgRecord *bg_inbox_append (BgInbox *self,
                            gpointer func,
                            gpointer data,
                            GDestroyNotify destroy);
-void bg_inbox_wake (BgInbox *self);
+void bg_inbox_press (BgInbox *self);
+gboolean bg_inbox_wake (BgInbox *self);
+void bg_inbox_hurry (BgInbox *self);
+void bg_inbox_note_woken (BgInbox *self);
 gboolean bg_inbox_has_work (BgInbox *self);
 gboolean bg_lane_has_work (BgLane *lane);
 void bg_inbox_set_driven (BgInbox *self);

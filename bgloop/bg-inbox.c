@@ -45,6 +45,16 @@
  * sleeping, unless its thread was preempted in it. */
 #define LOCK_TRIES 50
 
+/* A server that is faster than the posters would take a record at a time, and
+ * fight with them for the lock each time. So after a batch of fewer than
+ * SMALL_BATCH records it leaves them alone for so many looks, some microseconds,
+ * unless somebody waits. Posts cost a fourth then. */
+#define SMALL_BATCH  200
+#define GATHER_LOOKS 1000
+
+/* For so long a dispatch may go on with work that arrives while it lingers. */
+#define LINGER_DISPATCH_USEC 50
+
 struct _BgChunk
 {
   BgChunk *next; /* (owned) */
@@ -130,18 +140,26 @@ free_chunks (BgChunk *chunk)
     }
 }
 
-/* Keeps the chunk for later, or gives it back to be freed without the lock. */
+/* Keeps chunks that are done for later. Returns those that are too many, to be
+ * freed without the lock. */
 static BgChunk *
-recycle_chunk (BgInbox *self, BgChunk *chunk)
+recycle_chunks (BgInbox *self)
 {
-  chunk->next = NULL;
-  if (self->n_spare >= SPARE_CHUNKS)
-    return chunk;
+  BgChunk *surplus;
 
-  chunk->next = self->spare;
-  self->spare = chunk;
-  self->n_spare++;
-  return NULL;
+  while (self->done != NULL && self->n_spare < SPARE_CHUNKS)
+    {
+      BgChunk *chunk = self->done;
+
+      self->done = chunk->next;
+      chunk->next = self->spare;
+      self->spare = chunk;
+      self->n_spare++;
+    }
+
+  surplus = self->done;
+  self->done = NULL;
+  return surplus;
 }
 
 /* Lanes */
@@ -165,7 +183,7 @@ update_urgent (BgInbox *self)
 
   for (guint i = 0; i < self->n_lanes; i++)
     {
-      if (bg_lane_has_work (self->lanes[i]))
+      if (self->lanes[i]->head != NULL)
         {
           urgent = self->lanes[i]->priority;
           break;
@@ -176,7 +194,7 @@ update_urgent (BgInbox *self)
 }
 
 /* Moves up to a batch of chunks from the lane's queue to its batch. */
-static gboolean
+static void
 take_batch (BgLane *lane)
 {
   BgInbox *inbox = lane->inbox;
@@ -184,7 +202,7 @@ take_batch (BgLane *lane)
   guint n = 0;
 
   if (last == NULL)
-    return FALSE;
+    return;
 
   n = last->n;
   for (guint i = 1; i < BATCH_CHUNKS && last->next != NULL; i++)
@@ -198,28 +216,28 @@ take_batch (BgLane *lane)
   last->next = NULL;
   lane->n_waiting -= n;
   inbox->n_waiting -= n;
+  inbox->batch_size = n;
+  inbox->n_batches++;
   atomic_store_explicit (&lane->n_batch, n, memory_order_relaxed);
-  return TRUE;
+  if (lane->head == NULL)
+    update_urgent (inbox);
 }
 
-/* Gives back the chunks of the batch that are done. */
+/* Puts the chunks of the batch that are done aside. */
 static void
 settle_batch (BgLane *lane)
 {
   BgInbox *inbox = lane->inbox;
-  BgChunk *surplus = NULL;
 
   while (lane->batch != NULL && lane->batch->pos == lane->batch->n)
     {
       BgChunk *done = lane->batch;
 
       lane->batch = done->next;
-      bg_inbox_lock (inbox);
-      surplus = recycle_chunk (inbox, done);
       if (lane->batch == NULL)
-        update_urgent (inbox);
-      bg_inbox_unlock (inbox);
-      free_chunks (surplus);
+        inbox->n_batches--;
+      done->next = inbox->done;
+      inbox->done = done;
     }
 }
 
@@ -263,7 +281,7 @@ run_batch (BgLane *lane)
       atomic_store_explicit (&inbox->running, slot->func, memory_order_relaxed);
       slot->outcome (slot, inbox->owner);
 
-      if (--left == 0)
+      if (--left == 0 && atomic_load_explicit (&lane->n_batch, memory_order_relaxed) > 0)
         {
           left = stride = look_at_clock (inbox, stride);
           if (atomic_load_explicit (&inbox->stamp, memory_order_relaxed) - start > BATCH_USEC)
@@ -282,18 +300,84 @@ run_batch (BgLane *lane)
     atomic_store_explicit (&inbox->longest_usec, end - start, memory_order_relaxed);
 }
 
+/* After a sleep: how long would the loop have had to stay awake instead? */
+static void
+learn_from_sleep (BgInbox *self)
+{
+  gint64 slept = self->woken_at - self->spin.began;
+
+  self->woken_at = 0;
+  if (atomic_load_explicit (&self->woke_caller, memory_order_relaxed))
+    slept -= BG_WAKE_USEC;
+  bg_spin_learn (&self->spin, slept);
+}
+
 static void
 serve_lane (BgLane *lane)
 {
+  BgInbox *inbox = lane->inbox;
+  BgChunk *surplus;
+
   if (lane->batch == NULL)
     {
-      bg_inbox_lock (lane->inbox);
+      bg_inbox_lock (inbox);
+      if (inbox->woken_at != 0)
+        learn_from_sleep (inbox);
+      surplus = recycle_chunks (inbox);
+      inbox->batch_size = 0;
       take_batch (lane);
-      bg_inbox_unlock (lane->inbox);
+      atomic_store_explicit (&inbox->pressing, FALSE, memory_order_relaxed);
+      bg_inbox_unlock (inbox);
+      free_chunks (surplus);
     }
 
+  atomic_store_explicit (&inbox->woke_caller, FALSE, memory_order_relaxed);
   if (lane->batch != NULL)
     run_batch (lane);
+}
+
+/* Lets more records gather, if the last batch was small and nobody waits. */
+static void
+gather (BgInbox *self)
+{
+  if (self->batch_size >= SMALL_BATCH || !bg_spin_is_possible ())
+    return;
+
+  for (guint i = 0; i < GATHER_LOOKS; i++)
+    {
+      if (atomic_load_explicit (&self->pressing, memory_order_relaxed)
+          || atomic_load_explicit (&self->hurried, memory_order_relaxed))
+        return;
+      BG_CPU_RELAX ();
+    }
+}
+
+static gboolean
+has_something_to_do (gpointer data)
+{
+  BgInbox *self = data;
+
+  return atomic_load_explicit (&self->urgent, memory_order_relaxed) != G_MAXINT
+         || atomic_load_explicit (&self->hurried, memory_order_relaxed);
+}
+
+static gboolean
+is_idle (BgInbox *self)
+{
+  return self->n_batches == 0
+         && atomic_load_explicit (&self->urgent, memory_order_relaxed) == G_MAXINT;
+}
+
+/* Everything is done: stays awake for a moment, for what may come next. TRUE if
+ * something has come. */
+static gboolean
+linger (BgInbox *self)
+{
+  if (atomic_load_explicit (&self->expected, memory_order_relaxed) == 0)
+    return FALSE;
+
+  return bg_spin (&self->spin, atomic_load_explicit (&self->linger, memory_order_relaxed),
+                  has_something_to_do, self);
 }
 
 static gboolean
@@ -307,7 +391,7 @@ lane_prepare (GSource *source, int *timeout)
   if (inbox == NULL || inbox->generation != bg_fork_generation ())
     return FALSE;
 
-  if (lane->sits_out)
+  if (lane->sits_out || lane->stays)
     {
       *timeout = 0;
       return FALSE;
@@ -339,22 +423,55 @@ lane_check (GSource *source)
     }
 
   bg_inbox_lock (inbox);
-  ready = !inbox->driven && bg_lane_has_work (lane);
+  ready = !inbox->driven && (bg_lane_has_work (lane) || lane->stays);
+  lane->stays = FALSE;
   bg_inbox_unlock (inbox);
 
   return ready;
+}
+
+/* Serves the lane until it has no work for the moment, and awaits some more as
+ * long as that pays. Anything but small batches is left to another iteration, so
+ * that other sources have their turn, and so is what goes on for too long. */
+static void
+serve_while_it_pays (BgLane *lane)
+{
+  BgInbox *inbox = lane->inbox;
+  gint64 start = 0, now;
+
+  for (;;)
+    {
+      serve_lane (lane);
+      if (lane->batch != NULL || inbox->batch_size >= SMALL_BATCH)
+        return;
+
+      now = atomic_load_explicit (&inbox->stamp, memory_order_relaxed);
+      if (start == 0)
+        start = now;
+      lane->stays = now - start > LINGER_DISPATCH_USEC;
+      if (lane->stays || (is_idle (inbox) && !linger (inbox))
+          || atomic_load_explicit (&inbox->urgent, memory_order_relaxed) != lane->priority)
+        return;
+
+      gather (inbox);
+    }
 }
 
 static gboolean
 lane_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
 {
   BgLane *lane = (BgLane *) source;
+  BgInbox *inbox = lane->inbox;
+  gboolean busy;
 
-  serve_lane (lane);
+  atomic_store_explicit (&inbox->server, g_thread_self (), memory_order_relaxed);
+  serve_while_it_pays (lane);
+  atomic_store_explicit (&inbox->hurried, FALSE, memory_order_relaxed);
 
-  if (atomic_load_explicit (&lane->inbox->urgent, memory_order_relaxed) > lane->priority)
-    lane->turns = 0;
-  else if (++lane->turns == TURNS)
+  busy = lane->stays || lane->batch != NULL
+         || atomic_load_explicit (&inbox->urgent, memory_order_relaxed) <= lane->priority;
+  lane->turns = busy ? lane->turns + 1 : 0;
+  if (lane->turns == TURNS)
     {
       lane->turns = 0;
       lane->sits_out = TRUE;
@@ -413,6 +530,7 @@ bg_inbox_init (BgInbox *self, GMainContext *context, gpointer owner)
   self->owner = owner;
   self->generation = bg_fork_generation ();
   atomic_init (&self->urgent, G_MAXINT);
+  atomic_init (&self->linger, BG_LINGER_USEC);
 }
 
 /* Adds the default priority's lane, with a callback whose funcs->get() answers
@@ -462,12 +580,11 @@ bg_inbox_discard (BgInbox *self, GDestroyNotify destroy_data)
       BgLane *lane = self->lanes[i];
       BgRecord *slot;
 
-      do
+      for (; lane->batch != NULL || lane->head != NULL; take_batch (lane))
         {
           while ((slot = next_record (lane)) != NULL)
             destroy_data (slot->data);
         }
-      while (take_batch (lane));
     }
 
   free_lanes (self);
@@ -486,19 +603,46 @@ bg_inbox_clear (BgInbox *self)
 {
   free_lanes (self);
   free_chunks (self->spare);
+  free_chunks (self->done);
   g_mutex_clear (&self->lock);
 }
 
-/* Makes sure that the serving thread looks at the inbox again. */
-void
+/* Makes sure that the serving thread looks at the inbox again. TRUE if it had to
+ * be woken. */
+gboolean
 bg_inbox_wake (BgInbox *self)
 {
   if (!self->asleep)
-    return;
+    return FALSE;
 
   self->asleep = FALSE;
   self->wakeups++;
+  self->woken_at = g_get_monotonic_time ();
   g_main_context_wakeup (self->context);
+  return TRUE;
+}
+
+/* Somebody waits for what was appended. */
+void
+bg_inbox_press (BgInbox *self)
+{
+  if (!atomic_load_explicit (&self->pressing, memory_order_relaxed))
+    atomic_store_explicit (&self->pressing, TRUE, memory_order_relaxed);
+}
+
+/* Makes sure that the serving thread does not linger, for there is something
+ * for it to do that is no record. */
+void
+bg_inbox_hurry (BgInbox *self)
+{
+  atomic_store_explicit (&self->hurried, TRUE, memory_order_relaxed);
+}
+
+/* Whoever is to send the next record has just been woken, and needs a while. */
+void
+bg_inbox_note_woken (BgInbox *self)
+{
+  atomic_store_explicit (&self->woke_caller, TRUE, memory_order_relaxed);
 }
 
 BgRecord *
@@ -528,7 +672,12 @@ bg_inbox_append (BgInbox *self,
   self->n_waiting++;
   self->waiting_max = MAX (self->waiting_max, self->n_waiting);
   if (priority < atomic_load_explicit (&self->urgent, memory_order_relaxed))
-    atomic_store_explicit (&self->urgent, priority, memory_order_relaxed);
+    {
+      atomic_store_explicit (&self->urgent, priority, memory_order_relaxed);
+      /* What the server itself appends, it need not wait for. */
+      if (atomic_load_explicit (&self->server, memory_order_relaxed) == g_thread_self ())
+        bg_inbox_press (self);
+    }
 
   bg_inbox_wake (self);
   return slot;

@@ -296,6 +296,7 @@ bg_loop_invoke_full (BgLoop *self,
         {
           invoke->listed = TRUE;
           g_queue_push_tail_link (&core->invokes, &invoke->link);
+          bg_inbox_hurry (&core->inbox);
           g_main_context_invoke_full (core->context, priority, invoke_cb, invoke,
                                       (GDestroyNotify) bg_invoke_unref);
         }
@@ -373,9 +374,18 @@ call_outcome (BgRecord *slot, gpointer owner)
       return;
     }
 
-  bg_count (&core->inbox.run, 1);
-  self->ok = run_call (self->func, self->data, &self->error);
-  bg_waiter_settle (self->blocked.waiter);
+  /* Its thread may not have woken up yet to take it back. */
+  if (g_cancellable_set_error_if_cancelled (self->cancellable, &self->error))
+    {
+      bg_count (&core->inbox.cancelled, 1);
+    }
+  else
+    {
+      bg_count (&core->inbox.run, 1);
+      self->ok = run_call (self->func, self->data, &self->error);
+    }
+  if (bg_waiter_settle (self->blocked.waiter))
+    bg_inbox_note_woken (&core->inbox);
 }
 
 static void
@@ -436,7 +446,7 @@ call_there (BgCore *core,
             GError **error)
 {
   gint64 deadline = bg_deadline (timeout_msec);
-  gboolean admitted, ok = FALSE;
+  gboolean admitted, awake, ok = FALSE;
 
   call->blocked.waiter = bg_waiter_take (cancellable);
   call->blocked.close = settle_blocked;
@@ -448,14 +458,18 @@ call_there (BgCore *core,
 
   bg_core_lock (core);
   admitted = bg_core_admits (core);
+  awake = !core->inbox.asleep;
   if (admitted)
     {
       bg_core_add_blocked (core, &call->blocked);
       call->blocked.slot
           = bg_inbox_append (&core->inbox, priority, call_outcome, call->func, call, NULL);
+      bg_inbox_press (&core->inbox);
     }
   bg_core_unlock (core);
 
+  if (admitted && awake)
+    bg_waiter_spin (call->blocked.waiter, atomic_load (&core->inbox.linger));
   if (admitted)
     ok = wait_for_call (core, call, deadline, error);
   else
@@ -652,8 +666,12 @@ bg_loop_call_async (BgLoop *self,
     {
       bg_core_lock (core);
       admitted = bg_core_admits (core);
+      if (admitted && call->reply != NULL && atomic_load (&core->inbox.linger) > 0)
+        bg_reply_expect_soon (call->reply, core->inbox.asleep);
       if (admitted)
         bg_inbox_append (&core->inbox, priority, async_call_outcome, func, call, NULL);
+      if (call->reply != NULL)
+        bg_inbox_press (&core->inbox);
       bg_core_unlock (core);
     }
 
@@ -754,6 +772,7 @@ append_markers (BgCore *core, BgFlush *flush)
       flush->n_markers++;
       bg_inbox_append (inbox, inbox->lanes[i]->priority, flush_outcome, bg_loop_flush, flush, NULL);
     }
+  bg_inbox_press (inbox);
 }
 
 static gboolean

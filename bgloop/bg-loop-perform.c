@@ -85,7 +85,11 @@ follow_cb (GCancellable *cancellable, gpointer user_data)
 }
 
 static BgOperation *
-operation_new (BgCore *core, BgBeginFunc begin, gpointer data, GDestroyNotify destroy)
+operation_new (BgCore *core,
+               BgBeginFunc begin,
+               gpointer data,
+               GDestroyNotify destroy,
+               GCancellable *cancellable)
 {
   BgOperation *self = g_new0 (BgOperation, 1);
 
@@ -95,6 +99,7 @@ operation_new (BgCore *core, BgBeginFunc begin, gpointer data, GDestroyNotify de
   self->data = data;
   self->destroy = destroy;
   self->hold.func = begin;
+  g_set_object (&self->caller_cancellable, cancellable);
   self->cancellable = g_cancellable_new ();
   self->loop_handler = g_cancellable_connect (core->cancellable, G_CALLBACK (follow_cb),
                                               operation_ref (self), operation_unref);
@@ -180,8 +185,8 @@ answer_cb (GObject *source, GAsyncResult *result, gpointer user_data)
   bg_core_remove_hold (self->core, &self->hold);
   bg_core_unlock (self->core);
 
-  if (settles)
-    bg_waiter_settle (self->blocked.waiter);
+  if (settles && bg_waiter_settle (self->blocked.waiter))
+    bg_inbox_note_woken (&self->core->inbox);
   if (reply != NULL)
     bg_reply_return (reply, G_OBJECT (g_steal_pointer (&self->result)), NULL);
   operation_unref (self);
@@ -230,8 +235,8 @@ end_begin (BgOperation *self)
     }
   bg_core_unlock (core);
 
-  if (settles)
-    bg_waiter_settle (self->blocked.waiter);
+  if (settles && bg_waiter_settle (self->blocked.waiter))
+    bg_inbox_note_woken (&core->inbox);
   if (reply == NULL)
     return;
 
@@ -264,6 +269,9 @@ drop (BgOperation *self)
   bg_core_remove_hold (core, &self->hold);
   reply = g_steal_pointer (&self->reply);
   bg_core_unlock (core);
+
+  if (self->blocked.waiter != NULL)
+    bg_waiter_settle (self->blocked.waiter);
   bg_reply_return (reply, NULL, error);
 }
 
@@ -286,7 +294,8 @@ begin_outcome (BgRecord *slot, gpointer owner)
     {
       self->phase = BEGINNING;
       unlist (self);
-      dropped = self->cancelled || bg_core_is_cancelling (core);
+      dropped
+          = g_cancellable_is_cancelled (self->caller_cancellable) || bg_core_is_cancelling (core);
     }
   bg_core_unlock (core);
 
@@ -325,6 +334,7 @@ admit (BgOperation *self)
   bg_core_add_hold (core, &self->hold);
   self->blocked.slot = bg_inbox_append (&core->inbox, G_PRIORITY_DEFAULT, begin_outcome,
                                         self->begin, operation_ref (self), NULL);
+  bg_inbox_press (&core->inbox);
   return TRUE;
 }
 
@@ -418,6 +428,10 @@ wait_for_answer (BgOperation *self, gint64 deadline, GError **error)
       drop_withdrawn (self);
       set_closed_error (core, error);
     }
+  else if (result == BG_WAIT_SETTLED)
+    {
+      set_cancelled_error (error);
+    }
   else
     {
       bg_set_wait_error (error, result, "An operation on the loop “%s”", core->name);
@@ -432,7 +446,7 @@ perform_there (BgOperation *self, int timeout_msec, GCancellable *cancellable, G
   gint64 deadline = bg_deadline (timeout_msec);
   BgWaiter *waiter = bg_waiter_take (cancellable);
   GAsyncResult *answer = NULL;
-  gboolean admitted;
+  gboolean admitted, awake;
 
   self->blocked.waiter = waiter;
   self->blocked.close = settle_closed;
@@ -445,6 +459,7 @@ perform_there (BgOperation *self, int timeout_msec, GCancellable *cancellable, G
     }
 
   bg_core_lock (core);
+  awake = !core->inbox.asleep;
   admitted = admit (self);
   if (admitted)
     list (self);
@@ -452,6 +467,8 @@ perform_there (BgOperation *self, int timeout_msec, GCancellable *cancellable, G
 
   if (admitted)
     {
+      if (awake)
+        bg_waiter_spin (waiter, atomic_load (&core->inbox.linger));
       answer = wait_for_answer (self, deadline, error);
     }
   else
@@ -523,7 +540,7 @@ bg_loop_perform (BgLoop *self,
   if (g_cancellable_set_error_if_cancelled (cancellable, error))
     return NULL;
 
-  operation = operation_new (self->core, begin, user_data, NULL);
+  operation = operation_new (self->core, begin, user_data, NULL, cancellable);
   answer = perform_there (operation, timeout_msec, cancellable, error);
   operation_unref (operation);
   return answer;
@@ -575,12 +592,11 @@ async_operation_new (BgCore *core,
                      GDestroyNotify destroy,
                      GCancellable *cancellable)
 {
-  BgOperation *self = operation_new (core, begin, data, destroy);
+  BgOperation *self = operation_new (core, begin, data, destroy, cancellable);
 
   self->blocked.close = reply_closed;
   if (cancellable != NULL)
     {
-      self->caller_cancellable = g_object_ref (cancellable);
       self->caller_handler = g_cancellable_connect (cancellable, G_CALLBACK (caller_cancelled_cb),
                                                     operation_ref (self), operation_unref);
     }

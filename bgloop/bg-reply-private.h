@@ -15,6 +15,7 @@ bg_reply_new (gpointer source, gpointer tag, GAsyncReadyCallback callback, gpoin
 void
 bg_reply_set_prologue (BgReply *self, GDestroyNotify func, gpointer data, GDestroyNotify destroy);
 void bg_reply_return (BgReply *self, GObject *value, GError *error);
+void bg_reply_expect_soon (BgReply *self, gboolean asleep);
 GMainContext *bg_reply_get_context (BgReply *self);
 gboolean bg_reply_is_valid (GAsyncResult *result, gpointer source, gpointer tag);
 gboolean bg_reply_propagate (BgReply *self, GObject **value, GError **error);

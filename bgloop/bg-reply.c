@@ -35,6 +35,7 @@ struct _BgReply
   gpointer callback_data;
   BgMailbox *mailbox;    /* (owned) */
   GMainContext *context; /* (owned) (nullable) until it is sent */
+  gboolean soon;
 
   /* of whoever has the reply */
   GDestroyNotify prologue;
@@ -243,6 +244,17 @@ bg_reply_set_prologue (BgReply *self, GDestroyNotify func, gpointer data, GDestr
   self->prologue_destroy = destroy;
 }
 
+/* The reply is likely to come at once: worth staying awake for. @asleep: whoever
+ * is to send it is not awake yet. */
+void
+bg_reply_expect_soon (BgReply *self, gboolean asleep)
+{
+  self->soon = TRUE;
+  atomic_fetch_add (&self->mailbox->inbox.expected, 1);
+  if (asleep)
+    bg_inbox_note_woken (&self->mailbox->inbox);
+}
+
 GMainContext *
 bg_reply_get_context (BgReply *self)
 {
@@ -266,8 +278,9 @@ void
 bg_reply_return (BgReply *self, GObject *value, GError *error)
 {
   g_autoptr (GMainContext) context = NULL;
+  BgCore *here = bg_core_get_current ();
   BgInbox *inbox;
-  gboolean sent;
+  gboolean sent, wakes;
 
   if (self == NULL)
     {
@@ -285,10 +298,16 @@ bg_reply_return (BgReply *self, GObject *value, GError *error)
    * the reply has been seen, so nothing of either is used then. */
   bg_inbox_lock (inbox);
   sent = !self->mailbox->closed;
+  wakes = inbox->asleep;
+  if (self->soon)
+    atomic_fetch_sub (&inbox->expected, 1);
   if (sent)
     bg_inbox_append (inbox, G_PRIORITY_DEFAULT, reply_outcome, self->callback, self, NULL);
+  bg_inbox_press (inbox);
   bg_inbox_unlock (inbox);
 
+  if (wakes && here != NULL)
+    bg_inbox_note_woken (&here->inbox);
   if (!sent)
     g_object_unref (self);
 }

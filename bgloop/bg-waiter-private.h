@@ -18,9 +18,10 @@ typedef enum
 
 BgWaiter *bg_waiter_take (GCancellable *cancellable);
 void bg_waiter_give_back (BgWaiter *self, GCancellable *cancellable);
+void bg_waiter_spin (BgWaiter *self, guint limit_usec);
 BgWaitResult bg_waiter_wait (BgWaiter *self, gint64 deadline);
 void bg_waiter_wait_settled (BgWaiter *self);
-void bg_waiter_settle (BgWaiter *self);
+gboolean bg_waiter_settle (BgWaiter *self);
 gboolean bg_waiter_is_settled (BgWaiter *self);
 
 gint64 bg_deadline (int timeout_msec);

@@ -3,6 +3,7 @@
  */
 #include "config.h"
 
+#include <bgloop/bg-spin-private.h>
 #include <bgloop/bg-waiter-private.h>
 
 /* A thread that waits for an answer. Each thread keeps one for its next wait, so
@@ -19,12 +20,15 @@ struct _BgWaiter
   /* the waiting thread only */
   gulong handler;
   gboolean slept;
+  BgSpin spin;
+  gboolean learns; /* how long the wait took that the spin gave up */
 
   GMutex lock;
   GCond cond;
 
   /* under lock */
   gboolean cancelled;
+  gint64 settled_at; /* if somebody had to be woken */
 };
 
 enum
@@ -76,7 +80,9 @@ bg_waiter_take (GCancellable *cancellable)
 
   g_atomic_int_set (&self->state, AWAKE);
   self->slept = FALSE;
+  self->learns = FALSE;
   self->cancelled = FALSE;
+  self->settled_at = 0;
   if (cancellable != NULL)
     self->handler = g_cancellable_connect (cancellable, G_CALLBACK (cancelled_cb), self, NULL);
 
@@ -114,9 +120,24 @@ wait_until (BgWaiter *self, gint64 deadline, gboolean heed_cancelled)
                && g_atomic_int_get (&self->state) != SETTLED)
         result = BG_WAIT_TIMED_OUT;
     }
+  if (self->learns && result == BG_WAIT_SETTLED && self->settled_at != 0)
+    bg_spin_learn (&self->spin, self->settled_at - self->spin.began);
   g_mutex_unlock (&self->lock);
 
   return result;
+}
+
+static gboolean
+is_settled (gpointer data)
+{
+  return bg_waiter_is_settled (data);
+}
+
+/* Stays awake for what is about to happen, for @limit_usec at most. */
+void
+bg_waiter_spin (BgWaiter *self, guint limit_usec)
+{
+  self->learns = !bg_spin (&self->spin, limit_usec, is_settled, self);
 }
 
 /* Waits until the wait is settled, @deadline (monotonic microseconds, -1: none)
@@ -134,16 +155,19 @@ bg_waiter_wait_settled (BgWaiter *self)
   wait_until (self, -1, FALSE);
 }
 
-void
+/* TRUE if the waiting thread had to be woken. */
+gboolean
 bg_waiter_settle (BgWaiter *self)
 {
   if (g_atomic_int_compare_and_exchange (&self->state, AWAKE, SETTLED))
-    return;
+    return FALSE;
 
   g_mutex_lock (&self->lock);
+  self->settled_at = g_get_monotonic_time ();
   g_atomic_int_set (&self->state, SETTLED);
   g_cond_signal (&self->cond);
   g_mutex_unlock (&self->lock);
+  return TRUE;
 }
 
 gboolean

@@ -1,0 +1,139 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "config.h"
+
+#include <bgloop/bg-macros.h>
+#include <bgloop/bg-spin-private.h>
+
+/* Waiting awake, for things that are about to happen.
+ *
+ * A wake-up costs some ten microseconds of processor time on both sides
+ * together, and tens of microseconds of delay. So it pays to wait awake for what
+ * takes less than that, and costs for everything else. Each waiting place learns
+ * which it is from how long its waits take, those that it sleeps through
+ * included: it spins as long as the average, of which a wait counts SPIN_MAX at
+ * most, is below PAYS.
+ *
+ * That says nothing about whether the other side can run at all meanwhile: with
+ * another thread or process on the same processor it cannot, and then the wait
+ * ends only because this side went to sleep. So a spin in vain is followed by
+ * twice as many waits asleep as the last one, and a jump of the clock, which
+ * means that the processor was taken away, by a while of quiet. */
+
+#define SPIN_MAX_USEC  50
+#define PAYS_USEC      12
+#define UNIT           16
+#define MAX_BACKOFF    1023
+#define PREEMPTED_USEC 50
+#define QUIET_USEC     20000
+
+/* Looks between two looks at the clock; a look takes some ten nanoseconds. */
+#define LOOKS 64
+
+void
+bg_spin_learn (BgSpin *self, gint64 took_usec)
+{
+  guint took = (guint) CLAMP (took_usec, 0, SPIN_MAX_USEC) * UNIT;
+
+  self->average = (self->average * 7 + took) / 8;
+}
+
+static void
+failed (BgSpin *self)
+{
+  self->backoff = MIN (self->backoff * 2 + 1, MAX_BACKOFF);
+  self->skip = self->backoff;
+}
+
+/* Whether anything can happen while this thread spins. */
+gboolean
+bg_spin_is_possible (void)
+{
+  static int n_processors;
+
+  if (G_UNLIKELY (g_atomic_int_get (&n_processors) == 0))
+    g_atomic_int_set (&n_processors, (int) g_get_num_processors ());
+
+  return g_atomic_int_get (&n_processors) > 1;
+}
+
+static gboolean
+is_worthwhile (BgSpin *self)
+{
+  if (!bg_spin_is_possible ())
+    return FALSE;
+
+  if (self->skip > 0)
+    {
+      self->skip--;
+      return FALSE;
+    }
+
+  return self->average < PAYS_USEC * UNIT;
+}
+
+static gboolean
+look (BgSpinFunc done, gpointer data)
+{
+  for (guint i = 0; i < LOOKS; i++)
+    {
+      if (done (data))
+        return TRUE;
+      BG_CPU_RELAX ();
+    }
+
+  return FALSE;
+}
+
+static gboolean
+spin_until (BgSpin *self, gint64 end, BgSpinFunc done, gpointer data)
+{
+  gint64 last, now = self->began;
+
+  while (now <= end)
+    {
+      if (look (done, data))
+        {
+          self->backoff = 0;
+          bg_spin_learn (self, now - self->began);
+          return TRUE;
+        }
+
+      last = now;
+      now = g_get_monotonic_time ();
+      if (now - last > PREEMPTED_USEC)
+        {
+          self->quiet_until = now + QUIET_USEC;
+          break;
+        }
+    }
+
+  failed (self);
+  return FALSE;
+}
+
+/* Waits awake until @done, or until it does not pay any more. Returns what @done
+ * said last. */
+gboolean
+bg_spin (BgSpin *self, guint limit_usec, BgSpinFunc done, gpointer data)
+{
+  gboolean worthwhile = limit_usec > 0 && is_worthwhile (self);
+
+  /* Most of what is worth waiting for comes before the first look at the clock. */
+  if (worthwhile ? look (done, data) : done (data))
+    {
+      if (worthwhile)
+        {
+          self->backoff = 0;
+          bg_spin_learn (self, 0);
+        }
+      return TRUE;
+    }
+
+  self->began = g_get_monotonic_time ();
+  if (!worthwhile || self->began < self->quiet_until)
+    return FALSE;
+
+  return spin_until (self, self->began + MIN (limit_usec, SPIN_MAX_USEC), done, data);
+}
