@@ -1,0 +1,219 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "util.h"
+
+static BgLoop *
+dup_default (void)
+{
+  g_autoptr (GError) error = NULL;
+  BgLoop *loop = bg_loop_dup_default (&error);
+
+  g_assert_no_error (error);
+  g_assert_cmpint (bg_loop_get_state (loop), ==, BG_LOOP_RUNNING);
+  return loop;
+}
+
+static void
+assert_reset (void)
+{
+  g_autoptr (GError) error = NULL;
+
+  g_assert_true (bg_loop_reset_default (-1, &error));
+  g_assert_no_error (error);
+}
+
+/* None exists until asked for; it is shared; when the last reference goes it
+ * ends, and the next call starts a fresh one. */
+static void
+test_life (void)
+{
+  guint threads, fds;
+  BgLoop *loop, *same;
+  int destroyed = 0;
+
+  util_loop_end (util_loop_new (NULL));
+  threads = util_count_threads ();
+  fds = util_count_fds ();
+  assert_reset ();
+  g_assert_cmpuint (util_count_threads (), ==, threads);
+
+  for (guint i = 0; i < 10; i++)
+    {
+      loop = dup_default ();
+      same = dup_default ();
+      g_assert_true (loop == same);
+      g_assert_cmpuint (util_count_threads (), ==, threads + 1);
+      g_assert_true (bg_loop_post (loop, util_count_cb, &destroyed, util_count_cb));
+      g_object_unref (loop);
+      g_assert_cmpint (bg_loop_get_state (same), ==, BG_LOOP_RUNNING);
+      g_object_unref (same);
+      util_wait_for_threads (threads);
+      g_assert_cmpint (destroyed, ==, 2 * (i + 1));
+    }
+
+  g_assert_cmpuint (util_count_fds (), ==, fds);
+}
+
+/* After a shutdown, of whatever way, the next is fresh. */
+static void
+test_after_shutdown (void)
+{
+  for (guint way = 0; way < 4; way++)
+    {
+      g_autoptr (BgLoop) first = dup_default ();
+      g_autoptr (BgLoop) second = NULL;
+
+      if (way == 0)
+        g_assert_true (bg_loop_shutdown (first, NULL));
+      else if (way == 1)
+        bg_loop_quit (first, BG_SHUTDOWN_CANCEL);
+      else if (way == 2)
+        assert_reset ();
+      else
+        g_assert_false (bg_loop_shutdown_full (first, BG_SHUTDOWN_DRAIN, 0, NULL)
+                        && bg_loop_get_state (first) != BG_LOOP_STOPPED);
+
+      second = dup_default ();
+      g_assert_true (second != first);
+      if (way == 2)
+        g_assert_cmpint (bg_loop_get_state (first), ==, BG_LOOP_STOPPED);
+      assert_reset ();
+      g_assert_cmpint (bg_loop_get_state (second), ==, BG_LOOP_STOPPED);
+    }
+}
+
+/* A reset that misses its deadline has forgotten the loop all the same. */
+static void
+test_reset_timeout (void)
+{
+  BgLoop *stuck = dup_default ();
+  guint hold = bg_loop_hold (stuck, "stuck");
+  g_autoptr (GError) error = NULL;
+  BgLoop *fresh;
+
+  g_assert_false (bg_loop_reset_default (1, &error));
+  g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+  g_assert_nonnull (g_strstr_len (error->message, -1, "held by “stuck” for "));
+  fresh = dup_default ();
+  g_assert_true (fresh != stuck);
+  g_assert_cmpint (bg_loop_get_state (stuck), ==, BG_LOOP_STOPPING);
+  assert_reset ();
+  g_assert_cmpint (bg_loop_get_state (stuck), ==, BG_LOOP_STOPPING);
+  bg_loop_release (stuck, hold);
+  util_loop_end (stuck);
+  g_assert_finalize_object (fresh);
+}
+
+/* On its own thread a reset is refused, and nothing changes. */
+static void
+reset_cb (gpointer user_data)
+{
+  g_autoptr (GError) error = NULL;
+  g_autoptr (BgLoop) loop = NULL;
+
+  g_assert_false (bg_loop_reset_default (-1, &error));
+  g_assert_error (error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
+  loop = dup_default ();
+  g_assert_true (loop == user_data);
+  g_assert_true (bg_loop_is_current (loop));
+}
+
+static void
+test_reset_own_thread (void)
+{
+  BgLoop *loop = dup_default ();
+
+  g_assert_true (bg_loop_post (loop, reset_cb, loop, NULL));
+  g_assert_true (bg_loop_flush (loop, -1, NULL));
+  g_assert_cmpint (bg_loop_get_state (loop), ==, BG_LOOP_RUNNING);
+  assert_reset ();
+  g_assert_finalize_object (loop);
+}
+
+/* Many threads take it, use it, drop it and reset it: each gets one that runs,
+ * and there is never a second one that nobody has ended. */
+
+typedef struct
+{
+  int accepted;
+  int destroyed;
+  gboolean resets;
+} Many;
+
+static gpointer
+many_thread (gpointer user_data)
+{
+  Many *self = user_data;
+
+  for (guint i = 0; i < util_scale (300); i++)
+    {
+      g_autoptr (BgLoop) loop = bg_loop_dup_default (NULL);
+
+      g_assert_true (BG_IS_LOOP (loop));
+      if (bg_loop_post (loop, util_count_cb, &self->accepted, NULL))
+        g_assert_true (bg_loop_post (loop, util_count_cb, &self->destroyed, util_count_cb)
+                       || self->resets);
+      if (self->resets && i % 7 == 0)
+        assert_reset ();
+    }
+  return NULL;
+}
+
+static void
+run_many (gboolean resets)
+{
+  Many self = { .resets = resets };
+  guint threads, fds;
+
+  util_loop_end (util_loop_new (NULL));
+  threads = util_count_threads ();
+  fds = util_count_fds ();
+  util_run_threads (6, many_thread, &self);
+  util_wait_for_threads (threads);
+  g_assert_cmpuint (util_count_fds (), ==, fds);
+  if (!resets)
+    g_assert_cmpint (self.destroyed, ==, 2 * self.accepted);
+}
+
+static void
+test_many (void)
+{
+  run_many (FALSE);
+  run_many (TRUE);
+}
+
+/* Nobody but the default loop itself holds the last reference. */
+static void
+test_dropped_by_itself (void)
+{
+  guint threads;
+
+  util_loop_end (util_loop_new (NULL));
+  threads = util_count_threads ();
+  for (guint i = 0; i < util_scale (100); i++)
+    {
+      BgLoop *loop = dup_default ();
+
+      g_assert_true (bg_loop_post (loop, g_object_unref, loop, NULL));
+      loop = dup_default ();
+      g_assert_cmpint (bg_loop_get_state (loop), ==, BG_LOOP_RUNNING);
+      g_object_unref (loop);
+    }
+  util_wait_for_threads (threads);
+}
+
+int
+main (int argc, char *argv[])
+{
+  util_init (&argc, &argv);
+
+  util_add_trapped ("/default/life", test_life);
+  util_add_trapped ("/default/after-shutdown", test_after_shutdown);
+  util_add_trapped ("/default/reset/timeout", test_reset_timeout);
+  util_add_trapped ("/default/reset/own-thread", test_reset_own_thread);
+  util_add_trapped ("/default/many", test_many);
+  util_add_trapped ("/default/dropped-by-itself", test_dropped_by_itself);
+
+  return g_test_run ();
+}

@@ -1,0 +1,352 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "util.h"
+
+#define N_DELAYS 30
+
+static void
+not_reached_cb (gpointer user_data)
+{
+  g_assert_not_reached ();
+}
+
+static void
+noop_cb (gpointer user_data)
+{
+}
+
+/* None runs early, what is due earlier runs earlier, and of what was given with
+ * the same delay the first comes first. */
+
+typedef struct
+{
+  BgLoop *loop;
+  UtilLatch done;
+  gint64 latest_due;             /* of what has run: at least */
+  guint last_of_delay[N_DELAYS]; /* the number of the last that ran, from 1 */
+} Order;
+
+typedef struct
+{
+  Order *order;
+  guint delay;
+  guint number;
+  gint64 after;  /* it was given after this moment */
+  gint64 before; /* and before this one */
+} Timed;
+
+static void
+timed_cb (gpointer user_data)
+{
+  Timed *self = user_data;
+  Order *order = self->order;
+  gint64 delay = (gint64) self->delay * G_TIME_SPAN_MILLISECOND;
+
+  g_assert_true (bg_loop_is_current (order->loop));
+  g_assert_cmpint (g_get_monotonic_time (), >=, self->after + delay);
+  g_assert_cmpint (self->before + delay, >=, order->latest_due);
+  g_assert_cmpuint (self->number, >, order->last_of_delay[self->delay]);
+  order->latest_due = MAX (order->latest_due, self->after + delay);
+  order->last_of_delay[self->delay] = self->number;
+}
+
+static void
+timed_destroyed_cb (gpointer user_data)
+{
+  Order *order = ((Timed *) user_data)->order;
+
+  g_assert_true (bg_loop_is_current (order->loop));
+  g_free (user_data);
+  util_latch_count_down (&order->done);
+}
+
+static void
+add_timed (Order *order, guint number)
+{
+  Timed *self = g_new0 (Timed, 1);
+
+  self->order = order;
+  self->number = number;
+  self->delay = (guint) g_test_rand_int_range (0, N_DELAYS);
+  self->after = g_get_monotonic_time ();
+  g_assert_cmpuint (bg_loop_post_after (order->loop, self->delay, timed_cb, self,
+                                        timed_destroyed_cb),
+                    !=, 0);
+  self->before = g_get_monotonic_time ();
+}
+
+/* On the loop itself, where none runs before all are there. */
+static gboolean
+add_many_cb (gpointer user_data, GError **error)
+{
+  Order *order = user_data;
+  guint n = order->done.count;
+
+  for (guint i = 1; i <= n; i++)
+    add_timed (order, i);
+  return TRUE;
+}
+
+static void
+test_order (void)
+{
+  Order self = { util_loop_new ("order") };
+
+  util_latch_init (&self.done, util_scale (10000));
+  g_assert_true (bg_loop_call (self.loop, add_many_cb, &self, NULL, NULL));
+  util_latch_wait (&self.done);
+  util_loop_end (self.loop);
+  util_latch_clear (&self.done);
+}
+
+/* Cancelling */
+
+typedef struct
+{
+  BgLoop *loop;
+  UtilLatch destroyed;
+} Cancelled;
+
+static void
+destroyed_there_cb (gpointer user_data)
+{
+  Cancelled *self = user_data;
+
+  g_assert_true (bg_loop_is_current (self->loop));
+  util_latch_count_down (&self->destroyed);
+}
+
+static void
+test_cancel (void)
+{
+  Cancelled self = { util_loop_new ("cancel") };
+  guint64 work;
+
+  util_latch_init (&self.destroyed, 1);
+  work = bg_loop_post_after (self.loop, G_MAXINT, not_reached_cb, &self, destroyed_there_cb);
+  g_assert_cmpuint (work, !=, 0);
+  g_assert_true (bg_loop_cancel (self.loop, work));
+  g_assert_false (bg_loop_cancel (self.loop, work));
+  g_assert_false (bg_loop_cancel (self.loop, 0));
+  g_assert_false (bg_loop_cancel (self.loop, work + 1));
+
+  /* While the loop runs, too, the destroy comes soon. */
+  util_latch_wait (&self.destroyed);
+  util_loop_end (self.loop);
+  util_latch_clear (&self.destroyed);
+}
+
+/* Due, even queued, but not started: it can still be taken back. */
+static void
+test_cancel_due (void)
+{
+  Cancelled self = { util_loop_new ("due") };
+  guint64 works[10];
+  int ran = 0;
+  UtilBlock block;
+
+  util_latch_init (&self.destroyed, G_N_ELEMENTS (works) / 2);
+  util_block (&block, self.loop);
+  for (guint i = 0; i < G_N_ELEMENTS (works); i++)
+    {
+      if (i % 2 == 0)
+        works[i] = bg_loop_post_after (self.loop, 0, not_reached_cb, &self, destroyed_there_cb);
+      else
+        works[i] = bg_loop_post_after (self.loop, 0, util_count_cb, &ran, NULL);
+    }
+  for (guint i = 0; i < G_N_ELEMENTS (works); i += 2)
+    g_assert_true (bg_loop_cancel (self.loop, works[i]));
+  util_unblock (&block);
+  util_latch_wait (&self.destroyed);
+  util_loop_end (self.loop);
+  g_assert_cmpint (ran, ==, G_N_ELEMENTS (works) / 2);
+  util_block_clear (&block);
+  util_latch_clear (&self.destroyed);
+}
+
+/* In the batch in which the first takes back the others, that are queued. */
+
+typedef struct
+{
+  BgLoop *loop;
+  guint64 works[10];
+  UtilLatch done;
+  int taken;
+  int ran;
+  int destroyed;
+} Batch;
+
+static void
+take_back_cb (gpointer user_data)
+{
+  Batch *self = user_data;
+
+  self->ran++;
+  for (guint i = 0; i < G_N_ELEMENTS (self->works); i++)
+    self->taken += bg_loop_cancel (self->loop, self->works[i]);
+}
+
+static void
+batch_destroyed_cb (gpointer user_data)
+{
+  Batch *self = user_data;
+
+  self->destroyed++;
+  util_latch_count_down (&self->done);
+}
+
+static void
+test_cancel_queued (void)
+{
+  Batch self = { util_loop_new ("queued") };
+  UtilBlock block;
+
+  util_latch_init (&self.done, G_N_ELEMENTS (self.works));
+  util_block (&block, self.loop);
+  for (guint i = 0; i < G_N_ELEMENTS (self.works); i++)
+    self.works[i] = bg_loop_post_after (self.loop, 0, take_back_cb, &self, batch_destroyed_cb);
+  util_unblock (&block);
+  util_latch_wait (&self.done);
+  util_loop_end (self.loop);
+
+  /* Itself it cannot: it has started. */
+  g_assert_cmpint (self.ran, ==, 1);
+  g_assert_cmpint (self.taken, ==, G_N_ELEMENTS (self.works) - 1);
+  g_assert_cmpint (self.destroyed, ==, G_N_ELEMENTS (self.works));
+  util_block_clear (&block);
+  util_latch_clear (&self.done);
+}
+
+/* Whoever wins, the work ran or it was taken back, and cancel() knows which. */
+static void
+test_cancel_race (void)
+{
+  BgLoop *loop = util_loop_new ("race");
+  int taken = 0, ran = 0, destroyed = 0;
+  guint n = util_scale (5000);
+
+  for (guint i = 0; i < n; i++)
+    {
+      guint64 work = bg_loop_post_after (loop, 0, util_count_cb, &ran, NULL);
+      guint64 other = bg_loop_post_after (loop, 0, noop_cb, &destroyed, util_count_cb);
+
+      if (i % 3 != 0)
+        (void) bg_loop_flush (loop, -1, NULL);
+      taken += bg_loop_cancel (loop, work);
+      (void) bg_loop_cancel (loop, other);
+    }
+
+  util_loop_end (loop);
+  g_assert_cmpint (ran + taken, ==, n);
+  g_assert_cmpint (destroyed, ==, n);
+}
+
+static void
+test_ids (void)
+{
+  BgLoop *loop = util_loop_new ("ids");
+  guint64 last = 0;
+
+  for (guint i = 0; i < util_scale (10000); i++)
+    {
+      guint64 work = bg_loop_post_after (loop, i % 2 == 0 ? 0 : G_MAXINT, noop_cb, NULL, NULL);
+
+      g_assert_cmpuint (work, >, last);
+      last = work;
+      if (i % 3 == 0)
+        (void) bg_loop_cancel (loop, work);
+    }
+
+  util_loop_end (loop);
+}
+
+/* The end */
+
+/* What is not due is dropped, and its destroy runs on the loop's thread. */
+static void
+run_dropped (BgShutdownMode mode)
+{
+  Cancelled self = { util_loop_new ("dropped") };
+  guint n = util_scale (10000);
+  guint64 work = 0;
+
+  util_latch_init (&self.destroyed, n);
+  for (guint i = 0; i < n; i++)
+    work = bg_loop_post_after (self.loop, 1000 * 1000 + i % 7, not_reached_cb, &self,
+                               destroyed_there_cb);
+  g_assert_true (bg_loop_shutdown_full (self.loop, mode, -1, NULL));
+  g_assert_true (util_latch_is_open (&self.destroyed));
+  g_assert_false (bg_loop_cancel (self.loop, work));
+  util_loop_end (self.loop);
+  util_latch_clear (&self.destroyed);
+}
+
+static void
+test_dropped (void)
+{
+  run_dropped (BG_SHUTDOWN_DRAIN);
+  run_dropped (BG_SHUTDOWN_CANCEL);
+}
+
+/* What is due counts as accepted: DRAIN runs it, CANCEL does not. */
+static void
+run_due (BgShutdownMode mode)
+{
+  BgLoop *loop = util_loop_new ("due");
+  int ran = 0, destroyed = 0;
+  UtilBlock block;
+
+  util_block (&block, loop);
+  g_assert_cmpuint (bg_loop_post_after (loop, 0, util_count_cb, &ran, NULL), !=, 0);
+  g_assert_cmpuint (bg_loop_post_after (loop, 0, noop_cb, &destroyed, util_count_cb), !=, 0);
+  bg_loop_quit (loop, mode);
+  util_unblock (&block);
+  util_loop_end (loop);
+  util_block_clear (&block);
+  g_assert_cmpint (ran, ==, mode == BG_SHUTDOWN_DRAIN ? 1 : 0);
+  g_assert_cmpint (destroyed, ==, 1);
+}
+
+static void
+test_due (void)
+{
+  run_due (BG_SHUTDOWN_DRAIN);
+  run_due (BG_SHUTDOWN_CANCEL);
+}
+
+/* A held loop runs what becomes due while it stops. */
+static void
+test_due_while_stopping (void)
+{
+  BgLoop *loop = util_loop_new ("stopping");
+  guint hold = bg_loop_hold (loop, "delay");
+  UtilLatch done;
+
+  util_latch_init (&done, 1);
+  g_assert_cmpuint (bg_loop_post_after (loop, 20, (BgPostFunc) util_latch_count_down, &done, NULL),
+                    !=, 0);
+  bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
+  util_latch_wait (&done);
+  bg_loop_release (loop, hold);
+  util_loop_end (loop);
+  util_latch_clear (&done);
+}
+
+int
+main (int argc, char *argv[])
+{
+  util_init (&argc, &argv);
+
+  util_add_trapped ("/delay/order", test_order);
+  util_add_trapped ("/delay/ids", test_ids);
+  util_add_trapped ("/delay/cancel", test_cancel);
+  util_add_trapped ("/delay/cancel/due", test_cancel_due);
+  util_add_trapped ("/delay/cancel/queued", test_cancel_queued);
+  util_add_trapped ("/delay/cancel/race", test_cancel_race);
+  util_add_trapped ("/delay/end/dropped", test_dropped);
+  util_add_trapped ("/delay/end/due", test_due);
+  util_add_trapped ("/delay/end/due-while-stopping", test_due_while_stopping);
+
+  return g_test_run ();
+}
