@@ -621,11 +621,14 @@ crowd_start (Crowd *self)
 
   for (guint i = N_PENDING; i < N_WAITERS; i++)
     {
+      g_autoptr (BgLoopStats) stats = bg_loop_get_stats (self->loop);
+      guint n_queued = stats->queued;
+
       waiter_init (&self->waiters[i], i % N_KINDS, self->loop);
       if (i % 3 == 0)
         self->waiters[i].timeout_msec = NEVER_MSEC;
       waiter_start (&self->waiters[i]);
-      util_wait_for_queued (self->loop, i - N_PENDING + 1);
+      util_wait_for_queued (self->loop, n_queued + 1);
     }
 
   for (guint i = 0; i < N_SHUTDOWNS; i++)

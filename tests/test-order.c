@@ -1,0 +1,387 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include <sys/socket.h>
+
+#include "util.h"
+
+/* Work of every kind */
+
+typedef enum
+{
+  POST,
+  CALL,
+  PERFORM,
+  CALL_ASYNC,
+  PERFORM_ASYNC,
+  N_KINDS,
+} Kind;
+
+static const int priorities[] = { G_PRIORITY_HIGH, G_PRIORITY_DEFAULT, G_PRIORITY_LOW };
+
+#define N_PRIORITIES G_N_ELEMENTS (priorities)
+
+/* Who gave work, and what of it has run: the loop's thread only. */
+typedef struct
+{
+  BgLoop *loop;
+  guint last[N_PRIORITIES];
+  guint n_run;
+} Giver;
+
+typedef struct
+{
+  Giver *giver;
+  Kind kind;
+  guint n; /* from 1 */
+  guint priority;
+  GThread *thread;
+} Work;
+
+/* All that was given before, at this priority, has run before. */
+static void
+run_cb (gpointer user_data)
+{
+  Work *work = user_data;
+  Giver *giver = work->giver;
+
+  g_assert_true (bg_loop_is_current (giver->loop));
+  g_assert_cmpuint (work->n, >, giver->last[work->priority]);
+  giver->last[work->priority] = work->n;
+  giver->n_run++;
+}
+
+static gboolean
+call_cb (gpointer user_data, GError **error)
+{
+  run_cb (user_data);
+  return TRUE;
+}
+
+static void
+begin_cb (GCancellable *cancellable,
+          GAsyncReadyCallback callback,
+          gpointer callback_data,
+          gpointer user_data)
+{
+  g_autoptr (GTask) task = g_task_new (NULL, NULL, callback, callback_data);
+
+  run_cb (user_data);
+  g_task_return_boolean (task, TRUE);
+}
+
+static void
+give (Work *work)
+{
+  BgLoop *loop = work->giver->loop;
+  int priority = priorities[work->priority];
+  g_autoptr (GAsyncResult) answer = NULL;
+  g_autoptr (GError) error = NULL;
+
+  switch (work->kind)
+    {
+    case POST:
+      g_assert_true (bg_loop_post_full (loop, priority, run_cb, work, NULL));
+      break;
+    case CALL:
+      g_assert_true (bg_loop_call_full (loop, priority, -1, call_cb, work, NULL, &error));
+      g_assert_no_error (error);
+      break;
+    case PERFORM:
+      answer = bg_loop_perform (loop, begin_cb, work, -1, NULL, &error);
+      g_assert_no_error (error);
+      break;
+    case CALL_ASYNC:
+      bg_loop_call_async (loop, priority, call_cb, work, NULL, NULL, NULL, NULL);
+      break;
+    default:
+      bg_loop_perform_async (loop, begin_cb, work, NULL, NULL, NULL, NULL);
+    }
+}
+
+static void
+work_init (Work *self, Giver *giver, Kind kind, guint n)
+{
+  *self = (Work){ .giver = giver, .kind = kind, .n = n };
+  self->priority = (guint) g_random_int_range (0, N_PRIORITIES);
+
+  /* Operations have but one priority. */
+  if (kind == PERFORM || kind == PERFORM_ASYNC)
+    self->priority = 1;
+}
+
+static gpointer
+give_cb (gpointer user_data)
+{
+  give (user_data);
+  return NULL;
+}
+
+/* Queued one after the other, by as many threads as it takes, while the loop is
+ * blocked; then run, or drained by a shutdown. */
+static void
+test_all_kinds (gconstpointer data)
+{
+  gboolean drained = GPOINTER_TO_INT (data);
+  Giver giver = { .loop = util_loop_new ("order") };
+  g_autofree Work *works = g_new0 (Work, 200);
+  UtilBlock block;
+
+  util_block (&block, giver.loop);
+  for (guint i = 0; i < 200; i++)
+    {
+      Work *work = &works[i];
+
+      work_init (work, &giver, g_random_int_range (0, N_KINDS), i + 1);
+      if (work->kind == CALL || work->kind == PERFORM)
+        work->thread = g_thread_new ("giver", give_cb, work);
+      else
+        give (work);
+      util_wait_for_queued (giver.loop, i + 1);
+    }
+  if (drained)
+    bg_loop_quit (giver.loop, BG_SHUTDOWN_DRAIN);
+  util_unblock (&block);
+
+  for (guint i = 0; i < 200; i++)
+    {
+      if (works[i].thread != NULL)
+        g_thread_join (works[i].thread);
+    }
+  util_loop_end (giver.loop);
+  util_block_clear (&block);
+  g_assert_cmpuint (giver.n_run, ==, 200);
+}
+
+static gpointer
+give_many_cb (gpointer user_data)
+{
+  Giver *giver = user_data;
+  guint n = util_scale (1000);
+  Work *works = g_new0 (Work, n);
+
+  for (guint i = 0; i < n; i++)
+    {
+      work_init (&works[i], giver, g_random_int_range (0, N_KINDS), i + 1);
+      give (&works[i]);
+    }
+  g_assert_true (bg_loop_flush (giver->loop, -1, NULL));
+  g_assert_cmpuint (giver->n_run, ==, n);
+  g_free (works);
+  return NULL;
+}
+
+static void
+test_all_kinds_many_threads (void)
+{
+  BgLoop *loop = util_loop_new ("order");
+  Giver givers[6];
+  GThread *threads[G_N_ELEMENTS (givers)];
+
+  for (guint i = 0; i < G_N_ELEMENTS (givers); i++)
+    {
+      givers[i] = (Giver){ .loop = loop };
+      threads[i] = g_thread_new ("giver", give_many_cb, &givers[i]);
+    }
+  for (guint i = 0; i < G_N_ELEMENTS (givers); i++)
+    g_thread_join (threads[i]);
+  util_loop_end (loop);
+}
+
+/* What the loop's own thread gives comes after what others gave before. */
+
+static void
+give_from_loop_cb (gpointer user_data)
+{
+  Work *works = user_data;
+  Giver *giver = works[0].giver;
+
+  for (guint i = 0; i < 30; i++)
+    {
+      static const Kind kinds[] = { POST, CALL_ASYNC, PERFORM_ASYNC };
+      Work *work = &works[30 + i];
+
+      work_init (work, giver, kinds[i % 3], 31 + i);
+      work->priority = 1;
+      give (work);
+    }
+  g_assert_cmpuint (giver->n_run, ==, 0);
+}
+
+static void
+test_own_thread (void)
+{
+  Giver giver = { .loop = util_loop_new ("own thread") };
+  g_autofree Work *works = g_new0 (Work, 60);
+  UtilBlock block;
+
+  util_block (&block, giver.loop);
+  g_assert_true (bg_loop_post (giver.loop, give_from_loop_cb, works, NULL));
+  for (guint i = 0; i < 30; i++)
+    {
+      work_init (&works[i], &giver, i % 2 ? POST : CALL_ASYNC, i + 1);
+      works[i].priority = 1;
+      give (&works[i]);
+    }
+  util_unblock (&block);
+  util_loop_end (giver.loop);
+  util_block_clear (&block);
+  g_assert_cmpuint (giver.n_run, ==, 60);
+}
+
+/* Fairness: what must go on under a flood of posts. All of it is of one
+ * priority, since sources that are always ready starve less urgent ones, as
+ * they do in any context. */
+
+typedef struct
+{
+  BgLoop *loop;
+  int priority;
+  int source_priority;
+  guint n;
+  UtilLatch done;
+
+  /* the loop's thread only */
+  guint n_run;
+  guint n_timeouts;
+  guint n_messages;
+  guint n_calls;
+} Flood;
+
+static void
+flood_cb (gpointer user_data)
+{
+  Flood *flood = user_data;
+
+  if (++flood->n_run < flood->n)
+    return;
+
+  g_assert_cmpuint (flood->n_timeouts, >, 2);
+  g_assert_cmpuint (flood->n_messages, >, 2);
+  if (flood->source_priority > flood->priority)
+    g_assert_cmpuint (flood->n_calls, >, 2);
+  util_latch_count_down (&flood->done);
+}
+
+static gboolean
+count_cb (gpointer user_data)
+{
+  (*(guint *) user_data)++;
+  return G_SOURCE_CONTINUE;
+}
+
+static void
+attach_timer (Flood *flood)
+{
+  g_autoptr (GSource) source = g_timeout_source_new (0);
+
+  g_source_set_priority (source, flood->source_priority);
+  g_source_set_callback (source, count_cb, &flood->n_timeouts, NULL);
+  g_assert_true (bg_loop_attach (flood->loop, source));
+}
+
+static gboolean
+echo_cb (GSocket *socket, GIOCondition condition, gpointer user_data)
+{
+  Flood *flood = user_data;
+  char byte;
+
+  g_assert_cmpint (g_socket_receive (socket, &byte, 1, NULL, NULL), ==, 1);
+  g_assert_cmpint (g_socket_send (socket, &byte, 1, NULL, NULL), ==, 1);
+  flood->n_messages++;
+  return G_SOURCE_CONTINUE;
+}
+
+static GSocket *
+attach_socket (Flood *flood, int fd)
+{
+  GSocket *socket = g_socket_new_from_fd (fd, NULL);
+  g_autoptr (GSource) source = g_socket_create_source (socket, G_IO_IN, NULL);
+
+  g_source_set_priority (source, flood->source_priority);
+  g_source_set_callback (source, G_SOURCE_FUNC (echo_cb), flood, NULL);
+  g_assert_true (bg_loop_attach (flood->loop, source));
+  return socket;
+}
+
+static gboolean
+call_again_cb (gpointer user_data, GError **error)
+{
+  Flood *flood = user_data;
+
+  flood->n_calls++;
+  if (flood->n_run < flood->n)
+    bg_loop_call_async (flood->loop, flood->source_priority, call_again_cb, flood, NULL, NULL, NULL,
+                        NULL);
+  return TRUE;
+}
+
+/* Half of it is there when the loop begins, half comes meanwhile. */
+static void
+pour (Flood *flood)
+{
+  for (guint i = 0; i < flood->n / 2; i++)
+    g_assert_true (bg_loop_post_full (flood->loop, flood->priority, flood_cb, flood, NULL));
+}
+
+static void
+flood (int priority, int source_priority)
+{
+  Flood self = { util_loop_new ("flood"), priority, source_priority };
+  g_autoptr (GSocket) here = NULL;
+  g_autoptr (GSocket) there = NULL;
+  UtilBlock block;
+  int fds[2];
+
+  self.n = util_scale (1000000) / 2 * 2;
+  util_latch_init (&self.done, 1);
+  util_block (&block, self.loop);
+  g_assert_no_errno (socketpair (AF_UNIX, SOCK_STREAM, 0, fds));
+  here = attach_socket (&self, fds[0]);
+  there = attach_socket (&self, fds[1]);
+  g_assert_cmpint (g_socket_send (here, "x", 1, NULL, NULL), ==, 1);
+  attach_timer (&self);
+  bg_loop_call_async (self.loop, source_priority, call_again_cb, &self, NULL, NULL, NULL, NULL);
+
+  pour (&self);
+  util_unblock (&block);
+  pour (&self);
+  util_latch_wait (&self.done);
+  util_loop_end (self.loop);
+  util_latch_clear (&self.done);
+  util_block_clear (&block);
+}
+
+static void
+test_same_priority (void)
+{
+  flood (G_PRIORITY_DEFAULT, G_PRIORITY_DEFAULT);
+}
+
+static void
+test_lower_priority (void)
+{
+  flood (G_PRIORITY_DEFAULT, G_PRIORITY_LOW);
+}
+
+static void
+test_urgent (void)
+{
+  flood (G_PRIORITY_HIGH, G_PRIORITY_LOW);
+}
+
+int
+main (int argc, char *argv[])
+{
+  util_init (&argc, &argv);
+
+  g_test_add_data_func ("/order/all-kinds", GINT_TO_POINTER (FALSE), test_all_kinds);
+  g_test_add_data_func ("/order/all-kinds-drained", GINT_TO_POINTER (TRUE), test_all_kinds);
+  g_test_add_func ("/order/all-kinds-many-threads", test_all_kinds_many_threads);
+  g_test_add_func ("/order/own-thread-does-not-overtake", test_own_thread);
+  g_test_add_func ("/fairness/flood/same-priority", test_same_priority);
+  g_test_add_func ("/fairness/flood/lower-priority", test_lower_priority);
+  g_test_add_func ("/fairness/flood/urgent", test_urgent);
+
+  return g_test_run ();
+}
