@@ -107,6 +107,7 @@ struct _BgCore
   GThread *thread; /* (owned) (nullable) until somebody joins it or lets it go */
   gboolean joined;
   guint64 refused;
+  guint64 withdrawn; /* delayed work that was cancelled */
   guint last_hold;
   GQueue holds;        /* of BgHold */
   GQueue blocked;      /* of BgBlocked */

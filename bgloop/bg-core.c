@@ -333,18 +333,18 @@ bg_core_post_outcome (BgRecord *slot, gpointer owner)
 static void
 drop_outcome (BgRecord *slot, gpointer owner)
 {
-  BgCore *self = owner;
   BgRecord record = *slot;
 
-  bg_count (&self->inbox.cancelled, 1);
   record.destroy (record.data);
 }
 
-/* Has accepted work destroyed where it has to be, on the loop's thread. */
+/* Has accepted work destroyed where it has to be, on the loop's thread. This is
+ * no work of its own. */
 void
 bg_core_drop_later (BgCore *self, gpointer data, GDestroyNotify destroy)
 {
   bg_inbox_append (&self->inbox, G_PRIORITY_DEFAULT, drop_outcome, destroy, data, destroy);
+  self->inbox.posted--;
 }
 
 void
@@ -496,6 +496,7 @@ bg_core_promote_due (BgCore *self)
       delay = bg_delays_take (&self->delays);
       delay->slot = bg_inbox_append (&self->inbox, G_PRIORITY_DEFAULT, delay_outcome, delay->func,
                                      delay, NULL);
+      self->inbox.posted--;
       due = bg_delays_get_next_due (&self->delays);
     }
 }
@@ -537,6 +538,7 @@ bg_core_add_delay (BgCore *self,
       g_source_attach (self->timer, self->context);
     }
 
+  self->inbox.posted++;
   delay = bg_delays_add (&self->delays, due, func, data, destroy);
   if (bg_delays_get_next_due (&self->delays) == due && delay->position == 0)
     {
@@ -559,6 +561,7 @@ bg_core_cancel_delay (BgCore *self, guint64 id)
   if (delay == NULL)
     return FALSE;
 
+  self->withdrawn++;
   if (delay->slot != NULL)
     ((BgRecord *) delay->slot)->data = NULL;
   if (delay->destroy != NULL)
@@ -588,6 +591,7 @@ bg_core_move_invoke (BgCore *self, BgInvoke *invoke)
     }
 
   bg_inbox_append (&self->inbox, invoke->priority, invoke->outcome, invoke->func, invoke, NULL);
+  self->inbox.posted--;
 }
 
 /* Stopping */

@@ -339,7 +339,7 @@ bg_loop_get_stats (BgLoop *self)
   stats->queued_max = inbox->waiting_max;
   stats->holds = core->holds.length;
   stats->run = atomic_load (&inbox->run);
-  stats->cancelled = atomic_load (&inbox->cancelled);
+  stats->cancelled = atomic_load (&inbox->cancelled) + core->withdrawn;
   stats->batches = atomic_load (&inbox->batches);
   stats->busy_usec = atomic_load (&inbox->busy_usec);
   stats->longest_usec = atomic_load (&inbox->longest_usec);

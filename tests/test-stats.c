@@ -1,0 +1,223 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "util.h"
+
+static void
+nothing_cb (gpointer user_data)
+{
+}
+
+static gboolean
+nothing_call_cb (gpointer user_data, GError **error)
+{
+  return TRUE;
+}
+
+static gboolean
+five_times_cb (gpointer user_data)
+{
+  int *n = user_data;
+
+  return ++*n < 5;
+}
+
+static gboolean
+open_cb (gpointer user_data)
+{
+  util_latch_count_down (user_data);
+  return G_SOURCE_REMOVE;
+}
+
+static BgLoopStats *
+get_stats (BgLoop *loop)
+{
+  BgLoopStats *stats = bg_loop_get_stats (loop);
+
+  g_assert_nonnull (stats);
+  return stats;
+}
+
+/* What was accepted has had its outcome. */
+static void
+assert_accounted_for (BgLoop *loop)
+{
+  g_autoptr (BgLoopStats) stats = get_stats (loop);
+
+  g_assert_cmpuint (stats->posted, ==, stats->run + stats->cancelled);
+  g_assert_cmpuint (stats->queued, ==, 0);
+  g_assert_cmpuint (stats->holds, ==, 0);
+}
+
+static void
+test_new (void)
+{
+  BgLoop *loop = util_loop_new ("stats");
+  g_autoptr (BgLoopStats) stats = get_stats (loop);
+
+  g_assert_cmpuint (stats->posted, ==, 0);
+  g_assert_cmpuint (stats->run, ==, 0);
+  g_assert_cmpuint (stats->refused, ==, 0);
+  g_assert_cmpuint (stats->cancelled, ==, 0);
+  g_assert_cmpuint (stats->batches, ==, 0);
+  g_assert_cmpuint (stats->queued, ==, 0);
+  g_assert_cmpuint (stats->queued_max, ==, 0);
+  g_assert_cmpuint (stats->holds, ==, 0);
+  util_loop_end (loop);
+}
+
+static void
+test_counts (void)
+{
+  BgLoop *loop = util_loop_new ("stats");
+  g_autoptr (BgLoopStats) busy = NULL;
+  g_autoptr (BgLoopStats) stats = NULL;
+  UtilBlock block;
+  guint hold;
+
+  util_block (&block, loop);
+  for (guint i = 0; i < 100; i++)
+    g_assert_true (bg_loop_post (loop, nothing_cb, NULL, NULL));
+  hold = bg_loop_hold (loop, "test");
+  busy = get_stats (loop);
+  g_assert_cmpuint (busy->posted, ==, 101);
+  g_assert_cmpuint (busy->queued, ==, 100);
+  g_assert_cmpuint (busy->queued_max, ==, 100);
+  g_assert_cmpuint (busy->holds, ==, 1);
+  util_unblock (&block);
+  bg_loop_release (loop, hold);
+  g_assert_true (bg_loop_call (loop, nothing_call_cb, NULL, NULL, NULL));
+  g_assert_true (bg_loop_shutdown (loop, NULL));
+  g_assert_false (bg_loop_post (loop, nothing_cb, NULL, NULL));
+  g_assert_false (bg_loop_call (loop, nothing_call_cb, NULL, NULL, NULL));
+
+  stats = get_stats (loop);
+  g_assert_cmpuint (stats->posted, ==, 102);
+  g_assert_cmpuint (stats->run, ==, 102);
+  g_assert_cmpuint (stats->refused, ==, 2);
+  g_assert_cmpuint (stats->cancelled, ==, 0);
+  g_assert_cmpuint (stats->queued_max, >=, 100);
+  g_assert_cmpuint (stats->batches, >, 0);
+  g_assert_cmpuint (stats->batches, <=, 102);
+  g_assert_cmpint (stats->busy_usec, >=, stats->longest_usec);
+  assert_accounted_for (loop);
+
+  g_assert_finalize_object (loop);
+  util_block_clear (&block);
+}
+
+/* A loop that is awake is not woken. */
+static void
+test_one_wake_up (void)
+{
+  BgLoop *loop = util_loop_new ("stats");
+  g_autoptr (BgLoopStats) before = NULL;
+  g_autoptr (BgLoopStats) after = NULL;
+  UtilBlock block;
+
+  util_block (&block, loop);
+  before = get_stats (loop);
+  for (guint i = 0; i < 10000; i++)
+    g_assert_true (bg_loop_post (loop, nothing_cb, NULL, NULL));
+  after = get_stats (loop);
+  g_assert_cmpuint (after->wakeups, ==, before->wakeups);
+  util_unblock (&block);
+  util_loop_end (loop);
+  util_block_clear (&block);
+}
+
+static void
+test_cancelled (void)
+{
+  BgLoop *loop = util_loop_new ("stats");
+  g_autoptr (BgLoopStats) stats = NULL;
+  UtilBlock block;
+
+  util_block (&block, loop);
+  for (guint i = 0; i < 100; i++)
+    g_assert_true (bg_loop_post (loop, nothing_cb, NULL, NULL));
+  bg_loop_quit (loop, BG_SHUTDOWN_CANCEL);
+  util_unblock (&block);
+  g_assert_true (bg_loop_shutdown (loop, NULL));
+  stats = get_stats (loop);
+  g_assert_cmpuint (stats->posted, ==, 101);
+  g_assert_cmpuint (stats->run, ==, 1);
+  g_assert_cmpuint (stats->cancelled, ==, 100);
+  g_assert_finalize_object (loop);
+  util_block_clear (&block);
+}
+
+/* One piece of work is one, by whatever way it came and however often it ran. */
+static void
+test_all_kinds (gconstpointer data)
+{
+  BgShutdownMode mode = GPOINTER_TO_UINT (data);
+  BgLoop *loop = util_loop_new ("stats");
+  g_autoptr (BgLoopStats) stats = NULL;
+  UtilBlock block;
+  UtilLatch latch;
+  guint64 id;
+  int n = 0;
+
+  util_latch_init (&latch, 1);
+  g_assert_true (bg_loop_invoke (loop, five_times_cb, &n));
+  g_assert_true (bg_loop_invoke_full (loop, G_PRIORITY_LOW, open_cb, &latch, NULL));
+  util_latch_wait (&latch);
+  g_assert_true (bg_loop_call (loop, nothing_call_cb, NULL, NULL, NULL));
+  util_block (&block, loop);
+  g_assert_true (bg_loop_post (loop, nothing_cb, NULL, NULL));
+  n = 0;
+  g_assert_true (bg_loop_invoke (loop, five_times_cb, &n));
+  bg_loop_call_async (loop, G_PRIORITY_DEFAULT, nothing_call_cb, NULL, NULL, NULL, NULL, NULL);
+  g_assert_true (bg_loop_post_after (loop, 0, nothing_cb, NULL, NULL) != 0);
+  g_assert_true (bg_loop_post_after (loop, G_MAXINT, nothing_cb, NULL, NULL) != 0);
+  id = bg_loop_post_after (loop, G_MAXINT, nothing_cb, NULL, g_free);
+  g_assert_true (bg_loop_cancel (loop, id));
+  bg_loop_quit (loop, mode);
+  util_unblock (&block);
+  g_assert_true (bg_loop_shutdown (loop, NULL));
+
+  assert_accounted_for (loop);
+  stats = get_stats (loop);
+  g_assert_cmpuint (stats->posted, ==, 10);
+  g_assert_cmpuint (stats->cancelled, ==, mode == BG_SHUTDOWN_DRAIN ? 2 : 6);
+  g_assert_finalize_object (loop);
+  util_block_clear (&block);
+  util_latch_clear (&latch);
+}
+
+static void
+test_boxed (void)
+{
+  BgLoop *loop = util_loop_new ("stats");
+  g_autoptr (BgLoopStats) stats = NULL;
+  g_autoptr (BgLoopStats) copy = NULL;
+  g_auto (GValue) value = G_VALUE_INIT;
+
+  g_assert_true (bg_loop_call (loop, nothing_call_cb, NULL, NULL, NULL));
+  stats = get_stats (loop);
+  copy = bg_loop_stats_copy (stats);
+  g_assert_cmpmem (stats, sizeof *stats, copy, sizeof *copy);
+  g_value_init (&value, BG_TYPE_LOOP_STATS);
+  g_value_set_boxed (&value, stats);
+  g_assert_cmpmem (stats, sizeof *stats, g_value_get_boxed (&value), sizeof *stats);
+  util_loop_end (loop);
+}
+
+int
+main (int argc, char *argv[])
+{
+  util_init (&argc, &argv);
+
+  g_test_add_func ("/stats/new/is-all-zero", test_new);
+  g_test_add_func ("/stats/counts", test_counts);
+  g_test_add_func ("/stats/wake-ups/none-while-awake", test_one_wake_up);
+  g_test_add_func ("/stats/cancelled", test_cancelled);
+  g_test_add_data_func ("/stats/all-kinds/drained", GUINT_TO_POINTER (BG_SHUTDOWN_DRAIN),
+                        test_all_kinds);
+  g_test_add_data_func ("/stats/all-kinds/cancelled", GUINT_TO_POINTER (BG_SHUTDOWN_CANCEL),
+                        test_all_kinds);
+  g_test_add_func ("/stats/boxed", test_boxed);
+
+  return g_test_run ();
+}
