@@ -795,10 +795,12 @@ static void
 run_memory (void)
 {
   unsigned n = opt.count > 0 ? opt.count : 1000000;
-  void *loop = sys->loop_new ();
+  void *loop;
   Gate queued = GATE_INIT;
   int64_t before, after;
 
+  need (!sys->cannot_queue);
+  loop = sys->loop_new ();
   sys->post (loop, gate_wait, &queued);
   posts.left = n;
   before = read_status ("/proc/self/status", "VmRSS");
@@ -821,9 +823,11 @@ run_queued (void)
 {
   unsigned n = opt.count > 0 ? opt.count : 1000;
   unsigned repeats = n < 500000 ? 500000 / n : 1;
-  void *loop = sys->loop_new ();
+  void *loop;
   int64_t total = 0;
 
+  need (!sys->cannot_queue);
+  loop = sys->loop_new ();
   if (repeats > 5000)
     repeats = 5000;
   for (unsigned r = 0; r < repeats; r++)
@@ -853,6 +857,8 @@ run_queued (void)
 
 /* Posts to many loops in turn. */
 
+#define LOOP_BURST 100
+
 static struct
 {
   unsigned left;
@@ -873,7 +879,7 @@ share_cb (void *data)
 static void
 run_loops (void)
 {
-  unsigned n = (opt.count > 0 ? opt.count : 1000000) / opt.loops;
+  unsigned n = (opt.count > 0 ? opt.count : 1000000) / opt.loops / LOOP_BURST * LOOP_BURST;
   void *loops[MAX_LOOPS];
 
   for (unsigned i = 0; i < opt.loops; i++)
@@ -886,10 +892,13 @@ run_loops (void)
     }
 
   begin ();
-  for (unsigned j = 0; j < n; j++)
+  for (unsigned sent_to_each = 0; sent_to_each < n; sent_to_each += LOOP_BURST)
     {
       for (unsigned i = 0; i < opt.loops; i++)
-        sys->post (loops[i], share_cb, (void *) (uintptr_t) i);
+        {
+          for (unsigned j = 0; j < LOOP_BURST; j++)
+            sys->post (loops[i], share_cb, (void *) (uintptr_t) i);
+        }
     }
   for (unsigned i = 0; i < opt.loops; i++)
     gate_wait (&shares[i].done);

@@ -27,6 +27,10 @@ extern "C"
   {
     const char *name;
 
+    /* while one function blocks, posting more does, too: the queue is bounded, or
+     * functions run under its lock */
+    bool cannot_queue;
+
     /* a loop on a thread of its own; end() returns when the thread is gone */
     void *(*loop_new) (void);
     void (*loop_end) (void *loop);

@@ -21,6 +21,12 @@ SYSTEMS = {
     'bare-spin': ['bench-bare', '--variant', 'spin'],
 }
 
+# Who spins without end needs a processor for each thread.
+ONLY = {
+    'glib-invoke': ['W3-1', 'W3-64'],
+    'bare-spin': ['W1-1', 'W2', 'W3-1', 'W3-64'],
+}
+
 WORKLOADS = {
     'W1-1': ['W1'],
     'W1-2': ['W1', '--producers', '2'],
