@@ -17,6 +17,7 @@ import sys
 TAP_RESULT = re.compile(r'(not )?ok\b\s*(?:\d+\s*)?(?:- )?([^#]*)(?:#\s*(skip|todo)?.*)?', re.IGNORECASE)
 TAP_PLAN = re.compile(r'1\.\.(\d+)')
 GTEST_RESULT = re.compile(r'\[\s*(OK|FAILED|SKIPPED)\s*\] (\S+) \(\d+ ms\)')
+NOISE = re.compile(r'# GLib-DEBUG: g_set_user_dirs:')
 TAIL = 40
 
 
@@ -117,6 +118,7 @@ def main(arguments):
             print(f'\n-- {name}: {entry["name"]}, exit status {entry["returncode"]}')
             for stream in ('stdout', 'stderr'):
                 lines = (entry.get(stream) or '').splitlines()
+                lines = [line for line in lines if not NOISE.match(line)]
                 if len(lines) > TAIL:
                     print(f'({stream}: the last {TAIL} of {len(lines)} lines)')
                 print(*lines[-TAIL:], sep='\n')
