@@ -131,6 +131,7 @@ struct _BgCore
 
   /* the loop's thread only */
   gboolean finished;
+  guint repeats; /* invoked functions that ran and want to run again */
 };
 
 /* What all loops of a process share. A forked child starts with a new one:

@@ -462,10 +462,7 @@ delay_outcome (BgRecord *slot, gpointer owner)
   bg_core_unlock (self);
 
   if (delay == NULL)
-    {
-      bg_count (&self->inbox.cancelled, 1);
-      return;
-    }
+    return;
 
   if (!bg_core_is_cancelling (self))
     {

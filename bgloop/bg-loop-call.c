@@ -120,7 +120,9 @@ run_invoke (BgCore *core, BgInvoke *self)
   outer = bg_inbox_enter (&core->inbox, self->func);
   again = self->func (self->data);
   bg_inbox_leave (&core->inbox, outer);
-  if (!again)
+  if (again)
+    core->repeats++;
+  else
     bg_count (&core->inbox.run, 1);
   return again;
 }

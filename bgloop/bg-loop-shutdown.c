@@ -42,7 +42,8 @@ describe_running (BgCore *core, GPtrArray *lines)
 
   if (func == NULL)
     {
-      if (bg_core_get_state (core) != BG_LOOP_STOPPED && !core->inbox.asleep)
+      if (bg_core_get_state (core) != BG_LOOP_STOPPED && !core->inbox.asleep
+          && core->inbox.n_lanes > 0)
         add_line (lines, "busy outside of its own work, with a source of its context");
       return;
     }

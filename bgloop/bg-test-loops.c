@@ -195,7 +195,8 @@ do_one_thing (BgCore *self)
 
   for (;;)
     {
-      guint64 run = atomic_load (&inbox->run), cancelled = atomic_load (&inbox->cancelled);
+      guint64 run = atomic_load (&inbox->run);
+      guint repeats = self->repeats;
       gboolean more;
 
       bg_core_lock (self);
@@ -204,8 +205,8 @@ do_one_thing (BgCore *self)
 
       if (bg_inbox_run_one (inbox))
         {
-          /* What was withdrawn is no step. */
-          if (atomic_load (&inbox->run) != run || atomic_load (&inbox->cancelled) == cancelled)
+          /* What was withdrawn, or only destroys data, is no step. */
+          if (atomic_load (&inbox->run) != run || self->repeats != repeats)
             return TRUE;
           continue;
         }
@@ -254,7 +255,6 @@ pause_outcome (BgRecord *slot, gpointer owner)
   bg_core_lock (self);
   if (slot->data == NULL)
     {
-      bg_count (&self->inbox.cancelled, 1);
       bg_core_unlock (self);
       return;
     }
@@ -324,8 +324,7 @@ set_wait_error (BgCore *self, GError **error)
                bg_test_get_timeout (), text);
 }
 
-/* With the lock held. Unless it is withdrawn the request is no work, and counted
- * nowhere. */
+/* With the lock held. The request is no work, and counted nowhere. */
 static void
 ask_for_pause (BgCore *self)
 {
@@ -338,7 +337,6 @@ ask_for_pause (BgCore *self)
 static void
 withdraw_pause (BgCore *self)
 {
-  self->inbox.posted++;
   self->pause.slot->data = NULL;
   self->pause.slot = NULL;
   self->pause.phase = BG_PAUSE_NONE;

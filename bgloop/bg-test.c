@@ -3,6 +3,7 @@
  */
 #include "config.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include <bgloop/bg-test.h>
@@ -188,9 +189,10 @@ fail (GPtrArray *problems)
 {
   g_autofree char *text = NULL;
 
+  /* Not with g_printerr(), which would spoil it in a program without a locale. */
   for (guint i = 0; i < problems->len; i++)
-    g_printerr ("%s: left behind: %s\n", g_test_get_path (),
-                (const char *) g_ptr_array_index (problems, i));
+    fprintf (stderr, "%s: left behind: %s\n", g_test_get_path (),
+             (const char *) g_ptr_array_index (problems, i));
 
   g_ptr_array_add (problems, NULL);
   text = g_strjoinv (" | ", (char **) problems->pdata);

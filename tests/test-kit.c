@@ -1,0 +1,1011 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <bgloop/bg-test.h>
+
+#include "util.h"
+
+/* What is left behind on purpose must not take long to be found. */
+#define SHORT_TIMEOUT "200"
+
+/* And a busy machine none that is not there. */
+#define LONG_TIMEOUT "60000"
+
+#define AN_HOUR (60 * 60 * 1000)
+
+static void
+set_timeout (const char *msec)
+{
+  g_setenv ("BG_TEST_TIMEOUT", msec, TRUE);
+}
+
+/* Nothing is left */
+
+static void
+test_named (BgTestFixture *fixture, gconstpointer data)
+{
+  g_assert_cmpstr (bg_loop_get_name (fixture->loop), ==, "/kit/fixture/named-after-test");
+  g_assert_cmpint (bg_loop_get_state (fixture->loop), ==, BG_LOOP_RUNNING);
+}
+
+static void
+test_shut_down (BgTestFixture *fixture, gconstpointer data)
+{
+  g_assert_true (bg_loop_shutdown (fixture->loop, NULL));
+}
+
+static void
+test_dropped (BgTestFixture *fixture, gconstpointer data)
+{
+  g_clear_object (&fixture->loop);
+}
+
+static void
+count_cb (gpointer user_data)
+{
+  int *n = user_data;
+
+  g_atomic_int_inc (n);
+}
+
+static void
+test_several (BgTestFixture *fixture, gconstpointer data)
+{
+  static int n;
+  BgLoop *ended = util_loop_new ("ended");
+  BgLoop *dropped = util_loop_new ("dropped");
+
+  g_assert_true (bg_loop_post (ended, count_cb, &n, NULL));
+  g_assert_true (bg_loop_post (dropped, count_cb, &n, NULL));
+  util_loop_end (ended);
+  g_object_unref (dropped);
+}
+
+static void
+test_default (BgTestFixture *fixture, gconstpointer data)
+{
+  g_autoptr (BgLoop) loop = bg_loop_dup_default (NULL);
+
+  g_assert_true (bg_loop_reset_default (-1, NULL));
+}
+
+static void
+test_skipped (BgTestFixture *fixture, gconstpointer data)
+{
+  g_test_skip ("to see what becomes of the loop");
+}
+
+static void
+test_work_is_done (BgTestFixture *fixture, gconstpointer data)
+{
+  static int n;
+
+  for (guint i = 0; i < 1000; i++)
+    g_assert_true (bg_loop_post (fixture->loop, count_cb, &n, NULL));
+  g_assert_cmpuint (bg_loop_post_after (fixture->loop, AN_HOUR, count_cb, &n, NULL), !=, 0);
+}
+
+static void
+test_source_outlives_loop (BgTestFixture *fixture, gconstpointer data)
+{
+  GSource *source = g_timeout_source_new (AN_HOUR);
+  BgLoop *loop = util_loop_new ("of the source");
+
+  g_assert_true (bg_loop_attach (loop, source));
+  util_loop_end (loop);
+  g_source_unref (source);
+}
+
+static void
+test_subprocess (BgTestFixture *fixture, gconstpointer data)
+{
+  if (!g_test_subprocess ())
+    util_assert_subprocess_passes (NULL);
+}
+
+static void
+test_older_loop (void)
+{
+  BgTestFixture fixture = { NULL };
+  BgLoop *older = util_loop_new ("older");
+  guint64 since = bg_test_mark_loops ();
+  g_autofree char *all = bg_test_describe_loops (0, 0);
+
+  g_assert_true (g_str_has_prefix (all, "the loop “older”, "));
+  g_assert_null (bg_test_describe_loops (since, 0));
+  bg_test_fixture_set_up (&fixture, NULL);
+  bg_test_fixture_tear_down (&fixture, NULL);
+  util_loop_end (older);
+  bg_test_assert_no_loops ();
+}
+
+/* Something is left */
+
+typedef void (*LeakFunc) (BgTestFixture *fixture);
+
+typedef struct
+{
+  const char *name;
+  LeakFunc leak;
+  const char *pattern; /* of the message */
+} Leak;
+
+static void
+leak_loop (BgTestFixture *fixture)
+{
+  util_loop_new ("forgotten");
+}
+
+static void
+leak_stopped_loop (BgTestFixture *fixture)
+{
+  BgLoop *loop = util_loop_new ("still known");
+
+  g_assert_true (bg_loop_shutdown (loop, NULL));
+}
+
+static void
+leak_default (BgTestFixture *fixture)
+{
+  g_assert_nonnull (bg_loop_dup_default (NULL));
+}
+
+static void
+leak_hold (BgTestFixture *fixture)
+{
+  g_assert_cmpuint (bg_loop_hold (fixture->loop, "an upload"), !=, 0);
+}
+
+static void
+leak_dropped_hold (BgTestFixture *fixture)
+{
+  BgLoop *loop = util_loop_new ("dropped");
+
+  g_assert_cmpuint (bg_loop_hold (loop, "an upload"), !=, 0);
+  g_object_unref (loop);
+}
+
+static void
+leak_reference (BgTestFixture *fixture)
+{
+  g_object_ref (fixture->loop);
+}
+
+/* Not static, so that they have names in messages. */
+void begin_nothing (GCancellable *cancellable,
+                    GAsyncReadyCallback callback,
+                    gpointer callback_data,
+                    gpointer user_data);
+void block_for_ever (gpointer user_data);
+
+void
+begin_nothing (GCancellable *cancellable,
+               GAsyncReadyCallback callback,
+               gpointer callback_data,
+               gpointer user_data)
+{
+}
+
+static void
+leak_operation (BgTestFixture *fixture)
+{
+  bg_loop_perform_async (fixture->loop, begin_nothing, NULL, NULL, NULL, NULL, NULL);
+}
+
+void
+block_for_ever (gpointer user_data)
+{
+  util_latch_wait (user_data);
+}
+
+static void
+leak_busy_loop (BgTestFixture *fixture)
+{
+  static UtilLatch latch;
+  static int n;
+
+  util_latch_init (&latch, 1);
+  g_assert_true (bg_loop_post (fixture->loop, block_for_ever, &latch, NULL));
+  g_assert_true (bg_loop_post_full (fixture->loop, 7, count_cb, &n, NULL));
+}
+
+static void
+leak_context (BgTestFixture *fixture)
+{
+  g_main_context_new ();
+}
+
+/* A task that completes in a context that nobody iterates. */
+static void
+leak_task (BgTestFixture *fixture)
+{
+  GMainContext *context = g_main_context_new ();
+  GTask *task;
+
+  g_main_context_push_thread_default (context);
+  task = g_task_new (NULL, NULL, NULL, NULL);
+  g_task_return_boolean (task, TRUE);
+  g_object_unref (task);
+  g_main_context_pop_thread_default (context);
+  g_main_context_unref (context);
+}
+
+static void
+leak_failed (BgTestFixture *fixture)
+{
+  leak_loop (fixture);
+  g_test_fail ();
+}
+
+static const Leak leaks[] = {
+  { "loop", leak_loop, "left behind: the loop ?forgotten?, * ms old, is running: nothing to do" },
+  { "stopped-loop", leak_stopped_loop,
+    "left behind: the loop ?still known?, * ms old, has stopped but is still referred to" },
+  { "reference", leak_reference,
+    "left behind: the loop ?/kit/leak/reference/subprocess?, * has stopped but is still referred "
+    "to" },
+  { "default", leak_default, "left behind: the default loop ?default?, * ms old, is running: *" },
+  { "hold", leak_hold,
+    "left behind: The loop ?/kit/leak/hold/subprocess? has not stopped within " SHORT_TIMEOUT
+    " ms: held by ?an upload? for * ms\n" },
+  { "dropped-hold", leak_dropped_hold,
+    "left behind: the loop ?dropped?, * was dropped and is still stopping: held by ?an upload? for "
+    "*" },
+  { "operation", leak_operation, "*waiting for the operation begun by begin_nothing for * ms\n" },
+  { "busy-loop", leak_busy_loop, "*: running block_for_ever for * ms; 1 queued at priority 7\n" },
+  { "context", leak_context, "left behind: 1 eventfd more than before the test: *" },
+  { "task", leak_task, "left behind: 1 eventfd more than before the test: *" },
+  { "failed-test", leak_failed, "left behind: the loop ?forgotten?, *" },
+};
+
+static void
+leak_set_up (BgTestFixture *fixture, gconstpointer data)
+{
+  set_timeout (SHORT_TIMEOUT);
+  bg_test_fixture_set_up (fixture, data);
+}
+
+static void
+run_leak (BgTestFixture *fixture, gconstpointer data)
+{
+  ((const Leak *) data)->leak (fixture);
+}
+
+static void
+test_leak (gconstpointer data)
+{
+  const Leak *leak = data;
+  g_autofree char *path = g_strdup_printf ("/kit/leak/%s/subprocess", leak->name);
+  g_autofree char *message = g_strdup_printf ("*%s: *%s*", path, leak->pattern);
+
+  g_test_trap_subprocess (path, 0, 0);
+  g_test_trap_assert_failed ();
+  g_test_trap_assert_stderr (message);
+}
+
+/* The next fixture finds everything in order. */
+static void
+goes_on (void)
+{
+  set_timeout (SHORT_TIMEOUT);
+  for (guint i = 0; i < G_N_ELEMENTS (leaks); i++)
+    {
+      BgTestFixture fixture = { NULL };
+      BgTestFixture next = { NULL };
+
+      bg_test_fixture_set_up (&fixture, NULL);
+      leaks[i].leak (&fixture);
+      bg_test_fixture_tear_down (&fixture, NULL);
+
+      bg_test_fixture_set_up (&next, NULL);
+      g_printerr ("Next\n");
+      bg_test_fixture_tear_down (&next, NULL);
+      g_printerr ("After %s\n", leaks[i].name);
+    }
+}
+
+static void
+test_goes_on (void)
+{
+  if (g_test_subprocess ())
+    {
+      goes_on ();
+      return;
+    }
+
+  g_test_trap_subprocess (NULL, 0, 0);
+  g_test_trap_assert_failed ();
+  for (guint i = 0; i < G_N_ELEMENTS (leaks); i++)
+    {
+      g_autofree char *pattern = g_strdup_printf ("*Next\nAfter %s\n*", leaks[i].name);
+
+      g_test_trap_assert_stderr (pattern);
+    }
+}
+
+static void
+test_default_is_forgotten (void)
+{
+  BgTestFixture fixture = { NULL };
+  BgLoop *left, *fresh;
+
+  if (!g_test_subprocess ())
+    {
+      g_test_trap_subprocess (NULL, 0, 0);
+      g_test_trap_assert_failed ();
+      g_test_trap_assert_stdout ("*another one*");
+      return;
+    }
+
+  set_timeout (SHORT_TIMEOUT);
+  bg_test_fixture_set_up (&fixture, NULL);
+  left = bg_loop_dup_default (NULL);
+  bg_test_fixture_tear_down (&fixture, NULL);
+  fresh = bg_loop_dup_default (NULL);
+  if (fresh != left)
+    g_print ("another one\n");
+}
+
+static void
+test_assert_no_loops (void)
+{
+  if (g_test_subprocess ())
+    {
+      set_timeout (SHORT_TIMEOUT);
+      util_loop_new ("last");
+      bg_test_assert_no_loops ();
+      return;
+    }
+
+  bg_test_assert_no_loops ();
+  g_test_trap_subprocess (NULL, 0, 0);
+  g_test_trap_assert_failed ();
+  g_test_trap_assert_stderr ("*bg_test_assert_no_loops*there are loops left:\n"
+                             "the loop ?last?, * ms old, is running: nothing to do*");
+}
+
+static void
+test_timeout_variable (void)
+{
+  if (g_test_subprocess ())
+    {
+      set_timeout ("200");
+      g_assert_cmpint (bg_test_get_timeout (), ==, 200);
+      set_timeout ("99999999999999999999");
+      g_assert_cmpint (bg_test_get_timeout (), ==, G_MAXINT);
+      g_unsetenv ("BG_TEST_TIMEOUT");
+      g_assert_cmpint (bg_test_get_timeout (), ==, 5000);
+
+      g_print ("so far\n");
+
+      set_timeout ("5s");
+      bg_test_get_timeout ();
+      return;
+    }
+
+  g_test_trap_subprocess (NULL, 0, 0);
+  g_test_trap_assert_failed ();
+  g_test_trap_assert_stdout ("*so far*");
+  g_test_trap_assert_stderr ("*BG_TEST_TIMEOUT is a number of milliseconds, not ?5s?*");
+}
+
+/* Step by step */
+
+typedef struct
+{
+  BgTestFixture base;
+  GString *log; /* written by the loop's thread while it does a step */
+} Steps;
+
+typedef struct
+{
+  Steps *steps;
+  const char *text;
+} Note;
+
+static void
+steps_set_up (Steps *self, gconstpointer data)
+{
+  bg_test_fixture_set_up (&self->base, data);
+  self->log = g_string_new (NULL);
+}
+
+static void
+steps_tear_down (Steps *self, gconstpointer data)
+{
+  bg_test_fixture_tear_down (&self->base, data);
+  g_string_free (self->log, TRUE);
+}
+
+static Note *
+note_new (Steps *self, const char *text)
+{
+  Note *note = g_new (Note, 1);
+
+  note->steps = self;
+  note->text = text;
+  return note;
+}
+
+static void
+note_cb (gpointer user_data)
+{
+  Note *note = user_data;
+
+  g_assert_true (bg_loop_is_current (note->steps->base.loop));
+  g_string_append (note->steps->log, note->text);
+}
+
+static gboolean
+note_source_cb (gpointer user_data)
+{
+  note_cb (user_data);
+  return G_SOURCE_REMOVE;
+}
+
+static void
+post (Steps *self, int priority, const char *text)
+{
+  g_assert_true (
+      bg_loop_post_full (self->base.loop, priority, note_cb, note_new (self, text), g_free));
+}
+
+static void
+invoke (Steps *self, int priority, const char *text)
+{
+  g_assert_true (bg_loop_invoke_full (self->base.loop, priority, note_source_cb,
+                                      note_new (self, text), g_free));
+}
+
+static void
+pause_loop (Steps *self)
+{
+  g_autoptr (GError) error = NULL;
+
+  g_assert_true (bg_test_pause (self->base.loop, &error));
+  g_assert_no_error (error);
+}
+
+static void
+assert_step (Steps *self, const char *log)
+{
+  g_autoptr (GError) error = NULL;
+
+  g_assert_cmpint (bg_test_step (self->base.loop, &error), ==, 1);
+  g_assert_no_error (error);
+  g_assert_cmpstr (self->log->str, ==, log);
+}
+
+static void
+assert_idle (Steps *self)
+{
+  g_autoptr (GError) error = NULL;
+
+  g_assert_cmpint (bg_test_step (self->base.loop, &error), ==, 0);
+  g_assert_no_error (error);
+}
+
+static void
+test_step_posts (Steps *self, gconstpointer data)
+{
+  g_autoptr (BgLoopStats) stats = NULL;
+
+  pause_loop (self);
+  assert_idle (self);
+  post (self, G_PRIORITY_DEFAULT, "a");
+  post (self, G_PRIORITY_DEFAULT, "b");
+  post (self, G_PRIORITY_LOW, "d");
+  post (self, G_PRIORITY_DEFAULT, "c");
+  g_assert_cmpstr (self->log->str, ==, "");
+
+  assert_step (self, "a");
+  post (self, G_PRIORITY_HIGH, "!");
+  assert_step (self, "a!");
+  assert_step (self, "a!b");
+  assert_step (self, "a!bc");
+  assert_step (self, "a!bcd");
+  assert_idle (self);
+
+  stats = bg_loop_get_stats (self->base.loop);
+  g_assert_cmpuint (stats->posted, ==, 5);
+  g_assert_cmpuint (stats->run, ==, 5);
+  g_assert_cmpuint (stats->queued, ==, 0);
+}
+
+/* More than a batch, and some of it before the pause. */
+static void
+test_step_many (Steps *self, gconstpointer data)
+{
+  const guint n = 1000;
+  UtilBlock block;
+  int done = 0, steps = 0;
+
+  util_block (&block, self->base.loop);
+  for (guint i = 0; i < n; i++)
+    g_assert_true (bg_loop_post (self->base.loop, count_cb, &done, NULL));
+  util_unblock (&block);
+  pause_loop (self);
+
+  for (int before = g_atomic_int_get (&done); bg_test_step (self->base.loop, NULL) == 1; before++)
+    {
+      steps++;
+      g_assert_cmpint (g_atomic_int_get (&done), ==, before + 1);
+    }
+
+  g_assert_cmpint (g_atomic_int_get (&done), ==, n);
+  g_assert_cmpint (steps, <=, n);
+  bg_test_resume (self->base.loop);
+  g_assert_true (bg_loop_flush (self->base.loop, -1, NULL));
+  util_block_clear (&block);
+}
+
+static gboolean
+again_cb (gpointer user_data)
+{
+  Note *note = user_data;
+
+  g_string_append (note->steps->log, note->text);
+  return note->steps->log->len < 3;
+}
+
+static void
+test_step_invokes (Steps *self, gconstpointer data)
+{
+  pause_loop (self);
+  invoke (self, G_PRIORITY_DEFAULT, "a");
+  invoke (self, G_PRIORITY_DEFAULT, "b");
+  invoke (self, G_PRIORITY_HIGH, "!");
+  assert_step (self, "!");
+  assert_step (self, "!a");
+  assert_step (self, "!ab");
+  assert_idle (self);
+
+  g_string_truncate (self->log, 0);
+  g_assert_true (bg_loop_invoke_full (self->base.loop, G_PRIORITY_DEFAULT, again_cb,
+                                      note_new (self, "r"), g_free));
+  assert_step (self, "r");
+  assert_step (self, "rr");
+  assert_step (self, "rrr");
+  assert_idle (self);
+}
+
+/* What was invoked before the pause, and wants to run again after it. */
+static void
+test_step_repeated_invoke (Steps *self, gconstpointer data)
+{
+  pause_loop (self);
+  g_assert_true (bg_loop_invoke_full (self->base.loop, G_PRIORITY_DEFAULT, again_cb,
+                                      note_new (self, "r"), g_free));
+  assert_step (self, "r");
+  bg_test_resume (self->base.loop);
+  g_assert_true (bg_loop_shutdown (self->base.loop, NULL));
+  g_assert_cmpstr (self->log->str, ==, "rrr");
+}
+
+static void
+test_step_sources (Steps *self, gconstpointer data)
+{
+  g_autoptr (GSource) source = g_idle_source_new ();
+
+  pause_loop (self);
+  g_source_set_callback (source, note_source_cb, note_new (self, "s"), g_free);
+  g_assert_true (bg_loop_attach (self->base.loop, source));
+  post (self, G_PRIORITY_LOW, "a");
+  assert_step (self, "a");
+  assert_step (self, "as");
+  assert_idle (self);
+}
+
+static void
+test_step_delayed (Steps *self, gconstpointer data)
+{
+  BgLoop *loop = self->base.loop;
+  guint64 id;
+
+  pause_loop (self);
+  g_assert_cmpuint (bg_loop_post_after (loop, AN_HOUR, note_cb, note_new (self, "never"), g_free),
+                    !=, 0);
+  assert_idle (self);
+  g_assert_cmpuint (bg_loop_post_after (loop, 0, note_cb, note_new (self, "a"), g_free), !=, 0);
+  id = bg_loop_post_after (loop, 0, note_cb, note_new (self, "not"), g_free);
+  g_assert_cmpuint (bg_loop_post_after (loop, 0, note_cb, note_new (self, "b"), g_free), !=, 0);
+  assert_step (self, "a");
+  g_assert_true (bg_loop_cancel (loop, id));
+  assert_step (self, "ab");
+  assert_idle (self);
+}
+
+static void
+test_step_wakes_timer (Steps *self, gconstpointer data)
+{
+  UtilLatch latch;
+
+  util_latch_init (&latch, 1);
+  pause_loop (self);
+  g_assert_cmpuint (bg_loop_post_after (self->base.loop, 1, (BgPostFunc) util_latch_count_down,
+                                        &latch, NULL),
+                    !=, 0);
+  bg_test_resume (self->base.loop);
+  util_latch_wait (&latch);
+  util_latch_clear (&latch);
+}
+
+/* An operation that answers by way of the loop's context. */
+static void
+begin_task (GCancellable *cancellable,
+            GAsyncReadyCallback callback,
+            gpointer callback_data,
+            gpointer user_data)
+{
+  GTask *task = g_task_new (NULL, cancellable, callback, callback_data);
+
+  note_cb (user_data);
+  g_task_return_boolean (task, TRUE);
+  g_object_unref (task);
+}
+
+static void
+answered_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  g_autoptr (GAsyncResult) answer = bg_loop_perform_finish (BG_LOOP (source), result, NULL);
+
+  g_assert_true (g_task_propagate_boolean (G_TASK (answer), NULL));
+  util_latch_count_down (user_data);
+}
+
+static void
+test_step_operation (Steps *self, gconstpointer data)
+{
+  BgLoopStats *stats;
+  UtilLatch latch;
+
+  util_latch_init (&latch, 1);
+  pause_loop (self);
+  bg_loop_perform_async (self->base.loop, begin_task, note_new (self, "begun"), g_free, NULL,
+                         answered_cb, &latch);
+  assert_step (self, "begun");
+  stats = bg_loop_get_stats (self->base.loop);
+  g_assert_cmpuint (stats->holds, ==, 1);
+  bg_loop_stats_free (stats);
+
+  assert_step (self, "begun");
+  stats = bg_loop_get_stats (self->base.loop);
+  g_assert_cmpuint (stats->holds, ==, 0);
+  bg_loop_stats_free (stats);
+  assert_idle (self);
+  util_iterate_until (&latch);
+  util_latch_clear (&latch);
+}
+
+static gboolean
+note_call_cb (gpointer user_data, GError **error)
+{
+  note_cb (user_data);
+  return TRUE;
+}
+
+static gpointer
+call_thread (gpointer user_data)
+{
+  Note *note = user_data;
+
+  g_assert_true (bg_loop_call (note->steps->base.loop, note_call_cb, note, NULL, NULL));
+  return NULL;
+}
+
+static void
+test_step_call (Steps *self, gconstpointer data)
+{
+  g_autofree Note *note = note_new (self, "called");
+  GThread *thread;
+  int result;
+
+  pause_loop (self);
+  thread = g_thread_new ("caller", call_thread, note);
+  while ((result = bg_test_step (self->base.loop, NULL)) == 0)
+    g_thread_yield ();
+  g_assert_cmpint (result, ==, 1);
+  g_assert_cmpstr (self->log->str, ==, "called");
+  g_thread_join (thread);
+}
+
+static void
+post_more_cb (gpointer user_data)
+{
+  Steps *self = user_data;
+
+  if (self->log->len < 3)
+    {
+      g_string_append (self->log, "x");
+      g_assert_true (bg_loop_post (self->base.loop, post_more_cb, self, NULL));
+    }
+}
+
+static void
+test_run_until_idle (Steps *self, gconstpointer data)
+{
+  g_autoptr (GError) error = NULL;
+
+  g_assert_true (bg_loop_post (self->base.loop, post_more_cb, self, NULL));
+  g_assert_cmpint (bg_test_run_until_idle (self->base.loop, &error), >=, 0);
+  g_assert_no_error (error);
+  g_assert_cmpstr (self->log->str, ==, "xxx");
+
+  pause_loop (self);
+  g_string_truncate (self->log, 0);
+  g_assert_true (bg_loop_post (self->base.loop, post_more_cb, self, NULL));
+  g_assert_cmpint (bg_test_run_until_idle (self->base.loop, &error), ==, 4);
+  g_assert_no_error (error);
+
+  /* It is paused as before. */
+  post (self, G_PRIORITY_DEFAULT, "!");
+  g_assert_cmpstr (self->log->str, ==, "xxx");
+  bg_test_resume (self->base.loop);
+  g_assert_true (bg_loop_flush (self->base.loop, -1, NULL));
+  g_assert_cmpstr (self->log->str, ==, "xxx!");
+}
+
+static void
+test_pause_twice (Steps *self, gconstpointer data)
+{
+  for (guint i = 0; i < 100; i++)
+    {
+      pause_loop (self);
+      pause_loop (self);
+      bg_test_resume (self->base.loop);
+      bg_test_resume (self->base.loop);
+    }
+  post (self, G_PRIORITY_DEFAULT, "a");
+  g_assert_true (bg_loop_flush (self->base.loop, -1, NULL));
+  g_assert_cmpstr (self->log->str, ==, "a");
+}
+
+static void
+test_pause_ended_by (Steps *self, gconstpointer data)
+{
+  BgShutdownMode mode = GPOINTER_TO_INT (data);
+  g_autoptr (GError) error = NULL;
+
+  pause_loop (self);
+  post (self, G_PRIORITY_DEFAULT, "a");
+  g_assert_true (bg_loop_shutdown_full (self->base.loop, mode, -1, &error));
+  g_assert_no_error (error);
+  g_assert_cmpstr (self->log->str, ==, mode == BG_SHUTDOWN_DRAIN ? "a" : "");
+
+  g_assert_cmpint (bg_test_step (self->base.loop, &error), ==, -1);
+  g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
+  g_clear_error (&error);
+  g_assert_false (bg_test_pause (self->base.loop, &error));
+  g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
+  g_clear_error (&error);
+  g_assert_cmpint (bg_test_run_until_idle (self->base.loop, &error), ==, -1);
+  g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
+  bg_test_resume (self->base.loop);
+}
+
+static gpointer
+step_thread (gpointer user_data)
+{
+  g_autoptr (GError) error = NULL;
+
+  while (bg_test_step (user_data, &error) >= 0)
+    ;
+  g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
+  return NULL;
+}
+
+/* Many threads pause, step and resume while the loop is used and ends. */
+static void
+test_step_races_shutdown (Steps *self, gconstpointer data)
+{
+  GThread *threads[4];
+  int n = 0;
+
+  for (guint i = 0; i < G_N_ELEMENTS (threads); i++)
+    threads[i] = g_thread_new ("stepper", step_thread, self->base.loop);
+  for (guint i = 0; i < util_scale (1000); i++)
+    {
+      g_assert_true (bg_loop_post (self->base.loop, count_cb, &n, NULL));
+      if (i % 10 == 0)
+        bg_test_resume (self->base.loop);
+    }
+
+  g_assert_true (bg_loop_shutdown (self->base.loop, NULL));
+  for (guint i = 0; i < G_N_ELEMENTS (threads); i++)
+    g_thread_join (threads[i]);
+  g_assert_cmpint (n, ==, util_scale (1000));
+}
+
+static gboolean
+pause_here_cb (gpointer user_data, GError **error)
+{
+  Steps *self = user_data;
+
+  g_assert_cmpint (bg_test_step (self->base.loop, error), ==, -1);
+  return FALSE;
+}
+
+static void
+test_own_thread (Steps *self, gconstpointer data)
+{
+  g_autoptr (GError) error = NULL;
+
+  g_assert_false (bg_loop_call (self->base.loop, pause_here_cb, self, NULL, &error));
+  g_assert_error (error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
+}
+
+static void
+test_forked (Steps *self, gconstpointer data)
+{
+  pid_t pid = fork ();
+  int status;
+
+  if (pid == 0)
+    {
+      g_autoptr (GError) error = NULL;
+
+      if (bg_test_step (self->base.loop, &error) != -1
+          || !g_error_matches (error, BG_ERROR, BG_ERROR_FORKED)
+          || bg_test_describe_loops (0, 0) != NULL)
+        _exit (1);
+      bg_test_resume (self->base.loop);
+      _exit (0);
+    }
+
+  g_assert_cmpint (waitpid (pid, &status, 0), ==, pid);
+  g_assert_cmpint (status, ==, 0);
+  assert_idle (self);
+}
+
+static void
+post_for_ever_cb (gpointer user_data)
+{
+  bg_loop_post (user_data, post_for_ever_cb, user_data, NULL);
+}
+
+static void
+test_without_end (Steps *self, gconstpointer data)
+{
+  g_autoptr (GError) error = NULL;
+  UtilBlock block;
+  int n = 0;
+
+  if (!g_test_subprocess ())
+    {
+      util_assert_subprocess_passes (NULL);
+      return;
+    }
+
+  util_block (&block, self->base.loop);
+  set_timeout (SHORT_TIMEOUT);
+  g_assert_false (bg_test_pause (self->base.loop, &error));
+  g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+  g_assert_nonnull (strstr (error->message, "running "));
+  g_clear_error (&error);
+  util_unblock (&block);
+  set_timeout (LONG_TIMEOUT);
+  assert_idle (self);
+  util_block_clear (&block);
+
+  set_timeout (SHORT_TIMEOUT);
+  g_assert_true (bg_loop_post (self->base.loop, post_for_ever_cb, self->base.loop, NULL));
+  g_assert_cmpint (bg_test_run_until_idle (self->base.loop, &error), ==, -1);
+  g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+  set_timeout (LONG_TIMEOUT);
+  g_assert_true (bg_loop_post (self->base.loop, count_cb, &n, NULL));
+  g_assert_true (bg_loop_shutdown_full (self->base.loop, BG_SHUTDOWN_CANCEL, -1, NULL));
+}
+
+/* A step that does not end: the next one waits for it. */
+static void
+test_step_blocks (Steps *self, gconstpointer data)
+{
+  g_autoptr (GError) error = NULL;
+  UtilLatch latch;
+
+  if (!g_test_subprocess ())
+    {
+      util_assert_subprocess_passes (NULL);
+      return;
+    }
+
+  util_latch_init (&latch, 1);
+  pause_loop (self);
+  g_assert_true (bg_loop_post (self->base.loop, block_for_ever, &latch, NULL));
+  post (self, G_PRIORITY_DEFAULT, "a");
+  set_timeout (SHORT_TIMEOUT);
+  g_assert_cmpint (bg_test_step (self->base.loop, &error), ==, -1);
+  g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+  set_timeout (LONG_TIMEOUT);
+  g_assert_nonnull (strstr (error->message, "running block_for_ever for "));
+  g_assert_cmpstr (self->log->str, ==, "");
+  util_latch_count_down (&latch);
+  assert_step (self, "a");
+  assert_idle (self);
+}
+
+static const struct
+{
+  const char *path;
+  void (*func) (BgTestFixture *, gconstpointer);
+} fixture_tests[] = {
+  { "/kit/fixture/named-after-test", test_named },
+  { "/kit/fixture/shut-down-by-test", test_shut_down },
+  { "/kit/fixture/dropped-by-test", test_dropped },
+  { "/kit/fixture/several-loops", test_several },
+  { "/kit/fixture/default-loop", test_default },
+  { "/kit/fixture/skipped-test", test_skipped },
+  { "/kit/fixture/work-is-done", test_work_is_done },
+  { "/kit/fixture/source-outlives-loop", test_source_outlives_loop },
+  { "/kit/fixture/subprocess-inside", test_subprocess },
+};
+
+static const struct
+{
+  const char *path;
+  gconstpointer data;
+  void (*func) (Steps *, gconstpointer);
+} step_tests[] = {
+  { "/kit/step/posts", NULL, test_step_posts },
+  { "/kit/step/many", NULL, test_step_many },
+  { "/kit/step/invokes", NULL, test_step_invokes },
+  { "/kit/step/repeated-invoke", NULL, test_step_repeated_invoke },
+  { "/kit/step/sources", NULL, test_step_sources },
+  { "/kit/step/delayed", NULL, test_step_delayed },
+  { "/kit/step/resume-wakes-timer", NULL, test_step_wakes_timer },
+  { "/kit/step/operation", NULL, test_step_operation },
+  { "/kit/step/call", NULL, test_step_call },
+  { "/kit/step/run-until-idle", NULL, test_run_until_idle },
+  { "/kit/step/pause-twice", NULL, test_pause_twice },
+  { "/kit/step/shutdown/drain", GINT_TO_POINTER (BG_SHUTDOWN_DRAIN), test_pause_ended_by },
+  { "/kit/step/shutdown/cancel", GINT_TO_POINTER (BG_SHUTDOWN_CANCEL), test_pause_ended_by },
+  { "/kit/step/shutdown/race", NULL, test_step_races_shutdown },
+  { "/kit/step/own-thread", NULL, test_own_thread },
+  { "/kit/step/forked", NULL, test_forked },
+  { "/kit/step/without-end", NULL, test_without_end },
+  { "/kit/step/blocks", NULL, test_step_blocks },
+};
+
+static void
+add_leak_tests (void)
+{
+  for (guint i = 0; i < G_N_ELEMENTS (leaks); i++)
+    {
+      g_autofree char *path = g_strdup_printf ("/kit/leak/%s", leaks[i].name);
+      g_autofree char *child = g_strdup_printf ("%s/subprocess", path);
+
+      g_test_add_data_func (path, &leaks[i], test_leak);
+      g_test_add (child, BgTestFixture, &leaks[i], leak_set_up, run_leak,
+                  bg_test_fixture_tear_down);
+    }
+}
+
+int
+main (int argc, char *argv[])
+{
+  int result;
+
+  util_init (&argc, &argv);
+  set_timeout (LONG_TIMEOUT);
+
+  for (guint i = 0; i < G_N_ELEMENTS (fixture_tests); i++)
+    bg_test_add (fixture_tests[i].path, fixture_tests[i].func);
+  for (guint i = 0; i < G_N_ELEMENTS (step_tests); i++)
+    g_test_add (step_tests[i].path, Steps, step_tests[i].data, steps_set_up, step_tests[i].func,
+                steps_tear_down);
+  add_leak_tests ();
+  g_test_add_func ("/kit/fixture/older-loop", test_older_loop);
+  g_test_add_func ("/kit/leak/goes-on", test_goes_on);
+  g_test_add_func ("/kit/leak/default-is-forgotten", test_default_is_forgotten);
+  g_test_add_func ("/kit/assert-no-loops", test_assert_no_loops);
+  g_test_add_func ("/kit/timeout-variable", test_timeout_variable);
+
+  result = g_test_run ();
+  if (!g_test_subprocess ())
+    bg_test_assert_no_loops ();
+  return result;
+}
