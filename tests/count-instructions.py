@@ -1,0 +1,35 @@
+#!/usr/bin/env python3
+# Copyright 2026 The bgloop developers
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""How many instructions a post takes, with the running of what was posted; fails if that is more
+than it may be. Callgrind counts them: what a longer flood takes more than a shorter one."""
+
+import re
+import shutil
+import subprocess
+import sys
+
+MOST = 200
+FEW, MANY = 20_000, 120_000
+SKIPPED = 77
+
+
+def count(program, posts):
+    done = subprocess.run(
+        ['valgrind', '--tool=callgrind', '--callgrind-out-file=/dev/null', program, '--flood',
+         str(posts)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=True)
+    return int(re.search(r'Collected : (\d+)', done.stderr).group(1))
+
+
+def main():
+    if shutil.which('valgrind') is None:
+        print('valgrind is not installed')
+        return SKIPPED
+
+    each = (count(sys.argv[1], MANY) - count(sys.argv[1], FEW)) / (MANY - FEW)
+    print(f'{each:.1f} instructions for each post, at most {MOST} allowed')
+    return 0 if each <= MOST else 1
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,327 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#define _GNU_SOURCE
+
+#include "util.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* What the common paths may cost, as counts, which in contrast to times are
+ * exact: allocations, and calls into the system. This program's own malloc(),
+ * poll() and the like stand before the C library's and count. */
+
+#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define COUNTS 1
+#endif
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#undef COUNTS
+#endif
+#endif
+
+static atomic_uint n_allocations;
+static atomic_uint n_system_calls;
+
+#ifdef COUNTS
+
+void *__libc_malloc (size_t size);
+void *__libc_calloc (size_t n, size_t size);
+void *__libc_realloc (void *old, size_t size);
+void *__libc_memalign (size_t alignment, size_t size);
+
+#define COUNT(counter) atomic_fetch_add_explicit (&(counter), 1, memory_order_relaxed)
+
+void *
+malloc (size_t size)
+{
+  COUNT (n_allocations);
+  return __libc_malloc (size);
+}
+
+void *
+calloc (size_t n, size_t size)
+{
+  COUNT (n_allocations);
+  return __libc_calloc (n, size);
+}
+
+void *
+realloc (void *old, size_t size)
+{
+  COUNT (n_allocations);
+  return __libc_realloc (old, size);
+}
+
+int
+posix_memalign (void **result, size_t alignment, size_t size)
+{
+  COUNT (n_allocations);
+  *result = __libc_memalign (alignment, size);
+  return *result != NULL ? 0 : ENOMEM;
+}
+
+/* What GLib's locks, conditions, contexts and wake-ups are made of. */
+
+#define FORWARD(name)                                                                              \
+  static __typeof__ (name) *next;                                                                  \
+                                                                                                   \
+  COUNT (n_system_calls);                                                                          \
+  if (next == NULL)                                                                                \
+  next = (__typeof__ (name) *) dlsym (RTLD_NEXT, #name)
+
+long
+syscall (long number, ...)
+{
+  long a[6];
+  va_list args;
+  FORWARD (syscall);
+
+  va_start (args, number);
+  for (guint i = 0; i < G_N_ELEMENTS (a); i++)
+    a[i] = va_arg (args, long);
+  va_end (args);
+
+  return next (number, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
+int
+poll (struct pollfd *fds, nfds_t n, int timeout)
+{
+  FORWARD (poll);
+
+  return next (fds, n, timeout);
+}
+
+ssize_t
+read (int fd, void *buffer, size_t size)
+{
+  FORWARD (read);
+
+  return next (fd, buffer, size);
+}
+
+ssize_t
+write (int fd, const void *buffer, size_t size)
+{
+  FORWARD (write);
+
+  return next (fd, buffer, size);
+}
+
+int
+sched_yield (void)
+{
+  FORWARD (sched_yield);
+
+  return next ();
+}
+
+#endif
+
+static gboolean
+can_count (void)
+{
+  const char *preload = g_getenv ("LD_PRELOAD");
+
+#ifdef COUNTS
+  if (preload == NULL || strstr (preload, "vgpreload") == NULL)
+    return TRUE;
+#endif
+
+  g_test_skip ("valgrind, a sanitizer or another C library owns what is to be counted");
+  return FALSE;
+}
+
+/* A batch of work is small enough for what the loop keeps for reuse. */
+#define BATCH 500
+
+/* The machine may be busy with something else: one of so many batches will do. */
+#define TRIES 400
+
+typedef struct
+{
+  BgLoop *loop;
+  atomic_uint ran;
+} Fixture;
+
+static void
+count_cb (gpointer user_data)
+{
+  Fixture *self = user_data;
+
+  atomic_fetch_add_explicit (&self->ran, 1, memory_order_relaxed);
+}
+
+static gboolean
+call_cb (gpointer user_data, GError **error)
+{
+  count_cb (user_data);
+  return TRUE;
+}
+
+/* Waits without a system call, as long as there is a processor for it. */
+static void
+wait_for (Fixture *self, guint n)
+{
+  gint64 patience = g_get_monotonic_time () + G_TIME_SPAN_MILLISECOND;
+
+  while (atomic_load_explicit (&self->ran, memory_order_relaxed) != n)
+    {
+      if (g_get_monotonic_time () > patience)
+        g_usleep (50);
+    }
+}
+
+static void
+post_batch (Fixture *self)
+{
+  atomic_store (&self->ran, 0);
+  for (guint i = 0; i < BATCH; i++)
+    g_assert_true (bg_loop_post (self->loop, count_cb, self, NULL));
+  wait_for (self, BATCH);
+}
+
+static void
+call_batch (Fixture *self)
+{
+  atomic_store (&self->ran, 0);
+  for (guint i = 0; i < BATCH; i++)
+    g_assert_true (bg_loop_call (self->loop, call_cb, self, NULL, NULL));
+  g_assert_cmpuint (self->ran, ==, BATCH);
+}
+
+/* The loop has kept what it needs for more than a batch. */
+static void
+warm_up (Fixture *self, void (*batch) (Fixture *self))
+{
+  UtilBlock block;
+
+  util_block (&block, self->loop);
+  atomic_store (&self->ran, 0);
+  for (guint i = 0; i < 2 * BATCH; i++)
+    g_assert_true (bg_loop_post (self->loop, count_cb, self, NULL));
+  util_unblock (&block);
+  wait_for (self, 2 * BATCH);
+  g_assert_true (bg_loop_flush (self->loop, -1, NULL));
+  util_block_clear (&block);
+
+  for (guint i = 0; i < 20; i++)
+    batch (self);
+}
+
+static void
+use_processor (guint which)
+{
+  cpu_set_t all, one;
+
+  CPU_ZERO (&one);
+  g_assert_cmpint (sched_getaffinity (0, sizeof all, &all), ==, 0);
+  for (int i = 0; i < CPU_SETSIZE; i++)
+    {
+      if (CPU_ISSET (i, &all) && which-- == 0)
+        CPU_SET (i, &one);
+    }
+  sched_setaffinity (0, sizeof one, &one);
+}
+
+static void
+use_second_processor_cb (gpointer user_data)
+{
+  use_processor (1);
+}
+
+/* The fewest system calls that a batch took. No batch after the first ones may
+ * allocate anything. */
+static guint
+count_batches (void (*batch) (Fixture *self), guint enough)
+{
+  Fixture self = { .loop = util_loop_new ("counts") };
+  guint least = G_MAXUINT;
+  guint allocated;
+  cpu_set_t all;
+
+  sched_getaffinity (0, sizeof all, &all);
+
+  /* The scheduler may put both threads on one processor, and leave them there. */
+  if (g_get_num_processors () > 1)
+    {
+      bg_loop_post (self.loop, use_second_processor_cb, NULL, NULL);
+      use_processor (0);
+    }
+
+  warm_up (&self, batch);
+  allocated = n_allocations;
+  for (guint i = 0; i < TRIES && least > enough; i++)
+    {
+      guint before = n_system_calls;
+
+      batch (&self);
+      least = MIN (least, n_system_calls - before);
+    }
+  allocated = n_allocations - allocated;
+
+  sched_setaffinity (0, sizeof all, &all);
+
+  g_test_message ("%u allocations, %u system calls in a batch of %u", allocated, least, BATCH);
+  g_assert_cmpuint (allocated, ==, 0);
+  util_loop_end (self.loop);
+  return least;
+}
+
+static void
+test_post (void)
+{
+  if (can_count ())
+    g_assert_cmpuint (count_batches (post_batch, BATCH / 100), <=, BATCH / 100);
+}
+
+static void
+test_call (void)
+{
+  if (!can_count ())
+    return;
+  if (g_get_num_processors () == 1)
+    {
+      g_test_skip ("on one processor somebody has to sleep");
+      return;
+    }
+
+  g_assert_cmpuint (count_batches (call_batch, BATCH / 50), <=, BATCH / 50);
+}
+
+/* For count-instructions.py: @n posts, nothing else that depends on @n. */
+static int
+flood (guint n)
+{
+  Fixture self = { .loop = util_loop_new ("counts") };
+
+  for (guint i = 0; i < n; i++)
+    bg_loop_post (self.loop, count_cb, &self, NULL);
+
+  util_loop_end (self.loop);
+  return self.ran == n ? 0 : 1;
+}
+
+int
+main (int argc, char *argv[])
+{
+  if (argc == 3 && g_str_equal (argv[1], "--flood"))
+    return flood ((guint) atoi (argv[2]));
+
+  util_init (&argc, &argv);
+
+  g_test_add_func ("/counts/post", test_post);
+  g_test_add_func ("/counts/call", test_call);
+
+  return g_test_run ();
+}
