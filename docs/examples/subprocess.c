@@ -1,0 +1,119 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+
+/* Runs commands from a thread that just wants their output. A loop feeds them,
+ * reads what they say, and notices their end. */
+
+#include <bgloop/bgloop.h>
+
+typedef struct
+{
+  GSubprocess *process;
+  const char *input;
+} Communication;
+
+static void
+begin_communicate_cb (GCancellable *cancellable,
+                      GAsyncReadyCallback callback,
+                      gpointer callback_data,
+                      gpointer user_data)
+{
+  Communication *communication = user_data;
+
+  g_subprocess_communicate_utf8_async (communication->process, communication->input, cancellable,
+                                       callback, callback_data);
+}
+
+static void
+begin_wait_cb (GCancellable *cancellable,
+               GAsyncReadyCallback callback,
+               gpointer callback_data,
+               gpointer user_data)
+{
+  g_subprocess_wait_check_async (user_data, cancellable, callback, callback_data);
+}
+
+/* Waits until the process has ended, which must be about to happen. */
+static gboolean
+reap (BgLoop *loop, GSubprocess *process, GError **error)
+{
+  g_autoptr (GAsyncResult) answer = NULL;
+
+  answer = bg_loop_perform (loop, begin_wait_cb, process, -1, NULL, error);
+  return answer != NULL && g_subprocess_wait_check_finish (process, answer, error);
+}
+
+/* The output of a command that gets @input; it is killed if it takes longer than
+ * @timeout_msec. */
+static char *
+run_command (BgLoop *loop,
+             const char *const *argv,
+             const char *input,
+             int timeout_msec,
+             GError **error)
+{
+  g_autoptr (GSubprocess) process = NULL;
+  g_autoptr (GAsyncResult) answer = NULL;
+  g_autofree char *output = NULL;
+  Communication communication;
+
+  process = g_subprocess_newv (argv, G_SUBPROCESS_FLAGS_STDIN_PIPE | G_SUBPROCESS_FLAGS_STDOUT_PIPE,
+                               error);
+  if (process == NULL)
+    return NULL;
+
+  communication = (Communication){ process, input };
+  answer = bg_loop_perform (loop, begin_communicate_cb, &communication, timeout_msec, NULL, error);
+  if (answer == NULL)
+    {
+      g_subprocess_force_exit (process);
+      reap (loop, process, NULL);
+      return NULL;
+    }
+
+  if (!g_subprocess_communicate_utf8_finish (process, answer, &output, NULL, error)
+      || !reap (loop, process, error))
+    return NULL;
+
+  return g_steal_pointer (&output);
+}
+
+static gboolean
+run_commands (BgLoop *loop, GError **error)
+{
+  const char *sort[] = { "sort", NULL };
+  const char *fail[] = { "sh", "-c", "exit 3", NULL };
+  const char *hang[] = { "sh", "-c", "read line; exec sleep 1000", NULL };
+  g_autoptr (GError) failed = NULL;
+  g_autoptr (GError) hung = NULL;
+  g_autofree char *output = run_command (loop, sort, "two\nthree\none\n", -1, error);
+
+  if (output == NULL)
+    return FALSE;
+  g_print ("Sorted:\n%s", output);
+  g_assert (g_strcmp0 (output, "one\nthree\ntwo\n") == 0);
+
+  g_assert (run_command (loop, fail, NULL, -1, &failed) == NULL);
+  g_assert (g_error_matches (failed, G_SPAWN_EXIT_ERROR, 3));
+  g_print ("Failed: %s\n", failed->message);
+
+  g_assert (run_command (loop, hang, "", 50, &hung) == NULL);
+  g_assert (g_error_matches (hung, G_IO_ERROR, G_IO_ERROR_TIMED_OUT));
+  g_print ("Hung: %s\n", hung->message);
+  return TRUE;
+}
+
+int
+main (int argc, char **argv)
+{
+  g_autoptr (GError) error = NULL;
+  g_autoptr (BgLoop) loop = bg_loop_new ("subprocess", &error);
+
+  if (loop == NULL || !run_commands (loop, &error) || !bg_loop_shutdown (loop, &error))
+    {
+      g_printerr ("%s\n", error->message);
+      return 1;
+    }
+  return 0;
+}
