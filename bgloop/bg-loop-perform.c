@@ -73,7 +73,7 @@ operation_unref (gpointer data)
 static BgOperation *
 operation_from_blocked (BgBlocked *blocked)
 {
-  return (BgOperation *) ((char *) blocked - G_STRUCT_OFFSET (BgOperation, blocked));
+  return (gpointer) ((char *) blocked - G_STRUCT_OFFSET (BgOperation, blocked));
 }
 
 static void
