@@ -130,6 +130,7 @@ struct _BgCore
   BgWaiter *waits_with; /* (unowned) (nullable) */
 
   /* the loop's thread only */
+  BgDelay *ended_delays; /* (unowned) to be given back */
   gboolean finished;
   guint repeats; /* invoked functions that ran and want to run again */
 };

@@ -22,6 +22,9 @@
 
 #define DRIVER_PRIORITY G_MININT
 
+/* How many pieces of delayed work become due in one critical section. */
+#define DUE_BATCH 32
+
 /* How many turns a source that is always ready gets at the end. */
 #define LAST_TURNS 16
 
@@ -449,22 +452,30 @@ bg_core_attach (BgCore *self, GSource *source)
 
 /* Delayed work */
 
+/* Its place is used again when the lock is held next for the sake of delays. */
+static void
+end_delay (BgCore *self, BgDelay *delay)
+{
+  if (delay->destroy != NULL)
+    delay->destroy (delay->data);
+
+  delay->next = self->ended_delays;
+  self->ended_delays = delay;
+}
+
 static void
 delay_outcome (BgRecord *slot, gpointer owner)
 {
   BgCore *self = owner;
-  BgDelay *delay;
+  BgDelay *delay = slot->data;
+  gboolean started = bg_delay_start (delay);
 
-  bg_core_lock (self);
-  delay = slot->data;
-  if (delay != NULL)
-    bg_delays_take_by_id (&self->delays, delay->id);
-  bg_core_unlock (self);
-
-  if (delay == NULL)
-    return;
-
-  if (!bg_core_is_cancelling (self))
+  if (!started)
+    {
+      /* What it leaves is destroyed by another record. */
+      delay->destroy = NULL;
+    }
+  else if (!bg_core_is_cancelling (self))
     {
       bg_count (&self->inbox.run, 1);
       ((BgPostFunc) delay->func) (delay->data);
@@ -474,37 +485,54 @@ delay_outcome (BgRecord *slot, gpointer owner)
       bg_count (&self->inbox.cancelled, 1);
     }
 
-  if (delay->destroy != NULL)
-    delay->destroy (delay->data);
-  g_free (delay);
+  end_delay (self, delay);
 }
 
-/* Moves what is due to the inbox. */
-void
-bg_core_promote_due (BgCore *self)
+/* On the loop's thread, with the lock held. */
+static void
+give_back_ended_delays (BgCore *self)
+{
+  while (self->ended_delays != NULL)
+    {
+      BgDelay *delay = self->ended_delays;
+
+      self->ended_delays = delay->next;
+      bg_delays_give_back (&self->delays, delay);
+    }
+}
+
+/* Moves what is due to the inbox, so many pieces at most. */
+static void
+promote_due (BgCore *self, guint n)
 {
   gint64 due = bg_delays_get_next_due (&self->delays);
   gint64 now = due != -1 ? g_get_monotonic_time () : 0;
 
-  while (due != -1 && due <= now)
+  for (; n > 0 && due != -1 && due <= now; n--)
     {
-      BgDelay *delay;
+      BgDelay *delay = bg_delays_take (&self->delays);
 
-      delay = bg_delays_take (&self->delays);
-      delay->slot = bg_inbox_append (&self->inbox, G_PRIORITY_DEFAULT, delay_outcome, delay->func,
-                                     delay, NULL);
+      bg_inbox_append (&self->inbox, G_PRIORITY_DEFAULT, delay_outcome, delay->func, delay, NULL);
       self->inbox.posted--;
       due = bg_delays_get_next_due (&self->delays);
     }
 }
 
+void
+bg_core_promote_due (BgCore *self)
+{
+  promote_due (self, G_MAXUINT);
+}
+
+/* What is left due makes the timer ready at once, when others have had the lock. */
 static gboolean
 timer_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
 {
   BgCore *self = bg_core_get_current ();
 
   bg_core_lock (self);
-  bg_core_promote_due (self);
+  give_back_ended_delays (self);
+  promote_due (self, DUE_BATCH);
   g_source_set_ready_time (self->timer, bg_delays_get_next_due (&self->delays));
   bg_core_unlock (self);
 
@@ -523,7 +551,8 @@ bg_core_add_delay (BgCore *self,
                    GDestroyNotify destroy)
 {
   gint64 due = g_get_monotonic_time () + (gint64) delay_msec * G_TIME_SPAN_MILLISECOND;
-  BgDelay *delay;
+  gint64 next_due = bg_delays_get_next_due (&self->delays);
+  guint64 id;
 
   if (!bg_core_admits (self))
     return 0;
@@ -536,34 +565,31 @@ bg_core_add_delay (BgCore *self,
     }
 
   self->inbox.posted++;
-  delay = bg_delays_add (&self->delays, due, func, data, destroy);
-  if (bg_delays_get_next_due (&self->delays) == due && delay->position == 0)
+  id = bg_delays_add (&self->delays, due, func, data, destroy);
+  if (next_due == -1 || due < next_due)
     {
       bg_inbox_hurry (&self->inbox);
       g_source_set_ready_time (self->timer, due);
     }
-  return delay->id;
+  return id;
 }
 
 gboolean
 bg_core_cancel_delay (BgCore *self, guint64 id)
 {
-  BgDelay *delay;
+  gint64 next_due = bg_delays_get_next_due (&self->delays);
+  gpointer data;
+  GDestroyNotify destroy;
 
   /* Nothing can be queued any more, and all that is left is about to be dropped. */
-  if (self->closed)
-    return FALSE;
-
-  delay = bg_delays_take_by_id (&self->delays, id);
-  if (delay == NULL)
+  if (self->closed || !bg_delays_cancel (&self->delays, id, &data, &destroy))
     return FALSE;
 
   self->withdrawn++;
-  if (delay->slot != NULL)
-    ((BgRecord *) delay->slot)->data = NULL;
-  if (delay->destroy != NULL)
-    bg_core_drop_later (self, delay->data, delay->destroy);
-  g_free (delay);
+  if (bg_delays_get_next_due (&self->delays) != next_due)
+    g_source_set_ready_time (self->timer, bg_delays_get_next_due (&self->delays));
+  if (destroy != NULL)
+    bg_core_drop_later (self, data, destroy);
   return TRUE;
 }
 
@@ -810,17 +836,13 @@ drop_delays (BgCore *self)
 
       bg_core_lock (self);
       delay = bg_delays_take (&self->delays);
-      if (delay != NULL)
-        bg_delays_take_by_id (&self->delays, delay->id);
       bg_core_unlock (self);
 
       if (delay == NULL)
         return;
 
       bg_count (&self->inbox.cancelled, 1);
-      if (delay->destroy != NULL)
-        delay->destroy (delay->data);
-      g_free (delay);
+      end_delay (self, delay);
     }
 }
 

@@ -3,41 +3,52 @@
  */
 #pragma once
 
+#include <stdatomic.h>
+
 #include <glib.h>
 
 G_BEGIN_DECLS
 
 typedef struct _BgDelay BgDelay;
 typedef struct _BgDelays BgDelays;
+typedef struct _BgDelayEntry BgDelayEntry;
 
-/* A piece of work that is to run later. */
+/* A piece of work that is to run later. Its place is used again, under another
+ * number. */
 struct _BgDelay
 {
-  guint64 id;
-  gint64 due; /* monotonic microseconds */
-  guint position;
-  gpointer slot; /* (nullable) (unowned) where it waits since it was due */
+  _Atomic int state;
+  guint index;
+  guint64 generation;
+  BgDelay *next; /* (unowned) (nullable) of those that are free */
   gpointer func;
   gpointer data;
   GDestroyNotify destroy;
 };
 
-/* Work to be run later, by due time and, where that is the same, in the order
- * in which it came. Whoever uses it holds the lock that guards it. */
+/* Work to be run later, by due time and, where that is the same, in the order in
+ * which it came. Whoever uses it holds the lock that guards it, but for
+ * bg_delay_start(). */
 struct _BgDelays
 {
-  BgDelay **heap; /* (owned) */
+  BgDelayEntry *heap; /* (owned) its first is never a cancelled one */
   guint n;
   guint allocated;
-  GHashTable *by_id; /* (owned) (nullable) also those that were taken as due */
-  guint64 last_id;
+  guint n_cancelled; /* that are still in the heap */
+  guint64 last_order;
+  BgDelay **blocks; /* (owned) where the delays are */
+  guint n_delays;
+  BgDelay *free; /* (unowned) */
 };
 
-BgDelay *
+guint64
 bg_delays_add (BgDelays *self, gint64 due, gpointer func, gpointer data, GDestroyNotify destroy);
 gint64 bg_delays_get_next_due (BgDelays *self);
 BgDelay *bg_delays_take (BgDelays *self);
-BgDelay *bg_delays_take_by_id (BgDelays *self, guint64 id);
+void bg_delays_give_back (BgDelays *self, BgDelay *delay);
+gboolean bg_delays_cancel (BgDelays *self, guint64 id, gpointer *data, GDestroyNotify *destroy);
 void bg_delays_clear (BgDelays *self);
+
+gboolean bg_delay_start (BgDelay *self);
 
 G_END_DECLS

@@ -34,7 +34,7 @@
 #define TURNS 16
 
 /* A batch ends early when it has taken so long. */
-#define BATCH_USEC 500
+#define BATCH_USEC 50
 
 /* Looking at the clock costs as much as a record: as long as records take less
  * than FAST_USEC together, it is looked at every STRIDE records only. */
@@ -43,7 +43,7 @@
 
 /* Waiting for another processor to leave a critical section is cheaper than
  * sleeping, unless its thread was preempted in it. */
-#define LOCK_TRIES 50
+#define LOCK_TRIES 100
 
 /* A server that is faster than the posters would take a record at a time, and
  * fight with them for the lock each time. So after a batch of fewer than
