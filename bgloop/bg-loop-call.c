@@ -294,7 +294,12 @@ bg_loop_invoke_full (BgLoop *self,
       admitted = bg_core_admits (core);
       if (admitted)
         core->inbox.posted++;
-      if (admitted && !here)
+      if (admitted && !here && core->inbox.driven)
+        {
+          invoke->ref_count = 1;
+          bg_core_move_invoke (core, invoke);
+        }
+      else if (admitted && !here)
         {
           invoke->listed = TRUE;
           g_queue_push_tail_link (&core->invokes, &invoke->link);

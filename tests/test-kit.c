@@ -70,6 +70,7 @@ test_default (BgTestFixture *fixture, gconstpointer data)
 {
   g_autoptr (BgLoop) loop = bg_loop_dup_default (NULL);
 
+  g_assert_nonnull (loop);
   g_assert_true (bg_loop_reset_default (-1, NULL));
 }
 
@@ -573,7 +574,23 @@ test_step_invokes (Steps *self, gconstpointer data)
   assert_idle (self);
 }
 
-/* What was invoked before the pause, and wants to run again after it. */
+/* What was invoked before the pause. */
+static void
+test_step_earlier_invokes (Steps *self, gconstpointer data)
+{
+  UtilBlock block;
+
+  util_block (&block, self->base.loop);
+  invoke (self, G_PRIORITY_DEFAULT, "a");
+  invoke (self, G_PRIORITY_DEFAULT, "b");
+  util_unblock (&block);
+  pause_loop (self);
+  g_assert_cmpint (bg_test_run_until_idle (self->base.loop, NULL), >=, 0);
+  g_assert_cmpstr (self->log->str, ==, "ab");
+  util_block_clear (&block);
+}
+
+/* What was invoked during the pause, and wants to run again after it. */
 static void
 test_step_repeated_invoke (Steps *self, gconstpointer data)
 {
@@ -953,6 +970,7 @@ static const struct
   { "/kit/step/posts", NULL, test_step_posts },
   { "/kit/step/many", NULL, test_step_many },
   { "/kit/step/invokes", NULL, test_step_invokes },
+  { "/kit/step/earlier-invokes", NULL, test_step_earlier_invokes },
   { "/kit/step/repeated-invoke", NULL, test_step_repeated_invoke },
   { "/kit/step/sources", NULL, test_step_sources },
   { "/kit/step/delayed", NULL, test_step_delayed },
