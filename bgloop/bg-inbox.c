@@ -438,6 +438,7 @@ serve_while_it_pays (BgLane *lane)
 {
   BgInbox *inbox = lane->inbox;
   gint64 start = 0, now;
+  int urgent;
 
   for (;;)
     {
@@ -449,8 +450,13 @@ serve_while_it_pays (BgLane *lane)
       if (start == 0)
         start = now;
       lane->stays = now - start > LINGER_DISPATCH_USEC;
-      if (lane->stays || (is_idle (inbox) && !linger (inbox))
-          || atomic_load_explicit (&inbox->urgent, memory_order_relaxed) != lane->priority)
+      if (lane->stays || (is_idle (inbox) && !linger (inbox)))
+        return;
+
+      /* G_MAXINT may also mean that nothing waits, while another lane has the rest
+       * of a batch to do. */
+      urgent = atomic_load_explicit (&inbox->urgent, memory_order_relaxed);
+      if (urgent != lane->priority || urgent == G_MAXINT)
         return;
 
       gather (inbox);
