@@ -292,20 +292,6 @@ test_many_threads (void)
     }
 }
 
-/* Leaving main() with a live loop is safe. */
-static void
-test_never (void)
-{
-  if (!g_test_subprocess ())
-    {
-      util_assert_subprocess_passes (NULL);
-      return;
-    }
-
-  for (guint i = 0; i < 10; i++)
-    g_assert_true (bg_loop_post (util_loop_new ("drop"), nothing_cb, NULL, NULL));
-}
-
 static void
 add_way (const char *path, DropWay way)
 {
@@ -332,7 +318,6 @@ main (int argc, char *argv[])
   g_test_add_func ("/drop/busy/work-still-runs", test_work_still_runs);
   g_test_add_func ("/drop/busy/beside-a-busy-source", test_beside_a_busy_source);
   g_test_add_func ("/drop/many-threads/one-has-the-last", test_many_threads);
-  g_test_add_func ("/drop/never/exit-is-safe", test_never);
 
   return g_test_run ();
 }
