@@ -55,7 +55,9 @@ PREFIX = []
 
 def run_once(command, arguments):
     """One process: a dictionary of figures, or None where the system has nothing of the kind."""
-    done = subprocess.run(PREFIX + command + arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    # What runs beside busy processes has to be one of them.
+    prefix = [] if '--busy' in arguments or '--cpus' in arguments else PREFIX
+    done = subprocess.run(prefix + command + arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           text=True, timeout=300)
     if done.returncode != 0:
         raise SystemExit(f'{" ".join(command + arguments)} failed ({done.returncode}):\n'
@@ -130,7 +132,8 @@ def machine():
                             check=False)
     return {'processor': model, 'processors': os.cpu_count(), 'kernel': platform.release(),
             'python': platform.python_version(), 'versions': versions,
-            'commit': commit.stdout.strip(), 'date': time.strftime('%Y-%m-%d')}
+            'commit': commit.stdout.strip(), 'date': time.strftime('%Y-%m-%d'),
+            'prefix': ' '.join(PREFIX)}
 
 
 def judge(goal, results):
@@ -298,7 +301,9 @@ def describe_machine(recorded):
     versions = ', '.join(f'{name} {version}' for name, version in about['versions'].items())
     return (f'{about["processors"]} × {about["processor"]}, Linux {about["kernel"]}; {versions}, '
             f'Python {about["python"]}; bgloop at {about["commit"]}, {about["date"]}; '
-            f'{recorded["rounds"]} rounds.')
+            f'{recorded["rounds"]} rounds'
+            + (f', each program run by `{about["prefix"]}` (but not on one processor or beside busy '
+               f'processes), since the machine was shared.' if about.get('prefix') else '.'))
 
 
 def write_page(recorded):
