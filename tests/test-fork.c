@@ -1,0 +1,543 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "util.h"
+
+#ifndef __has_feature
+#define __has_feature(feature) 0
+#endif
+
+/* The allocator of AddressSanitizer has locks that do not survive a fork, and
+ * ThreadSanitizer lets a forked child start no threads. */
+#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
+#define WITH_ASAN 1
+#else
+#define WITH_ASAN 0
+#endif
+#if defined(__SANITIZE_THREAD__) || __has_feature(thread_sanitizer)
+#define WITH_TSAN 1
+#else
+#define WITH_TSAN 0
+#endif
+
+/* A child has so long: it either answers at once or hangs. */
+#define CHILD_SECONDS 20
+
+static void
+not_reached_cb (gpointer user_data)
+{
+  g_assert_not_reached ();
+}
+
+static gboolean
+not_reached_call_cb (gpointer user_data, GError **error)
+{
+  g_assert_not_reached ();
+}
+
+static gboolean
+not_reached_source_cb (gpointer user_data)
+{
+  g_assert_not_reached ();
+}
+
+static void
+not_reached_begin_cb (GCancellable *cancellable,
+                      GAsyncReadyCallback callback,
+                      gpointer callback_data,
+                      gpointer user_data)
+{
+  g_assert_not_reached ();
+}
+
+/* What a child does ends with its exit status. Nothing of the parent's, such as
+ * the leak checker, has any business there. */
+typedef void (*ChildFunc) (BgLoop *loop);
+
+static pid_t
+start_child (ChildFunc func, BgLoop *loop)
+{
+  pid_t pid = fork ();
+
+  g_assert_cmpint (pid, >=, 0);
+  if (pid != 0)
+    return pid;
+
+  signal (SIGALRM, SIG_DFL);
+  alarm (CHILD_SECONDS);
+  func (loop);
+  _exit (0);
+}
+
+static void
+wait_for_child (pid_t pid)
+{
+  int status = 0;
+
+  g_assert_cmpint (waitpid (pid, &status, 0), ==, pid);
+  if (WIFSIGNALED (status))
+    g_error ("The child was killed by signal %d", WTERMSIG (status));
+  g_assert_cmpint (WEXITSTATUS (status), ==, 0);
+}
+
+/* Every entry point of an inherited loop */
+
+static void
+assert_forked (gboolean failed, GError **error)
+{
+  g_assert_true (failed);
+  g_assert_error (*error, BG_ERROR, BG_ERROR_FORKED);
+  g_clear_error (error);
+}
+
+static void
+assert_looks_forked (BgLoop *loop)
+{
+  g_autoptr (BgLoopStats) stats = bg_loop_get_stats (loop);
+  g_autofree char *text = bg_loop_describe (loop);
+
+  g_assert_cmpstr (bg_loop_get_name (loop), ==, "parent");
+  g_assert_nonnull (bg_loop_get_context (loop));
+  g_assert_nonnull (bg_loop_get_cancellable (loop));
+  g_assert_cmpint (bg_loop_get_state (loop), ==, BG_LOOP_STOPPED);
+  g_assert_false (bg_loop_is_current (loop));
+  g_assert_nonnull (stats);
+  g_assert_nonnull (text);
+}
+
+static void
+assert_takes_nothing (BgLoop *loop)
+{
+  g_autoptr (GSource) source = g_idle_source_new ();
+  int destroyed = 0;
+
+  g_assert_false (bg_loop_post (loop, not_reached_cb, &destroyed, util_count_cb));
+  g_assert_false (bg_loop_post_full (loop, 7, not_reached_cb, &destroyed, util_count_cb));
+  g_assert_false (bg_loop_invoke (loop, not_reached_source_cb, NULL));
+  g_assert_false (bg_loop_invoke_full (loop, 7, not_reached_source_cb, &destroyed, util_count_cb));
+  g_assert_cmpuint (bg_loop_post_after (loop, 0, not_reached_cb, &destroyed, util_count_cb), ==, 0);
+  g_assert_false (bg_loop_add_teardown (loop, not_reached_cb, &destroyed, util_count_cb));
+  g_assert_cmpint (destroyed, ==, 5);
+  g_assert_false (bg_loop_attach (loop, source));
+  g_assert_false (bg_loop_cancel (loop, 1));
+  g_assert_cmpuint (bg_loop_hold (loop, "child"), ==, 0);
+  bg_loop_release (loop, 1);
+}
+
+static void
+assert_waits_for_nothing (BgLoop *loop)
+{
+  GError *error = NULL;
+
+  assert_forked (!bg_loop_call (loop, not_reached_call_cb, NULL, NULL, &error), &error);
+  assert_forked (!bg_loop_call_full (loop, 7, -1, not_reached_call_cb, NULL, NULL, &error), &error);
+  assert_forked (!bg_loop_flush (loop, -1, &error), &error);
+  assert_forked (bg_loop_perform (loop, not_reached_begin_cb, NULL, -1, NULL, &error) == NULL,
+                 &error);
+  assert_forked (!bg_loop_shutdown (loop, &error), &error);
+  assert_forked (!bg_loop_shutdown_full (loop, BG_SHUTDOWN_CANCEL, 0, &error), &error);
+  bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
+  bg_loop_quit (loop, BG_SHUTDOWN_CANCEL);
+}
+
+static void
+called_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  GError *error = NULL;
+
+  assert_forked (!bg_loop_call_finish (BG_LOOP (source), result, &error), &error);
+  util_count_cb (user_data);
+}
+
+static void
+performed_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  GError *error = NULL;
+
+  assert_forked (bg_loop_perform_finish (BG_LOOP (source), result, &error) == NULL, &error);
+  util_count_cb (user_data);
+}
+
+static void
+ended_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  GError *error = NULL;
+
+  assert_forked (!bg_loop_shutdown_finish (BG_LOOP (source), result, &error), &error);
+  util_count_cb (user_data);
+}
+
+static void
+assert_replies_forked (BgLoop *loop)
+{
+  g_autoptr (GMainContext) context = g_main_context_new ();
+  int replies = 0, destroyed = 0;
+
+  g_main_context_push_thread_default (context);
+  bg_loop_call_async (loop, 0, not_reached_call_cb, &destroyed, util_count_cb, NULL, called_cb,
+                      &replies);
+  bg_loop_perform_async (loop, not_reached_begin_cb, &destroyed, util_count_cb, NULL, performed_cb,
+                         &replies);
+  bg_loop_shutdown_async (loop, BG_SHUTDOWN_CANCEL, -1, NULL, ended_cb, &replies);
+  g_assert_cmpint (destroyed, ==, 2);
+  g_assert_cmpint (replies, ==, 0);
+  while (replies < 3)
+    g_main_context_iteration (context, TRUE);
+  g_main_context_pop_thread_default (context);
+}
+
+static void
+assert_dead (BgLoop *loop)
+{
+  assert_looks_forked (loop);
+  assert_takes_nothing (loop);
+  assert_waits_for_nothing (loop);
+  assert_replies_forked (loop);
+}
+
+/* The child has loops of its own. */
+static void
+use_loop (BgLoop *loop)
+{
+  int ran = 0;
+
+  g_assert_true (bg_loop_post (loop, util_count_cb, &ran, util_count_cb));
+  g_assert_true (bg_loop_flush (loop, -1, NULL));
+  g_assert_cmpint (ran, ==, 2);
+}
+
+static void
+use_own_loops (void)
+{
+  BgLoop *fresh = util_loop_new ("child");
+  BgLoop *shared = bg_loop_dup_default (NULL);
+
+  g_assert_cmpint (bg_loop_get_state (shared), ==, BG_LOOP_RUNNING);
+  use_loop (fresh);
+  use_loop (shared);
+  g_assert_true (bg_loop_reset_default (-1, NULL));
+  g_assert_cmpint (bg_loop_get_state (shared), ==, BG_LOOP_STOPPED);
+  util_loop_end (fresh);
+  util_loop_end (shared);
+}
+
+static void
+do_everything (BgLoop *loop)
+{
+  assert_dead (loop);
+  use_own_loops ();
+  assert_dead (loop);
+  g_object_unref (loop);
+  use_own_loops ();
+}
+
+/* The parent's loop */
+
+static gboolean
+call_cb (gpointer user_data, GError **error)
+{
+  util_count_cb (user_data);
+  return TRUE;
+}
+
+static void
+assert_works (BgLoop *loop)
+{
+  int ran = 0;
+
+  g_assert_true (bg_loop_call (loop, call_cb, &ran, NULL, NULL));
+  g_assert_cmpint (ran, ==, 1);
+  use_loop (loop);
+}
+
+/* A source that sees the context wake up: its prepare is called each time. */
+typedef struct
+{
+  GSource source;
+  int *prepared;
+} Probe;
+
+static gboolean
+probe_prepare (GSource *source, int *timeout)
+{
+  *timeout = -1;
+  g_atomic_int_inc (((Probe *) source)->prepared);
+  return FALSE;
+}
+
+static GSourceFuncs probe_funcs = { .prepare = probe_prepare };
+
+static gboolean
+is_asleep (BgLoop *loop)
+{
+  g_autofree char *text = bg_loop_describe (loop);
+
+  return g_strstr_len (text, -1, "busy") == NULL && g_strstr_len (text, -1, "running ") == NULL;
+}
+
+/* Until it sleeps, and has for a few looks. */
+static int
+wait_until_asleep (BgLoop *loop, int *prepared)
+{
+  int before = -1;
+  guint same = 0;
+
+  while (same < 1000)
+    {
+      int now = g_atomic_int_get (prepared);
+
+      same = is_asleep (loop) && now == before ? same + 1 : 0;
+      before = now;
+      g_thread_yield ();
+    }
+  return before;
+}
+
+/* Nothing that the child does wakes the parent's loop. */
+static void
+test_not_woken (void)
+{
+  BgLoop *loop = util_loop_new ("parent");
+  GSource *source = g_source_new (&probe_funcs, sizeof (Probe));
+  int prepared = 0, before;
+
+  ((Probe *) source)->prepared = &prepared;
+  g_assert_true (bg_loop_attach (loop, source));
+  assert_works (loop);
+  before = wait_until_asleep (loop, &prepared);
+  for (guint i = 0; i < 5; i++)
+    wait_for_child (start_child (do_everything, loop));
+  g_assert_cmpint (wait_until_asleep (loop, &prepared), ==, before);
+
+  assert_works (loop);
+  g_assert_cmpint (wait_until_asleep (loop, &prepared), >, before);
+  g_source_unref (source);
+  util_loop_end (loop);
+}
+
+/* In each state of the loop */
+static void
+test_states (void)
+{
+  BgLoop *loop = util_loop_new ("parent");
+  UtilBlock block;
+  guint hold;
+  int ran = 0;
+
+  wait_for_child (start_child (do_everything, loop));
+
+  util_block (&block, loop);
+  hold = bg_loop_hold (loop, "parent");
+  g_assert_true (bg_loop_post (loop, util_count_cb, &ran, NULL));
+  g_assert_cmpuint (bg_loop_post_after (loop, G_MAXINT, not_reached_cb, NULL, NULL), !=, 0);
+  wait_for_child (start_child (do_everything, loop));
+
+  bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
+  wait_for_child (start_child (do_everything, loop));
+
+  util_unblock (&block);
+  bg_loop_release (loop, hold);
+  g_assert_true (bg_loop_shutdown (loop, NULL));
+  g_assert_cmpint (ran, ==, 1);
+  wait_for_child (start_child (do_everything, loop));
+  util_block_clear (&block);
+  util_loop_end (loop);
+}
+
+/* The default loop of the parent and that of the child are two. */
+static void
+default_child (BgLoop *loop)
+{
+  g_autoptr (BgLoop) shared = bg_loop_dup_default (NULL);
+
+  g_assert_true (shared != loop);
+  use_loop (shared);
+  g_assert_true (bg_loop_reset_default (-1, NULL));
+  g_object_unref (loop);
+  use_own_loops ();
+}
+
+static void
+test_default (void)
+{
+  BgLoop *loop = bg_loop_dup_default (NULL);
+  BgLoop *same;
+
+  use_loop (loop);
+  wait_for_child (start_child (default_child, loop));
+  same = bg_loop_dup_default (NULL);
+  g_assert_true (same == loop);
+  use_loop (same);
+  g_object_unref (same);
+  util_loop_end (loop);
+}
+
+/* From the loop's own thread: in the child, too, that is no thread of a loop. */
+
+static void
+own_thread_child (BgLoop *loop)
+{
+  g_assert_null (g_strstr_len (bg_loop_describe (loop), -1, "running "));
+  assert_looks_forked (loop);
+  assert_takes_nothing (loop);
+  assert_waits_for_nothing (loop);
+  assert_replies_forked (loop);
+  use_own_loops ();
+  g_object_unref (loop);
+}
+
+static void
+fork_cb (gpointer user_data)
+{
+  wait_for_child (start_child (own_thread_child, user_data));
+}
+
+static void
+test_own_thread (void)
+{
+  BgLoop *loop = util_loop_new ("parent");
+
+  for (guint i = 0; i < util_scale (10); i++)
+    {
+      g_assert_true (bg_loop_post (loop, fork_cb, loop, NULL));
+      assert_works (loop);
+    }
+  g_assert_true (bg_loop_add_teardown (loop, fork_cb, loop, NULL));
+  util_loop_end (loop);
+}
+
+/* A child of a child */
+
+static void
+grandchild (BgLoop *loop)
+{
+  do_everything (loop);
+}
+
+static void
+child_with_child (BgLoop *loop)
+{
+  BgLoop *own = util_loop_new ("parent");
+
+  wait_for_child (start_child (grandchild, loop));
+  wait_for_child (start_child (grandchild, own));
+  assert_works (own);
+  assert_dead (loop);
+  util_loop_end (own);
+}
+
+static void
+test_grandchild (void)
+{
+  BgLoop *loop = util_loop_new ("parent");
+
+  wait_for_child (start_child (child_with_child, loop));
+  assert_works (loop);
+  util_loop_end (loop);
+}
+
+/* Other threads hold the loop's locks at the moment of the fork. */
+
+typedef struct
+{
+  BgLoop *loop;
+  int stop;
+  int ran;
+  int accepted;
+} Storm;
+
+static gpointer
+storm_thread (gpointer user_data)
+{
+  Storm *self = user_data;
+
+  while (!g_atomic_int_get (&self->stop))
+    {
+      guint hold = bg_loop_hold (self->loop, "storm");
+      guint64 work = bg_loop_post_after (self->loop, G_MAXINT, not_reached_cb, NULL, NULL);
+
+      (void) bg_loop_cancel (self->loop, work);
+      for (guint i = 0; i < 10; i++)
+        {
+          if (bg_loop_post (self->loop, util_count_cb, &self->ran, NULL))
+            g_atomic_int_inc (&self->accepted);
+        }
+      bg_loop_stats_free (bg_loop_get_stats (self->loop));
+      bg_loop_release (self->loop, hold);
+    }
+  return NULL;
+}
+
+static gpointer
+default_thread (gpointer user_data)
+{
+  Storm *self = user_data;
+
+  while (!g_atomic_int_get (&self->stop))
+    g_clear_object (&(BgLoop *){ bg_loop_dup_default (NULL) });
+  return NULL;
+}
+
+static void
+run_storm (guint n_forks, guint n_posting, gboolean with_default)
+{
+  Storm self = { util_loop_new ("parent") };
+  BgLoop *shared = bg_loop_dup_default (NULL);
+  GThread *threads[4];
+  guint n = 0;
+
+  while (n < n_posting)
+    threads[n++] = g_thread_new ("storm", storm_thread, &self);
+  if (with_default)
+    threads[n++] = g_thread_new ("default", default_thread, &self);
+
+  for (guint i = 0; i < util_scale (n_forks); i++)
+    {
+      pid_t pid = start_child (do_everything, self.loop);
+
+      assert_works (self.loop);
+      wait_for_child (pid);
+    }
+
+  g_atomic_int_set (&self.stop, TRUE);
+  while (n > 0)
+    g_thread_join (threads[--n]);
+  util_loop_end (self.loop);
+  g_assert_cmpint (self.ran, ==, self.accepted);
+  util_loop_end (shared);
+}
+
+G_GNUC_UNUSED static void
+test_storm (void)
+{
+  run_storm (110, 3, FALSE);
+  run_storm (30, 1, TRUE);
+}
+
+int
+main (int argc, char *argv[])
+{
+  /* GLib's own allocator has locks, that do not survive a fork as malloc()'s do. */
+  g_setenv ("G_SLICE", "always-malloc", TRUE);
+  util_init (&argc, &argv);
+
+#if WITH_TSAN
+  g_print ("1..0 # SKIP no threads after a fork with ThreadSanitizer\n");
+  return 0;
+#endif
+
+  util_add_trapped ("/fork/not-woken", test_not_woken);
+  util_add_trapped ("/fork/states", test_states);
+  util_add_trapped ("/fork/default", test_default);
+  util_add_trapped ("/fork/own-thread", test_own_thread);
+  util_add_trapped ("/fork/grandchild", test_grandchild);
+#if !WITH_ASAN
+  util_add_trapped ("/fork/storm", test_storm);
+#endif
+
+  return g_test_run ();
+}
