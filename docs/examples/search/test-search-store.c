@@ -1,7 +1,7 @@
 /* Copyright 2026 The bgloop developers
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
-#include <bgloop/bgloop.h>
+#include <bgloop/bg-test.h>
 #include <glib/gstdio.h>
 #include <signal.h>
 #include <sqlite3.h>
@@ -15,6 +15,7 @@
 
 typedef struct
 {
+  BgTestFixture kit; /* which sees to it that no loop of a store is left */
   char *folder;
   char *path;
   SearchStore *store;
@@ -44,12 +45,12 @@ close_store (Fixture *fixture)
 static void
 set_up (Fixture *fixture, gconstpointer data)
 {
+  bg_test_fixture_set_up (&fixture->kit, data);
   fixture->folder = test_files_make_folder ();
   fixture->path = g_build_filename (fixture->folder, "index.db", NULL);
   fixture->store = open_store (fixture);
 }
 
-/* Ends the store's loop, so that no thread outlives its test. */
 static void
 tear_down (Fixture *fixture, gconstpointer data)
 {
@@ -58,6 +59,7 @@ tear_down (Fixture *fixture, gconstpointer data)
   test_files_remove (fixture->folder);
   g_free (fixture->folder);
   g_free (fixture->path);
+  bg_test_fixture_tear_down (&fixture->kit, data);
 }
 
 static void
@@ -637,10 +639,14 @@ static const struct
 int
 main (int argc, char **argv)
 {
+  int result;
+
   g_test_init (&argc, &argv, NULL);
 
   for (guint i = 0; i < G_N_ELEMENTS (tests); i++)
     g_test_add (tests[i].path, Fixture, NULL, set_up, tests[i].func, tear_down);
 
-  return g_test_run ();
+  result = g_test_run ();
+  bg_test_assert_no_loops ();
+  return result;
 }
