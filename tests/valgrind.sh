@@ -13,6 +13,9 @@ case $1 in
   *.sh | *.py | */python3) exec "$@" ;;
 esac
 
+# For tests of what valgrind itself does otherwise.
+export BGLOOP_TEST_VALGRIND=1
+
 exec valgrind --quiet --error-exitcode=99 --fair-sched=try --num-callers=30 \
   --trace-children=no --child-silent-after-fork=yes \
   --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite \
