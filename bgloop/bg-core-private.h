@@ -73,6 +73,7 @@ struct _BgPause
   BgPausePhase phase;
   BgRecord *slot; /* (nullable) (unowned) the request, as long as it has not started */
   guint steps;    /* that are done */
+  gboolean ends;  /* after the step that is being done */
   gboolean ran;   /* whether there was something to do in the last one */
 };
 

@@ -235,8 +235,8 @@ take_step (BgCore *self)
 
   self->pause.ran = ran;
   self->pause.steps++;
-  if (self->pause.phase == BG_PAUSE_STEPPING)
-    self->pause.phase = BG_PAUSE_STANDING;
+  self->pause.phase = self->pause.ends ? BG_PAUSE_NONE : BG_PAUSE_STANDING;
+  self->pause.ends = FALSE;
   g_cond_broadcast (&self->changed);
 }
 
@@ -274,6 +274,7 @@ pause_outcome (BgRecord *slot, gpointer owner)
 
   if (pause->phase >= BG_PAUSE_STANDING)
     pause->phase = BG_PAUSE_NONE;
+  pause->ends = FALSE;
   if (is_running (self))
     self->inbox.driven = FALSE;
   if (self->timer != NULL)
@@ -343,25 +344,53 @@ withdraw_pause (BgCore *self)
   g_cond_broadcast (&self->changed);
 }
 
+/* With the lock held. Others may end the pause meanwhile: then it is asked for
+ * again. */
+static gboolean
+wait_for_pause (BgCore *self, gint64 deadline)
+{
+  BgPause *pause = &self->pause;
+  gboolean in_time = TRUE;
+
+  while (in_time && is_running (self) && pause->phase != BG_PAUSE_STANDING)
+    {
+      if (pause->phase == BG_PAUSE_NONE)
+        ask_for_pause (self);
+      in_time = g_cond_wait_until (&self->changed, &self->inbox.lock, deadline);
+    }
+
+  if (is_running (self) && pause->phase == BG_PAUSE_STANDING)
+    return TRUE;
+
+  if (pause->slot != NULL)
+    withdraw_pause (self);
+  return FALSE;
+}
+
+/* With the lock held and the loop paused. FALSE if the loop stopped before the
+ * step began, or the step has not ended in time. */
+static gboolean
+wait_for_step (BgCore *self, gint64 deadline)
+{
+  BgPause *pause = &self->pause;
+  guint steps = pause->steps;
+  gboolean in_time = TRUE;
+
+  pause->phase = BG_PAUSE_STEPPING;
+  g_cond_broadcast (&self->changed);
+  while (in_time && pause->steps == steps && pause->phase == BG_PAUSE_STEPPING)
+    in_time = g_cond_wait_until (&self->changed, &self->inbox.lock, deadline);
+
+  return pause->steps != steps;
+}
+
 static gboolean
 pause_until (BgCore *self, gint64 deadline, GError **error)
 {
-  BgPause *pause = &self->pause;
   gboolean paused;
 
   bg_core_lock (self);
-  if (is_running (self) && pause->phase == BG_PAUSE_NONE)
-    ask_for_pause (self);
-
-  while (is_running (self) && (pause->phase == BG_PAUSE_ASKED || pause->phase == BG_PAUSE_STEPPING))
-    {
-      if (!g_cond_wait_until (&self->changed, &self->inbox.lock, deadline))
-        break;
-    }
-
-  paused = is_running (self) && pause->phase == BG_PAUSE_STANDING;
-  if (!paused && pause->slot != NULL)
-    withdraw_pause (self);
+  paused = wait_for_pause (self, deadline);
   bg_core_unlock (self);
 
   if (!paused)
@@ -372,27 +401,11 @@ pause_until (BgCore *self, gint64 deadline, GError **error)
 static int
 step_until (BgCore *self, gint64 deadline, GError **error)
 {
-  BgPause *pause = &self->pause;
-  gboolean done = FALSE, ran = FALSE;
-  guint steps;
-
-  if (!pause_until (self, deadline, error))
-    return -1;
+  gboolean done, ran;
 
   bg_core_lock (self);
-  steps = pause->steps;
-  if (is_running (self) && pause->phase == BG_PAUSE_STANDING)
-    {
-      pause->phase = BG_PAUSE_STEPPING;
-      g_cond_broadcast (&self->changed);
-    }
-  while (pause->steps == steps && pause->phase == BG_PAUSE_STEPPING)
-    {
-      if (!g_cond_wait_until (&self->changed, &self->inbox.lock, deadline))
-        break;
-    }
-  done = pause->steps != steps;
-  ran = pause->ran;
+  done = wait_for_pause (self, deadline) && wait_for_step (self, deadline);
+  ran = self->pause.ran;
   bg_core_unlock (self);
 
   if (!done)
@@ -544,10 +557,10 @@ bg_test_resume (BgLoop *loop)
     return;
 
   bg_core_lock (core);
-  if (core->pause.phase >= BG_PAUSE_STANDING)
-    {
-      core->pause.phase = BG_PAUSE_NONE;
-      g_cond_broadcast (&core->changed);
-    }
+  if (core->pause.phase == BG_PAUSE_STANDING)
+    core->pause.phase = BG_PAUSE_NONE;
+  else if (core->pause.phase == BG_PAUSE_STEPPING)
+    core->pause.ends = TRUE;
+  g_cond_broadcast (&core->changed);
   bg_core_unlock (core);
 }
