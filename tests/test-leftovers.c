@@ -1,0 +1,459 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "util.h"
+
+/* What there is before and must be there again afterwards */
+typedef struct
+{
+  guint threads;
+  guint fds;
+  guint eventfds;
+} Count;
+
+static void
+count (Count *self)
+{
+  util_loop_end (util_loop_new (NULL));
+  self->threads = util_count_threads ();
+  self->fds = util_count_fds ();
+  self->eventfds = util_count_eventfds ();
+}
+
+static void
+assert_nothing_left (const Count *self)
+{
+  util_wait_for_threads (self->threads);
+  g_assert_cmpuint (util_count_fds (), ==, self->fds);
+  g_assert_cmpuint (util_count_eventfds (), ==, self->eventfds);
+}
+
+static gboolean
+continue_cb (gpointer user_data)
+{
+  return G_SOURCE_CONTINUE;
+}
+
+static gboolean
+count_on_cb (gpointer user_data)
+{
+  util_count_cb (user_data);
+  return G_SOURCE_CONTINUE;
+}
+
+static void
+noop_cb (gpointer user_data)
+{
+}
+
+/* Sources that are left are destroyed on the loop's thread, however they came
+ * into its context. */
+
+typedef struct
+{
+  BgLoop *loop;
+  int finalized;
+  int destroyed;
+} Sources;
+
+typedef struct
+{
+  GSource source;
+  Sources *sources;
+} Watched;
+
+static void
+watched_finalize (GSource *source)
+{
+  g_atomic_int_inc (&((Watched *) source)->sources->finalized);
+}
+
+static GSourceFuncs watched_funcs = { .finalize = watched_finalize };
+
+static void
+destroyed_there_cb (gpointer user_data)
+{
+  Sources *self = user_data;
+
+  g_assert_true (bg_loop_is_current (self->loop));
+  g_assert_true (g_main_context_is_owner (bg_loop_get_context (self->loop)));
+  g_atomic_int_inc (&self->destroyed);
+}
+
+static GSource *
+watched_new (Sources *sources, int priority)
+{
+  GSource *source = g_source_new (&watched_funcs, sizeof (Watched));
+
+  ((Watched *) source)->sources = sources;
+  g_source_set_priority (source, priority);
+  g_source_set_callback (source, continue_cb, sources, destroyed_there_cb);
+  return source;
+}
+
+static void
+run_destroyed (BgShutdownMode mode)
+{
+  Sources self = { util_loop_new ("sources") };
+  guint n = util_scale (200);
+
+  for (guint i = 0; i < n; i++)
+    {
+      g_autoptr (GSource) source = watched_new (&self, (int) (i % 5) * 100 - 200);
+
+      if (i % 2 == 0)
+        g_assert_true (bg_loop_attach (self.loop, source));
+      else
+        g_source_attach (source, bg_loop_get_context (self.loop));
+    }
+
+  g_assert_true (bg_loop_shutdown_full (self.loop, mode, -1, NULL));
+  g_assert_cmpint (self.destroyed, ==, n);
+  g_assert_finalize_object (self.loop);
+  g_assert_cmpint (self.finalized, ==, n);
+}
+
+static void
+test_destroyed (void)
+{
+  Count before;
+
+  count (&before);
+  run_destroyed (BG_SHUTDOWN_DRAIN);
+  run_destroyed (BG_SHUTDOWN_CANCEL);
+  assert_nothing_left (&before);
+}
+
+/* One whose end attaches another, and another: that, too, ends. */
+static void
+attach_another_cb (gpointer user_data)
+{
+  GMainContext *context = g_main_context_get_thread_default ();
+  g_autoptr (GSource) source = g_timeout_source_new (G_MAXINT);
+
+  if (g_atomic_int_add ((int *) user_data, -1) <= 0)
+    return;
+
+  g_source_set_callback (source, continue_cb, user_data, attach_another_cb);
+  g_source_attach (source, context);
+}
+
+static void
+test_attached_by_the_end (void)
+{
+  BgLoop *loop;
+  g_autoptr (GSource) source = g_timeout_source_new (G_MAXINT);
+  int left = 5;
+  Count before;
+
+  count (&before);
+  loop = util_loop_new ("again");
+  g_source_set_callback (source, continue_cb, &left, attach_another_cb);
+  g_assert_true (bg_loop_attach (loop, source));
+  util_loop_end (loop);
+  g_assert_cmpint (left, <=, 0);
+}
+
+/* A handle may be destroyed by any thread, at any time (trap 14). */
+
+typedef struct
+{
+  GSource **sources;
+  guint n;
+  UtilLatch start;
+} Handles;
+
+static gpointer
+destroy_handles_thread (gpointer user_data)
+{
+  Handles *self = user_data;
+
+  util_latch_count_down (&self->start);
+  util_latch_wait (&self->start);
+  for (guint i = 0; i < self->n; i++)
+    {
+      g_source_destroy (self->sources[i]);
+      g_source_unref (self->sources[i]);
+    }
+  return NULL;
+}
+
+typedef enum
+{
+  DURING,
+  RACING_UNREF,
+  AFTER,
+  N_MOMENTS,
+} Moment;
+
+static void
+run_handles (Moment moment)
+{
+  Handles self = { g_new (GSource *, 20), 20 };
+  BgLoop *loop = util_loop_new ("handles");
+  GThread *thread = NULL;
+  int destroyed = 0;
+
+  util_latch_init (&self.start, moment == AFTER ? 1 : 2);
+  for (guint i = 0; i < self.n; i++)
+    {
+      self.sources[i] = i % 2 == 0 ? g_timeout_source_new (1) : g_timeout_source_new (G_MAXINT);
+      g_source_set_callback (self.sources[i], continue_cb, &destroyed, util_count_cb);
+      g_assert_true (bg_loop_attach (loop, self.sources[i]));
+    }
+
+  if (moment == RACING_UNREF)
+    g_assert_true (bg_loop_shutdown (loop, NULL));
+  if (moment != AFTER)
+    {
+      thread = g_thread_new ("handles", destroy_handles_thread, &self);
+      util_latch_count_down (&self.start);
+      util_latch_wait (&self.start);
+    }
+  g_assert_true (bg_loop_shutdown (loop, NULL));
+  g_object_unref (loop);
+  if (moment == AFTER)
+    thread = g_thread_new ("handles", destroy_handles_thread, &self);
+  g_thread_join (thread);
+  g_assert_cmpint (destroyed, ==, self.n);
+  util_latch_clear (&self.start);
+  g_free (self.sources);
+}
+
+static void
+test_handles (void)
+{
+  Count before;
+
+  count (&before);
+  for (guint i = 0; i < util_scale (100) * N_MOMENTS; i++)
+    run_handles (i % N_MOMENTS);
+
+  /* A context outlives the handles; the next loop has it buried. */
+  util_loop_end (util_loop_new (NULL));
+  assert_nothing_left (&before);
+}
+
+/* A loop that is used for long does not collect sources that are gone. */
+static void
+test_many_come_and_go (void)
+{
+  Sources self = { util_loop_new ("come and go") };
+  guint n = util_scale (5000);
+
+  for (guint i = 0; i < n; i++)
+    {
+      GSource *source = g_source_new (&watched_funcs, sizeof (Watched));
+
+      ((Watched *) source)->sources = &self;
+      g_assert_true (bg_loop_attach (self.loop, source));
+      g_source_destroy (source);
+      g_source_unref (source);
+      if (i % 100 == 99)
+        g_assert_true (bg_loop_flush (self.loop, -1, NULL));
+    }
+
+  g_assert_cmpint (g_atomic_int_get (&self.finalized), >=, n / 2);
+  util_loop_end (self.loop);
+  g_assert_cmpint (self.finalized, ==, n);
+}
+
+/* Completions of tasks that are under way arrive: nothing of them leaks. */
+
+typedef struct
+{
+  BgLoop *loop;
+  int completed;
+  int destroyed;
+} Tasks;
+
+static void
+completed_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  Tasks *self = user_data;
+
+  g_assert_true (bg_loop_is_current (self->loop));
+  g_assert_true (g_task_propagate_boolean (G_TASK (result), NULL));
+  self->completed++;
+}
+
+static void
+return_task_cb (gpointer user_data)
+{
+  Tasks *self = user_data;
+  GTask *task = g_task_new (NULL, NULL, completed_cb, self);
+
+  /* In a later iteration, since it is that of this task's own context. */
+  g_task_set_task_data (task, &self->destroyed, util_count_cb);
+  g_task_return_boolean (task, TRUE);
+  g_object_unref (task);
+}
+
+static void
+run_tasks (BgShutdownMode mode, gboolean with_ready_source)
+{
+  Tasks self = { util_loop_new ("tasks") };
+  int turns = 0;
+
+  for (guint i = 0; i < 10; i++)
+    g_assert_true (bg_loop_add_teardown (self.loop, return_task_cb, &self, NULL));
+  for (int priority = -300; with_ready_source && priority <= 300; priority += 150)
+    {
+      g_autoptr (GSource) source = g_idle_source_new ();
+
+      g_source_set_priority (source, priority);
+      g_source_set_callback (source, count_on_cb, &turns, NULL);
+      g_assert_true (bg_loop_attach (self.loop, source));
+    }
+  g_assert_true (bg_loop_shutdown_full (self.loop, mode, -1, NULL));
+  g_assert_cmpint (self.completed, ==, 10);
+  g_assert_cmpint (self.destroyed, ==, 10);
+  g_assert_finalize_object (self.loop);
+}
+
+static void
+test_tasks (void)
+{
+  Count before;
+
+  /* The first task of a process starts a thread of GLib's own. */
+  run_tasks (BG_SHUTDOWN_DRAIN, FALSE);
+  count (&before);
+  for (BgShutdownMode mode = BG_SHUTDOWN_DRAIN; mode <= BG_SHUTDOWN_CANCEL; mode++)
+    {
+      run_tasks (mode, FALSE);
+      run_tasks (mode, TRUE);
+    }
+  assert_nothing_left (&before);
+}
+
+/* A source that is always ready, above everything, holds up nothing. */
+static void
+run_always_ready (BgShutdownMode mode, int priority)
+{
+  BgLoop *loop = util_loop_new ("ready");
+  g_autoptr (GSource) source = g_idle_source_new ();
+  int turns = 0, ran = 0, destroyed = 0;
+  UtilBlock block;
+
+  util_block (&block, loop);
+  for (guint i = 0; i < 100; i++)
+    g_assert_true (bg_loop_post_full (loop, G_PRIORITY_LOW, util_count_cb, &ran, NULL));
+  g_assert_cmpuint (bg_loop_post_after (loop, 0, noop_cb, &destroyed, util_count_cb), !=, 0);
+  g_source_set_priority (source, priority);
+  g_source_set_callback (source, count_on_cb, &turns, NULL);
+  g_assert_true (bg_loop_attach (loop, source));
+  bg_loop_quit (loop, mode);
+  util_unblock (&block);
+  util_loop_end (loop);
+  util_block_clear (&block);
+  g_assert_cmpint (ran, ==, mode == BG_SHUTDOWN_DRAIN ? 100 : 0);
+  g_assert_cmpint (destroyed, ==, 1);
+}
+
+static void
+test_always_ready (void)
+{
+  static const int priorities[] = { G_MININT, G_MININT + 1, -1000, G_PRIORITY_HIGH, 0, 300 };
+
+  for (guint i = 0; i < G_N_ELEMENTS (priorities); i++)
+    {
+      run_always_ready (BG_SHUTDOWN_DRAIN, priorities[i]);
+      run_always_ready (BG_SHUTDOWN_CANCEL, priorities[i]);
+    }
+}
+
+/* A flood of high priority does not keep what is low from its outcome. */
+
+typedef struct
+{
+  BgLoop *loop;
+  int stop;
+  int accepted;
+} Flood;
+
+static gpointer
+flood_thread (gpointer user_data)
+{
+  Flood *self = user_data;
+
+  while (!g_atomic_int_get (&self->stop))
+    {
+      if (bg_loop_post_full (self->loop, G_PRIORITY_HIGH, noop_cb, &self->accepted, util_count_cb))
+        g_atomic_int_add (&self->accepted, -1);
+      g_thread_yield ();
+    }
+  return NULL;
+}
+
+static void
+test_flood (void)
+{
+  for (BgShutdownMode mode = BG_SHUTDOWN_DRAIN; mode <= BG_SHUTDOWN_CANCEL; mode++)
+    {
+      Flood self = { util_loop_new ("flood") };
+      GThread *threads[2];
+      int low = 0;
+
+      for (guint i = 0; i < G_N_ELEMENTS (threads); i++)
+        threads[i] = g_thread_new ("flood", flood_thread, &self);
+      for (guint i = 0; i < 50; i++)
+        g_assert_true (bg_loop_post_full (self.loop, G_PRIORITY_LOW, noop_cb, &low, util_count_cb));
+      g_assert_true (bg_loop_shutdown_full (self.loop, mode, -1, NULL));
+      g_assert_cmpint (low, ==, 50);
+      g_atomic_int_set (&self.stop, TRUE);
+      for (guint i = 0; i < G_N_ELEMENTS (threads); i++)
+        g_thread_join (threads[i]);
+      g_assert_finalize_object (self.loop);
+    }
+}
+
+/* Whatever happened to it, after the object nothing is there. */
+static void
+test_nothing_left (void)
+{
+  Count before;
+
+  count (&before);
+  for (guint i = 0; i < util_scale (100); i++)
+    {
+      BgLoop *loop = util_loop_new ("nothing");
+      g_autoptr (GMainContext) context = g_main_context_ref (bg_loop_get_context (loop));
+      g_autoptr (GSource) source = g_timeout_source_new (1);
+      GWeakRef weak;
+
+      g_weak_ref_init (&weak, bg_loop_get_cancellable (loop));
+      g_source_set_callback (source, continue_cb, NULL, NULL);
+      g_assert_true (bg_loop_attach (loop, source));
+      g_assert_true (bg_loop_post (loop, noop_cb, NULL, NULL));
+      if (i % 3 == 0)
+        g_assert_true (bg_loop_shutdown (loop, NULL));
+      else if (i % 3 == 1)
+        bg_loop_quit (loop, BG_SHUTDOWN_CANCEL);
+      g_object_unref (loop);
+      g_clear_pointer (&source, g_source_unref);
+      g_clear_pointer (&context, g_main_context_unref);
+      util_wait_for_threads (before.threads);
+      g_assert_null (g_weak_ref_get (&weak));
+      g_weak_ref_clear (&weak);
+    }
+  util_loop_end (util_loop_new (NULL));
+  assert_nothing_left (&before);
+}
+
+int
+main (int argc, char *argv[])
+{
+  util_init (&argc, &argv);
+
+  util_add_trapped ("/leftovers/destroyed-on-the-loop", test_destroyed);
+  util_add_trapped ("/leftovers/attached-by-the-end", test_attached_by_the_end);
+  util_add_trapped ("/leftovers/handles", test_handles);
+  util_add_trapped ("/leftovers/many-come-and-go", test_many_come_and_go);
+  util_add_trapped ("/leftovers/tasks", test_tasks);
+  util_add_trapped ("/leftovers/always-ready", test_always_ready);
+  util_add_trapped ("/leftovers/flood", test_flood);
+  util_add_trapped ("/leftovers/nothing-left", test_nothing_left);
+
+  return g_test_run ();
+}
