@@ -19,6 +19,7 @@ typedef struct _BgHold BgHold;
 typedef struct _BgInvoke BgInvoke;
 typedef struct _BgPause BgPause;
 typedef struct _BgTeardown BgTeardown;
+typedef struct _BgFollower BgFollower;
 
 /* Somebody who waits for a piece of work. A CANCEL shutdown takes it out of the
  * core's list and calls @close without the lock. */
@@ -84,6 +85,13 @@ struct _BgTeardown
   GDestroyNotify destroy;
 };
 
+/* A cancellable that is cancelled when the loop's is. */
+struct _BgFollower
+{
+  GCancellable *cancellable; /* (owned) the signal handler has a reference, too */
+  gulong handler;
+};
+
 /* What the loop's thread owns. The BgLoop that people hold has one reference,
  * the thread another, and so the object may go at any time. */
 struct _BgCore
@@ -117,6 +125,7 @@ struct _BgCore
   GArray *teardowns;   /* of BgTeardown */
   BgDelays delays;
   GSource *timer;      /* (nullable) */
+  GArray *followers;   /* (nullable) of BgFollower: to be used again */
   GPtrArray *attached; /* of GSource */
   guint attached_kept; /* how many were left when the dead ones were last let go */
   BgPause pause;

@@ -211,6 +211,9 @@ core_free (BgCore *self)
   bg_delays_clear (&self->delays);
   g_cond_clear (&self->changed);
   g_clear_pointer (&self->teardowns, g_array_unref);
+  for (guint i = 0; self->followers != NULL && i < self->followers->len; i++)
+    g_object_unref (g_array_index (self->followers, BgFollower, i).cancellable);
+  g_clear_pointer (&self->followers, g_array_unref);
   g_main_loop_unref (self->main_loop);
   g_object_unref (self->cancellable);
   if (self->attached != NULL)
@@ -957,6 +960,9 @@ thread_cb (gpointer data)
   g_cond_broadcast (&self->changed);
   bg_core_unlock (self);
 
+  /* Whoever starts a loop has something for it to do. */
+  bg_inbox_linger (&self->inbox);
+
   while (!self->finished)
     g_main_loop_run (self->main_loop);
   end (self);
@@ -1004,8 +1010,8 @@ bg_core_start (BgCore *self, GError **error)
   return TRUE;
 }
 
-/* Waits until the thread of a loop that is STOPPED is gone. Exactly one thread
- * joins it, the others wait for that one; both take no longer than the thread
+/* Waits until the thread is gone. Exactly one thread joins it, the others wait
+ * for that one. Once the loop is STOPPED that takes no longer than its thread
  * needs to return. */
 void
 bg_core_join (BgCore *self)

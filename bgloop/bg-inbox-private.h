@@ -118,7 +118,7 @@ struct _BgLane
 };
 
 void bg_inbox_init (BgInbox *self, GMainContext *context, gpointer owner);
-void bg_inbox_add_tagged_lane (BgInbox *self, GSourceCallbackFuncs *funcs, gpointer data);
+void bg_inbox_tag (BgInbox *self, GSourceCallbackFuncs *funcs, gpointer data);
 BgInbox *bg_inbox_find (GMainContext *context, gpointer tag);
 void bg_inbox_discard (BgInbox *self, GDestroyNotify destroy_data);
 void bg_inbox_stop (BgInbox *self);
@@ -145,6 +145,7 @@ guint bg_lane_get_queued (BgLane *lane);
 
 /* on the serving thread, without the lock */
 void bg_inbox_run (BgInbox *self);
+gboolean bg_inbox_linger (BgInbox *self);
 gboolean bg_inbox_run_one (BgInbox *self);
 gpointer bg_inbox_enter (BgInbox *self, gpointer func);
 void bg_inbox_leave (BgInbox *self, gpointer outer);

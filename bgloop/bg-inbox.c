@@ -370,8 +370,8 @@ is_idle (BgInbox *self)
 
 /* Everything is done: stays awake for a moment, for what may come next. TRUE if
  * something has come. */
-static gboolean
-linger (BgInbox *self)
+gboolean
+bg_inbox_linger (BgInbox *self)
 {
   if (atomic_load_explicit (&self->expected, memory_order_relaxed) == 0)
     return FALSE;
@@ -450,7 +450,7 @@ serve_while_it_pays (BgLane *lane)
       if (start == 0)
         start = now;
       lane->stays = now - start > LINGER_DISPATCH_USEC;
-      if (lane->stays || (is_idle (inbox) && !linger (inbox)))
+      if (lane->stays || (is_idle (inbox) && !bg_inbox_linger (inbox)))
         return;
 
       /* G_MAXINT may also mean that nothing waits, while another lane has the rest
@@ -537,15 +537,16 @@ bg_inbox_init (BgInbox *self, GMainContext *context, gpointer owner)
   self->generation = bg_fork_generation ();
   atomic_init (&self->urgent, G_MAXINT);
   atomic_init (&self->linger, BG_LINGER_USEC);
+  add_lane (self, G_PRIORITY_DEFAULT, 0);
 }
 
-/* Adds the default priority's lane, with a callback whose funcs->get() answers
- * with the tag by which bg_inbox_find() finds it, and whose funcs->unref() tells
- * when the context is gone. */
+/* Gives the lane of a new inbox a callback whose funcs->get() answers with the tag
+ * by which bg_inbox_find() finds it, and whose funcs->unref() tells when the
+ * context is gone. */
 void
-bg_inbox_add_tagged_lane (BgInbox *self, GSourceCallbackFuncs *funcs, gpointer data)
+bg_inbox_tag (BgInbox *self, GSourceCallbackFuncs *funcs, gpointer data)
 {
-  BgLane *lane = add_lane (self, G_PRIORITY_DEFAULT, 0);
+  BgLane *lane = self->lanes[0];
 
   g_source_set_callback_indirect (&lane->source, data, funcs);
 }

@@ -30,10 +30,9 @@ typedef struct
   /* immutable once it is accepted */
   BgCore *core; /* (owned) */
   gsize id;
-  GCancellable *cancellable;        /* (owned) what the operation gets */
+  BgFollower follower;              /* what the operation gets */
   GCancellable *caller_cancellable; /* (owned) (nullable) */
   gulong caller_handler;
-  gulong loop_handler;
   BgBeginFunc begin;
   gpointer data;
   GDestroyNotify destroy;
@@ -47,6 +46,83 @@ typedef struct
   BgReply *reply;       /* (owned) (nullable) */
   GAsyncResult *result; /* (owned) (nullable) */
 } BgOperation;
+
+/* Followers
+ *
+ * Making a cancellable and connecting it costs more than all the rest. So one is
+ * used again, as soon as nobody else has it and if nothing was done to it. */
+
+#define SPARE_FOLLOWERS 8
+
+static void
+follow_cb (GCancellable *cancellable, gpointer user_data)
+{
+  g_cancellable_cancel (user_data);
+}
+
+static gboolean
+is_as_new (GCancellable *cancellable)
+{
+  return g_atomic_int_get ((int *) &G_OBJECT (cancellable)->ref_count) == 2
+         && !g_cancellable_is_cancelled (cancellable)
+         && !g_signal_has_handler_pending (cancellable,
+                                           g_signal_lookup ("cancelled", G_TYPE_CANCELLABLE), 0,
+                                           TRUE);
+}
+
+static BgFollower
+take_follower (BgCore *core)
+{
+  BgFollower follower = { NULL };
+
+  bg_core_lock (core);
+  for (guint i = 0; core->followers != NULL && i < core->followers->len; i++)
+    {
+      BgFollower *spare = &g_array_index (core->followers, BgFollower, i);
+
+      if (is_as_new (spare->cancellable))
+        {
+          follower = *spare;
+          g_array_remove_index_fast (core->followers, i);
+          break;
+        }
+    }
+  bg_core_unlock (core);
+
+  if (follower.cancellable == NULL)
+    {
+      follower.cancellable = g_cancellable_new ();
+      follower.handler
+          = g_cancellable_connect (core->cancellable, G_CALLBACK (follow_cb),
+                                   g_object_ref (follower.cancellable), g_object_unref);
+    }
+  return follower;
+}
+
+static void
+give_back_follower (BgCore *core, BgFollower follower)
+{
+  gboolean kept = FALSE;
+
+  bg_core_lock (core);
+  if (core->followers == NULL)
+    core->followers = g_array_new (FALSE, FALSE, sizeof (BgFollower));
+  if (core->followers->len < SPARE_FOLLOWERS && !g_cancellable_is_cancelled (follower.cancellable))
+    {
+      g_array_append_val (core->followers, follower);
+      kept = TRUE;
+    }
+  bg_core_unlock (core);
+
+  if (!kept)
+    {
+      if (follower.handler != 0)
+        g_signal_handler_disconnect (core->cancellable, follower.handler);
+      g_object_unref (follower.cancellable);
+    }
+}
+
+/* Operations */
 
 static BgOperation *
 operation_ref (BgOperation *self)
@@ -63,7 +139,7 @@ operation_unref (gpointer data)
   if (!g_atomic_int_dec_and_test (&self->ref_count))
     return;
 
-  g_clear_object (&self->cancellable);
+  give_back_follower (self->core, self->follower);
   g_clear_object (&self->caller_cancellable);
   g_clear_object (&self->result);
   bg_core_unref (self->core);
@@ -74,14 +150,6 @@ static BgOperation *
 operation_from_blocked (BgBlocked *blocked)
 {
   return (gpointer) ((char *) blocked - G_STRUCT_OFFSET (BgOperation, blocked));
-}
-
-static void
-follow_cb (GCancellable *cancellable, gpointer user_data)
-{
-  BgOperation *self = user_data;
-
-  g_cancellable_cancel (self->cancellable);
 }
 
 static BgOperation *
@@ -100,19 +168,15 @@ operation_new (BgCore *core,
   self->destroy = destroy;
   self->hold.func = begin;
   g_set_object (&self->caller_cancellable, cancellable);
-  self->cancellable = g_cancellable_new ();
-  self->loop_handler = g_cancellable_connect (core->cancellable, G_CALLBACK (follow_cb),
-                                              operation_ref (self), operation_unref);
+  self->follower = take_follower (core);
   return self;
 }
 
-/* The operation is over, or will never begin: it follows nobody any more. It may
- * be one of these handlers that brought this about, so they are not waited for. */
+/* The operation is over, or will never begin: it follows its caller no more. It
+ * may be the handler itself that brought this about, so it is not waited for. */
 static void
 disconnect (BgOperation *self)
 {
-  if (self->loop_handler != 0)
-    g_signal_handler_disconnect (self->core->cancellable, self->loop_handler);
   if (self->caller_handler != 0)
     g_signal_handler_disconnect (self->caller_cancellable, self->caller_handler);
 }
@@ -314,7 +378,7 @@ begin_outcome (BgRecord *slot, gpointer owner)
     {
       bg_count (&core->inbox.run, 1);
       publish (self);
-      self->begin (self->cancellable, answer_cb, GSIZE_TO_POINTER (self->id), self->data);
+      self->begin (self->follower.cancellable, answer_cb, GSIZE_TO_POINTER (self->id), self->data);
       if (self->destroy != NULL)
         self->destroy (self->data);
       end_begin (self);
@@ -377,7 +441,7 @@ leave (BgOperation *self)
     }
   else
     {
-      g_cancellable_cancel (self->cancellable);
+      g_cancellable_cancel (self->follower.cancellable);
     }
   return over;
 }
@@ -561,7 +625,7 @@ caller_cancelled_cb (GCancellable *cancellable, gpointer user_data)
     reply = g_steal_pointer (&self->reply);
   bg_core_unlock (self->core);
 
-  g_cancellable_cancel (self->cancellable);
+  g_cancellable_cancel (self->follower.cancellable);
   if (reply == NULL)
     return;
 

@@ -250,14 +250,15 @@ shutdown_there (BgCore *core, BgShutdownMode mode, int timeout_msec, GError **er
   if (allowed)
     {
       bg_core_quit (core, mode);
-      ended = wait_for_end (core, waiter, deadline);
+      /* Without a deadline there is one thing less to be woken by. */
+      ended = timeout_msec == -1 || wait_for_end (core, waiter, deadline);
+      if (ended)
+        bg_core_join (core);
       bg_core_wait_end (core);
     }
   bg_waiter_give_back (waiter, NULL);
 
-  if (ended)
-    bg_core_join (core);
-  else if (allowed)
+  if (allowed && !ended)
     set_timeout_error (core, timeout_msec, error);
   return ended;
 }

@@ -122,9 +122,7 @@ mailbox_new (GMainContext *context)
   self->ref_count = 1;
   self->source_count = 1;
   bg_inbox_init (&self->inbox, context, self);
-  bg_inbox_lock (&self->inbox);
-  bg_inbox_add_tagged_lane (&self->inbox, &mailbox_callback_funcs, mailbox_ref (self));
-  bg_inbox_unlock (&self->inbox);
+  bg_inbox_tag (&self->inbox, &mailbox_callback_funcs, mailbox_ref (self));
   return self;
 }
 
