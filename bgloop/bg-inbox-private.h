@@ -75,6 +75,7 @@ struct _BgInbox
 
   /* the serving thread only */
   BgSpin spin;
+  guint strays; /* dispatches of lanes that were ready before the inbox was driven */
   BgChunk *done;    /* (owned) chunks to be used again */
   guint n_batches;  /* lanes that have a batch */
   guint batch_size; /* of the last one taken */

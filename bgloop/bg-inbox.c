@@ -470,6 +470,14 @@ lane_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
   BgInbox *inbox = lane->inbox;
   gboolean busy;
 
+  /* It was ready before, and GLib does not forget that. Only this thread writes
+   * it. */
+  if (inbox->driven)
+    {
+      inbox->strays++;
+      return G_SOURCE_CONTINUE;
+    }
+
   atomic_store_explicit (&inbox->server, g_thread_self (), memory_order_relaxed);
   serve_while_it_pays (lane);
   atomic_store_explicit (&inbox->hurried, FALSE, memory_order_relaxed);

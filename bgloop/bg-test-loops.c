@@ -196,7 +196,7 @@ do_one_thing (BgCore *self)
   for (;;)
     {
       guint64 run = atomic_load (&inbox->run);
-      guint repeats = self->repeats;
+      guint repeats = self->repeats, strays = inbox->strays;
       gboolean more;
 
       bg_core_lock (self);
@@ -216,7 +216,7 @@ do_one_thing (BgCore *self)
 
       /* Unless it was the arrival of work. */
       bg_core_lock (self);
-      more = bg_inbox_has_work (inbox);
+      more = bg_inbox_has_work (inbox) || inbox->strays != strays;
       bg_core_unlock (self);
       if (!more)
         return TRUE;
