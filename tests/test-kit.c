@@ -958,7 +958,7 @@ static const struct
   { "/kit/fixture/skipped-test", test_skipped },
   { "/kit/fixture/work-is-done", test_work_is_done },
   { "/kit/fixture/source-outlives-loop", test_source_outlives_loop },
-  { "/kit/fixture/subprocess-inside", test_subprocess },
+  { "/kit/fixture/trapped", test_subprocess },
 };
 
 static const struct
