@@ -106,6 +106,7 @@ struct _BgCore
   guint generation; /* the process that the loop lives in */
   guint64 serial;   /* a loop made later has a higher one */
   gint64 since;
+  gboolean started; /* once it is */
 
   /* Its lock is the core's: admission, state and everything here down to
    * «atomic» is under it. Locks are taken in this order: default, globals, core,
@@ -141,6 +142,7 @@ struct _BgCore
 
   /* the loop's thread only */
   BgDelay *ended_delays; /* (unowned) to be given back */
+  BgInbox *replies;      /* (unowned) (nullable) where replies to work on this loop arrive */
   gboolean finished;
   guint repeats; /* invoked functions that ran and want to run again */
 };
@@ -167,6 +169,7 @@ struct _BgGlobals
 };
 
 BgGlobals *bg_globals (void);
+void bg_core_visit_graves (void);
 
 BgCore *bg_core_new (const char *name);
 gboolean bg_core_start (BgCore *self, GError **error);

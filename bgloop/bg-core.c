@@ -134,6 +134,13 @@ bury (GMainContext *context, GPtrArray *sources)
     }
 }
 
+/* Frees what could not be freed when its loop went. */
+void
+bg_core_visit_graves (void)
+{
+  bury (NULL, NULL);
+}
+
 /* Life */
 
 static void
@@ -417,20 +424,28 @@ bg_core_find_hold (BgCore *self, guint id)
   return NULL;
 }
 
-/* Lets go of sources that were destroyed and that nobody else has, on the
- * loop's thread, where their own code belongs. */
-static void
-forget_dead_sources (BgCore *self)
+/* Takes out the sources that were destroyed and that nobody else has. They are to
+ * be let go of on the loop's thread, where their own code belongs. */
+static GPtrArray *
+take_dead_sources (BgCore *self)
 {
   GPtrArray *dead = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
 
-  for (guint i = self->attached->len; i > 0; i--)
+  for (guint i = self->attached != NULL ? self->attached->len : 0; i > 0; i--)
     {
       GSource *source = g_ptr_array_index (self->attached, i - 1);
 
       if (g_source_is_destroyed (source) && g_atomic_int_get ((int *) &source->ref_count) == 1)
         g_ptr_array_add (dead, g_ptr_array_steal_index_fast (self->attached, i - 1));
     }
+
+  return dead;
+}
+
+static void
+forget_dead_sources (BgCore *self)
+{
+  GPtrArray *dead = take_dead_sources (self);
 
   self->attached_kept = self->attached->len;
   bg_core_drop_later (self, dead, (GDestroyNotify) g_ptr_array_unref);
@@ -629,6 +644,35 @@ driver_close (BgCore *self)
   self->finished = TRUE;
 }
 
+/* With the lock held. Replies that have arrived here are work, too: what they
+ * call goes on from there. */
+static gboolean
+has_replies (BgCore *self)
+{
+  gboolean has_work;
+
+  if (self->replies == NULL)
+    return FALSE;
+
+  bg_inbox_lock (self->replies);
+  has_work = bg_inbox_has_work (self->replies);
+  bg_inbox_unlock (self->replies);
+  return has_work;
+}
+
+/* With the lock held. */
+static gboolean
+has_work (BgCore *self)
+{
+  return bg_inbox_has_work (&self->inbox) || has_replies (self);
+}
+
+static gboolean
+is_held (BgCore *self)
+{
+  return self->holds.length > 0 || self->invokes.length > 0;
+}
+
 static gboolean
 driver_prepare (GSource *source, int *timeout)
 {
@@ -643,8 +687,8 @@ driver_prepare (GSource *source, int *timeout)
   bg_core_lock (self);
   if (!bg_core_is_cancelling (self))
     bg_core_promote_due (self);
-  work = bg_inbox_has_work (&self->inbox);
-  idle = !work && self->holds.length == 0 && self->invokes.length == 0;
+  work = has_work (self);
+  idle = !work && !is_held (self);
   self->inbox.asleep = !work;
   bg_core_unlock (self);
 
@@ -673,11 +717,12 @@ driver_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
   gboolean idle;
 
   bg_inbox_run (&self->inbox);
+  if (self->replies != NULL)
+    bg_inbox_run (self->replies);
   driver->sits_out = TRUE;
 
   bg_core_lock (self);
-  idle = !bg_inbox_has_work (&self->inbox) && self->holds.length == 0 && self->invokes.length == 0
-         && g_main_depth () == 1;
+  idle = !has_work (self) && !is_held (self) && g_main_depth () == 1;
   if (idle)
     driver_close (self);
   bg_core_unlock (self);
@@ -919,6 +964,7 @@ clear_context (BgCore *self)
 static void
 end (BgCore *self)
 {
+  GPtrArray *dead;
   GQueue watchers;
 
   run_teardowns (self);
@@ -930,6 +976,10 @@ end (BgCore *self)
       g_clear_pointer (&self->timer, g_source_unref);
     }
   clear_context (self);
+  bg_core_lock (self);
+  dead = take_dead_sources (self);
+  bg_core_unlock (self);
+  g_ptr_array_unref (dead);
 
   g_main_context_pop_thread_default (self->context);
   g_main_context_release (self->context);
@@ -991,7 +1041,12 @@ gboolean
 bg_core_start (BgCore *self, GError **error)
 {
   g_autofree char *name = get_thread_name (self->name);
-  GThread *thread = g_thread_try_new (name, thread_cb, bg_core_ref (self), error);
+  GThread *thread;
+
+  if (self->started)
+    return TRUE;
+
+  thread = g_thread_try_new (name, thread_cb, bg_core_ref (self), error);
 
   if (thread == NULL)
     {
@@ -999,6 +1054,7 @@ bg_core_start (BgCore *self, GError **error)
       return FALSE;
     }
 
+  self->started = TRUE;
   bg_core_lock (self);
   self->thread = thread;
   self->joined = FALSE;
@@ -1006,7 +1062,6 @@ bg_core_start (BgCore *self, GError **error)
     g_cond_wait (&self->changed, &self->inbox.lock);
   bg_core_unlock (self);
 
-  bury (NULL, NULL);
   return TRUE;
 }
 

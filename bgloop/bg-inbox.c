@@ -470,8 +470,8 @@ lane_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
   BgInbox *inbox = lane->inbox;
   gboolean busy;
 
-  /* It was ready before, and GLib does not forget that. Only this thread writes
-   * it. */
+  /* The loop may have begun to stop, or stands still, since the lane was found
+   * ready. Only this thread writes it. */
   if (inbox->driven)
     {
       inbox->strays++;

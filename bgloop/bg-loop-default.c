@@ -11,7 +11,8 @@
  * #GWeakRef would do the same under a lock of GObject's that a fork may leave
  * locked. */
 
-/* In dispose: unless somebody was given a reference since it began. */
+/* In dispose. Somebody may have been given a reference since it began: theirs is
+ * a loop that is not the default one any more. */
 void
 bg_loop_unpublish (BgLoop *self)
 {
@@ -21,7 +22,7 @@ bg_loop_unpublish (BgLoop *self)
     return;
 
   g_mutex_lock (&globals->default_lock);
-  if (globals->default_loop == self && g_atomic_int_get ((int *) &G_OBJECT (self)->ref_count) == 1)
+  if (globals->default_loop == self)
     g_atomic_pointer_set (&globals->default_loop, NULL);
   g_mutex_unlock (&globals->default_lock);
 }
@@ -50,6 +51,9 @@ bg_loop_dup_default (GError **error)
 
   g_return_val_if_fail (error == NULL || *error == NULL, NULL);
 
+  bg_core_visit_graves ();
+
+  /* Nothing below runs anybody's code. */
   g_mutex_lock (&globals->default_lock);
   self = globals->default_loop;
   if (self != NULL && bg_core_get_state (self->core) == BG_LOOP_RUNNING)
@@ -58,7 +62,7 @@ bg_loop_dup_default (GError **error)
     }
   else
     {
-      self = bg_loop_new ("default", error);
+      self = g_initable_new (BG_TYPE_LOOP, NULL, error, "name", "default", NULL);
       g_atomic_pointer_set (&globals->default_loop, self);
     }
   g_mutex_unlock (&globals->default_lock);

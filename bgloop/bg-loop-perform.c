@@ -99,6 +99,19 @@ take_follower (BgCore *core)
   return follower;
 }
 
+/* The operation has answered. Its answer may go on looking at the cancellable, and
+ * is not to be spoilt by what happens to the loop from now on. */
+static void
+stop_following (BgCore *core, BgFollower *follower)
+{
+  if (g_atomic_int_get ((int *) &G_OBJECT (follower->cancellable)->ref_count) == 2)
+    return;
+
+  if (follower->handler != 0)
+    g_signal_handler_disconnect (core->cancellable, follower->handler);
+  follower->handler = 0;
+}
+
 static void
 give_back_follower (BgCore *core, BgFollower follower)
 {
@@ -107,7 +120,8 @@ give_back_follower (BgCore *core, BgFollower follower)
   bg_core_lock (core);
   if (core->followers == NULL)
     core->followers = g_array_new (FALSE, FALSE, sizeof (BgFollower));
-  if (core->followers->len < SPARE_FOLLOWERS && !g_cancellable_is_cancelled (follower.cancellable))
+  if (follower.handler != 0 && core->followers->len < SPARE_FOLLOWERS
+      && !g_cancellable_is_cancelled (follower.cancellable))
     {
       g_array_append_val (core->followers, follower);
       kept = TRUE;
@@ -238,6 +252,7 @@ answer_cb (GObject *source, GAsyncResult *result, gpointer user_data)
     }
 
   disconnect (self);
+  stop_following (self->core, &self->follower);
   bg_core_lock (self->core);
   self->result = g_object_ref (result);
   if (self->phase == PENDING)
@@ -418,7 +433,7 @@ static gboolean
 leave (BgOperation *self)
 {
   BgCore *core = self->core;
-  gboolean queued, listed, over;
+  gboolean queued, listed, over, cancels;
 
   bg_core_lock (core);
   queued = self->phase == QUEUED;
@@ -432,6 +447,7 @@ leave (BgOperation *self)
       bg_core_remove_hold (core, &self->hold);
     }
   self->left = TRUE;
+  cancels = self->phase != ENDED && self->result == NULL;
   bg_core_unlock (core);
 
   if (listed && queued)
@@ -439,7 +455,7 @@ leave (BgOperation *self)
       disconnect (self);
       operation_unref (self);
     }
-  else
+  else if (cancels)
     {
       g_cancellable_cancel (self->follower.cancellable);
     }

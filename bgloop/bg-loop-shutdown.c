@@ -21,71 +21,103 @@ describe_age (gint64 since)
   return g_strdup_printf ("%.1f s", usec / (double) G_TIME_SPAN_SECOND);
 }
 
-static void add_line (GPtrArray *lines, const char *format, ...) G_GNUC_PRINTF (2, 3);
+/* Something that keeps the loop busy, as it is found under the lock. To name a
+ * function takes the dynamic linker's lock, under which code of modules being
+ * loaded may run that uses the loop: that is for afterwards. */
+typedef struct
+{
+  enum
+  {
+    RUNNING,
+    BUSY,
+    QUEUED,
+    INVOKED,
+    HELD,
+    OPERATION
+  } kind;
+  gpointer func;
+  gint64 since;
+  guint n;
+  int priority;
+  char *reason; /* (owned) (nullable) */
+} Work;
 
 static void
-add_line (GPtrArray *lines, const char *format, ...)
+work_clear (gpointer data)
 {
-  va_list args;
-
-  va_start (args, format);
-  g_ptr_array_add (lines, g_strdup_vprintf (format, args));
-  va_end (args);
+  g_free (((Work *) data)->reason);
 }
 
 static void
-describe_running (BgCore *core, GPtrArray *lines)
+collect_running (BgCore *core, GArray *works)
 {
-  gpointer func = atomic_load (&core->inbox.running);
-  g_autofree char *name = NULL;
-  g_autofree char *age = NULL;
+  Work work = { .kind = RUNNING, .func = atomic_load (&core->inbox.running) };
 
-  if (func == NULL)
-    {
-      if (bg_core_get_state (core) != BG_LOOP_STOPPED && !core->inbox.asleep
-          && core->inbox.n_lanes > 0)
-        add_line (lines, "busy outside of its own work, with a source of its context");
-      return;
-    }
+  if (work.func == NULL)
+    work.kind = BUSY;
+  work.since = atomic_load (&core->inbox.stamp);
 
-  name = bg_symbol_describe (func);
-  age = describe_age (atomic_load (&core->inbox.stamp));
-  add_line (lines, "running %s for %s", name, age);
+  if (work.func != NULL || (bg_core_get_state (core) != BG_LOOP_STOPPED && !core->inbox.asleep))
+    g_array_append_val (works, work);
 }
 
 static void
-describe_queued (BgCore *core, GPtrArray *lines)
+collect_queued (BgCore *core, GArray *works)
 {
   for (guint i = 0; i < core->inbox.n_lanes; i++)
     {
       BgLane *lane = core->inbox.lanes[i];
-      guint n = bg_lane_get_queued (lane);
+      Work work = { .kind = QUEUED, .n = bg_lane_get_queued (lane), .priority = lane->priority };
 
-      if (n > 0)
-        add_line (lines, "%u queued at priority %d", n, lane->priority);
+      if (work.n > 0)
+        g_array_append_val (works, work);
     }
 
   if (core->invokes.length > 0)
-    add_line (lines, "%u invoked", core->invokes.length);
+    {
+      Work work = { .kind = INVOKED, .n = core->invokes.length };
+
+      g_array_append_val (works, work);
+    }
 }
 
 static void
-describe_holds (BgCore *core, GPtrArray *lines)
+collect_holds (BgCore *core, GArray *works)
 {
   for (GList *link = core->holds.head; link != NULL; link = link->next)
     {
       BgHold *hold = link->data;
-      g_autofree char *age = describe_age (hold->since);
-      g_autofree char *name = NULL;
+      Work work = { .kind = hold->reason != NULL ? HELD : OPERATION,
+                    .func = hold->func,
+                    .since = hold->since,
+                    .reason = g_strdup (hold->reason) };
 
-      if (hold->reason != NULL)
-        {
-          add_line (lines, "held by “%s” for %s", hold->reason, age);
-          continue;
-        }
+      g_array_append_val (works, work);
+    }
+}
 
-      name = bg_symbol_describe (hold->func);
-      add_line (lines, "waiting for the operation begun by %s for %s", name, age);
+static char *
+describe (const Work *work)
+{
+  g_autofree char *age = describe_age (work->since);
+  g_autofree char *name = work->func != NULL ? bg_symbol_describe (work->func) : NULL;
+
+  switch (work->kind)
+    {
+    case RUNNING:
+      return g_strdup_printf ("running %s for %s", name, age);
+    case BUSY:
+      return g_strdup ("busy outside of its own work, with a source of its context");
+    case QUEUED:
+      return g_strdup_printf ("%u queued at priority %d", work->n, work->priority);
+    case INVOKED:
+      return g_strdup_printf ("%u invoked", work->n);
+    case HELD:
+      return g_strdup_printf ("held by “%s” for %s", work->reason, age);
+    case OPERATION:
+      return g_strdup_printf ("waiting for the operation begun by %s for %s", name, age);
+    default:
+      g_assert_not_reached ();
     }
 }
 
@@ -93,14 +125,18 @@ describe_holds (BgCore *core, GPtrArray *lines)
 GPtrArray *
 bg_loop_list_work (BgCore *core)
 {
+  g_autoptr (GArray) works = g_array_new (FALSE, FALSE, sizeof (Work));
   GPtrArray *lines = g_ptr_array_new_with_free_func (g_free);
 
+  g_array_set_clear_func (works, work_clear);
   bg_core_lock (core);
-  describe_running (core, lines);
-  describe_queued (core, lines);
-  describe_holds (core, lines);
+  collect_running (core, works);
+  collect_queued (core, works);
+  collect_holds (core, works);
   bg_core_unlock (core);
 
+  for (guint i = 0; i < works->len; i++)
+    g_ptr_array_add (lines, describe (&g_array_index (works, Work, i)));
   return lines;
 }
 
@@ -111,7 +147,7 @@ set_timeout_error (BgCore *core, int timeout_msec, GError **error)
   g_autofree char *text = NULL;
 
   if (lines->len == 0)
-    add_line (lines, "about to end");
+    g_ptr_array_add (lines, g_strdup ("about to end"));
   g_ptr_array_add (lines, NULL);
   text = g_strjoinv ("; ", (char **) lines->pdata);
   g_set_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT,

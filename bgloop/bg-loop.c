@@ -188,6 +188,8 @@ initable_init (GInitableIface *iface)
 BgLoop *
 bg_loop_new (const char *name, GError **error)
 {
+  bg_core_visit_graves ();
+
   return g_initable_new (BG_TYPE_LOOP, NULL, error, "name", name, NULL);
 }
 

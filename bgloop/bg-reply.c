@@ -17,6 +17,7 @@ typedef struct
   int ref_count;    /* atomic: one for the source, one a thread and one a reply */
   int source_count; /* atomic: one for the source, one while it is dispatched */
   BgInbox inbox;
+  gpointer tag; /* immutable: the globals of the process that made it */
 
   /* under the inbox's lock */
   gboolean closed;
@@ -105,7 +106,7 @@ static void
 mailbox_source_get (gpointer data, GSource *source, GSourceFunc *func, gpointer *user_data)
 {
   *func = NULL;
-  *user_data = bg_globals ();
+  *user_data = ((BgMailbox *) data)->tag;
 }
 
 static GSourceCallbackFuncs mailbox_callback_funcs = {
@@ -121,6 +122,7 @@ mailbox_new (GMainContext *context)
 
   self->ref_count = 1;
   self->source_count = 1;
+  self->tag = bg_globals ();
   bg_inbox_init (&self->inbox, context, self);
   bg_inbox_tag (&self->inbox, &mailbox_callback_funcs, mailbox_ref (self));
   return self;
@@ -147,6 +149,7 @@ static BgMailbox *
 mailbox_get (GMainContext *context)
 {
   BgMailbox *mailbox = g_private_get (&last_mailbox);
+  BgCore *here = bg_core_get_current ();
   BgInbox *inbox;
 
   if (mailbox != NULL && mailbox_serves (mailbox, context))
@@ -155,6 +158,8 @@ mailbox_get (GMainContext *context)
   inbox = bg_inbox_find (context, bg_globals ());
   mailbox = inbox != NULL ? mailbox_ref (inbox->owner) : mailbox_new (context);
   g_private_replace (&last_mailbox, mailbox_ref (mailbox));
+  if (here != NULL && here->context == context)
+    here->replies = &mailbox->inbox;
   return mailbox;
 }
 
