@@ -75,9 +75,11 @@ struct _BgInbox
 
   /* the serving thread only */
   BgSpin spin;
-  guint strays; /* dispatches of lanes that were ready before the inbox was driven */
+  guint strays;     /* dispatches of lanes that were ready before the inbox was driven */
   BgChunk *done;    /* (owned) chunks to be used again */
   guint n_batches;  /* lanes that have a batch */
+  guint depth;      /* how many records run within each other */
+  GArray *deferred; /* (owned) (nullable) of BgRecord: for when none runs any more */
   guint batch_size; /* of the last one taken */
 
   /* atomic, written by the serving thread */
@@ -148,6 +150,8 @@ guint bg_lane_get_queued (BgLane *lane);
 void bg_inbox_run (BgInbox *self);
 gboolean bg_inbox_linger (BgInbox *self);
 gboolean bg_inbox_run_one (BgInbox *self);
+gboolean bg_inbox_is_nested (BgInbox *self);
+void bg_inbox_defer (BgInbox *self, const BgRecord *record);
 gpointer bg_inbox_enter (BgInbox *self, gpointer func);
 void bg_inbox_leave (BgInbox *self, gpointer outer);
 

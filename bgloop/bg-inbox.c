@@ -266,6 +266,39 @@ look_at_clock (BgInbox *self, guint stride)
   return MIN (stride * 2, STRIDE);
 }
 
+/* A function that runs may iterate the context, and so have other records run
+ * within it. */
+gboolean
+bg_inbox_is_nested (BgInbox *self)
+{
+  return self->depth > 1;
+}
+
+/* Has the record come again when the outermost function has returned. */
+void
+bg_inbox_defer (BgInbox *self, const BgRecord *record)
+{
+  if (self->deferred == NULL)
+    self->deferred = g_array_new (FALSE, FALSE, sizeof (BgRecord));
+  g_array_append_vals (self->deferred, record, 1);
+}
+
+static void
+append_deferred (BgInbox *self)
+{
+  bg_inbox_lock (self);
+  for (guint i = 0; i < self->deferred->len; i++)
+    {
+      BgRecord *record = &g_array_index (self->deferred, BgRecord, i);
+
+      bg_inbox_append (self, G_PRIORITY_DEFAULT, record->outcome, record->func, record->data,
+                       record->destroy);
+      self->posted--;
+    }
+  bg_inbox_unlock (self);
+  g_clear_pointer (&self->deferred, g_array_unref);
+}
+
 static void
 run_batch (BgLane *lane)
 {
@@ -276,6 +309,7 @@ run_batch (BgLane *lane)
   guint stride = 1, left = 1;
   BgRecord *slot;
 
+  inbox->depth++;
   while ((slot = next_record (lane)) != NULL)
     {
       atomic_store_explicit (&inbox->running, slot->func, memory_order_relaxed);
@@ -292,6 +326,8 @@ run_batch (BgLane *lane)
     }
 
   settle_batch (lane);
+  if (--inbox->depth == 0 && inbox->deferred != NULL)
+    append_deferred (inbox);
   bg_inbox_leave (inbox, outer);
   end = atomic_load_explicit (&inbox->stamp, memory_order_relaxed);
   bg_count (&inbox->batches, 1);

@@ -735,6 +735,13 @@ flush_outcome (BgRecord *slot, gpointer owner)
   BgWaiter *waiter = self->blocked.waiter;
   gboolean done, settles;
 
+  /* What was accepted before may still run, around this. */
+  if (bg_inbox_is_nested (&core->inbox))
+    {
+      bg_inbox_defer (&core->inbox, slot);
+      return;
+    }
+
   bg_count (&core->inbox.run, 1);
   bg_core_lock (core);
   done = --self->n_markers == 0;

@@ -7,7 +7,7 @@
 
 G_BEGIN_DECLS
 
-/* How long to wait awake at most where nobody says otherwise, in microseconds. */
+/* How long to wait awake at most, in microseconds. */
 #define BG_LINGER_USEC 50
 
 /* How long a waker needs, in microseconds, before what it woke runs. */

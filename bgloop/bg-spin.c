@@ -21,7 +21,7 @@
  * twice as many waits asleep as the last one, and a jump of the clock, which
  * means that the processor was taken away, by a while of quiet. */
 
-#define SPIN_MAX_USEC  50
+#define SPIN_MAX_USEC  BG_LINGER_USEC
 #define PAYS_USEC      12
 #define UNIT           16
 #define MAX_BACKOFF    1023
@@ -113,12 +113,13 @@ spin_until (BgSpin *self, gint64 end, BgSpinFunc done, gpointer data)
   return FALSE;
 }
 
-/* Waits awake until @done, or until it does not pay any more. Returns what @done
- * said last. */
+/* Waits awake until @done, or until it does not pay any more; for more than
+ * SPIN_MAX_USEC, whether it pays or not. Returns what @done said last. */
 gboolean
 bg_spin (BgSpin *self, guint limit_usec, BgSpinFunc done, gpointer data)
 {
-  gboolean worthwhile = limit_usec > 0 && is_worthwhile (self);
+  gboolean forced = limit_usec > SPIN_MAX_USEC;
+  gboolean worthwhile = forced || (limit_usec > 0 && is_worthwhile (self));
 
   /* Most of what is worth waiting for comes before the first look at the clock. */
   if (worthwhile ? look (done, data) : done (data))
@@ -132,8 +133,8 @@ bg_spin (BgSpin *self, guint limit_usec, BgSpinFunc done, gpointer data)
     }
 
   self->began = g_get_monotonic_time ();
-  if (!worthwhile || self->began < self->quiet_until)
+  if (!worthwhile || (!forced && self->began < self->quiet_until))
     return FALSE;
 
-  return spin_until (self, self->began + MIN (limit_usec, SPIN_MAX_USEC), done, data);
+  return spin_until (self, self->began + limit_usec, done, data);
 }

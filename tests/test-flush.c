@@ -85,6 +85,65 @@ test_what_runs (void)
 
 typedef struct
 {
+  BgLoop *loop;
+  UtilLatch entered;
+  gboolean seen;
+  int ended; /* atomic */
+} Nested;
+
+static void
+seen_cb (gpointer user_data)
+{
+  ((Nested *) user_data)->seen = TRUE;
+}
+
+static void
+nested_cb (gpointer user_data)
+{
+  Nested *self = user_data;
+  GMainContext *context = bg_loop_get_context (self->loop);
+
+  util_latch_count_down (&self->entered);
+  while (!self->seen)
+    g_main_context_iteration (context, FALSE);
+  for (guint i = 0; i < 1000; i++)
+    g_main_context_iteration (context, FALSE);
+  g_atomic_int_set (&self->ended, TRUE);
+}
+
+static gpointer
+flush_cb (gpointer user_data)
+{
+  Nested *self = user_data;
+
+  assert_flush (self->loop);
+  g_assert_true (g_atomic_int_get (&self->ended));
+  return NULL;
+}
+
+/* Work that iterates the context has other work run within it, the end of the
+ * flush included. */
+static void
+test_what_runs_around (void)
+{
+  for (guint i = 0; i < util_scale (200); i++)
+    {
+      Nested self = { util_loop_new ("flush") };
+      GThread *thread;
+
+      util_latch_init (&self.entered, 1);
+      g_assert_true (bg_loop_post (self.loop, nested_cb, &self, NULL));
+      util_latch_wait (&self.entered);
+      thread = g_thread_new ("flush", flush_cb, &self);
+      g_assert_true (bg_loop_post (self.loop, seen_cb, &self, NULL));
+      g_thread_join (thread);
+      util_loop_end (self.loop);
+      util_latch_clear (&self.entered);
+    }
+}
+
+typedef struct
+{
   GTask *task;
   int n;
 } Operation;
@@ -391,6 +450,7 @@ main (int argc, char *argv[])
   g_test_add_func ("/flush/waits/for-nothing", test_nothing);
   g_test_add_func ("/flush/waits/for-all-priorities", test_all_priorities);
   g_test_add_func ("/flush/waits/for-what-runs", test_what_runs);
+  g_test_add_func ("/flush/waits/for-what-runs-around-it", test_what_runs_around);
   g_test_add_func ("/flush/waits/for-calls-and-begins", test_calls_and_begins);
   g_test_add_func ("/flush/waits/for-delayed-work-that-is-due", test_delayed_and_due);
   g_test_add_func ("/flush/does-not-wait/for-delayed-work-that-is-not-due",

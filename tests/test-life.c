@@ -347,6 +347,30 @@ test_many_at_once (void)
   g_assert_cmpuint (util_count_fds (), ==, n_fds);
 }
 
+static gboolean
+true_cb (gpointer user_data, GError **error)
+{
+  return TRUE;
+}
+
+/* Blocking calls go through whether anybody stays awake for them or not. */
+static void
+test_linger (void)
+{
+  BgLoop *loop = util_loop_new ("linger");
+  guint linger;
+
+  for (guint wanted = 0; wanted <= 1000; wanted += 500)
+    {
+      g_object_set (loop, "linger", wanted, NULL);
+      g_object_get (loop, "linger", &linger, NULL);
+      g_assert_cmpuint (linger, ==, wanted);
+      for (guint i = 0; i < 100; i++)
+        g_assert_true (bg_loop_call (loop, true_cb, NULL, NULL, NULL));
+    }
+  util_loop_end (loop);
+}
+
 int
 main (int argc, char *argv[])
 {
@@ -370,6 +394,7 @@ main (int argc, char *argv[])
                         test_leaves_nothing_behind);
   g_test_add_data_func ("/life/1000-loops/dropped/leave-nothing-behind", GINT_TO_POINTER (TRUE),
                         test_leaves_nothing_behind);
+  g_test_add_func ("/life/linger", test_linger);
 
   return g_test_run ();
 }

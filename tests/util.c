@@ -129,6 +129,9 @@ util_loop_new (const char *name)
 
   g_assert_no_error (error);
   g_assert_true (BG_IS_LOOP (loop));
+  if (g_getenv ("BGLOOP_TEST_LINGER") != NULL)
+    g_object_set (loop, "linger", (guint) strtoul (g_getenv ("BGLOOP_TEST_LINGER"), NULL, 10),
+                  NULL);
   return loop;
 }
 

@@ -38,7 +38,8 @@ void util_block (UtilBlock *self, BgLoop *loop);
 void util_unblock (UtilBlock *self);
 void util_block_clear (UtilBlock *self); /* once the loop has been flushed or is gone */
 
-/* A running loop; the program ends if there is none to be had. */
+/* A running loop; the program ends if there is none to be had. It lingers for
+ * BGLOOP_TEST_LINGER microseconds where that is set. */
 BgLoop *util_loop_new (const char *name);
 
 /* Shuts the loop down, asserts that this went well, and drops it. */
