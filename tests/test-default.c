@@ -49,7 +49,7 @@ test_life (void)
       g_assert_cmpint (bg_loop_get_state (same), ==, BG_LOOP_RUNNING);
       g_object_unref (same);
       util_wait_for_threads (threads);
-      g_assert_cmpint (destroyed, ==, 2 * (i + 1));
+      g_assert_cmpint (g_atomic_int_get (&destroyed), ==, 2 * (i + 1));
     }
 
   g_assert_cmpuint (util_count_fds (), ==, fds);
@@ -173,7 +173,7 @@ run_many (gboolean resets)
   util_wait_for_threads (threads);
   g_assert_cmpuint (util_count_fds (), ==, fds);
   if (!resets)
-    g_assert_cmpint (self.destroyed, ==, 2 * self.accepted);
+    g_assert_cmpint (g_atomic_int_get (&self.destroyed), ==, 2 * g_atomic_int_get (&self.accepted));
 }
 
 static void

@@ -450,6 +450,21 @@ typedef struct
   int accepted;
 } Storm;
 
+/* Not more than the loop can take, or it would have more and more to do. */
+static void
+wait_for_room (BgLoop *loop)
+{
+  guint queued;
+
+  do
+    {
+      g_autoptr (BgLoopStats) stats = bg_loop_get_stats (loop);
+
+      queued = stats->queued;
+    }
+  while (queued > 100);
+}
+
 static gpointer
 storm_thread (gpointer user_data)
 {
@@ -466,7 +481,7 @@ storm_thread (gpointer user_data)
           if (bg_loop_post (self->loop, util_count_cb, &self->ran, NULL))
             g_atomic_int_inc (&self->accepted);
         }
-      bg_loop_stats_free (bg_loop_get_stats (self->loop));
+      wait_for_room (self->loop);
       bg_loop_release (self->loop, hold);
     }
   return NULL;

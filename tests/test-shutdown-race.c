@@ -433,7 +433,7 @@ test_drop (void)
       g_assert_null (g_weak_ref_get (&weak));
       g_weak_ref_clear (&weak);
       util_wait_for_threads (threads);
-      g_assert_cmpint (destroyed, >=, 1);
+      g_assert_cmpint (g_atomic_int_get (&destroyed), >=, 1);
     }
 }
 
