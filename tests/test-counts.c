@@ -272,7 +272,7 @@ assert_counts (void (*batch) (Fixture *self), guint most)
       batch (&self);
       after = n_system_calls;
       end = g_get_monotonic_time ();
-      allowed = MAX (most, (guint) ((end - start) / LOOK_USEC));
+      allowed = CLAMP ((guint) ((end - start) / LOOK_USEC), most, BATCH / 10);
     }
   while (after - before > allowed && end < patience);
   allocated = n_allocations - allocated;
