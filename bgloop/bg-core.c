@@ -645,13 +645,14 @@ driver_close (BgCore *self)
 }
 
 /* With the lock held. Replies that have arrived here are work, too: what they
- * call goes on from there. */
+ * call goes on from there. Not so in CANCEL mode, where nothing does: to a
+ * callback that tries again the next refusal would be a reply. */
 static gboolean
 has_replies (BgCore *self)
 {
   gboolean has_work;
 
-  if (self->replies == NULL)
+  if (self->replies == NULL || bg_core_is_cancelling (self))
     return FALSE;
 
   bg_inbox_lock (self->replies);

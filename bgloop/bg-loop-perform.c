@@ -150,7 +150,7 @@ operation_unref (gpointer data)
 {
   BgOperation *self = data;
 
-  if (!g_atomic_int_dec_and_test (&self->ref_count))
+  if (!g_atomic_int_dec_and_test (&self->ref_count) || bg_core_is_forked (self->core))
     return;
 
   give_back_follower (self->core, self->follower);
@@ -261,13 +261,18 @@ answer_cb (GObject *source, GAsyncResult *result, gpointer user_data)
       reply = g_steal_pointer (&self->reply);
     }
   settles = unlist (self) && self->blocked.waiter != NULL;
-  bg_core_remove_hold (self->core, &self->hold);
   bg_core_unlock (self->core);
 
   if (settles && bg_waiter_settle (self->blocked.waiter))
     bg_inbox_note_woken (&self->core->inbox);
   if (reply != NULL)
     bg_reply_return (reply, G_OBJECT (g_steal_pointer (&self->result)), NULL);
+
+  /* Not before the reply is on its way: it may go to the loop itself, and keep it
+   * from ending. */
+  bg_core_lock (self->core);
+  bg_core_remove_hold (self->core, &self->hold);
+  bg_core_unlock (self->core);
   operation_unref (self);
 }
 
@@ -634,6 +639,9 @@ caller_cancelled_cb (GCancellable *cancellable, gpointer user_data)
   BgOperation *self = user_data;
   BgReply *reply = NULL;
   GError *error = NULL;
+
+  if (bg_core_is_forked (self->core))
+    return;
 
   bg_core_lock (self->core);
   self->cancelled = TRUE;

@@ -438,6 +438,13 @@ give_up (BgAsyncShutdown *self, GError *error)
 {
   BgReply *reply = NULL;
 
+  /* In a forked child the context of the parent's caller gives no replies. */
+  if (bg_core_is_forked (self->core))
+    {
+      g_error_free (error);
+      return;
+    }
+
   bg_core_lock (self->core);
   if (unwatch_end (self->core, &self->watcher))
     reply = g_steal_pointer (&self->reply);
@@ -459,6 +466,9 @@ timeout_cb (gpointer user_data)
 {
   BgAsyncShutdown *self = user_data;
   GError *error = NULL;
+
+  if (bg_core_is_forked (self->core))
+    return G_SOURCE_REMOVE;
 
   set_timeout_error (self->core, self->timeout_msec, &error);
   give_up (self, error);
