@@ -276,12 +276,14 @@ static void
 operation_ready_cb (GObject *source, GAsyncResult *result, gpointer user_data)
 {
   Wait *self = user_data;
+  /* The one who waits may be gone with it before invoking returns. */
+  g_autoptr (GMainContext) context = g_main_context_ref (self->context);
 
   self->result = g_object_ref (result);
-  if (g_main_context_is_owner (self->context))
+  if (g_main_context_is_owner (context))
     g_main_loop_quit (self->main_loop);
   else
-    g_main_context_invoke_full (self->context, G_PRIORITY_DEFAULT, quit_cb, self->main_loop, NULL);
+    g_main_context_invoke_full (context, G_PRIORITY_DEFAULT, quit_cb, self->main_loop, NULL);
 }
 
 static gboolean

@@ -37,6 +37,13 @@ def bars(title, values):
     return picture + '</svg>\n'
 
 
+def short(number):
+    for size, letter in ((1_000_000, 'M'), (1_000, 'k')):
+        if number >= size:
+            return f'{number // size}{letter}'
+    return str(number)
+
+
 def ticks(least, most):
     return [10 ** power for power in range(math.floor(math.log10(least)),
                                            math.ceil(math.log10(most)) + 1)]
@@ -59,9 +66,9 @@ def lines(title, unit, series):
     for row in rows:
         y = place(min(xs), row)[1]
         picture += f'<path d="M{left} {y:.1f}h{plot_w}" stroke="#e5e8ec"/>\n'
-        picture += text(left - 8, y + 4, f'{row:,}', 'end')
+        picture += text(left - 8, y + 4, short(round(row)) if row >= 1 else str(row), 'end')
     for x in sorted(set(xs)):
-        picture += text(place(x, rows[0])[0], top + plot_h + 20, f'{int(x):,}', 'middle')
+        picture += text(place(x, rows[0])[0], top + plot_h + 20, short(int(x)), 'middle')
     ends = []
     for system, points in series.items():
         color = COLORS.get(system, OTHER)
