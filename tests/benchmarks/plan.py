@@ -109,7 +109,8 @@ GOALS = [
     ('times', 'W9', 'ns', 20),
 ]
 
-# What the short form looks at: figures that hold still.
+# What the short form looks at: figures that hold still. (W6 does not: plain GLib needs 3 or 18 µs for
+# a timeout, by whether its loop runs while they are added.)
 SHORT = [
     ('W1-1', 'ns'),
     ('W1-4', 'ns'),
@@ -119,7 +120,6 @@ SHORT = [
     ('W3-1', 'ns'),
     ('W3-64', 'ns'),
     ('W4', 'ns'),
-    ('W6', 'ns'),
     ('W8', 'bytes'),
     ('W9', 'ns'),
 ]
