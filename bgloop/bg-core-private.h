@@ -116,6 +116,7 @@ struct _BgCore
   gboolean closed; /* nothing is taken any more, from nobody */
   GThread *thread; /* (owned) (nullable) until somebody joins it or lets it go */
   gboolean joined;
+  gboolean dropped; /* nobody has the object any more */
   guint64 refused;
   guint64 withdrawn; /* delayed work that was cancelled */
   guint last_hold;

@@ -252,6 +252,7 @@ bg_core_let_go (BgCore *self)
   bg_core_quit (self, BG_SHUTDOWN_DRAIN);
 
   bg_core_lock (self);
+  self->dropped = TRUE;
   thread = g_steal_pointer (&self->thread);
   bg_core_unlock (self);
 
@@ -472,10 +473,10 @@ bg_core_attach (BgCore *self, GSource *source)
 
 /* Its place is used again when the lock is held next for the sake of delays. */
 static void
-end_delay (BgCore *self, BgDelay *delay)
+end_delay (BgCore *self, BgDelay *delay, GDestroyNotify destroy)
 {
-  if (delay->destroy != NULL)
-    delay->destroy (delay->data);
+  if (destroy != NULL)
+    destroy (delay->data);
 
   delay->next = self->ended_delays;
   self->ended_delays = delay;
@@ -486,14 +487,15 @@ delay_outcome (BgRecord *slot, gpointer owner)
 {
   BgCore *self = owner;
   BgDelay *delay = slot->data;
-  gboolean started = bg_delay_start (delay);
 
-  if (!started)
+  /* What a cancelled one leaves is destroyed by another record. */
+  if (!bg_delay_start (delay))
     {
-      /* What it leaves is destroyed by another record. */
-      delay->destroy = NULL;
+      end_delay (self, delay, NULL);
+      return;
     }
-  else if (!bg_core_is_cancelling (self))
+
+  if (!bg_core_is_cancelling (self))
     {
       bg_count (&self->inbox.run, 1);
       ((BgPostFunc) delay->func) (delay->data);
@@ -503,7 +505,7 @@ delay_outcome (BgRecord *slot, gpointer owner)
       bg_count (&self->inbox.cancelled, 1);
     }
 
-  end_delay (self, delay);
+  end_delay (self, delay, delay->destroy);
 }
 
 /* On the loop's thread, with the lock held. */
@@ -891,53 +893,63 @@ drop_delays (BgCore *self)
         return;
 
       bg_count (&self->inbox.cancelled, 1);
-      end_delay (self, delay);
+      end_delay (self, delay, delay->destroy);
     }
 }
 
 static GSourceFuncs probe_funcs = { NULL };
 
-/* The sources in a context, which GLib has no call for. Ids are given in order,
- * so all that are there have smaller ones than a source attached now. */
-static GPtrArray *
-list_sources (GMainContext *context)
+/* The sources in a context, which GLib has no call for. Ids are given in order, so
+ * all that are there have smaller ones than a source attached now. (They come
+ * round after 2³² of them; what has a higher one then, the context's own end
+ * destroys.) Adds those from @first_id on, and sets it to what comes next. */
+static void
+find_sources (GMainContext *context, GPtrArray *sources, guint *first_id)
 {
-  GPtrArray *sources = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
   GSource *probe = g_source_new (&probe_funcs, sizeof (GSource));
   guint end = g_source_attach (probe, context);
 
   g_source_destroy (probe);
   g_source_unref (probe);
 
-  for (guint id = 1; id < end; id++)
+  for (guint id = *first_id; id < end; id++)
     {
       GSource *source = g_main_context_find_source_by_id (context, id);
 
       if (source != NULL)
         g_ptr_array_add (sources, g_source_ref (source));
     }
-
-  return sources;
+  *first_id = end;
 }
 
+/* Destroys the sources, or only the most urgent of them. FALSE if there are none. */
 static gboolean
-destroy_sources (GMainContext *context, gboolean only_most_urgent)
+destroy_sources (GPtrArray *sources, gboolean only_most_urgent)
 {
-  g_autoptr (GPtrArray) sources = list_sources (context);
   int urgent = G_MAXINT;
-
-  for (guint i = 0; i < sources->len; i++)
-    urgent = MIN (urgent, g_source_get_priority (g_ptr_array_index (sources, i)));
+  gboolean any = FALSE;
 
   for (guint i = 0; i < sources->len; i++)
     {
       GSource *source = g_ptr_array_index (sources, i);
 
-      if (!only_most_urgent || g_source_get_priority (source) == urgent)
-        g_source_destroy (source);
+      if (!g_source_is_destroyed (source))
+        urgent = MIN (urgent, g_source_get_priority (source));
     }
 
-  return sources->len > 0;
+  for (guint i = sources->len; i > 0; i--)
+    {
+      GSource *source = g_ptr_array_index (sources, i - 1);
+
+      if (only_most_urgent && g_source_get_priority (source) != urgent)
+        continue;
+
+      any |= !g_source_is_destroyed (source);
+      g_source_destroy (source);
+      g_ptr_array_remove_index_fast (sources, i - 1);
+    }
+
+  return any;
 }
 
 /* Lets completions that are under way arrive, and destroys every source that is
@@ -946,20 +958,23 @@ destroy_sources (GMainContext *context, gboolean only_most_urgent)
 static void
 clear_context (BgCore *self)
 {
-  gboolean more = TRUE;
+  g_autoptr (GPtrArray) sources = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
+  guint first_id = 1, turns = LAST_TURNS;
 
-  while (more)
+  while (turns == LAST_TURNS)
     {
-      guint turns = 0;
-
+      turns = 0;
       while (turns < LAST_TURNS && g_main_context_iteration (self->context, FALSE))
         turns++;
 
-      more = turns == LAST_TURNS && destroy_sources (self->context, TRUE);
+      find_sources (self->context, sources, &first_id);
+      if (turns == LAST_TURNS && !destroy_sources (sources, TRUE))
+        break;
     }
 
-  for (guint i = 0; i < LAST_TURNS && destroy_sources (self->context, FALSE); i++)
-    ;
+  /* What is destroyed may attach something in turn. */
+  for (guint i = 0; i < LAST_TURNS && destroy_sources (sources, FALSE); i++)
+    find_sources (self->context, sources, &first_id);
 }
 
 static void

@@ -299,6 +299,14 @@ append_deferred (BgInbox *self)
   g_clear_pointer (&self->deferred, g_array_unref);
 }
 
+/* This is a forked child, which has nothing to do with the parent's work: the
+ * function that forked it returned. */
+static gboolean
+is_inherited (BgInbox *self)
+{
+  return self->generation != (guint) g_atomic_int_get (&fork_generation);
+}
+
 static void
 run_batch (BgLane *lane)
 {
@@ -314,6 +322,8 @@ run_batch (BgLane *lane)
     {
       atomic_store_explicit (&inbox->running, slot->func, memory_order_relaxed);
       slot->outcome (slot, inbox->owner);
+      if (G_UNLIKELY (is_inherited (inbox)))
+        return;
 
       if (--left == 0 && atomic_load_explicit (&lane->n_batch, memory_order_relaxed) > 0)
         {

@@ -367,12 +367,10 @@ call_outcome (BgRecord *slot, gpointer owner)
   bg_core_lock (core);
   self = slot->data;
   if (self != NULL)
-    self->blocked.slot = NULL;
-  /* Whoever waits is about to learn of it, and takes the call back. */
-  if (self != NULL && g_cancellable_is_cancelled (self->cancellable))
-    self = NULL;
-  if (self != NULL)
-    bg_core_remove_blocked (core, &self->blocked);
+    {
+      self->blocked.slot = NULL;
+      bg_core_remove_blocked (core, &self->blocked);
+    }
   bg_core_unlock (core);
 
   if (self == NULL)

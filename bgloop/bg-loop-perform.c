@@ -247,6 +247,9 @@ answer_cb (GObject *source, GAsyncResult *result, gpointer user_data)
 
   if (self == NULL)
     {
+      /* A forked child does not know its parent's. */
+      if (globals->generation > 0)
+        return;
       g_critical ("An operation on a loop has answered more than once");
       return;
     }
@@ -369,13 +372,8 @@ begin_outcome (BgRecord *slot, gpointer owner)
   bg_core_lock (core);
   self = slot->data;
   if (self != NULL)
-    self->blocked.slot = NULL;
-  /* Whoever waits is about to learn of it, and takes the operation back. */
-  if (self != NULL && self->blocked.waiter != NULL
-      && g_cancellable_is_cancelled (self->caller_cancellable))
-    self = NULL;
-  if (self != NULL)
     {
+      self->blocked.slot = NULL;
       self->phase = BEGINNING;
       unlist (self);
       dropped
@@ -446,8 +444,7 @@ leave (BgOperation *self)
   over = listed;
   if (listed && queued)
     {
-      if (self->blocked.slot != NULL)
-        self->blocked.slot->data = NULL;
+      self->blocked.slot->data = NULL;
       self->phase = ENDED;
       bg_core_remove_hold (core, &self->hold);
     }

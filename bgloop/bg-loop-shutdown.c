@@ -503,7 +503,14 @@ shutdown_async_there (BgCore *core,
                       BgReply *reply)
 {
   BgAsyncShutdown *self = g_new0 (BgAsyncShutdown, 1);
+  g_autoptr (GSource) timeout = NULL;
+  g_autoptr (GSource) cancelled = NULL;
   gboolean watches;
+
+  if (timeout_msec >= 0)
+    timeout = g_timeout_source_new ((guint) timeout_msec);
+  if (cancellable != NULL)
+    cancelled = g_cancellable_source_new (cancellable);
 
   self->ref_count = 1;
   self->core = bg_core_ref (core);
@@ -515,10 +522,10 @@ shutdown_async_there (BgCore *core,
    * caller's context before all of it stands. */
   bg_core_lock (core);
   watches = watch_end (core, &self->watcher);
-  if (watches && timeout_msec >= 0)
-    add_source (self, 0, g_timeout_source_new ((guint) timeout_msec), timeout_cb);
-  if (watches && cancellable != NULL)
-    add_source (self, 1, g_cancellable_source_new (cancellable), G_SOURCE_FUNC (cancelled_cb));
+  if (watches && timeout != NULL)
+    add_source (self, 0, g_steal_pointer (&timeout), timeout_cb);
+  if (watches && cancelled != NULL)
+    add_source (self, 1, g_steal_pointer (&cancelled), G_SOURCE_FUNC (cancelled_cb));
   bg_core_unlock (core);
 
   if (watches)

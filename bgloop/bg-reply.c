@@ -60,7 +60,8 @@ mailbox_unref (gpointer data)
 {
   BgMailbox *self = data;
 
-  if (!g_atomic_int_dec_and_test (&self->ref_count))
+  if (!g_atomic_int_dec_and_test (&self->ref_count)
+      || self->inbox.generation != bg_fork_generation ())
     return;
 
   bg_inbox_clear (&self->inbox);
@@ -291,6 +292,10 @@ bg_reply_return (BgReply *self, GObject *value, GError *error)
       g_clear_error (&error);
       return;
     }
+
+  /* In a forked child the parent's callers get no replies. */
+  if (self->mailbox->inbox.generation != bg_fork_generation ())
+    return;
 
   self->value = value;
   self->error = error;

@@ -33,7 +33,7 @@ describe_state (BgCore *self, BgLoopState state)
   gboolean dropped;
 
   bg_core_lock (self);
-  dropped = self->thread == NULL && !self->joined;
+  dropped = self->dropped;
   bg_core_unlock (self);
 
   switch (state)
