@@ -268,6 +268,142 @@ test_reply_on_other_loop (void)
   util_loop_end (test.work.loop);
 }
 
+/* A loop that stops: replies to the loop itself are work, while it drains. */
+
+typedef struct
+{
+  BgLoop *loop;
+  UtilLatch begun;
+  guint n_wanted;
+  guint n_replies;
+} Replies;
+
+static gboolean
+done_cb (gpointer user_data, GError **error)
+{
+  return TRUE;
+}
+
+static void
+expect_reply_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  Replies *self = user_data;
+  g_autoptr (GError) error = NULL;
+
+  g_assert_true (bg_loop_is_current (self->loop));
+  g_assert_true (bg_loop_call_finish (self->loop, result, &error));
+  g_assert_no_error (error);
+  self->n_replies++;
+}
+
+/* One that takes long, so that there are many batches of them. */
+static void
+expect_slow_reply_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  gint64 end = g_get_monotonic_time () + 200;
+
+  expect_reply_cb (source, result, user_data);
+  while (g_get_monotonic_time () < end)
+    ;
+}
+
+static void
+call_many_cb (gpointer user_data)
+{
+  Replies *self = user_data;
+
+  for (guint i = 0; i < self->n_wanted; i++)
+    bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, done_cb, NULL, NULL, NULL,
+                        expect_slow_reply_cb, self);
+}
+
+static void
+call_next_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  Replies *self = user_data;
+
+  expect_reply_cb (source, result, self);
+  if (self->n_replies < self->n_wanted)
+    bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, done_cb, NULL, NULL, NULL, call_next_cb,
+                        self);
+}
+
+static void
+call_first_cb (gpointer user_data)
+{
+  Replies *self = user_data;
+
+  bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, done_cb, NULL, NULL, NULL, call_next_cb,
+                      self);
+}
+
+static void
+drain_replies (BgPostFunc func, guint n)
+{
+  Replies self = { .loop = util_loop_new ("replies"), .n_wanted = n };
+  UtilBlock block;
+
+  util_block (&block, self.loop);
+  g_assert_true (bg_loop_post (self.loop, func, &self, NULL));
+  bg_loop_quit (self.loop, BG_SHUTDOWN_DRAIN);
+  util_unblock (&block);
+  util_loop_end (self.loop);
+  util_block_clear (&block);
+  g_assert_cmpuint (self.n_replies, ==, n);
+}
+
+static void
+test_drain_gives_replies (void)
+{
+  drain_replies (call_many_cb, 1000);
+}
+
+static void
+test_drain_goes_on_from_replies (void)
+{
+  for (guint i = 0; i < util_scale (100); i++)
+    drain_replies (call_first_cb, 50);
+}
+
+/* It tries again whatever the answer was, and never gives up. */
+static void
+retry_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  Replies *self = user_data;
+
+  if (self->n_replies++ == 0)
+    util_latch_count_down (&self->begun);
+  bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, done_cb, NULL, NULL, NULL, retry_cb, self);
+}
+
+static void
+try_cb (gpointer user_data)
+{
+  Replies *self = user_data;
+
+  bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, done_cb, NULL, NULL, NULL, retry_cb, self);
+}
+
+static void
+test_cancel_ends_retrying_replies (void)
+{
+  for (guint i = 0; i < util_scale (100); i++)
+    {
+      Replies self = { .loop = util_loop_new ("retries") };
+      g_autoptr (GError) error = NULL;
+
+      util_latch_init (&self.begun, 1);
+      g_assert_true (bg_loop_post (self.loop, try_cb, &self, NULL));
+      util_latch_wait (&self.begun);
+      if (i % 2 == 0)
+        bg_loop_quit (self.loop, BG_SHUTDOWN_DRAIN);
+      g_assert_true (bg_loop_shutdown_full (self.loop, BG_SHUTDOWN_CANCEL, -1, &error));
+      g_assert_no_error (error);
+      g_assert_finalize_object (self.loop);
+      util_latch_clear (&self.begun);
+    }
+}
+
 /* Order */
 
 typedef struct
@@ -570,6 +706,11 @@ main (int argc, char *argv[])
   g_test_add_func ("/call-async/shutdown/drain-runs-it", test_drained);
   g_test_add_func ("/call-async/shutdown/cancel-drops-it", test_dropped);
   g_test_add_func ("/call-async/from-own-thread", test_own_thread);
+  util_add_trapped ("/call-async/own-loop/drain-gives-replies", test_drain_gives_replies);
+  util_add_trapped ("/call-async/own-loop/drain-goes-on-from-replies",
+                    test_drain_goes_on_from_replies);
+  util_add_trapped ("/call-async/own-loop/cancel-ends-retrying-replies",
+                    test_cancel_ends_retrying_replies);
   g_test_add_func ("/call-async/from-other-loop", test_reply_on_other_loop);
   g_test_add_func ("/call-async/replies-in-order", test_replies_in_order);
   g_test_add_func ("/call-async/many-threads", test_many_threads);

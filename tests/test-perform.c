@@ -366,6 +366,58 @@ test_timeout (void)
   util_loop_end (loop);
 }
 
+/* An operation that answers, and whose begin() goes on until the caller's time is
+ * up. What has answered is not cancelled any more. */
+
+typedef struct
+{
+  Operation operation;
+  gint64 end;
+} Lasting;
+
+static void
+begin_lasting_cb (GCancellable *cancellable,
+                  GAsyncReadyCallback callback,
+                  gpointer callback_data,
+                  gpointer user_data)
+{
+  Lasting *self = user_data;
+
+  begin_cb (cancellable, callback, callback_data, &self->operation);
+  while (g_get_monotonic_time () < self->end)
+    g_thread_yield ();
+}
+
+static void
+test_timeout_answered (void)
+{
+  BgLoop *loop = util_loop_new ("answered");
+  gboolean begun = FALSE;
+
+  for (int timeout_msec = 1; !begun; timeout_msec *= 2)
+    {
+      g_autoptr (GAsyncResult) answer = NULL;
+      g_autoptr (GError) error = NULL;
+      Lasting self;
+
+      operation_init (&self.operation, loop);
+      self.operation.n_at_once = 1;
+      self.end = g_get_monotonic_time () + (timeout_msec + 20) * G_TIME_SPAN_MILLISECOND;
+      answer = bg_loop_perform (loop, begin_lasting_cb, &self, timeout_msec, NULL, &error);
+      begun = util_latch_is_open (&self.operation.begun);
+      if (begun)
+        {
+          g_assert_no_error (error);
+          g_assert_true (TEST_IS_ANSWER (answer));
+          g_assert_false (g_cancellable_is_cancelled (self.operation.cancellable));
+        }
+      operation_clear (&self.operation);
+    }
+
+  util_loop_end (loop);
+  assert_no_answers ();
+}
+
 static void
 test_refused (void)
 {
@@ -629,6 +681,91 @@ test_async_context_gone (gconstpointer data)
   g_assert_cmpuint (util_count_eventfds (), ==, n_eventfds);
 }
 
+/* An operation of the loop's own is answered by another thread while the loop
+ * drains. Its reply goes to the loop, and begins the next one. */
+
+#define N_STEPS 5
+
+typedef struct
+{
+  BgLoop *loop;
+  GAsyncQueue *begun;
+  guint n_replies;
+} Steps;
+
+typedef struct
+{
+  GAsyncReadyCallback callback;
+  gpointer callback_data;
+} Begun;
+
+static void
+begin_step_cb (GCancellable *cancellable,
+               GAsyncReadyCallback callback,
+               gpointer callback_data,
+               gpointer user_data)
+{
+  Steps *self = user_data;
+
+  g_async_queue_push (self->begun, g_memdup2 (&(Begun){ callback, callback_data }, sizeof (Begun)));
+}
+
+static gpointer
+answer_steps_thread (gpointer user_data)
+{
+  Steps *self = user_data;
+
+  for (guint i = 0; i < N_STEPS; i++)
+    {
+      g_autofree Begun *begun = g_async_queue_pop (self->begun);
+      g_autoptr (TestAnswer) answer = g_object_new (TEST_TYPE_ANSWER, NULL);
+
+      begun->callback (NULL, G_ASYNC_RESULT (answer), begun->callback_data);
+    }
+  return NULL;
+}
+
+static void
+stepped_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  Steps *self = user_data;
+  g_autoptr (GAsyncResult) answer = NULL;
+  g_autoptr (GError) error = NULL;
+
+  g_assert_true (bg_loop_is_current (self->loop));
+  answer = bg_loop_perform_finish (self->loop, result, &error);
+  g_assert_no_error (error);
+  g_assert_true (TEST_IS_ANSWER (answer));
+  if (++self->n_replies < N_STEPS)
+    bg_loop_perform_async (self->loop, begin_step_cb, self, NULL, NULL, stepped_cb, self);
+}
+
+static void
+first_step_cb (gpointer user_data)
+{
+  Steps *self = user_data;
+
+  bg_loop_perform_async (self->loop, begin_step_cb, self, NULL, NULL, stepped_cb, self);
+}
+
+static void
+test_async_drain_own_loop (void)
+{
+  for (guint i = 0; i < util_scale (300); i++)
+    {
+      Steps self = { util_loop_new ("steps"), g_async_queue_new () };
+      GThread *thread = g_thread_new ("answers", answer_steps_thread, &self);
+
+      g_assert_true (bg_loop_post (self.loop, first_step_cb, &self, NULL));
+      g_assert_true (bg_loop_shutdown (self.loop, NULL));
+      g_assert_cmpuint (self.n_replies, ==, N_STEPS);
+      g_thread_join (thread);
+      g_assert_finalize_object (self.loop);
+      g_async_queue_unref (self.begun);
+    }
+  assert_no_answers ();
+}
+
 int
 main (int argc, char *argv[])
 {
@@ -644,6 +781,7 @@ main (int argc, char *argv[])
   g_test_add_data_func ("/perform/answer/twice-inside-begin", GUINT_TO_POINTER (2), test_twice);
   g_test_add_func ("/perform/answer/never", test_never);
   g_test_add_func ("/perform/timeout/late-answer-dropped", test_timeout);
+  g_test_add_func ("/perform/timeout/what-has-answered-is-not-cancelled", test_timeout_answered);
   g_test_add_func ("/perform/refused", test_refused);
   g_test_add_func ("/perform/shutdown/cancel-ends-the-wait", test_shutdown_cancel);
   g_test_add_func ("/perform/shutdown/drain-waits-for-it", test_shutdown_drain);
@@ -653,6 +791,8 @@ main (int argc, char *argv[])
   g_test_add_func ("/perform-async/refused", test_async_refused);
   g_test_add_func ("/perform-async/shutdown/cancel-ends-the-wait", test_async_shutdown);
   g_test_add_func ("/perform-async/shutdown/cancel-drops-it", test_async_dropped);
+  util_add_trapped ("/perform-async/shutdown/drain-gives-own-loop-its-replies",
+                    test_async_drain_own_loop);
   g_test_add_func ("/perform-async/no-callback", test_async_no_callback);
   g_test_add_data_func ("/perform-async/context-gone/before-answer", GINT_TO_POINTER (FALSE),
                         test_async_context_gone);
