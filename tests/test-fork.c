@@ -533,6 +533,196 @@ test_storm (void)
   run_storm (30, 1, TRUE);
 }
 
+/* A child answers callers of its own in a context in which its parent was answered
+ * before. */
+
+static gboolean
+true_cb (gpointer user_data, GError **error)
+{
+  return TRUE;
+}
+
+static void
+assert_call_async (BgLoop *loop, gboolean forked)
+{
+  GError *error = NULL;
+  UtilReply reply;
+
+  util_reply_init (&reply);
+  bg_loop_call_async (loop, 0, true_cb, NULL, NULL, NULL, util_reply_cb, &reply);
+  util_reply_wait (&reply);
+  if (forked)
+    {
+      assert_forked (!bg_loop_call_finish (loop, reply.result, &error), &error);
+    }
+  else
+    {
+      g_assert_true (bg_loop_call_finish (loop, reply.result, &error));
+      g_assert_no_error (error);
+    }
+  util_reply_clear (&reply);
+}
+
+static void
+replies_child (BgLoop *loop)
+{
+  BgLoop *own = util_loop_new ("child");
+
+  assert_call_async (loop, TRUE);
+  assert_call_async (own, FALSE);
+  util_loop_end (own);
+}
+
+static void
+test_replies (void)
+{
+  BgLoop *loop = util_loop_new ("parent");
+
+  for (guint i = 0; i < 5; i++)
+    {
+      assert_call_async (loop, FALSE);
+      wait_for_child (start_child (replies_child, loop));
+    }
+  assert_call_async (loop, FALSE);
+  util_loop_end (loop);
+}
+
+/* What a child does to things of GLib's that it has inherited, and that the parent
+ * has given to a loop, does not wait for the loop's locks, which are held by
+ * threads that the child does not have. */
+
+typedef struct
+{
+  BgLoop *loop;
+  int stop;
+} Contention;
+
+/* Allocates nothing: the locks of an allocator may not survive a fork, either. */
+static gpointer
+contention_thread (gpointer user_data)
+{
+  Contention *self = user_data;
+
+  while (!g_atomic_int_get (&self->stop))
+    (void) bg_loop_cancel (self->loop, G_MAXUINT64);
+  return NULL;
+}
+
+static void
+fork_with_contention (ChildFunc func, BgLoop *loop)
+{
+  Contention self = { loop };
+  GThread *threads[4];
+
+  for (guint i = 0; i < G_N_ELEMENTS (threads); i++)
+    threads[i] = g_thread_new ("contention", contention_thread, &self);
+  for (guint i = 0; i < util_scale (100); i++)
+    wait_for_child (start_child (func, loop));
+  g_atomic_int_set (&self.stop, TRUE);
+  for (guint i = 0; i < G_N_ELEMENTS (threads); i++)
+    g_thread_join (threads[i]);
+}
+
+/* An operation that answers when the test says so. */
+static void
+begin_task_cb (GCancellable *cancellable,
+               GAsyncReadyCallback callback,
+               gpointer callback_data,
+               gpointer user_data)
+{
+  *(GTask **) user_data = g_task_new (NULL, NULL, callback, callback_data);
+}
+
+static GCancellable *inherited_cancellable;
+
+static void
+cancel_child (BgLoop *loop)
+{
+  g_cancellable_cancel (inherited_cancellable);
+}
+
+static void
+test_cancels_inherited (void)
+{
+  BgLoop *loop = util_loop_new ("parent");
+  g_autoptr (GError) error = NULL;
+  UtilReply performed, called;
+  GTask *task = NULL;
+  UtilBlock block;
+
+  inherited_cancellable = g_cancellable_new ();
+  util_reply_init (&performed);
+  util_reply_init (&called);
+  bg_loop_perform_async (loop, begin_task_cb, &task, NULL, inherited_cancellable, util_reply_cb,
+                         &performed);
+  g_assert_true (bg_loop_flush (loop, -1, NULL));
+  util_block (&block, loop);
+  bg_loop_call_async (loop, 0, true_cb, NULL, NULL, inherited_cancellable, util_reply_cb, &called);
+  fork_with_contention (cancel_child, loop);
+  g_assert_false (g_cancellable_is_cancelled (inherited_cancellable));
+  util_unblock (&block);
+
+  util_reply_wait (&called);
+  g_assert_true (bg_loop_call_finish (loop, called.result, &error));
+  g_assert_no_error (error);
+  g_task_return_boolean (task, TRUE);
+  g_object_unref (task);
+  util_reply_wait (&performed);
+  g_clear_object (&(GAsyncResult *){ bg_loop_perform_finish (loop, performed.result, &error) });
+  g_assert_no_error (error);
+  util_reply_clear (&called);
+  util_reply_clear (&performed);
+  util_loop_end (loop);
+  util_block_clear (&block);
+  g_clear_object (&inherited_cancellable);
+}
+
+static gboolean
+open_cb (gpointer user_data)
+{
+  util_latch_count_down (user_data);
+  return G_SOURCE_REMOVE;
+}
+
+/* Until everything that was due before is done. */
+static void
+iterate_child (BgLoop *loop)
+{
+  g_autoptr (GSource) source = g_timeout_source_new (2);
+  UtilLatch done;
+
+  util_latch_init (&done, 1);
+  g_source_set_priority (source, G_PRIORITY_LOW);
+  g_source_set_callback (source, open_cb, &done, NULL);
+  g_source_attach (source, g_main_context_get_thread_default ());
+  util_iterate_until (&done);
+  util_latch_clear (&done);
+}
+
+static void
+test_iterates_inherited (void)
+{
+  g_autoptr (GMainContext) context = g_main_context_new ();
+  BgLoop *loop = util_loop_new ("parent");
+  guint hold = bg_loop_hold (loop, "parent");
+  g_autoptr (GError) error = NULL;
+  UtilReply reply;
+
+  g_main_context_push_thread_default (context);
+  util_reply_init (&reply);
+  bg_loop_shutdown_async (loop, BG_SHUTDOWN_DRAIN, 1, NULL, util_reply_cb, &reply);
+  fork_with_contention (iterate_child, loop);
+  g_assert_null (reply.result);
+
+  util_reply_wait (&reply);
+  g_assert_false (bg_loop_shutdown_finish (loop, reply.result, &error));
+  g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+  util_reply_clear (&reply);
+  g_main_context_pop_thread_default (context);
+  bg_loop_release (loop, hold);
+  util_loop_end (loop);
+}
+
 int
 main (int argc, char *argv[])
 {
@@ -550,6 +740,9 @@ main (int argc, char *argv[])
   util_add_trapped ("/fork/default", test_default);
   util_add_trapped ("/fork/own-thread", test_own_thread);
   util_add_trapped ("/fork/grandchild", test_grandchild);
+  util_add_trapped ("/fork/replies-in-context-used-before", test_replies);
+  util_add_trapped ("/fork/cancels-inherited-cancellable", test_cancels_inherited);
+  util_add_trapped ("/fork/iterates-inherited-context", test_iterates_inherited);
 #if !WITH_ASAN
   util_add_trapped ("/fork/storm", test_storm);
 #endif
