@@ -203,6 +203,84 @@ test_dropped_by_itself (void)
   util_wait_for_threads (threads);
 }
 
+/* Somebody takes it in the moment in which the last reference goes, and drops it
+ * again: the next one is fresh all the same. */
+
+static void (*loop_dispose) (GObject *object);
+static guint n_taken;
+
+static void
+take_and_dispose (GObject *object)
+{
+  BgLoop *taken = dup_default ();
+
+  g_assert_true (taken == BG_LOOP (object));
+  n_taken++;
+  loop_dispose (object);
+  g_object_unref (taken);
+}
+
+static void
+test_taken_while_it_goes (void)
+{
+  GObjectClass *klass = g_type_class_ref (BG_TYPE_LOOP);
+
+  loop_dispose = klass->dispose;
+  for (guint i = 0; i < 10; i++)
+    {
+      BgLoop *loop = dup_default ();
+      GWeakRef weak;
+
+      g_weak_ref_init (&weak, loop);
+      klass->dispose = take_and_dispose;
+      g_object_unref (loop);
+      klass->dispose = loop_dispose;
+      g_assert_cmpuint (n_taken, ==, i + 1);
+      g_assert_null (g_weak_ref_get (&weak));
+      g_weak_ref_clear (&weak);
+
+      loop = dup_default ();
+      assert_reset ();
+      g_assert_finalize_object (loop);
+    }
+  g_type_class_unref (klass);
+}
+
+/* A source's own code may take it, also where that runs because it is taken. */
+
+static guint n_finalized;
+
+static void
+finalize_with_default (GSource *source)
+{
+  g_autoptr (BgLoop) loop = dup_default ();
+
+  g_assert_true (BG_IS_LOOP (loop));
+  n_finalized++;
+}
+
+static GSourceFuncs finalize_funcs = { .finalize = finalize_with_default };
+
+static void
+test_taken_by_finalizers (void)
+{
+  for (guint i = 0; i < 10; i++)
+    {
+      BgLoop *loop = util_loop_new ("leaves a source");
+      GSource *source = g_source_new (&finalize_funcs, sizeof (GSource));
+
+      /* Whoever has the handle keeps the context. It is cleared up later. */
+      g_assert_true (bg_loop_attach (loop, source));
+      util_loop_end (loop);
+      g_source_unref (source);
+
+      loop = dup_default ();
+      assert_reset ();
+      g_assert_finalize_object (loop);
+      g_assert_cmpuint (n_finalized, ==, i + 1);
+    }
+}
+
 int
 main (int argc, char *argv[])
 {
@@ -214,6 +292,8 @@ main (int argc, char *argv[])
   util_add_trapped ("/default/reset/own-thread", test_reset_own_thread);
   util_add_trapped ("/default/many", test_many);
   util_add_trapped ("/default/dropped-by-itself", test_dropped_by_itself);
+  util_add_trapped ("/default/taken/while-it-goes", test_taken_while_it_goes);
+  util_add_trapped ("/default/taken/by-finalizers", test_taken_by_finalizers);
 
   return g_test_run ();
 }
