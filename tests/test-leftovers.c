@@ -124,6 +124,48 @@ test_destroyed (void)
   assert_nothing_left (&before);
 }
 
+/* So is what nobody else has any more: its own code runs there, before the
+ * shutdown returns. */
+
+static void
+finalize_there (GSource *source)
+{
+  Sources *self = ((Watched *) source)->sources;
+
+  g_assert_true (bg_loop_is_current (self->loop));
+  g_atomic_int_inc (&self->finalized);
+}
+
+static GSourceFuncs there_funcs = { .finalize = finalize_there };
+
+static void
+run_finalized (BgShutdownMode mode)
+{
+  Sources self = { util_loop_new ("sources") };
+  guint n = util_scale (200);
+
+  for (guint i = 0; i < n; i++)
+    {
+      g_autoptr (GSource) source = g_source_new (&there_funcs, sizeof (Watched));
+
+      ((Watched *) source)->sources = &self;
+      g_assert_true (bg_loop_attach (self.loop, source));
+      if (i % 2 == 0)
+        g_source_destroy (source);
+    }
+
+  g_assert_true (bg_loop_shutdown_full (self.loop, mode, -1, NULL));
+  g_assert_cmpint (self.finalized, ==, n);
+  g_assert_finalize_object (self.loop);
+}
+
+static void
+test_finalized (void)
+{
+  run_finalized (BG_SHUTDOWN_DRAIN);
+  run_finalized (BG_SHUTDOWN_CANCEL);
+}
+
 /* One whose end attaches another, and another: that, too, ends. */
 static void
 attach_another_cb (gpointer user_data)
@@ -447,6 +489,7 @@ main (int argc, char *argv[])
   util_init (&argc, &argv);
 
   util_add_trapped ("/leftovers/destroyed-on-the-loop", test_destroyed);
+  util_add_trapped ("/leftovers/finalized-on-the-loop", test_finalized);
   util_add_trapped ("/leftovers/attached-by-the-end", test_attached_by_the_end);
   util_add_trapped ("/leftovers/handles", test_handles);
   util_add_trapped ("/leftovers/many-come-and-go", test_many_come_and_go);

@@ -118,6 +118,27 @@ test_initable (void)
   g_assert_null (loop);
 }
 
+/* Once is enough; the second time does nothing, also to a loop that is over. */
+static void
+test_initialized_twice (void)
+{
+  BgLoop *loop = util_loop_new ("twice");
+  g_autoptr (GError) error = NULL;
+  guint n_threads = util_count_threads ();
+
+  g_assert_true (g_initable_init (G_INITABLE (loop), NULL, &error));
+  g_assert_no_error (error);
+  g_assert_cmpuint (util_count_threads (), ==, n_threads);
+  g_assert_true (bg_loop_flush (loop, -1, NULL));
+
+  g_assert_true (bg_loop_shutdown (loop, NULL));
+  g_assert_true (g_initable_init (G_INITABLE (loop), NULL, &error));
+  g_assert_no_error (error);
+  g_assert_cmpint (bg_loop_get_state (loop), ==, BG_LOOP_STOPPED);
+  g_assert_cmpuint (util_count_threads (), <, n_threads);
+  util_loop_end (loop);
+}
+
 /* A binding makes this mistake easily. */
 static void
 test_not_initialized_is_stopped (void)
@@ -380,6 +401,7 @@ main (int argc, char *argv[])
   g_test_add_func ("/life/new/thread-is-ready", test_new_thread_is_ready);
   g_test_add_func ("/life/new/context-is-private", test_context_is_private);
   g_test_add_func ("/life/new/initable", test_initable);
+  util_add_trapped ("/life/new/initialized-twice-is-one-thread", test_initialized_twice);
   g_test_add_func ("/life/new/not-initialized-is-stopped", test_not_initialized_is_stopped);
   g_test_add_func ("/life/new/no-thread-is-an-error", test_no_thread_is_an_error);
   g_test_add_func ("/life/name/is-kept", test_name_is_kept);
