@@ -182,6 +182,7 @@ bg_core_new (const char *name)
 {
   BgCore *self = g_new0 (BgCore, 1);
 
+  bg_fork_watch ();
   self->ref_count = 1;
   self->name = g_strdup (name != NULL && *name != '\0' ? name : "bgloop");
   self->context = g_main_context_new ();

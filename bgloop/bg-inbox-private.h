@@ -44,6 +44,7 @@ struct _BgInbox
   /* immutable */
   GMainContext *context; /* (unowned) */
   gpointer owner;        /* (unowned) */
+  BgLane *default_lane;  /* (unowned) */
   guint generation;      /* the process that the inbox belongs to */
 
   /* atomic, rarely written: under lock but for the last four */
@@ -54,6 +55,9 @@ struct _BgInbox
   _Atomic gboolean pressing;    /* somebody waits for what was appended */
   _Atomic gboolean hurried;     /* something other than a record is to be done */
   _Atomic int expected;         /* whether records can be expected at all */
+  _Atomic int server_processor; /* where the server was when it last looked; -1: unknown */
+  _Atomic int poster_processor; /* and whoever last found the inbox empty */
+  _Atomic int awaited;          /* what is to come from other sources first */
   _Atomic gboolean woke_caller; /* who sends the next record was asleep just now */
   BG_CACHE_LINE_GAP (gap_1);
 
@@ -63,11 +67,11 @@ struct _BgInbox
   BgLane **lanes; /* (owned) most urgent first */
   guint n_lanes;
   guint n_spare;
-  BgChunk *spare;  /* (owned) */
-  gboolean asleep; /* an append must wake the context */
-  gboolean driven; /* the lanes' own sources stand still: bg_inbox_run() serves them */
-  guint n_waiting; /* in chunks that are not in a batch yet */
-  guint waiting_max;
+  BgChunk *spare;    /* (owned) */
+  gboolean asleep;   /* an append must wake the context */
+  gboolean wakes;    /* whoever unlocks wakes the context */
+  gboolean driven;   /* the lanes' own sources stand still: bg_inbox_run() serves them */
+  guint waiting_max; /* at most waited, before a batch was taken */
   guint64 posted;
   guint64 wakeups;
   gint64 woken_at; /* when it was last woken, monotonic microseconds; 0: long ago */
@@ -78,6 +82,7 @@ struct _BgInbox
   guint strays;     /* dispatches of lanes that were ready before the inbox was driven */
   BgChunk *done;    /* (owned) chunks to be used again */
   guint n_batches;  /* lanes that have a batch */
+  BgLane *staying;  /* (unowned) (nullable) stays awake, though it has no work */
   guint depth;      /* how many records run within each other */
   GArray *deferred; /* (owned) (nullable) of BgRecord: for when none runs any more */
   guint batch_size; /* of the last one taken */
@@ -113,7 +118,6 @@ struct _BgLane
   BgChunk *batch; /* (owned) what runs now; more is not taken before it is done */
   guint turns;    /* batches since the lane last let lower priorities pass */
   gboolean sits_out;
-  gboolean stays; /* awake, though it has no work */
 
   /* atomic, written by the serving thread */
   _Atomic guint n_batch; /* what is left of the batch */
@@ -128,7 +132,7 @@ void bg_inbox_stop (BgInbox *self);
 void bg_inbox_clear (BgInbox *self);
 
 void bg_inbox_lock (BgInbox *self);
-#define bg_inbox_unlock(self) g_mutex_unlock (&(self)->lock)
+void bg_inbox_unlock (BgInbox *self);
 
 /* with the lock held */
 BgRecord *bg_inbox_append (BgInbox *self,
@@ -138,10 +142,12 @@ BgRecord *bg_inbox_append (BgInbox *self,
                            gpointer data,
                            GDestroyNotify destroy);
 void bg_inbox_press (BgInbox *self);
-gboolean bg_inbox_wake (BgInbox *self);
+void bg_inbox_wake (BgInbox *self);
+void bg_inbox_stay (BgInbox *self);
 void bg_inbox_hurry (BgInbox *self);
 void bg_inbox_note_woken (BgInbox *self);
 gboolean bg_inbox_has_work (BgInbox *self);
+guint bg_inbox_count_waiting (BgInbox *self);
 gboolean bg_lane_has_work (BgLane *lane);
 void bg_inbox_set_driven (BgInbox *self);
 guint bg_lane_get_queued (BgLane *lane);
@@ -149,6 +155,10 @@ guint bg_lane_get_queued (BgLane *lane);
 /* on the serving thread, without the lock */
 void bg_inbox_run (BgInbox *self);
 gboolean bg_inbox_linger (BgInbox *self);
+
+/* on any other */
+gboolean bg_inbox_is_served_elsewhere (BgInbox *self);
+
 gboolean bg_inbox_run_one (BgInbox *self);
 gboolean bg_inbox_is_nested (BgInbox *self);
 void bg_inbox_defer (BgInbox *self, const BgRecord *record);
@@ -162,6 +172,8 @@ void bg_inbox_leave (BgInbox *self, gpointer outer);
 
 /* How often this process has been forked off: what carries another number is
  * the parent's. */
-guint bg_fork_generation (void);
+extern int bg_forks; /* atomic */
+#define bg_fork_generation() ((guint) g_atomic_int_get (&bg_forks))
+void bg_fork_watch (void);
 
 G_END_DECLS

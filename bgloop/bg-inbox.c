@@ -63,19 +63,20 @@ struct _BgChunk
   BgRecord records[CHUNK_RECORDS];
 };
 
-static int fork_generation; /* atomic */
+int bg_forks;
 
 #if HAVE_PTHREAD_ATFORK
 /* Must not lock or allocate: any thread may have held any lock at the fork. */
 static void
 forked_cb (void)
 {
-  g_atomic_int_inc (&fork_generation);
+  g_atomic_int_inc (&bg_forks);
 }
 #endif
 
-guint
-bg_fork_generation (void)
+/* Makes sure that bg_fork_generation() knows of every fork from now on. */
+void
+bg_fork_watch (void)
 {
   static gsize registered;
 
@@ -86,23 +87,53 @@ bg_fork_generation (void)
 #endif
       g_once_init_leave (&registered, 1);
     }
-
-  return (guint) g_atomic_int_get (&fork_generation);
 }
 
 void
 bg_inbox_lock (BgInbox *self)
 {
-  for (guint i = 0; i < LOCK_TRIES; i++)
-    {
-      if (G_LIKELY (g_mutex_trylock (&self->lock)))
-        return;
+  if (G_LIKELY (g_mutex_trylock (&self->lock)))
+    return;
 
+  for (guint i = 0; i < LOCK_TRIES && bg_spin_is_possible (); i++)
+    {
       for (guint pause = 0; pause < 8; pause++)
         BG_CPU_RELAX ();
+      if (g_mutex_trylock (&self->lock))
+        return;
     }
 
   g_mutex_lock (&self->lock);
+}
+
+/* Unlocks, and wakes the serving thread if that is necessary: after the lock is
+ * free, or on the same processor it would run into it at once. What was appended
+ * may have brought about the end of the inbox by then, but not of the context. */
+void
+bg_inbox_unlock (BgInbox *self)
+{
+  GMainContext *context;
+
+  if (G_LIKELY (!self->wakes))
+    {
+      g_mutex_unlock (&self->lock);
+      return;
+    }
+
+  self->wakes = FALSE;
+  context = g_main_context_ref (self->context);
+  g_mutex_unlock (&self->lock);
+  g_main_context_wakeup (context);
+  g_main_context_unref (context);
+}
+
+/* Wakes the serving thread without unlocking, if that is necessary. */
+void
+bg_inbox_wake (BgInbox *self)
+{
+  if (self->wakes)
+    g_main_context_wakeup (self->context);
+  self->wakes = FALSE;
 }
 
 /* Chunks */
@@ -176,6 +207,17 @@ bg_lane_get_queued (BgLane *lane)
   return lane->n_waiting + atomic_load_explicit (&lane->n_batch, memory_order_relaxed);
 }
 
+guint
+bg_inbox_count_waiting (BgInbox *self)
+{
+  guint n = 0;
+
+  for (guint i = 0; i < self->n_lanes; i++)
+    n += self->lanes[i]->n_waiting;
+
+  return n;
+}
+
 static void
 update_urgent (BgInbox *self)
 {
@@ -211,11 +253,11 @@ take_batch (BgLane *lane)
       n += last->n;
     }
 
+  inbox->waiting_max = MAX (inbox->waiting_max, bg_inbox_count_waiting (inbox));
   lane->batch = lane->head;
   lane->head = last->next;
   last->next = NULL;
   lane->n_waiting -= n;
-  inbox->n_waiting -= n;
   inbox->batch_size = n;
   inbox->n_batches++;
   atomic_store_explicit (&lane->n_batch, n, memory_order_relaxed);
@@ -304,7 +346,7 @@ append_deferred (BgInbox *self)
 static gboolean
 is_inherited (BgInbox *self)
 {
-  return self->generation != (guint) g_atomic_int_get (&fork_generation);
+  return self->generation != bg_fork_generation ();
 }
 
 static void
@@ -377,16 +419,39 @@ serve_lane (BgLane *lane)
       free_chunks (surplus);
     }
 
+  if (lane->batch == NULL)
+    return;
+
   atomic_store_explicit (&inbox->woke_caller, FALSE, memory_order_relaxed);
-  if (lane->batch != NULL)
-    run_batch (lane);
+  run_batch (lane);
+}
+
+/* Whether whoever posts can do so while this thread, the server's, spins. */
+static gboolean
+is_fed_from_elsewhere (BgInbox *self)
+{
+  int processor = bg_spin_get_processor ();
+
+  atomic_store_explicit (&self->server_processor, processor, memory_order_relaxed);
+  return processor == -1
+         || processor != atomic_load_explicit (&self->poster_processor, memory_order_relaxed);
+}
+
+/* Whether the server can work while this thread spins. */
+gboolean
+bg_inbox_is_served_elsewhere (BgInbox *self)
+{
+  int processor = bg_spin_get_processor ();
+
+  return processor == -1
+         || processor != atomic_load_explicit (&self->server_processor, memory_order_relaxed);
 }
 
 /* Lets more records gather, if the last batch was small and nobody waits. */
 static void
 gather (BgInbox *self)
 {
-  if (self->batch_size >= SMALL_BATCH || !bg_spin_is_possible ())
+  if (self->batch_size >= SMALL_BATCH || !is_fed_from_elsewhere (self))
     return;
 
   for (guint i = 0; i < GATHER_LOOKS; i++)
@@ -419,11 +484,24 @@ is_idle (BgInbox *self)
 gboolean
 bg_inbox_linger (BgInbox *self)
 {
-  if (atomic_load_explicit (&self->expected, memory_order_relaxed) == 0)
+  if (atomic_load_explicit (&self->expected, memory_order_relaxed) == 0
+      || atomic_load_explicit (&self->awaited, memory_order_relaxed) > 0
+      || !is_fed_from_elsewhere (self))
     return FALSE;
 
   return bg_spin (&self->spin, atomic_load_explicit (&self->linger, memory_order_relaxed),
                   has_something_to_do, self);
+}
+
+/* On the serving thread, in the dispatch of another source: the inbox lingers in
+ * the next iteration. */
+void
+bg_inbox_stay (BgInbox *self)
+{
+  bg_inbox_lock (self);
+  self->staying = self->default_lane;
+  self->asleep = FALSE;
+  bg_inbox_unlock (self);
 }
 
 static gboolean
@@ -437,7 +515,7 @@ lane_prepare (GSource *source, int *timeout)
   if (inbox == NULL || inbox->generation != bg_fork_generation ())
     return FALSE;
 
-  if (lane->sits_out || lane->stays)
+  if (lane->sits_out || inbox->staying == lane)
     {
       *timeout = 0;
       return FALSE;
@@ -445,7 +523,7 @@ lane_prepare (GSource *source, int *timeout)
 
   bg_inbox_lock (inbox);
   ready = !inbox->driven && bg_lane_has_work (lane);
-  if (!ready)
+  if (!ready && inbox->staying == NULL)
     inbox->asleep = TRUE;
   bg_inbox_unlock (inbox);
 
@@ -469,8 +547,9 @@ lane_check (GSource *source)
     }
 
   bg_inbox_lock (inbox);
-  ready = !inbox->driven && (bg_lane_has_work (lane) || lane->stays);
-  lane->stays = FALSE;
+  ready = !inbox->driven && (bg_lane_has_work (lane) || inbox->staying == lane);
+  if (inbox->staying == lane)
+    inbox->staying = NULL;
   bg_inbox_unlock (inbox);
 
   return ready;
@@ -495,8 +574,8 @@ serve_while_it_pays (BgLane *lane)
       now = atomic_load_explicit (&inbox->stamp, memory_order_relaxed);
       if (start == 0)
         start = now;
-      lane->stays = now - start > LINGER_DISPATCH_USEC;
-      if (lane->stays || (is_idle (inbox) && !bg_inbox_linger (inbox)))
+      inbox->staying = now - start > LINGER_DISPATCH_USEC ? lane : NULL;
+      if (inbox->staying != NULL || (is_idle (inbox) && !bg_inbox_linger (inbox)))
         return;
 
       /* G_MAXINT may also mean that nothing waits, while another lane has the rest
@@ -528,7 +607,7 @@ lane_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
   serve_while_it_pays (lane);
   atomic_store_explicit (&inbox->hurried, FALSE, memory_order_relaxed);
 
-  busy = lane->stays || lane->batch != NULL
+  busy = inbox->staying == lane || lane->batch != NULL
          || atomic_load_explicit (&inbox->urgent, memory_order_relaxed) <= lane->priority;
   lane->turns = busy ? lane->turns + 1 : 0;
   if (lane->turns == TURNS)
@@ -591,7 +670,9 @@ bg_inbox_init (BgInbox *self, GMainContext *context, gpointer owner)
   self->generation = bg_fork_generation ();
   atomic_init (&self->urgent, G_MAXINT);
   atomic_init (&self->linger, BG_LINGER_USEC);
-  add_lane (self, G_PRIORITY_DEFAULT, 0);
+  atomic_init (&self->server_processor, -1);
+  atomic_init (&self->poster_processor, -1);
+  self->default_lane = add_lane (self, G_PRIORITY_DEFAULT, 0);
 }
 
 /* Gives the lane of a new inbox a callback whose funcs->get() answers with the tag
@@ -600,7 +681,7 @@ bg_inbox_init (BgInbox *self, GMainContext *context, gpointer owner)
 void
 bg_inbox_tag (BgInbox *self, GSourceCallbackFuncs *funcs, gpointer data)
 {
-  BgLane *lane = self->lanes[0];
+  BgLane *lane = self->default_lane;
 
   g_source_set_callback_indirect (&lane->source, data, funcs);
 }
@@ -668,21 +749,6 @@ bg_inbox_clear (BgInbox *self)
   g_mutex_clear (&self->lock);
 }
 
-/* Makes sure that the serving thread looks at the inbox again. TRUE if it had to
- * be woken. */
-gboolean
-bg_inbox_wake (BgInbox *self)
-{
-  if (!self->asleep)
-    return FALSE;
-
-  self->asleep = FALSE;
-  self->wakeups++;
-  self->woken_at = g_get_monotonic_time ();
-  g_main_context_wakeup (self->context);
-  return TRUE;
-}
-
 /* Somebody waits for what was appended. */
 void
 bg_inbox_press (BgInbox *self)
@@ -730,17 +796,23 @@ bg_inbox_append (BgInbox *self,
 
   self->posted++;
   lane->n_waiting++;
-  self->n_waiting++;
-  self->waiting_max = MAX (self->waiting_max, self->n_waiting);
   if (priority < atomic_load_explicit (&self->urgent, memory_order_relaxed))
     {
       atomic_store_explicit (&self->urgent, priority, memory_order_relaxed);
+      atomic_store_explicit (&self->poster_processor, bg_spin_get_processor (),
+                             memory_order_relaxed);
       /* What the server itself appends, it need not wait for. */
       if (atomic_load_explicit (&self->server, memory_order_relaxed) == g_thread_self ())
         bg_inbox_press (self);
     }
 
-  bg_inbox_wake (self);
+  if (self->asleep)
+    {
+      self->asleep = FALSE;
+      self->wakes = TRUE;
+      self->wakeups++;
+      self->woken_at = g_get_monotonic_time ();
+    }
   return slot;
 }
 

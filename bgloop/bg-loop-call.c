@@ -463,7 +463,7 @@ call_there (BgCore *core,
 
   bg_core_lock (core);
   admitted = bg_core_admits (core);
-  awake = !core->inbox.asleep;
+  awake = !core->inbox.asleep && bg_inbox_is_served_elsewhere (&core->inbox);
   if (admitted)
     {
       bg_core_add_blocked (core, &call->blocked);

@@ -266,6 +266,10 @@ answer_cb (GObject *source, GAsyncResult *result, gpointer user_data)
   settles = unlist (self) && self->blocked.waiter != NULL;
   bg_core_unlock (self->core);
 
+  /* Whoever has waited for this is likely to want the next thing. */
+  atomic_fetch_sub (&self->core->inbox.awaited, 1);
+  if (bg_core_is_current (self->core))
+    bg_inbox_stay (&self->core->inbox);
   if (settles && bg_waiter_settle (self->blocked.waiter))
     bg_inbox_note_woken (&self->core->inbox);
   if (reply != NULL)
@@ -396,6 +400,7 @@ begin_outcome (BgRecord *slot, gpointer owner)
     {
       bg_count (&core->inbox.run, 1);
       publish (self);
+      atomic_fetch_add (&core->inbox.awaited, 1);
       self->begin (self->follower.cancellable, answer_cb, GSIZE_TO_POINTER (self->id), self->data);
       if (self->destroy != NULL)
         self->destroy (self->data);
@@ -541,7 +546,7 @@ perform_there (BgOperation *self, int timeout_msec, GCancellable *cancellable, G
     }
 
   bg_core_lock (core);
-  awake = !core->inbox.asleep;
+  awake = !core->inbox.asleep && bg_inbox_is_served_elsewhere (&core->inbox);
   admitted = admit (self);
   if (admitted)
     list (self);

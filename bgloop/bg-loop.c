@@ -371,7 +371,7 @@ bg_loop_get_stats (BgLoop *self)
   stats->wakeups = inbox->wakeups;
   for (guint i = 0; i < inbox->n_lanes; i++)
     stats->queued += bg_lane_get_queued (inbox->lanes[i]);
-  stats->queued_max = inbox->waiting_max;
+  stats->queued_max = MAX (inbox->waiting_max, bg_inbox_count_waiting (inbox));
   stats->holds = core->holds.length;
   stats->run = atomic_load (&inbox->run);
   stats->cancelled = atomic_load (&inbox->cancelled) + core->withdrawn;

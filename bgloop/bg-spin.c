@@ -1,7 +1,15 @@
 /* Copyright 2026 The bgloop developers
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 #include "config.h"
+
+#if HAVE_SCHED_GETCPU
+#include <sched.h>
+#endif
+#include <unistd.h>
 
 #include <bgloop/bg-macros.h>
 #include <bgloop/bg-spin-private.h>
@@ -53,9 +61,28 @@ bg_spin_is_possible (void)
   static int n_processors;
 
   if (G_UNLIKELY (g_atomic_int_get (&n_processors) == 0))
-    g_atomic_int_set (&n_processors, (int) g_get_num_processors ());
+    {
+      /* Not g_get_num_processors(), which says on how many this thread may be. */
+#ifdef _SC_NPROCESSORS_ONLN
+      g_atomic_int_set (&n_processors, (int) MAX (1, sysconf (_SC_NPROCESSORS_ONLN)));
+#else
+      g_atomic_int_set (&n_processors, (int) g_get_num_processors ());
+#endif
+    }
 
   return g_atomic_int_get (&n_processors) > 1;
+}
+
+/* The processor that this thread is on just now, or -1. Two threads on the same
+ * one need not spin for each other. */
+int
+bg_spin_get_processor (void)
+{
+#if HAVE_SCHED_GETCPU
+  return sched_getcpu ();
+#else
+  return -1;
+#endif
 }
 
 static gboolean

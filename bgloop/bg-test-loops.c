@@ -356,6 +356,7 @@ wait_for_pause (BgCore *self, gint64 deadline)
     {
       if (pause->phase == BG_PAUSE_NONE)
         ask_for_pause (self);
+      bg_inbox_wake (&self->inbox);
       in_time = g_cond_wait_until (&self->changed, &self->inbox.lock, deadline);
     }
 

@@ -7,15 +7,18 @@
 #include <bgloop/bg-waiter-private.h>
 
 /* A thread that waits for an answer. Each thread keeps one for its next wait, so
- * that a blocking call allocates nothing.
+ * that a blocking call allocates nothing; when a thread ends another one gets
+ * it. They are never freed.
  *
- * Whoever settles the wait touches the waiter no more once the waiting thread
- * can see that it is settled: either its one compare-and-exchange found the
- * thread awake, or it does so under the mutex, and the waiting thread does not
- * leave before it had that mutex afterwards. */
+ * Whoever settles the wait sets nothing any more once the waiting thread can see
+ * that it is settled: either its one compare-and-exchange found the thread awake,
+ * or it does so under the mutex. It may signal the condition after that, and so
+ * wake whoever waits with it then, who looks and sleeps on: to signal under the
+ * mutex would have the woken thread run into it. */
 struct _BgWaiter
 {
-  int state; /* atomic */
+  int state;      /* atomic */
+  BgWaiter *next; /* (unowned) (nullable) of those that no thread has */
 
   /* the waiting thread only */
   gulong handler;
@@ -38,17 +41,38 @@ enum
   SETTLED,
 };
 
+static BgWaiter *unused; /* atomic; a fork leaves it as it is */
+
 static void
-waiter_free (gpointer data)
+leave_unused (gpointer data)
 {
   BgWaiter *self = data;
 
-  g_mutex_clear (&self->lock);
-  g_cond_clear (&self->cond);
-  g_free (self);
+  do
+    self->next = g_atomic_pointer_get (&unused);
+  while (!g_atomic_pointer_compare_and_exchange (&unused, self->next, self));
 }
 
-static GPrivate spare_waiter = G_PRIVATE_INIT (waiter_free);
+/* One of those that were left. All are taken at once, as taking one off would
+ * race with its coming back; the rest is put back. */
+static BgWaiter *
+take_unused (void)
+{
+  BgWaiter *self = g_atomic_pointer_exchange (&unused, NULL);
+  BgWaiter *rest = self != NULL ? self->next : NULL;
+
+  while (rest != NULL)
+    {
+      BgWaiter *next = rest->next;
+
+      leave_unused (rest);
+      rest = next;
+    }
+
+  return self;
+}
+
+static GPrivate spare_waiter = G_PRIVATE_INIT (leave_unused);
 
 static void
 cancelled_cb (GCancellable *cancellable, gpointer user_data)
@@ -67,15 +91,15 @@ bg_waiter_take (GCancellable *cancellable)
 {
   BgWaiter *self = g_private_get (&spare_waiter);
 
+  if (self != NULL)
+    g_private_set (&spare_waiter, NULL);
+  else
+    self = take_unused ();
   if (self == NULL)
     {
       self = g_new0 (BgWaiter, 1);
       g_mutex_init (&self->lock);
       g_cond_init (&self->cond);
-    }
-  else
-    {
-      g_private_set (&spare_waiter, NULL);
     }
 
   g_atomic_int_set (&self->state, AWAKE);
@@ -165,8 +189,8 @@ bg_waiter_settle (BgWaiter *self)
   g_mutex_lock (&self->lock);
   self->settled_at = g_get_monotonic_time ();
   g_atomic_int_set (&self->state, SETTLED);
-  g_cond_signal (&self->cond);
   g_mutex_unlock (&self->lock);
+  g_cond_signal (&self->cond);
   return TRUE;
 }
 
