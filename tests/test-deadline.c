@@ -1,11 +1,13 @@
 /* Copyright 2026 The bgloop developers
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
+#include <dlfcn.h>
 #include <string.h>
 
 #include "util.h"
 
 void deadline_stuck_cb (gpointer user_data);
+void deadline_load (void);
 void deadline_begin_cb (GCancellable *cancellable,
                         GAsyncReadyCallback callback,
                         gpointer callback_data,
@@ -207,6 +209,79 @@ test_describe (void)
   util_block_clear (&block);
 }
 
+/* A module that is being loaded uses the loop, while others look at what the loop
+ * does: to name a function takes the lock under which modules are loaded. */
+
+typedef struct
+{
+  BgLoop *loop;
+  UtilLatch begun;
+  int stop;
+} Looks;
+
+#define N_MODULE_POSTS 1000
+
+static BgLoop *module_loop;
+static int module_loads;
+
+void
+deadline_load (void)
+{
+  /* Long enough for the others to look meanwhile. */
+  for (guint i = 0; i < N_MODULE_POSTS; i++)
+    {
+      g_thread_yield ();
+      g_assert_true (bg_loop_post (module_loop, util_count_cb, &module_loads, NULL));
+    }
+}
+
+static gpointer
+look_thread (gpointer user_data)
+{
+  Looks *self = user_data;
+
+  util_latch_count_down (&self->begun);
+  while (!g_atomic_int_get (&self->stop))
+    g_free (bg_loop_describe (self->loop));
+  return NULL;
+}
+
+static void
+test_module (void)
+{
+  g_autofree char *program = g_file_read_link ("/proc/self/exe", NULL);
+  g_autofree char *folder = g_path_get_dirname (program);
+  g_autofree char *path = g_build_filename (folder, "test-module.so", NULL);
+  Looks looks = { .loop = util_loop_new ("module") };
+  guint n = util_scale (20);
+  GThread *threads[2];
+  UtilBlock block;
+
+  module_loop = looks.loop;
+  block_with (&block, looks.loop, deadline_stuck_cb);
+  util_latch_init (&looks.begun, G_N_ELEMENTS (threads));
+  for (guint i = 0; i < G_N_ELEMENTS (threads); i++)
+    threads[i] = g_thread_new ("looks", look_thread, &looks);
+  util_latch_wait (&looks.begun);
+  for (guint i = 0; i < n; i++)
+    {
+      gpointer module = dlopen (path, RTLD_NOW);
+
+      if (module == NULL)
+        g_error ("%s", dlerror ());
+      dlclose (module);
+    }
+  g_atomic_int_set (&looks.stop, TRUE);
+  for (guint i = 0; i < G_N_ELEMENTS (threads); i++)
+    g_thread_join (threads[i]);
+
+  util_unblock (&block);
+  util_loop_end (looks.loop);
+  util_block_clear (&block);
+  util_latch_clear (&looks.begun);
+  g_assert_cmpint (module_loads, ==, N_MODULE_POSTS * n);
+}
+
 /* A hold that is never released, and one that is */
 static void
 run_hold (BgShutdownMode mode)
@@ -373,6 +448,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/deadline/report/static-function", test_static_function);
   util_add_trapped ("/deadline/report/operation", test_operation);
   util_add_trapped ("/deadline/describe", test_describe);
+  util_add_trapped ("/deadline/describe/while-a-module-is-loaded", test_module);
   util_add_trapped ("/deadline/hold-never-released", test_hold);
   util_add_trapped ("/deadline/endless-chain", test_endless_chain);
   util_add_trapped ("/deadline/goes-on-stopping", test_goes_on);
