@@ -181,14 +181,17 @@ void bg_core_let_go (BgCore *self);
 #define bg_core_lock(self)   bg_inbox_lock (&(self)->inbox)
 #define bg_core_unlock(self) bg_inbox_unlock (&(self)->inbox)
 BgCore *bg_core_get_current (void);
-gboolean bg_core_is_forked (BgCore *self);
+#define bg_core_is_forked(self) G_UNLIKELY ((self)->generation != bg_fork_generation ())
 gboolean bg_core_is_current (BgCore *self);
 BgLoopState bg_core_get_state (BgCore *self);
 gboolean bg_core_is_cancelling (BgCore *self);
 void bg_core_set_refused_error (BgCore *self, GError **error);
 
 /* with the lock held */
-gboolean bg_core_admits (BgCore *self);
+#define bg_core_admits(self)                                                                       \
+  (G_LIKELY (atomic_load_explicit (&(self)->state, memory_order_relaxed) == BG_LOOP_RUNNING)       \
+   || bg_core_admits_late (self))
+gboolean bg_core_admits_late (BgCore *self);
 void bg_core_add_blocked (BgCore *self, BgBlocked *blocked);
 gboolean bg_core_remove_blocked (BgCore *self, BgBlocked *blocked);
 void bg_core_add_hold (BgCore *self, BgHold *hold);

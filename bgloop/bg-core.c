@@ -271,12 +271,6 @@ bg_core_get_current (void)
 }
 
 gboolean
-bg_core_is_forked (BgCore *self)
-{
-  return G_UNLIKELY (self->generation != bg_fork_generation ());
-}
-
-gboolean
 bg_core_is_current (BgCore *self)
 {
   return bg_core_get_current () == self && !bg_core_is_forked (self);
@@ -309,13 +303,11 @@ bg_core_set_refused_error (BgCore *self, GError **error)
 
 /* Admission */
 
+/* While the loop stops, or has. */
 gboolean
-bg_core_admits (BgCore *self)
+bg_core_admits_late (BgCore *self)
 {
   int state = atomic_load_explicit (&self->state, memory_order_relaxed);
-
-  if (G_LIKELY (state == BG_LOOP_RUNNING))
-    return TRUE;
 
   if (state == BG_LOOP_STOPPING && !self->closed && !bg_core_is_cancelling (self)
       && bg_core_get_current () == self)
