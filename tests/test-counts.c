@@ -131,7 +131,7 @@ sched_yield (void)
 static gboolean
 can_count (void)
 {
-  const char *preload = g_getenv ("LD_PRELOAD");
+  G_GNUC_UNUSED const char *preload = g_getenv ("LD_PRELOAD");
 
 #ifdef COUNTS
   if (preload == NULL || strstr (preload, "vgpreload") == NULL)
