@@ -61,7 +61,7 @@ print_hit (const SearchHit *hit)
   search_print_name (hit->name);
   printf (":%u: ", hit->line);
   search_print_snippet (hit->snippet);
-  printf (" (%.2f)\n", hit->rank);
+  printf (" (%.3g)\n", hit->rank);
 }
 
 static int
