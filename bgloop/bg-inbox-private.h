@@ -68,6 +68,7 @@ struct _BgInbox
   guint n_lanes;
   guint n_spare;
   BgChunk *spare;    /* (owned) */
+  gboolean grown;    /* past its first chunk */
   gboolean asleep;   /* an append must wake the context */
   gboolean wakes;    /* whoever unlocks wakes the context */
   gboolean driven;   /* the lanes' own sources stand still: bg_inbox_run() serves them */
@@ -95,7 +96,6 @@ struct _BgInbox
   _Atomic guint64 batches;
   _Atomic gint64 busy_usec;
   _Atomic gint64 longest_usec;
-  BG_CACHE_LINE_GAP (gap_3);
 };
 
 /* One priority's first-in-first-out queue, and the source that serves it. */
@@ -121,7 +121,6 @@ struct _BgLane
 
   /* atomic, written by the serving thread */
   _Atomic guint n_batch; /* what is left of the batch */
-  BG_CACHE_LINE_GAP (gap_3);
 };
 
 void bg_inbox_init (BgInbox *self, GMainContext *context, gpointer owner);
@@ -131,16 +130,45 @@ void bg_inbox_discard (BgInbox *self, GDestroyNotify destroy_data);
 void bg_inbox_stop (BgInbox *self);
 void bg_inbox_clear (BgInbox *self);
 
-void bg_inbox_lock (BgInbox *self);
-void bg_inbox_unlock (BgInbox *self);
+void bg_inbox_lock_contended (BgInbox *self);
+void bg_inbox_unlock_and_wake (BgInbox *self);
+
+static inline void
+bg_inbox_lock (BgInbox *self)
+{
+  if (G_UNLIKELY (!g_mutex_trylock (&self->lock)))
+    bg_inbox_lock_contended (self);
+}
+
+static inline void
+bg_inbox_unlock (BgInbox *self)
+{
+  if (G_LIKELY (!self->wakes))
+    g_mutex_unlock (&self->lock);
+  else
+    bg_inbox_unlock_and_wake (self);
+}
 
 /* with the lock held */
-BgRecord *bg_inbox_append (BgInbox *self,
-                           int priority,
-                           BgRecordFunc outcome,
-                           gpointer func,
-                           gpointer data,
-                           GDestroyNotify destroy);
+BgRecord *bg_inbox_append_slot (BgInbox *self, int priority);
+
+static inline BgRecord *
+bg_inbox_append (BgInbox *self,
+                 int priority,
+                 BgRecordFunc outcome,
+                 gpointer func,
+                 gpointer data,
+                 GDestroyNotify destroy)
+{
+  BgRecord *slot = bg_inbox_append_slot (self, priority);
+
+  slot->outcome = outcome;
+  slot->func = func;
+  slot->data = data;
+  slot->destroy = destroy;
+  return slot;
+}
+
 void bg_inbox_press (BgInbox *self);
 void bg_inbox_wake (BgInbox *self);
 void bg_inbox_stay (BgInbox *self);

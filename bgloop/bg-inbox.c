@@ -27,8 +27,14 @@
  * it. User code never runs under it. */
 
 #define CHUNK_RECORDS 63 /* with the header, a chunk fills 2 KiB */
+#define FIRST_RECORDS 7  /* most loops never have more at once */
 #define BATCH_CHUNKS  4
 #define SPARE_CHUNKS  16
+
+/* A chunk comes back from the processor that ran its records, and so does each of
+ * its cache lines, for which the lock is held the longer. Fetched so many records
+ * ahead they are there in time: posts cost a quarter less. */
+#define PREFETCH_RECORDS 8
 
 /* A lane sits out one iteration in so many, to let lower priorities pass. */
 #define TURNS 16
@@ -36,14 +42,18 @@
 /* A batch ends early when it has taken so long. */
 #define BATCH_USEC 50
 
-/* Looking at the clock costs as much as a record: as long as records take less
- * than FAST_USEC together, it is looked at every STRIDE records only. */
+/* Looking at the clock costs as much as a record: it is looked at each LOOK_USEC,
+ * going by what the last records took, and after STRIDE of them at the latest. */
 #define STRIDE    16
-#define FAST_USEC 10
+#define LOOK_USEC 10
 
 /* Waiting for another processor to leave a critical section is cheaper than
- * sleeping, unless its thread was preempted in it. */
-#define LOCK_TRIES 100
+ * sleeping, unless its thread was preempted in it. Then to let others run is:
+ * whoever sleeps here has to be woken, finds the lock taken by then, and has all
+ * who unlock it look for sleepers. With this a post costs the same from any
+ * number of threads; without, half as much again from 16. */
+#define LOCK_TRIES  100
+#define LOCK_YIELDS 30
 
 /* A server that is faster than the posters would take a record at a time, and
  * fight with them for the lock each time. So after a batch of fewer than
@@ -58,9 +68,10 @@
 struct _BgChunk
 {
   BgChunk *next; /* (owned) */
-  guint n;       /* records written */
-  guint pos;     /* records started */
-  BgRecord records[CHUNK_RECORDS];
+  guint size;
+  guint n;   /* records written */
+  guint pos; /* records started */
+  BgRecord records[];
 };
 
 int bg_forks;
@@ -89,12 +100,10 @@ bg_fork_watch (void)
     }
 }
 
+/* The lock is taken. */
 void
-bg_inbox_lock (BgInbox *self)
+bg_inbox_lock_contended (BgInbox *self)
 {
-  if (G_LIKELY (g_mutex_trylock (&self->lock)))
-    return;
-
   for (guint i = 0; i < LOCK_TRIES && bg_spin_is_possible (); i++)
     {
       for (guint pause = 0; pause < 8; pause++)
@@ -103,25 +112,25 @@ bg_inbox_lock (BgInbox *self)
         return;
     }
 
+  for (guint i = 0; i < LOCK_YIELDS; i++)
+    {
+      g_thread_yield ();
+      if (g_mutex_trylock (&self->lock))
+        return;
+    }
+
   g_mutex_lock (&self->lock);
 }
 
-/* Unlocks, and wakes the serving thread if that is necessary: after the lock is
- * free, or on the same processor it would run into it at once. What was appended
- * may have brought about the end of the inbox by then, but not of the context. */
+/* Unlocks and wakes the serving thread, in this order, or on the same processor it
+ * would run into the lock at once. What was appended may have brought about the
+ * end of the inbox by then, but not of the context. */
 void
-bg_inbox_unlock (BgInbox *self)
+bg_inbox_unlock_and_wake (BgInbox *self)
 {
-  GMainContext *context;
-
-  if (G_LIKELY (!self->wakes))
-    {
-      g_mutex_unlock (&self->lock);
-      return;
-    }
+  GMainContext *context = g_main_context_ref (self->context);
 
   self->wakes = FALSE;
-  context = g_main_context_ref (self->context);
   g_mutex_unlock (&self->lock);
   g_main_context_wakeup (context);
   g_main_context_unref (context);
@@ -139,24 +148,46 @@ bg_inbox_wake (BgInbox *self)
 /* Chunks */
 
 static BgChunk *
+make_chunk (guint size)
+{
+  BgChunk *self = g_malloc (sizeof *self + size * sizeof *self->records);
+
+  self->size = size;
+  return self;
+}
+
+static BgChunk *
 take_chunk (BgInbox *self)
 {
   BgChunk *chunk = self->spare;
 
-  if (chunk == NULL)
-    {
-      chunk = g_new (BgChunk, 1);
-    }
-  else
+  if (chunk != NULL)
     {
       self->spare = chunk->next;
       self->n_spare--;
+    }
+  else
+    {
+      chunk = make_chunk (self->grown ? CHUNK_RECORDS : FIRST_RECORDS);
+      self->grown = TRUE;
     }
 
   chunk->next = NULL;
   chunk->n = 0;
   chunk->pos = 0;
   return chunk;
+}
+
+/* Fetches the slot that is to be written in a while. */
+static void
+prefetch_slot (BgInbox *self, BgChunk *tail)
+{
+  guint n = tail->n + PREFETCH_RECORDS;
+
+  if (n < tail->size)
+    BG_PREFETCH_TO_WRITE (&tail->records[n]);
+  else if (self->spare != NULL)
+    BG_PREFETCH_TO_WRITE (&self->spare->records[n - tail->size]);
 }
 
 static void
@@ -283,15 +314,21 @@ settle_batch (BgLane *lane)
     }
 }
 
-static BgRecord *
+static inline BgRecord *
 next_record (BgLane *lane)
 {
-  settle_batch (lane);
-  if (lane->batch == NULL)
+  BgChunk *chunk = lane->batch;
+
+  if (chunk != NULL && G_UNLIKELY (chunk->pos == chunk->n))
+    {
+      settle_batch (lane);
+      chunk = lane->batch;
+    }
+  if (chunk == NULL)
     return NULL;
 
   bg_count (&lane->n_batch, -1);
-  return &lane->batch->records[lane->batch->pos++];
+  return &chunk->records[chunk->pos++];
 }
 
 /* Notes the time, and says how many records to run before doing so again. */
@@ -302,10 +339,10 @@ look_at_clock (BgInbox *self, guint stride)
   gint64 took = now - atomic_load_explicit (&self->stamp, memory_order_relaxed);
 
   atomic_store_explicit (&self->stamp, now, memory_order_relaxed);
-  if (took > FAST_USEC || atomic_load_explicit (&self->timing, memory_order_relaxed))
+  if (atomic_load_explicit (&self->timing, memory_order_relaxed))
     return 1;
 
-  return MIN (stride * 2, STRIDE);
+  return (guint) CLAMP (stride * LOOK_USEC / MAX (took, 1), 1, MIN (stride * 2, STRIDE));
 }
 
 /* A function that runs may iterate the context, and so have other records run
@@ -651,6 +688,9 @@ get_lane (BgInbox *self, int priority)
 {
   guint i = 0;
 
+  if (G_LIKELY (priority == G_PRIORITY_DEFAULT))
+    return self->default_lane;
+
   while (i < self->n_lanes && self->lanes[i]->priority < priority)
     i++;
   if (i < self->n_lanes && self->lanes[i]->priority == priority)
@@ -772,48 +812,58 @@ bg_inbox_note_woken (BgInbox *self)
   atomic_store_explicit (&self->woke_caller, TRUE, memory_order_relaxed);
 }
 
-BgRecord *
-bg_inbox_append (BgInbox *self,
-                 int priority,
-                 BgRecordFunc outcome,
-                 gpointer func,
-                 gpointer data,
-                 GDestroyNotify destroy)
+static BgChunk *
+add_chunk (BgInbox *self, BgLane *lane)
 {
-  BgLane *lane = get_lane (self, priority);
-  BgRecord *slot;
+  BgChunk *chunk = take_chunk (self);
 
   if (lane->head == NULL)
-    lane->head = lane->tail = take_chunk (self);
-  else if (lane->tail->n == CHUNK_RECORDS)
-    lane->tail = lane->tail->next = take_chunk (self);
+    lane->head = chunk;
+  else
+    lane->tail->next = chunk;
+  lane->tail = chunk;
+  return chunk;
+}
 
-  slot = &lane->tail->records[lane->tail->n++];
-  slot->outcome = outcome;
-  slot->func = func;
-  slot->data = data;
-  slot->destroy = destroy;
+/* What was appended is the most urgent work. What the server itself appends, it
+ * need not wait for. */
+static void
+note_urgent (BgInbox *self, int priority)
+{
+  atomic_store_explicit (&self->urgent, priority, memory_order_relaxed);
+  atomic_store_explicit (&self->poster_processor, bg_spin_get_processor (), memory_order_relaxed);
+  if (atomic_load_explicit (&self->server, memory_order_relaxed) == g_thread_self ())
+    bg_inbox_press (self);
+}
+
+static void
+note_wakeup (BgInbox *self)
+{
+  self->asleep = FALSE;
+  self->wakes = TRUE;
+  self->wakeups++;
+  self->woken_at = g_get_monotonic_time ();
+}
+
+/* A new slot at the end of the lane of @priority, to be filled before the lock is
+ * given up. */
+BgRecord *
+bg_inbox_append_slot (BgInbox *self, int priority)
+{
+  BgLane *lane = get_lane (self, priority);
+  BgChunk *tail = lane->tail;
+
+  if (G_UNLIKELY (lane->head == NULL || tail->n == tail->size))
+    tail = add_chunk (self, lane);
+  prefetch_slot (self, tail);
 
   self->posted++;
   lane->n_waiting++;
-  if (priority < atomic_load_explicit (&self->urgent, memory_order_relaxed))
-    {
-      atomic_store_explicit (&self->urgent, priority, memory_order_relaxed);
-      atomic_store_explicit (&self->poster_processor, bg_spin_get_processor (),
-                             memory_order_relaxed);
-      /* What the server itself appends, it need not wait for. */
-      if (atomic_load_explicit (&self->server, memory_order_relaxed) == g_thread_self ())
-        bg_inbox_press (self);
-    }
-
-  if (self->asleep)
-    {
-      self->asleep = FALSE;
-      self->wakes = TRUE;
-      self->wakeups++;
-      self->woken_at = g_get_monotonic_time ();
-    }
-  return slot;
+  if (G_UNLIKELY (priority < atomic_load_explicit (&self->urgent, memory_order_relaxed)))
+    note_urgent (self, priority);
+  if (G_UNLIKELY (self->asleep))
+    note_wakeup (self);
+  return &tail->records[tail->n++];
 }
 
 gboolean

@@ -10,6 +10,31 @@
 
 /* Post */
 
+static gboolean
+refuse (gpointer user_data, GDestroyNotify destroy)
+{
+  if (destroy != NULL)
+    destroy (user_data);
+  return FALSE;
+}
+
+static inline gboolean
+post (BgCore *core, int priority, BgPostFunc func, gpointer user_data, GDestroyNotify destroy)
+{
+  gboolean admitted;
+
+  if (bg_core_is_forked (core))
+    return refuse (user_data, destroy);
+
+  bg_core_lock (core);
+  admitted = bg_core_admits (core);
+  if (G_LIKELY (admitted))
+    bg_inbox_append (&core->inbox, priority, bg_core_post_outcome, func, user_data, destroy);
+  bg_core_unlock (core);
+
+  return G_LIKELY (admitted) || refuse (user_data, destroy);
+}
+
 /**
  * bg_loop_post:
  * @self: a loop
@@ -34,7 +59,10 @@
 gboolean
 bg_loop_post (BgLoop *self, BgPostFunc func, gpointer user_data, GDestroyNotify destroy)
 {
-  return bg_loop_post_full (self, G_PRIORITY_DEFAULT, func, user_data, destroy);
+  g_return_val_if_fail (BG_IS_LOOP (self), FALSE);
+  g_return_val_if_fail (func != NULL, FALSE);
+
+  return post (self->core, G_PRIORITY_DEFAULT, func, user_data, destroy);
 }
 
 /**
@@ -61,25 +89,10 @@ bg_loop_post_full (BgLoop *self,
                    gpointer user_data,
                    GDestroyNotify destroy)
 {
-  BgCore *core;
-  gboolean admitted = FALSE;
-
   g_return_val_if_fail (BG_IS_LOOP (self), FALSE);
   g_return_val_if_fail (func != NULL, FALSE);
 
-  core = self->core;
-  if (!bg_core_is_forked (core))
-    {
-      bg_core_lock (core);
-      admitted = bg_core_admits (core);
-      if (admitted)
-        bg_inbox_append (&core->inbox, priority, bg_core_post_outcome, func, user_data, destroy);
-      bg_core_unlock (core);
-    }
-
-  if (!admitted && destroy != NULL)
-    destroy (user_data);
-  return admitted;
+  return post (self->core, priority, func, user_data, destroy);
 }
 
 /* Invoke */

@@ -19,3 +19,14 @@
 #else
 #define BG_CPU_RELAX() ((void) 0)
 #endif
+
+/* Has the processor take what is about to be written out of another one's cache,
+ * and go on meanwhile. */
+#if defined(__x86_64__)
+#define BG_PREFETCH_TO_WRITE(address)                                                              \
+  __asm__ __volatile__("prefetchw %0" : : "m"(*(const char *) (address)))
+#elif defined(__GNUC__)
+#define BG_PREFETCH_TO_WRITE(address) __builtin_prefetch ((address), 1)
+#else
+#define BG_PREFETCH_TO_WRITE(address) ((void) (address))
+#endif
