@@ -171,6 +171,7 @@ struct _BgGlobals
 
 BgGlobals *bg_globals (void);
 void bg_core_visit_graves (void);
+gboolean bg_object_is_as_new (gpointer object, int n_refs);
 
 BgCore *bg_core_new (const char *name);
 gboolean bg_core_start (BgCore *self, GError **error);

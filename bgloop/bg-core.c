@@ -22,8 +22,9 @@
 
 #define DRIVER_PRIORITY G_MININT
 
-/* How many pieces of delayed work become due in one critical section. */
-#define DUE_BATCH 32
+/* How many pieces of delayed work become due in one critical section: with fewer,
+ * whoever adds many has the lock so often that what is due comes late. */
+#define DUE_BATCH 128
 
 /* How many turns a source that is always ready gets at the end. */
 #define LAST_TURNS 16
@@ -139,6 +140,20 @@ void
 bg_core_visit_graves (void)
 {
   bury (NULL, NULL);
+}
+
+/* Whether an object can be used again, as if it were new: besides the caller's
+ * @n_refs references nobody has one, nor has anybody what one could be had from, or
+ * anything stored with it. */
+gboolean
+bg_object_is_as_new (gpointer object, int n_refs)
+{
+  GObject *self = object;
+
+  /* The second look at the references is for a weak one that became a strong one. */
+  return g_atomic_int_get ((int *) &self->ref_count) == n_refs
+         && g_atomic_pointer_get (&self->qdata) == NULL
+         && g_atomic_int_get ((int *) &self->ref_count) == n_refs;
 }
 
 /* Life */

@@ -585,49 +585,44 @@ bg_loop_call_full (BgLoop *self,
 
 /* Call, asynchronous */
 
-typedef struct
-{
-  BgReply *reply; /* (owned) (nullable) */
-  BgCallFunc func;
-  gpointer data;
-  GDestroyNotify destroy;
-  GCancellable *cancellable; /* (owned) (nullable) */
-} BgAsyncCall;
+/* The record's data is the reply, which has the function's. */
 
 static void
-end_async_call (BgAsyncCall *self, GError *error)
+end_async_call (BgReply *reply, GDestroyNotify destroy, GError *error)
 {
-  if (self->destroy != NULL)
-    self->destroy (self->data);
-  g_clear_object (&self->cancellable);
-  bg_reply_return (self->reply, NULL, error);
-  g_free (self);
+  BgRequest *request = bg_reply_get_request (reply);
+
+  if (destroy != NULL)
+    destroy (request->data);
+  g_clear_object (&request->cancellable);
+  bg_reply_return (reply, NULL, error);
 }
 
 static void
 async_call_outcome (BgRecord *slot, gpointer owner)
 {
   BgCore *core = owner;
-  BgAsyncCall *self = slot->data;
+  BgRecord record = *slot;
+  BgRequest *request = bg_reply_get_request (record.data);
   GError *error = NULL;
 
   if (bg_core_is_cancelling (core))
     g_set_error (&error, BG_ERROR, BG_ERROR_CLOSED,
                  "The loop “%s” was shut down before the call started", core->name);
   else
-    g_cancellable_set_error_if_cancelled (self->cancellable, &error);
+    g_cancellable_set_error_if_cancelled (request->cancellable, &error);
 
   if (error == NULL)
     {
       bg_count (&core->inbox.run, 1);
-      run_call (self->func, self->data, &error);
+      run_call (record.func, request->data, &error);
     }
   else
     {
       bg_count (&core->inbox.cancelled, 1);
     }
 
-  end_async_call (self, error);
+  end_async_call (record.data, record.destroy, error);
 }
 
 /**
@@ -664,7 +659,8 @@ bg_loop_call_async (BgLoop *self,
                     gpointer callback_data)
 {
   BgCore *core;
-  BgAsyncCall *call;
+  BgReply *reply;
+  BgRequest *request;
   GError *error = NULL;
   gboolean admitted = FALSE;
 
@@ -673,30 +669,27 @@ bg_loop_call_async (BgLoop *self,
   g_return_if_fail (cancellable == NULL || G_IS_CANCELLABLE (cancellable));
 
   core = self->core;
-  call = g_new0 (BgAsyncCall, 1);
-  call->reply = bg_reply_new (self, bg_loop_call_async, callback, callback_data);
-  call->func = func;
-  call->data = user_data;
-  call->destroy = destroy;
-  g_set_object (&call->cancellable, cancellable);
+  reply = bg_reply_new (self, bg_loop_call_async, callback, callback_data);
+  request = bg_reply_get_request (reply);
+  request->data = user_data;
+  g_set_object (&request->cancellable, cancellable);
 
   if (!bg_core_is_forked (core))
     {
       bg_core_lock (core);
       admitted = bg_core_admits (core);
-      if (admitted && call->reply != NULL && atomic_load (&core->inbox.linger) > 0)
-        bg_reply_expect_soon (call->reply, core->inbox.asleep);
+      if (admitted && atomic_load (&core->inbox.linger) > 0)
+        bg_reply_expect_soon (reply, core->inbox.asleep);
       if (admitted)
-        bg_inbox_append (&core->inbox, priority, async_call_outcome, func, call, NULL);
-      if (call->reply != NULL)
-        bg_inbox_press (&core->inbox);
+        bg_inbox_append (&core->inbox, priority, async_call_outcome, func, reply, destroy);
+      bg_inbox_press (&core->inbox);
       bg_core_unlock (core);
     }
 
   if (!admitted)
     {
       bg_core_set_refused_error (core, &error);
-      end_async_call (call, error);
+      end_async_call (reply, destroy, error);
     }
 }
 

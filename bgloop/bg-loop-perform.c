@@ -63,8 +63,7 @@ follow_cb (GCancellable *cancellable, gpointer user_data)
 static gboolean
 is_as_new (GCancellable *cancellable)
 {
-  return g_atomic_int_get ((int *) &G_OBJECT (cancellable)->ref_count) == 2
-         && !g_cancellable_is_cancelled (cancellable)
+  return bg_object_is_as_new (cancellable, 2) && !g_cancellable_is_cancelled (cancellable)
          && !g_signal_has_handler_pending (cancellable,
                                            g_signal_lookup ("cancelled", G_TYPE_CANCELLABLE), 0,
                                            TRUE);

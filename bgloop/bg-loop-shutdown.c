@@ -581,9 +581,10 @@ bg_loop_shutdown_async (BgLoop *self,
                    "The loop “%s” cannot wait for its own end", self->core->name);
       bg_reply_return (reply, NULL, error);
     }
-  else if (reply == NULL)
+  else if (callback == NULL)
     {
       bg_core_quit (self->core, mode);
+      g_object_unref (reply);
     }
   else
     {

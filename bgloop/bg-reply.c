@@ -9,7 +9,7 @@
 /* Where replies to the callers of one context arrive: an inbox on that context.
  * It stays there as long as the context lives, and is found again by its tag.
  *
- * The context is kept alive by whoever has a reply to send, not by the replies
+ * The context is kept alive as long as there are replies to be sent, not by those
  * that have arrived: when nobody is left to iterate it, it goes, and they go
  * with it. */
 typedef struct
@@ -19,8 +19,8 @@ typedef struct
   BgInbox inbox;
   gpointer tag; /* immutable: the globals of the process that made it */
 
-  /* under the inbox's lock */
-  gboolean closed;
+  _Atomic gboolean closed;     /* written under the inbox's lock */
+  _Atomic guint n_outstanding; /* replies to be sent: above 0, they have the context */
 } BgMailbox;
 
 /* A result on its way back, and the #GAsyncResult that the caller gets. A #GTask
@@ -29,16 +29,17 @@ struct _BgReply
 {
   GObject parent_instance;
 
-  /* immutable */
+  /* immutable, until it is used again */
   GObject *source; /* (owned) */
   gpointer tag;
-  GAsyncReadyCallback callback;
+  GAsyncReadyCallback callback; /* (nullable) */
   gpointer callback_data;
-  BgMailbox *mailbox;    /* (owned) */
-  GMainContext *context; /* (owned) (nullable) until it is sent */
+  BgMailbox *mailbox; /* (owned) (nullable) where it goes: nowhere without a callback */
   gboolean soon;
+  BgReply *next; /* (owned) (nullable) of those that are to be used again */
 
   /* of whoever has the reply */
+  BgRequest request;
   GDestroyNotify prologue;
   gpointer prologue_data;
   GDestroyNotify prologue_destroy;
@@ -95,7 +96,7 @@ mailbox_source_unref (gpointer data)
   if (self->inbox.generation == bg_fork_generation ())
     {
       bg_inbox_lock (&self->inbox);
-      self->closed = TRUE;
+      atomic_store (&self->closed, TRUE);
       bg_inbox_unlock (&self->inbox);
       bg_inbox_discard (&self->inbox, g_object_unref);
     }
@@ -129,36 +130,64 @@ mailbox_new (GMainContext *context)
   return self;
 }
 
-static GPrivate last_mailbox = G_PRIVATE_INIT (mailbox_unref);
-
-static gboolean
-mailbox_serves (BgMailbox *self, GMainContext *context)
+/* What a thread keeps for its next replies: making an object costs several times
+ * what the rest of a reply does. */
+typedef struct
 {
-  gboolean serves;
+  BgMailbox *mailbox; /* (owned) (nullable) the last */
+  BgReply *spare;     /* (owned) (nullable) */
+  guint n_spare;
+} BgDesk;
 
-  if (self->inbox.context != context || self->inbox.generation != bg_fork_generation ())
-    return FALSE;
+#define SPARE_REPLIES 64
 
-  bg_inbox_lock (&self->inbox);
-  serves = !self->closed;
-  bg_inbox_unlock (&self->inbox);
-  return serves;
+static void
+desk_free (gpointer data)
+{
+  BgDesk *self = data;
+
+  g_clear_pointer (&self->mailbox, mailbox_unref);
+  while (self->spare != NULL)
+    {
+      BgReply *reply = self->spare;
+
+      self->spare = reply->next;
+      g_object_unref (reply);
+    }
+  g_free (self);
 }
 
-/* The mailbox of @context, which is this thread's thread-default one. */
-static BgMailbox *
-mailbox_get (GMainContext *context)
+static BgDesk *
+desk_get (void)
 {
-  BgMailbox *mailbox = g_private_get (&last_mailbox);
+  static GPrivate own_desk = G_PRIVATE_INIT (desk_free);
+  BgDesk *self = g_private_get (&own_desk);
+
+  if (G_UNLIKELY (self == NULL))
+    {
+      self = g_new0 (BgDesk, 1);
+      g_private_set (&own_desk, self);
+    }
+  return self;
+}
+
+/* The mailbox of @context, which is this thread's thread-default one: it cannot
+ * go meanwhile. */
+static BgMailbox *
+desk_get_mailbox (BgDesk *self, GMainContext *context)
+{
+  BgMailbox *mailbox = self->mailbox;
   BgCore *here = bg_core_get_current ();
   BgInbox *inbox;
 
-  if (mailbox != NULL && mailbox_serves (mailbox, context))
-    return mailbox_ref (mailbox);
+  if (mailbox != NULL && mailbox->inbox.context == context
+      && mailbox->inbox.generation == bg_fork_generation () && !atomic_load (&mailbox->closed))
+    return mailbox;
 
   inbox = bg_inbox_find (context, bg_globals ());
   mailbox = inbox != NULL ? mailbox_ref (inbox->owner) : mailbox_new (context);
-  g_private_replace (&last_mailbox, mailbox_ref (mailbox));
+  g_clear_pointer (&self->mailbox, mailbox_unref);
+  self->mailbox = mailbox;
   if (here != NULL && here->context == context)
     here->replies = &mailbox->inbox;
   return mailbox;
@@ -167,17 +196,25 @@ mailbox_get (GMainContext *context)
 /* Replies */
 
 static void
+clear (BgReply *self)
+{
+  if (self->prologue_destroy != NULL)
+    self->prologue_destroy (self->prologue_data);
+  self->prologue = NULL;
+  self->prologue_destroy = NULL;
+  g_clear_object (&self->request.cancellable);
+  g_clear_object (&self->source);
+  g_clear_object (&self->value);
+  g_clear_error (&self->error);
+}
+
+static void
 bg_reply_finalize (GObject *object)
 {
   BgReply *self = BG_REPLY (object);
 
-  if (self->prologue_destroy != NULL)
-    self->prologue_destroy (self->prologue_data);
-  g_clear_object (&self->source);
-  g_clear_object (&self->value);
-  g_clear_error (&self->error);
+  clear (self);
   g_clear_pointer (&self->mailbox, mailbox_unref);
-  g_clear_pointer (&self->context, g_main_context_unref);
 
   G_OBJECT_CLASS (bg_reply_parent_class)->finalize (object);
 }
@@ -219,24 +256,80 @@ async_result_init (GAsyncResultIface *iface)
   iface->is_tagged = is_tagged;
 }
 
-/* A reply to be given in the context that is this thread's default now. NULL if
- * nobody wants one. */
+/* It has been given. Is kept for another one, unless somebody else has it, too. */
+static void
+put_aside (BgReply *self)
+{
+  BgDesk *desk = desk_get ();
+
+  if (desk->n_spare >= SPARE_REPLIES || !bg_object_is_as_new (self, 1))
+    {
+      g_object_unref (self);
+      return;
+    }
+
+  clear (self);
+  self->soon = FALSE;
+  self->next = desk->spare;
+  desk->spare = self;
+  desk->n_spare++;
+}
+
+static BgReply *
+take_spare (BgDesk *desk)
+{
+  BgReply *self = desk->spare;
+
+  if (self == NULL)
+    return g_object_new (BG_TYPE_REPLY, NULL);
+
+  desk->spare = g_steal_pointer (&self->next);
+  desk->n_spare--;
+  return self;
+}
+
+/* Has the reply go to @mailbox, which it may have gone to before. */
+static void
+address (BgReply *self, BgMailbox *mailbox)
+{
+  if (self->mailbox != mailbox)
+    {
+      g_clear_pointer (&self->mailbox, mailbox_unref);
+      self->mailbox = mailbox_ref (mailbox);
+    }
+
+  if (atomic_fetch_add (&mailbox->n_outstanding, 1) == 0)
+    g_main_context_ref (mailbox->inbox.context);
+}
+
+/* A reply to be given in the context that is this thread's default now; without
+ * a callback to nobody. */
 BgReply *
 bg_reply_new (gpointer source, gpointer tag, GAsyncReadyCallback callback, gpointer callback_data)
 {
-  BgReply *self;
+  BgDesk *desk = desk_get ();
+  BgReply *self = take_spare (desk);
+  GMainContext *context;
 
-  if (callback == NULL)
-    return NULL;
-
-  self = g_object_new (BG_TYPE_REPLY, NULL);
   self->source = g_object_ref (source);
   self->tag = tag;
   self->callback = callback;
   self->callback_data = callback_data;
-  self->context = g_main_context_ref_thread_default ();
-  self->mailbox = mailbox_get (self->context);
+  if (callback == NULL)
+    return self;
+
+  context = g_main_context_get_thread_default ();
+  if (context == NULL)
+    context = g_main_context_default ();
+  address (self, desk_get_mailbox (desk, context));
   return self;
+}
+
+/* What the answer is to. */
+BgRequest *
+bg_reply_get_request (BgReply *self)
+{
+  return &self->request;
 }
 
 /* What the caller's thread does just before the callback, if it gets there. */
@@ -253,27 +346,58 @@ bg_reply_set_prologue (BgReply *self, GDestroyNotify func, gpointer data, GDestr
 void
 bg_reply_expect_soon (BgReply *self, gboolean asleep)
 {
+  if (self->callback == NULL)
+    return;
+
   self->soon = TRUE;
   atomic_fetch_add (&self->mailbox->inbox.expected, 1);
   if (asleep)
     bg_inbox_note_woken (&self->mailbox->inbox);
 }
 
+/* Before the reply is sent. */
 GMainContext *
 bg_reply_get_context (BgReply *self)
 {
-  return self->context;
+  return self->mailbox->inbox.context;
 }
 
 static void
 reply_outcome (BgRecord *slot, gpointer owner)
 {
-  g_autoptr (BgReply) self = slot->data;
+  BgReply *self = slot->data;
 
   if (self->prologue != NULL)
     self->prologue (self->prologue_data);
 
   self->callback (self->source, G_ASYNC_RESULT (self), self->callback_data);
+  put_aside (self);
+}
+
+/* Puts the reply into its mailbox; FALSE if that is closed. Nothing of either is
+ * used after this: the reply may have been seen. */
+static gboolean
+post (BgReply *self, gboolean *wakes)
+{
+  BgMailbox *mailbox = self->mailbox;
+  BgInbox *inbox = &mailbox->inbox;
+  GMainContext *context = inbox->context;
+  gboolean closed, last;
+
+  bg_inbox_lock (inbox);
+  closed = atomic_load (&mailbox->closed);
+  last = atomic_fetch_sub (&mailbox->n_outstanding, 1) == 1;
+  *wakes = inbox->asleep;
+  if (self->soon)
+    atomic_fetch_sub (&inbox->expected, 1);
+  if (!closed)
+    bg_inbox_append (inbox, G_PRIORITY_DEFAULT, reply_outcome, self->callback, self, NULL);
+  bg_inbox_press (inbox);
+  bg_inbox_unlock (inbox);
+
+  if (last)
+    g_main_context_unref (context);
+  return !closed;
 }
 
 /* Sends the reply. Takes over @self, @value and @error; nothing happens if @self
@@ -281,15 +405,14 @@ reply_outcome (BgRecord *slot, gpointer owner)
 void
 bg_reply_return (BgReply *self, GObject *value, GError *error)
 {
-  g_autoptr (GMainContext) context = NULL;
   BgCore *here = bg_core_get_current ();
-  BgInbox *inbox;
-  gboolean sent, wakes;
+  gboolean wakes;
 
-  if (self == NULL)
+  if (self == NULL || self->callback == NULL)
     {
       g_clear_object (&value);
       g_clear_error (&error);
+      g_clear_object (&self);
       return;
     }
 
@@ -299,25 +422,10 @@ bg_reply_return (BgReply *self, GObject *value, GError *error)
 
   self->value = value;
   self->error = error;
-  context = g_steal_pointer (&self->context);
-  inbox = &self->mailbox->inbox;
-
-  /* The context cannot go before this function returns; the mailbox can, once
-   * the reply has been seen, so nothing of either is used then. */
-  bg_inbox_lock (inbox);
-  sent = !self->mailbox->closed;
-  wakes = inbox->asleep;
-  if (self->soon)
-    atomic_fetch_sub (&inbox->expected, 1);
-  if (sent)
-    bg_inbox_append (inbox, G_PRIORITY_DEFAULT, reply_outcome, self->callback, self, NULL);
-  bg_inbox_press (inbox);
-  bg_inbox_unlock (inbox);
-
-  if (wakes && here != NULL)
-    bg_inbox_note_woken (&here->inbox);
-  if (!sent)
+  if (!post (self, &wakes))
     g_object_unref (self);
+  else if (wakes && here != NULL)
+    bg_inbox_note_woken (&here->inbox);
 }
 
 gboolean

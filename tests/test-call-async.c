@@ -691,6 +691,64 @@ test_wrong_finish (void)
   util_loop_end (work.loop);
 }
 
+/* Results are used again, but not one that somebody still has, be it weakly. */
+
+typedef struct
+{
+  UtilLatch arrived;
+  gboolean weakly;
+  GAsyncResult *kept;
+  GWeakRef weak;
+} Keeper;
+
+static void
+keep_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  Keeper *self = user_data;
+
+  if (self->weakly)
+    g_weak_ref_set (&self->weak, result);
+  else
+    self->kept = g_object_ref (result);
+  util_latch_count_down (&self->arrived);
+}
+
+static void
+test_result_kept (gconstpointer weakly)
+{
+  g_autoptr (GError) error = NULL;
+  Keeper keeper = { .weakly = weakly != NULL };
+  Work work = { .loop = util_loop_new ("kept") };
+
+  util_latch_init (&keeper.arrived, 1);
+  g_weak_ref_init (&keeper.weak, NULL);
+  bg_loop_call_async (work.loop, G_PRIORITY_DEFAULT, fail_cb, NULL, NULL, NULL, keep_cb, &keeper);
+  util_iterate_until (&keeper.arrived);
+
+  for (guint i = 0; i < 3; i++)
+    {
+      UtilReply reply;
+
+      call_work (&work, &reply, NULL);
+      util_reply_wait (&reply);
+      g_assert_true (reply.result != keeper.kept);
+      g_assert_null (g_weak_ref_get (&keeper.weak));
+      g_assert_true (bg_loop_call_finish (work.loop, reply.result, NULL));
+      util_reply_clear (&reply);
+    }
+
+  if (keeper.kept != NULL)
+    {
+      g_assert_true (g_async_result_get_user_data (keeper.kept) == &keeper);
+      g_assert_false (bg_loop_call_finish (work.loop, keeper.kept, &error));
+      g_assert_error (error, G_FILE_ERROR, G_FILE_ERROR_NOTDIR);
+    }
+  g_clear_object (&keeper.kept);
+  g_weak_ref_clear (&keeper.weak);
+  util_latch_clear (&keeper.arrived);
+  util_loop_end (work.loop);
+}
+
 int
 main (int argc, char *argv[])
 {
@@ -719,6 +777,8 @@ main (int argc, char *argv[])
   g_test_add_func ("/call-async/context-gone/meanwhile", test_context_goes_meanwhile);
   g_test_add_func ("/call-async/last-reference-in-reply", test_last_reference);
   g_test_add_func ("/call-async/wrong-finish", test_wrong_finish);
+  g_test_add_data_func ("/call-async/result-kept", NULL, test_result_kept);
+  g_test_add_data_func ("/call-async/result-kept-weakly", &keep_cb, test_result_kept);
 
   return g_test_run ();
 }

@@ -768,6 +768,42 @@ test_async_drain_own_loop (void)
   assert_no_answers ();
 }
 
+/* Nor is a cancellable used for another operation if somebody could still cancel
+ * that one by it. */
+
+static void
+weak_begin_cb (GCancellable *cancellable,
+               GAsyncReadyCallback callback,
+               gpointer callback_data,
+               gpointer user_data)
+{
+  g_autoptr (TestAnswer) answer = g_object_new (TEST_TYPE_ANSWER, NULL);
+  g_autoptr (GCancellable) other = g_weak_ref_get (user_data);
+
+  g_assert_true (other != cancellable);
+  g_weak_ref_set (user_data, cancellable);
+  callback (NULL, G_ASYNC_RESULT (answer), callback_data);
+}
+
+static void
+test_cancellable_kept_weakly (void)
+{
+  BgLoop *loop = util_loop_new ("weak");
+  GWeakRef weak;
+
+  g_weak_ref_init (&weak, NULL);
+  for (guint i = 0; i < 20; i++)
+    {
+      g_autoptr (GAsyncResult) answer = NULL;
+
+      answer = bg_loop_perform (loop, weak_begin_cb, &weak, -1, NULL, NULL);
+      g_assert_nonnull (answer);
+    }
+  g_weak_ref_clear (&weak);
+  util_loop_end (loop);
+  assert_no_answers ();
+}
+
 int
 main (int argc, char *argv[])
 {
@@ -784,6 +820,7 @@ main (int argc, char *argv[])
   g_test_add_func ("/perform/answer/never", test_never);
   g_test_add_func ("/perform/timeout/late-answer-dropped", test_timeout);
   g_test_add_func ("/perform/timeout/what-has-answered-is-not-cancelled", test_timeout_answered);
+  g_test_add_func ("/perform/cancellable-kept-weakly", test_cancellable_kept_weakly);
   g_test_add_func ("/perform/refused", test_refused);
   g_test_add_func ("/perform/shutdown/cancel-ends-the-wait", test_shutdown_cancel);
   g_test_add_func ("/perform/shutdown/drain-waits-for-it", test_shutdown_drain);
