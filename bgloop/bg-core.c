@@ -1,8 +1,14 @@
 /* Copyright 2026 The bgloop developers
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 #include "config.h"
 
+#if HAVE_PPOLL
+#include <poll.h>
+#endif
 #include <string.h>
 
 #include <bgloop/bg-core-private.h>
@@ -156,6 +162,34 @@ bg_object_is_as_new (gpointer object, int n_refs)
          && g_atomic_int_get ((int *) &self->ref_count) == n_refs;
 }
 
+#if HAVE_PPOLL
+/* A context asks for whole milliseconds, rounded up: delayed work would come half a
+ * millisecond late. */
+static int
+poll_precisely (GPollFD *fds, guint n_fds, int timeout_msec)
+{
+  BgCore *self = g_private_get (&current_core);
+  struct timespec timeout;
+  gint64 due, left, usec = (gint64) timeout_msec * G_TIME_SPAN_MILLISECOND;
+
+  if (timeout_msec <= 0 || self == NULL)
+    return g_poll (fds, n_fds, timeout_msec);
+
+  bg_core_lock (self);
+  due = bg_delays_get_next_due (&self->delays);
+  bg_core_unlock (self);
+  if (due != -1)
+    {
+      left = due - g_get_monotonic_time ();
+      usec = CLAMP (left, 0, usec);
+    }
+
+  timeout.tv_sec = usec / G_TIME_SPAN_SECOND;
+  timeout.tv_nsec = usec % G_TIME_SPAN_SECOND * 1000;
+  return ppoll ((struct pollfd *) fds, n_fds, &timeout, NULL);
+}
+#endif
+
 /* Life */
 
 static void
@@ -201,6 +235,9 @@ bg_core_new (const char *name)
   self->ref_count = 1;
   self->name = g_strdup (name != NULL && *name != '\0' ? name : "bgloop");
   self->context = g_main_context_new ();
+#if HAVE_PPOLL
+  g_main_context_set_poll_func (self->context, poll_precisely);
+#endif
   self->main_loop = g_main_loop_new (self->context, FALSE);
   self->cancellable = g_cancellable_new ();
   self->generation = bg_fork_generation ();
