@@ -1154,7 +1154,7 @@ bg_core_join (BgCore *self)
 static gboolean
 is_waiting (BgCore *self)
 {
-  return self->waits_for != NULL && !bg_waiter_is_settled (self->waits_with);
+  return self->waits_for != NULL && !bg_waiter_is_over (self->waits_with);
 }
 
 static char *
@@ -1173,8 +1173,8 @@ describe_circle (BgCore *self, BgCore *target)
  * never end, as this is the loop's own thread, or that of a loop that the loop
  * waits for. Of no cost to a thread that is no loop's.
  *
- * A wait that is settled counts no more, though its thread may not have woken
- * up yet, or loops that call each other would see circles that do not exist. */
+ * A wait that is over counts no more, though its thread may not have woken up
+ * yet, or loops that call each other would see circles that do not exist. */
 gboolean
 bg_core_wait_begin (BgCore *self, BgWaiter *waiter, GError **error)
 {

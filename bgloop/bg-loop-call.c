@@ -400,6 +400,7 @@ call_outcome (BgRecord *slot, gpointer owner)
   else
     {
       bg_count (&core->inbox.run, 1);
+      bg_waiter_set_bound (self->blocked.waiter, TRUE);
       self->ok = run_call (self->func, self->data, &self->error);
     }
   if (bg_waiter_settle (self->blocked.waiter))

@@ -314,6 +314,8 @@ end_begin (BgOperation *self)
 
   if (self->phase == PENDING && !self->blocked.closed && !self->left && !self->cancelled)
     {
+      if (self->blocked.waiter != NULL)
+        bg_waiter_set_bound (self->blocked.waiter, FALSE);
       list (self);
     }
   else
@@ -399,6 +401,8 @@ begin_outcome (BgRecord *slot, gpointer owner)
     {
       bg_count (&core->inbox.run, 1);
       publish (self);
+      if (self->blocked.waiter != NULL)
+        bg_waiter_set_bound (self->blocked.waiter, TRUE);
       atomic_fetch_add (&core->inbox.awaited, 1);
       self->begin (self->follower.cancellable, answer_cb, GSIZE_TO_POINTER (self->id), self->data);
       if (self->destroy != NULL)

@@ -23,6 +23,8 @@ BgWaitResult bg_waiter_wait (BgWaiter *self, gint64 deadline);
 void bg_waiter_wait_settled (BgWaiter *self);
 gboolean bg_waiter_settle (BgWaiter *self);
 gboolean bg_waiter_is_settled (BgWaiter *self);
+void bg_waiter_set_bound (BgWaiter *self, gboolean bound);
+gboolean bg_waiter_is_over (BgWaiter *self);
 
 gint64 bg_deadline (int timeout_msec);
 void bg_set_wait_error (GError **error, BgWaitResult result, const char *format, ...)

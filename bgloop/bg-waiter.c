@@ -3,6 +3,8 @@
  */
 #include "config.h"
 
+#include <stdatomic.h>
+
 #include <bgloop/bg-spin-private.h>
 #include <bgloop/bg-waiter-private.h>
 
@@ -17,8 +19,9 @@
  * mutex would have the woken thread run into it. */
 struct _BgWaiter
 {
-  int state;      /* atomic */
-  BgWaiter *next; /* (unowned) (nullable) of those that no thread has */
+  int state;              /* atomic */
+  _Atomic gboolean bound; /* what is waited for has started, and is waited for to the end */
+  BgWaiter *next;         /* (unowned) (nullable) of those that no thread has */
 
   /* the waiting thread only */
   gulong handler;
@@ -103,6 +106,7 @@ bg_waiter_take (GCancellable *cancellable)
     }
 
   g_atomic_int_set (&self->state, AWAKE);
+  atomic_store_explicit (&self->bound, FALSE, memory_order_relaxed);
   self->slept = FALSE;
   self->learns = FALSE;
   self->cancelled = FALSE;
@@ -198,6 +202,29 @@ gboolean
 bg_waiter_is_settled (BgWaiter *self)
 {
   return g_atomic_int_get (&self->state) == SETTLED;
+}
+
+/* On the thread that runs what is waited for: from now on a cancellation does not
+ * end the wait, or does again. */
+void
+bg_waiter_set_bound (BgWaiter *self, gboolean bound)
+{
+  atomic_store_explicit (&self->bound, bound, memory_order_relaxed);
+}
+
+/* Whether the wait is over, though the thread may not have woken up yet. */
+gboolean
+bg_waiter_is_over (BgWaiter *self)
+{
+  gboolean over = bg_waiter_is_settled (self);
+
+  if (!over && !atomic_load_explicit (&self->bound, memory_order_relaxed))
+    {
+      g_mutex_lock (&self->lock);
+      over = self->cancelled;
+      g_mutex_unlock (&self->lock);
+    }
+  return over;
 }
 
 /* When a wait that begins now and may take @timeout_msec ends. */

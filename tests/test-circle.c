@@ -217,13 +217,24 @@ test_eight (void)
     }
 }
 
-/* A wait that is over counts no more */
+/* A wait that is over counts no more, though its thread may still sleep */
+
+typedef enum
+{
+  TIMED_OUT,
+  CLOSED,
+  CANCELLED,
+  CANCELLED_PENDING, /* an operation that has begun */
+  N_ENDS,
+} End;
 
 typedef struct
 {
   BgLoop *caller;
   BgLoop *other;
-  gboolean cancels;
+  End end;
+  GCancellable *cancellable;
+  GTask *operation;
   UtilLatch caller_done;
   UtilLatch other_done;
 } Over;
@@ -235,18 +246,17 @@ nothing_cb (gpointer user_data, GError **error)
 }
 
 static void
-wait_in_vain_cb (gpointer user_data)
+end_wait (Over *self)
 {
-  Over *self = user_data;
-  g_autoptr (GError) error = NULL;
-  int timeout_msec = self->cancels ? -1 : 1;
+  if (self->end != CANCELLED_PENDING)
+    util_wait_for_queued (self->other, 1);
 
-  g_assert_false (bg_loop_call_full (self->other, 0, timeout_msec, nothing_cb, NULL, NULL, &error));
-  if (self->cancels)
-    g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
+  if (self->end == TIMED_OUT)
+    util_latch_wait (&self->caller_done);
+  else if (self->end == CLOSED)
+    bg_loop_quit (self->other, BG_SHUTDOWN_CANCEL);
   else
-    g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
-  util_latch_count_down (&self->caller_done);
+    g_cancellable_cancel (self->cancellable);
 }
 
 static void
@@ -255,39 +265,129 @@ call_back_cb (gpointer user_data)
   Over *self = user_data;
   g_autoptr (GError) error = NULL;
 
-  util_wait_for_queued (self->other, 1);
-  if (self->cancels)
-    bg_loop_quit (self->other, BG_SHUTDOWN_CANCEL);
-  else
-    util_latch_wait (&self->caller_done);
+  end_wait (self);
   g_assert_true (bg_loop_call (self->caller, nothing_cb, NULL, NULL, &error));
   g_assert_no_error (error);
+  if (self->operation != NULL)
+    g_task_return_boolean (self->operation, TRUE);
+  g_clear_object (&self->operation);
   util_latch_count_down (&self->other_done);
 }
 
 static void
-over (gboolean cancels)
+over_begin_cb (GCancellable *cancellable,
+               GAsyncReadyCallback callback,
+               gpointer callback_data,
+               gpointer user_data)
 {
-  Over self = { util_loop_new ("caller"), util_loop_new ("other"), cancels };
+  Over *self = user_data;
+
+  self->operation = g_task_new (NULL, NULL, callback, callback_data);
+  g_assert_true (bg_loop_post (self->other, call_back_cb, self, NULL));
+}
+
+static void
+wait_in_vain_cb (gpointer user_data)
+{
+  Over *self = user_data;
+  g_autoptr (GError) error = NULL;
+  int timeout_msec = self->end == TIMED_OUT ? 1 : -1;
+
+  if (self->end == CANCELLED_PENDING)
+    g_assert_null (
+        bg_loop_perform (self->other, over_begin_cb, self, -1, self->cancellable, &error));
+  else
+    g_assert_false (bg_loop_call_full (self->other, 0, timeout_msec, nothing_cb, NULL,
+                                       self->cancellable, &error));
+
+  if (self->end == TIMED_OUT)
+    g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+  else if (self->end == CLOSED)
+    g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
+  else
+    g_assert_error (error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
+  util_latch_count_down (&self->caller_done);
+}
+
+static void
+over (End end)
+{
+  Over self = { util_loop_new ("caller"), util_loop_new ("other"), end, g_cancellable_new () };
 
   util_latch_init (&self.caller_done, 1);
   util_latch_init (&self.other_done, 1);
-  g_assert_true (bg_loop_post (self.other, call_back_cb, &self, NULL));
+  if (end != CANCELLED_PENDING)
+    g_assert_true (bg_loop_post (self.other, call_back_cb, &self, NULL));
   g_assert_true (bg_loop_post (self.caller, wait_in_vain_cb, &self, NULL));
   util_latch_wait (&self.other_done);
+  util_latch_wait (&self.caller_done);
   util_loop_end (self.other);
   util_loop_end (self.caller);
   util_latch_clear (&self.caller_done);
   util_latch_clear (&self.other_done);
+  g_object_unref (self.cancellable);
 }
 
 static void
 test_over (void)
 {
-  guint n = util_scale (100);
+  guint n = util_scale (200);
 
   for (guint i = 0; i < n; i++)
-    over (i % 2);
+    over (i % N_ENDS);
+}
+
+/* But a function that has started is waited for, whatever it cancels. */
+
+static gboolean
+cancel_and_call_back_cb (gpointer user_data, GError **error)
+{
+  Over *self = user_data;
+
+  g_cancellable_cancel (self->cancellable);
+  return bg_loop_call (self->caller, nothing_cb, NULL, NULL, error);
+}
+
+static void
+cancel_begin_cb (GCancellable *cancellable,
+                 GAsyncReadyCallback callback,
+                 gpointer callback_data,
+                 gpointer user_data)
+{
+  g_autoptr (GTask) task = g_task_new (NULL, NULL, callback, callback_data);
+  g_autoptr (GError) error = NULL;
+
+  g_assert_false (cancel_and_call_back_cb (user_data, &error));
+  g_assert_error (error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
+  g_task_return_boolean (task, TRUE);
+}
+
+static void
+wait_for_started_cb (gpointer user_data)
+{
+  Over *self = user_data;
+  g_autoptr (GError) error = NULL;
+  g_autoptr (GAsyncResult) answer = NULL;
+
+  g_assert_false (
+      bg_loop_call (self->other, cancel_and_call_back_cb, self, self->cancellable, &error));
+  g_assert_error (error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
+  g_cancellable_reset (self->cancellable);
+  g_clear_error (&error);
+  answer = bg_loop_perform (self->other, cancel_begin_cb, self, -1, self->cancellable, &error);
+  g_assert_true (answer != NULL || g_error_matches (error, G_IO_ERROR, G_IO_ERROR_CANCELLED));
+}
+
+static void
+test_cancelled_started (void)
+{
+  g_autoptr (GCancellable) cancellable = g_cancellable_new ();
+  Over self = { util_loop_new ("caller"), util_loop_new ("other"), CANCELLED, cancellable };
+
+  g_assert_true (bg_loop_post (self.caller, wait_for_started_cb, &self, NULL));
+  g_assert_true (bg_loop_flush (self.caller, -1, NULL));
+  util_loop_end (self.other);
+  util_loop_end (self.caller);
 }
 
 /* Two loops call each other whenever they like: some calls are refused, none
@@ -507,6 +607,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/circle/of-three", test_three);
   util_add_trapped ("/circle/of-eight", test_eight);
   util_add_trapped ("/circle/meeting", test_mutual);
+  util_add_trapped ("/circle/cancelled-but-started", test_cancelled_started);
   util_add_trapped ("/no-circle/wait-is-over", test_over);
   util_add_trapped ("/no-circle/upwards", test_upwards);
   util_add_trapped ("/no-circle/one-at-a-time", test_one_at_a_time);
