@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Count what `meson test` did, by sub-test.
 
-tally.py NAME=BUILD_DIR... says what failed in these build directories and ends with the line
-"N passed, N failed". What should have run and did not is a failure; what was skipped is neither.
+tally.py NAME=BUILD_DIR[:benchmark]... says what failed in these build directories and ends with the
+line "N passed, N failed". What should have run and did not is a failure; what was skipped is neither.
 """
 
 import collections
@@ -80,18 +80,18 @@ def count_program(protocol, entry):
     return tally
 
 
-def count_build(build_dir):
+def count_build(build_dir, kind):
     """Returns the tally of a build directory and the log entries of what failed in it."""
     tally, bad = Tally(), []
     try:
-        with open(os.path.join(build_dir, 'meson-info', 'intro-tests.json')) as file:
+        with open(os.path.join(build_dir, 'meson-info', f'intro-{kind}s.json')) as file:
             tests = json.load(file)
     except (OSError, ValueError):
         tests = []
     protocols = {test['name']: test['protocol'] for test in tests}
     expected = collections.Counter(test['name'] for test in tests)
 
-    for path in glob.glob(os.path.join(build_dir, 'meson-logs', 'testlog*.json')):
+    for path in glob.glob(os.path.join(build_dir, 'meson-logs', f'{kind}log*.json')):
         with open(path) as file:
             entries = [json.loads(line) for line in file]
         for entry in entries:
@@ -112,7 +112,8 @@ def main(arguments):
     total = Tally()
     for argument in arguments:
         name, build_dir = argument.split('=', 1)
-        tally, bad = count_build(build_dir)
+        build_dir, _, kind = build_dir.partition(':')
+        tally, bad = count_build(build_dir, kind or 'test')
         total.extend(tally, f'{name}: ')
         for entry in bad:
             print(f'\n-- {name}: {entry["name"]}, exit status {entry["returncode"]}')
