@@ -144,6 +144,7 @@ struct _BgCore
   /* the loop's thread only */
   BgDelay *ended_delays; /* (unowned) to be given back */
   BgInbox *replies;      /* (unowned) (nullable) where replies to work on this loop arrive */
+  gint64 wakeup_fd;      /* by which the context is woken; -1: unknown */
   gboolean finished;
   guint repeats; /* invoked functions that ran and want to run again */
 };

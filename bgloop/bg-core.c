@@ -162,18 +162,16 @@ bg_object_is_as_new (gpointer object, int n_refs)
          && g_atomic_int_get ((int *) &self->ref_count) == n_refs;
 }
 
-#if HAVE_PPOLL
+/* Polling */
+
 /* A context asks for whole milliseconds, rounded up: delayed work would come half a
  * millisecond late. */
 static int
-poll_precisely (GPollFD *fds, guint n_fds, int timeout_msec)
+poll_for (BgCore *self, GPollFD *fds, guint n_fds, int timeout_msec)
 {
-  BgCore *self = g_private_get (&current_core);
-  struct timespec timeout;
+#if HAVE_PPOLL
   gint64 due, left, usec = (gint64) timeout_msec * G_TIME_SPAN_MILLISECOND;
-
-  if (timeout_msec <= 0 || self == NULL)
-    return g_poll (fds, n_fds, timeout_msec);
+  struct timespec timeout;
 
   bg_core_lock (self);
   due = bg_delays_get_next_due (&self->delays);
@@ -187,8 +185,43 @@ poll_precisely (GPollFD *fds, guint n_fds, int timeout_msec)
   timeout.tv_sec = usec / G_TIME_SPAN_SECOND;
   timeout.tv_nsec = usec % G_TIME_SPAN_SECOND * 1000;
   return ppoll ((struct pollfd *) fds, n_fds, &timeout, NULL);
-}
+#else
+  return g_poll (fds, n_fds, timeout_msec);
 #endif
+}
+
+/* The context's poll function. A loop that is busy and has no descriptors makes no
+ * system call: the one that wakes it is of no interest while it is awake. */
+static int
+poll_cb (GPollFD *fds, guint n_fds, int timeout_msec)
+{
+  BgCore *self = g_private_get (&current_core);
+
+  if (self == NULL)
+    return g_poll (fds, n_fds, timeout_msec);
+
+  if (timeout_msec == 0 && (n_fds == 0 || (n_fds == 1 && fds->fd == self->wakeup_fd)))
+    {
+      if (n_fds == 1)
+        fds->revents = 0;
+      return 0;
+    }
+
+  return timeout_msec > 0 ? poll_for (self, fds, n_fds, timeout_msec)
+                          : g_poll (fds, n_fds, timeout_msec);
+}
+
+/* On the loop's thread, while the context has no other descriptor. */
+static void
+find_wakeup_fd (BgCore *self)
+{
+  GPollFD fd = { .fd = -1 };
+  int timeout;
+
+  self->wakeup_fd = -1;
+  if (g_main_context_query (self->context, G_MAXINT, &timeout, &fd, 1) == 1)
+    self->wakeup_fd = fd.fd;
+}
 
 /* Life */
 
@@ -235,9 +268,7 @@ bg_core_new (const char *name)
   self->ref_count = 1;
   self->name = g_strdup (name != NULL && *name != '\0' ? name : "bgloop");
   self->context = g_main_context_new ();
-#if HAVE_PPOLL
-  g_main_context_set_poll_func (self->context, poll_precisely);
-#endif
+  g_main_context_set_poll_func (self->context, poll_cb);
   self->main_loop = g_main_loop_new (self->context, FALSE);
   self->cancellable = g_cancellable_new ();
   self->generation = bg_fork_generation ();
@@ -1065,6 +1096,7 @@ thread_cb (gpointer data)
   g_private_set (&current_core, self);
   g_main_context_acquire (self->context);
   g_main_context_push_thread_default (self->context);
+  find_wakeup_fd (self);
 
   bg_core_lock (self);
   atomic_store (&self->state, BG_LOOP_RUNNING);
