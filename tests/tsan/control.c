@@ -179,6 +179,13 @@ drop_thread (gpointer data)
   return NULL;
 }
 
+static gpointer
+count_and_drop_thread (gpointer data)
+{
+  counter++;
+  return drop_thread (data);
+}
+
 static void
 by_reference (void)
 {
@@ -193,6 +200,22 @@ by_reference (void)
       g_object_unref (object);
       if (racing)
         counter++;
+      g_thread_join (thread);
+    }
+}
+
+/* Whoever is left alone with the object may use it as if it were new. */
+static void
+by_count (void)
+{
+  for (int i = 0; i < ROUNDS; i++)
+    {
+      g_autoptr (GObject) object = g_object_new (G_TYPE_OBJECT, NULL);
+      GThread *thread = g_thread_new ("drop", count_and_drop_thread, g_object_ref (object));
+
+      while (g_atomic_int_get ((int *) &object->ref_count) > 1)
+        g_thread_yield ();
+      counter++;
       g_thread_join (thread);
     }
 }
@@ -241,6 +264,7 @@ main (int argc, char **argv)
     { "mutex", by_mutex },
     { "source", by_source },
     { "reference", by_reference },
+    { "count", by_count },
     { "loop", by_loop },
   };
 
@@ -252,7 +276,7 @@ main (int argc, char **argv)
         return 0;
       }
 
-  g_printerr ("Usage: control mutex|source|reference|loop [race]\n");
+  g_printerr ("Usage: control mutex|source|reference|count|loop [race]\n");
 
   return 2;
 }

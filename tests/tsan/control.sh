@@ -36,9 +36,9 @@ check ()
   echo "$verdict $number $name"
 }
 
-echo 1..8
+echo 1..10
 number=0
-for way in mutex source reference loop; do
+for way in mutex source reference count loop; do
   number=$((number + 1))
   check $number "/tsan/$way/correct-is-silent" 0 no "$way"
   number=$((number + 1))

@@ -325,7 +325,8 @@ g_atomic_rc_box_release_full (gpointer mem_block, GDestroyNotify clear_func)
 }
 
 /* Only the last g_object_unref() may acquire, and it must do so before dispose: so all others are
- * done here. (A toggle reference would not be told. No program in C has any.) */
+ * done here. (A toggle reference would not be told. No program in C has any.) Whoever finds that
+ * the number of references has fallen acquires that number. */
 DEFINE_REAL (g_object_unref)
 EXPORT void
 g_object_unref (gpointer object)
@@ -336,6 +337,7 @@ g_object_unref (gpointer object)
       guint old = __atomic_load_n (ref_count, __ATOMIC_RELAXED);
 
       release (object);
+      release (ref_count);
       while (old > 1)
         if (__atomic_compare_exchange_n (ref_count, &old, old - 1, FALSE, __ATOMIC_ACQ_REL,
                                          __ATOMIC_RELAXED))
