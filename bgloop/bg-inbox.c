@@ -26,7 +26,7 @@
  * The lock is a leaf but for GLib's own: the context's lock may be taken under
  * it. User code never runs under it. */
 
-#define CHUNK_RECORDS 63 /* with the header, a chunk fills 2 KiB */
+#define CHUNK_RECORDS 127 /* with the header, a chunk fills 4 KiB */
 #define FIRST_RECORDS 7  /* most loops never have more at once */
 #define BATCH_CHUNKS  4
 #define SPARE_CHUNKS  16
