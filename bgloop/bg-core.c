@@ -197,7 +197,7 @@ poll_cb (GPollFD *fds, guint n_fds, int timeout_msec)
 {
   BgCore *self = g_private_get (&current_core);
 
-  if (self == NULL)
+  if (self == NULL || bg_core_is_forked (self))
     return g_poll (fds, n_fds, timeout_msec);
 
   if (timeout_msec == 0 && (n_fds == 0 || (n_fds == 1 && fds->fd == self->wakeup_fd)))
@@ -626,6 +626,9 @@ timer_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
 {
   BgCore *self = bg_core_get_current ();
 
+  if (bg_core_is_forked (self))
+    return G_SOURCE_REMOVE;
+
   bg_core_lock (self);
   give_back_ended_delays (self);
   promote_due (self, DUE_BATCH);
@@ -824,9 +827,13 @@ static gboolean
 stop_cb (gpointer user_data)
 {
   BgCore *self = user_data;
-  GSource *source = g_source_new (&driver_funcs, sizeof (BgDriver));
+  GSource *source;
   GList *link, *next;
 
+  if (bg_core_is_forked (self))
+    return G_SOURCE_REMOVE;
+
+  source = g_source_new (&driver_funcs, sizeof (BgDriver));
   ((BgDriver *) source)->core = self;
   g_source_set_static_name (source, "bgloop shutdown");
   g_source_set_priority (source, DRIVER_PRIORITY);

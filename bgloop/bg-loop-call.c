@@ -166,6 +166,9 @@ invoke_cb (gpointer user_data)
   BgCore *core = self->core;
   gboolean mine, again;
 
+  if (bg_core_is_forked (core))
+    return G_SOURCE_REMOVE;
+
   bg_core_lock (core);
   mine = self->listed;
   self->running = mine;
@@ -683,7 +686,8 @@ bg_loop_call_async (BgLoop *self,
         bg_reply_expect_soon (reply, core->inbox.asleep);
       if (admitted)
         bg_inbox_append (&core->inbox, priority, async_call_outcome, func, reply, destroy);
-      bg_inbox_press (&core->inbox);
+      if (callback != NULL)
+        bg_inbox_press (&core->inbox);
       bg_core_unlock (core);
     }
 

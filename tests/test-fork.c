@@ -723,6 +723,59 @@ test_iterates_inherited (void)
   util_loop_end (loop);
 }
 
+/* The loop's own thread forks while there is all kinds of work, and the child
+ * iterates the context that it is in: nothing of the parent's happens there. */
+
+typedef struct
+{
+  BgLoop *loop;
+  pid_t parent;
+  UtilLatch queued;
+  int n_run;
+} Pending;
+
+static void
+pending_cb (gpointer user_data)
+{
+  Pending *self = user_data;
+
+  g_assert_cmpint (getpid (), ==, self->parent);
+  self->n_run++;
+}
+
+static gboolean
+pending_source_cb (gpointer user_data)
+{
+  pending_cb (user_data);
+  return G_SOURCE_REMOVE;
+}
+
+static void
+fork_iterating_cb (gpointer user_data)
+{
+  Pending *self = user_data;
+
+  util_latch_wait (&self->queued);
+  g_assert_true (bg_loop_post (self->loop, pending_cb, self, NULL));
+  g_assert_cmpuint (bg_loop_post_after (self->loop, 1, pending_cb, self, NULL), !=, 0);
+  fork_with_contention (iterate_child, self->loop);
+}
+
+static void
+test_iterates_own (void)
+{
+  Pending self = { util_loop_new ("parent"), getpid () };
+
+  util_latch_init (&self.queued, 1);
+  g_assert_true (bg_loop_post (self.loop, fork_iterating_cb, &self, NULL));
+  g_assert_true (bg_loop_invoke (self.loop, pending_source_cb, &self));
+  bg_loop_quit (self.loop, BG_SHUTDOWN_DRAIN);
+  util_latch_count_down (&self.queued);
+  util_loop_end (self.loop);
+  g_assert_cmpint (self.n_run, ==, 3);
+  util_latch_clear (&self.queued);
+}
+
 int
 main (int argc, char *argv[])
 {
@@ -743,6 +796,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/fork/replies-in-context-used-before", test_replies);
   util_add_trapped ("/fork/cancels-inherited-cancellable", test_cancels_inherited);
   util_add_trapped ("/fork/iterates-inherited-context", test_iterates_inherited);
+  util_add_trapped ("/fork/iterates-own-context", test_iterates_own);
 #if !WITH_ASAN
   util_add_trapped ("/fork/storm", test_storm);
 #endif
