@@ -33,6 +33,7 @@ struct _BgWaiter
   GCond cond;
 
   /* under lock */
+  GCancellable *cancellable; /* (unowned) (nullable) as long as somebody waits */
   gboolean cancelled;
   gint64 settled_at; /* if somebody had to be woken */
 };
@@ -77,14 +78,19 @@ take_unused (void)
 
 static GPrivate spare_waiter = G_PRIVATE_INIT (leave_unused);
 
+/* It may come late, in the midst of the thread's next wait, since nobody waits for a
+ * cancellation that is under way: another handler of it may wait for this thread. */
 static void
 cancelled_cb (GCancellable *cancellable, gpointer user_data)
 {
   BgWaiter *self = user_data;
 
   g_mutex_lock (&self->lock);
-  self->cancelled = TRUE;
-  g_cond_signal (&self->cond);
+  if (self->cancellable == cancellable)
+    {
+      self->cancelled = TRUE;
+      g_cond_signal (&self->cond);
+    }
   g_mutex_unlock (&self->lock);
 }
 
@@ -109,10 +115,16 @@ bg_waiter_take (GCancellable *cancellable)
   atomic_store_explicit (&self->bound, FALSE, memory_order_relaxed);
   self->slept = FALSE;
   self->learns = FALSE;
-  self->cancelled = FALSE;
   self->settled_at = 0;
+  self->handler = 0;
   if (cancellable != NULL)
-    self->handler = g_cancellable_connect (cancellable, G_CALLBACK (cancelled_cb), self, NULL);
+    {
+      g_mutex_lock (&self->lock);
+      self->cancelled = FALSE;
+      self->cancellable = cancellable;
+      g_mutex_unlock (&self->lock);
+      self->handler = g_cancellable_connect (cancellable, G_CALLBACK (cancelled_cb), self, NULL);
+    }
 
   return self;
 }
@@ -122,7 +134,14 @@ void
 bg_waiter_give_back (BgWaiter *self, GCancellable *cancellable)
 {
   if (cancellable != NULL)
-    g_cancellable_disconnect (cancellable, self->handler);
+    {
+      if (self->handler != 0)
+        g_signal_handler_disconnect (cancellable, self->handler);
+      g_mutex_lock (&self->lock);
+      self->cancellable = NULL;
+      self->cancelled = FALSE;
+      g_mutex_unlock (&self->lock);
+    }
 
   g_private_replace (&spare_waiter, self);
 }

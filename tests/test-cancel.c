@@ -728,6 +728,73 @@ add (const char *path, Kind kind, GTestDataFunc func)
   g_test_add_data_func (whole, GINT_TO_POINTER (kind), func);
 }
 
+/* A handler of the cancellable waits for the loop whose call it is that is being
+ * cancelled: the call, which has started, ends without waiting for the handler. */
+
+typedef struct
+{
+  BgLoop *caller;
+  BgLoop *called;
+  GCancellable *cancellable;
+  UtilLatch started;
+  UtilLatch cancelling;
+} Handler;
+
+static gboolean
+nothing_call_cb (gpointer user_data, GError **error)
+{
+  return TRUE;
+}
+
+static void
+handler_cb (GCancellable *cancellable, gpointer user_data)
+{
+  Handler *self = user_data;
+
+  util_latch_count_down (&self->cancelling);
+  g_assert_true (bg_loop_call (self->caller, nothing_call_cb, NULL, NULL, NULL));
+}
+
+static gboolean
+until_cancelling_cb (gpointer user_data, GError **error)
+{
+  Handler *self = user_data;
+
+  util_latch_count_down (&self->started);
+  util_latch_wait (&self->cancelling);
+  return TRUE;
+}
+
+static void
+call_cancelled_cb (gpointer user_data)
+{
+  Handler *self = user_data;
+
+  g_assert_true (bg_loop_call (self->called, until_cancelling_cb, self, self->cancellable, NULL));
+  g_assert_true (bg_loop_call (self->called, nothing_call_cb, NULL, NULL, NULL));
+}
+
+static void
+test_handler_waits (void)
+{
+  for (guint i = 0; i < util_scale (100); i++)
+    {
+      g_autoptr (GCancellable) cancellable = g_cancellable_new ();
+      Handler self = { util_loop_new ("caller"), util_loop_new ("called"), cancellable };
+
+      util_latch_init (&self.started, 1);
+      util_latch_init (&self.cancelling, 1);
+      g_cancellable_connect (cancellable, G_CALLBACK (handler_cb), &self, NULL);
+      g_assert_true (bg_loop_post (self.caller, call_cancelled_cb, &self, NULL));
+      util_latch_wait (&self.started);
+      g_cancellable_cancel (cancellable);
+      util_loop_end (self.caller);
+      util_loop_end (self.called);
+      util_latch_clear (&self.started);
+      util_latch_clear (&self.cancelling);
+    }
+}
+
 int
 main (int argc, char *argv[])
 {
@@ -755,6 +822,7 @@ main (int argc, char *argv[])
   g_test_add_data_func ("/blocked/drain-then-cancel-wakes-all", GINT_TO_POINTER (TRUE),
                         test_crowd_cancel);
   g_test_add_func ("/blocked/drain-answers-all", test_crowd_drain);
+  util_add_trapped ("/cancel/handler-waits-for-the-caller", test_handler_waits);
 
   return g_test_run ();
 }
