@@ -30,7 +30,7 @@ struct _BgReply
   GObject parent_instance;
 
   /* immutable, until it is used again */
-  GObject *source; /* (owned) */
+  GObject *source; /* (owned) (nullable) without a callback: work keeps no loop alive */
   gpointer tag;
   GAsyncReadyCallback callback; /* (nullable) */
   gpointer callback_data;
@@ -311,13 +311,13 @@ bg_reply_new (gpointer source, gpointer tag, GAsyncReadyCallback callback, gpoin
   BgReply *self = take_spare (desk);
   GMainContext *context;
 
-  self->source = g_object_ref (source);
   self->tag = tag;
   self->callback = callback;
   self->callback_data = callback_data;
   if (callback == NULL)
     return self;
 
+  self->source = g_object_ref (source);
   context = g_main_context_get_thread_default ();
   if (context == NULL)
     context = g_main_context_default ();

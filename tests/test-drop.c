@@ -298,6 +298,47 @@ add_way (const char *path, DropWay way)
   g_test_add_data_func (path, (gconstpointer) way, test_way);
 }
 
+/* Work that nobody wants an answer to does not keep the loop. */
+
+static gboolean
+true_call_cb (gpointer user_data, GError **error)
+{
+  return TRUE;
+}
+
+static void
+begin_cb (GCancellable *cancellable,
+          GAsyncReadyCallback callback,
+          gpointer callback_data,
+          gpointer user_data)
+{
+  g_autoptr (GTask) task = g_task_new (NULL, NULL, callback, callback_data);
+
+  g_task_return_boolean (task, TRUE);
+}
+
+static void
+test_unanswered (void)
+{
+  guint n_threads;
+  UtilBlock block;
+  Last last;
+
+  /* The first task starts a thread of GLib's. */
+  g_object_unref (g_task_new (NULL, NULL, NULL, NULL));
+  n_threads = util_count_threads ();
+
+  last_init (&last);
+  util_block (&block, last.loop);
+  bg_loop_call_async (last.loop, 0, true_call_cb, NULL, NULL, NULL, NULL, NULL);
+  bg_loop_perform_async (last.loop, begin_cb, NULL, NULL, NULL, NULL, NULL);
+  last_drop_cb (&last);
+  util_unblock (&block);
+  util_wait_for_threads (n_threads);
+  util_block_clear (&block);
+  util_latch_clear (&last.latch);
+}
+
 int
 main (int argc, char *argv[])
 {
@@ -318,6 +359,8 @@ main (int argc, char *argv[])
   g_test_add_func ("/drop/busy/work-still-runs", test_work_still_runs);
   g_test_add_func ("/drop/busy/beside-a-busy-source", test_beside_a_busy_source);
   g_test_add_func ("/drop/many-threads/one-has-the-last", test_many_threads);
+
+  g_test_add_func ("/drop/busy/with-unanswered-calls", test_unanswered);
 
   return g_test_run ();
 }
