@@ -228,11 +228,28 @@ publish (BgOperation *self)
   g_mutex_unlock (&globals->lock);
 }
 
+/* What is no result is a programming error, and an answer all the same. */
+static GAsyncResult *
+ref_result (GAsyncResult *result)
+{
+  GTask *task;
+
+  if (G_LIKELY (G_IS_ASYNC_RESULT (result)))
+    return g_object_ref (result);
+
+  g_critical ("An operation on a loop has answered without a result");
+  task = g_task_new (NULL, NULL, NULL, NULL);
+  g_task_return_new_error (task, G_IO_ERROR, G_IO_ERROR_FAILED,
+                           "The operation answered without a result");
+  return G_ASYNC_RESULT (task);
+}
+
 static void
 answer_cb (GObject *source, GAsyncResult *result, gpointer user_data)
 {
   BgGlobals *globals = bg_globals ();
   BgOperation *self = NULL;
+  GAsyncResult *answer;
   BgReply *reply = NULL;
   gboolean settles;
 
@@ -255,14 +272,17 @@ answer_cb (GObject *source, GAsyncResult *result, gpointer user_data)
 
   disconnect (self);
   stop_following (self->core, &self->follower);
+  answer = ref_result (result);
   bg_core_lock (self->core);
-  self->result = g_object_ref (result);
+  self->result = answer;
   if (self->phase == PENDING)
     {
       self->phase = ENDED;
       reply = g_steal_pointer (&self->reply);
     }
   settles = unlist (self) && self->blocked.waiter != NULL;
+  if (reply == NULL)
+    bg_core_remove_hold (self->core, &self->hold);
   bg_core_unlock (self->core);
 
   /* Whoever has waited for this is likely to want the next thing. */
@@ -272,13 +292,15 @@ answer_cb (GObject *source, GAsyncResult *result, gpointer user_data)
   if (settles && bg_waiter_settle (self->blocked.waiter))
     bg_inbox_note_woken (&self->core->inbox);
   if (reply != NULL)
-    bg_reply_return (reply, G_OBJECT (g_steal_pointer (&self->result)), NULL);
+    {
+      bg_reply_return (reply, G_OBJECT (g_steal_pointer (&self->result)), NULL);
 
-  /* Not before the reply is on its way: it may go to the loop itself, and keep it
-   * from ending. */
-  bg_core_lock (self->core);
-  bg_core_remove_hold (self->core, &self->hold);
-  bg_core_unlock (self->core);
+      /* Not before the reply is on its way: it may go to the loop itself, and keep
+       * it from ending. */
+      bg_core_lock (self->core);
+      bg_core_remove_hold (self->core, &self->hold);
+      bg_core_unlock (self->core);
+    }
   operation_unref (self);
 }
 
@@ -355,6 +377,8 @@ drop (BgOperation *self)
   disconnect (self);
   if (self->destroy != NULL)
     self->destroy (self->data);
+  if (bg_core_is_forked (core))
+    return;
 
   bg_core_lock (core);
   self->phase = ENDED;
@@ -407,7 +431,8 @@ begin_outcome (BgRecord *slot, gpointer owner)
       self->begin (self->follower.cancellable, answer_cb, GSIZE_TO_POINTER (self->id), self->data);
       if (self->destroy != NULL)
         self->destroy (self->data);
-      end_begin (self);
+      if (!bg_core_is_forked (core))
+        end_begin (self);
     }
   operation_unref (self);
 }

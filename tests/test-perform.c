@@ -299,6 +299,66 @@ test_twice (gconstpointer data)
   util_loop_end (loop);
 }
 
+/* An answer without a result is an answer, if a wrong one. */
+
+static void
+answer_nothing_cb (gpointer user_data)
+{
+  Operation *self = user_data;
+
+  self->callback (NULL, NULL, self->callback_data);
+}
+
+static void
+begin_nothing_cb (GCancellable *cancellable,
+                  GAsyncReadyCallback callback,
+                  gpointer callback_data,
+                  gpointer user_data)
+{
+  Operation *self = user_data;
+
+  self->callback = callback;
+  self->callback_data = callback_data;
+  if (self->n_at_once > 0)
+    answer_nothing_cb (self);
+  else
+    g_assert_true (bg_loop_post (self->loop, answer_nothing_cb, self, NULL));
+}
+
+static void
+assert_failed (GAsyncResult *answer)
+{
+  g_autoptr (GError) error = NULL;
+
+  g_assert_true (G_IS_TASK (answer));
+  g_assert_false (g_task_propagate_boolean (G_TASK (answer), &error));
+  g_assert_error (error, G_IO_ERROR, G_IO_ERROR_FAILED);
+}
+
+static void
+test_without_result (gconstpointer at_once)
+{
+  Operation operation = { .loop = util_loop_new ("nothing"), .n_at_once = at_once != NULL };
+  g_autoptr (GAsyncResult) answer = NULL;
+  g_autoptr (GAsyncResult) async_answer = NULL;
+  UtilReply reply;
+
+  util_catch_criticals ();
+  answer = bg_loop_perform (operation.loop, begin_nothing_cb, &operation, -1, NULL, NULL);
+  util_take_critical ("*without a result*");
+  assert_failed (answer);
+
+  util_reply_init (&reply);
+  bg_loop_perform_async (operation.loop, begin_nothing_cb, &operation, NULL, NULL, util_reply_cb,
+                         &reply);
+  util_reply_wait (&reply);
+  util_take_critical ("*without a result*");
+  async_answer = bg_loop_perform_finish (operation.loop, reply.result, NULL);
+  assert_failed (async_answer);
+  util_reply_clear (&reply);
+  util_loop_end (operation.loop);
+}
+
 /* It keeps the loop, whose shutdown says which operation it is. */
 static void
 test_never (void)
@@ -813,6 +873,9 @@ main (int argc, char *argv[])
   g_test_add_func ("/perform/answer/task-in-thread", test_task_in_thread);
   g_test_add_func ("/perform/answer/other-thread", test_other_thread);
   g_test_add_func ("/perform/answer/inside-begin", test_inside_begin);
+  g_test_add_data_func ("/perform/answer/without-result", NULL, test_without_result);
+  g_test_add_data_func ("/perform/answer/without-result-inside-begin", &begin_nothing_cb,
+                        test_without_result);
   g_test_add_data_func ("/perform/answer/twice", GUINT_TO_POINTER (0), test_twice);
   g_test_add_data_func ("/perform/answer/twice-once-inside-begin", GUINT_TO_POINTER (1),
                         test_twice);
