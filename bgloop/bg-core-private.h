@@ -120,6 +120,7 @@ struct _BgCore
   guint64 refused;
   guint64 withdrawn; /* delayed work that was cancelled */
   guint last_hold;
+  gboolean holds_came_round;
   GQueue holds;        /* of BgHold */
   GQueue blocked;      /* of BgBlocked */
   GQueue invokes;      /* of BgInvoke (owned) */
@@ -135,6 +136,9 @@ struct _BgCore
   /* atomic, written under lock */
   _Atomic int state;
   _Atomic gboolean cancelling;
+
+  /* atomic, written by the loop's thread */
+  _Atomic gint64 awake_since; /* monotonic microseconds; 0: it sleeps */
 
   /* under the globals' lock */
   GList link;           /* in the list of cores */

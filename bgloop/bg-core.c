@@ -164,17 +164,34 @@ bg_object_is_as_new (gpointer object, int n_refs)
 
 /* Polling */
 
+/* How often a forked child that iterates the context looks for something to do,
+ * in milliseconds. */
+#define CHILD_POLL_MSEC 100
+
+static GPollFD *
+find_fd (GPollFD *fds, guint n_fds, gint64 fd)
+{
+  for (guint i = 0; i < n_fds; i++)
+    {
+      if (fds[i].fd == fd)
+        return &fds[i];
+    }
+
+  return NULL;
+}
+
 /* A context asks for whole milliseconds, rounded up: delayed work would come half a
  * millisecond late. */
 static int
-poll_for (BgCore *self, GPollFD *fds, guint n_fds, int timeout_msec)
+poll_until_due (BgCore *self, GPollFD *fds, guint n_fds, int timeout_msec)
 {
 #if HAVE_PPOLL
-  gint64 due, left, usec = (gint64) timeout_msec * G_TIME_SPAN_MILLISECOND;
+  gint64 due = -1, left, usec = (gint64) timeout_msec * G_TIME_SPAN_MILLISECOND;
   struct timespec timeout;
 
   bg_core_lock (self);
-  due = bg_delays_get_next_due (&self->delays);
+  if (self->timer != NULL)
+    due = g_source_get_ready_time (self->timer);
   bg_core_unlock (self);
   if (due != -1)
     {
@@ -190,25 +207,56 @@ poll_for (BgCore *self, GPollFD *fds, guint n_fds, int timeout_msec)
 #endif
 }
 
+/* In a child that was forked on the loop's thread: what wakes the parent is not for
+ * it to take. */
+static int
+poll_inherited (GPollFD *wakeup, GPollFD *fds, guint n_fds, int timeout_msec)
+{
+  gint64 fd = wakeup != NULL ? wakeup->fd : -1;
+  int n_ready;
+
+  if (wakeup == NULL)
+    return g_poll (fds, n_fds, timeout_msec);
+
+  if (timeout_msec < 0 || timeout_msec > CHILD_POLL_MSEC)
+    timeout_msec = CHILD_POLL_MSEC;
+  wakeup->fd = -1;
+  n_ready = g_poll (fds, n_fds, timeout_msec);
+  wakeup->fd = fd;
+  wakeup->revents = 0;
+  return n_ready;
+}
+
 /* The context's poll function. A loop that is busy and has no descriptors makes no
  * system call: the one that wakes it is of no interest while it is awake. */
 static int
 poll_cb (GPollFD *fds, guint n_fds, int timeout_msec)
 {
   BgCore *self = g_private_get (&current_core);
+  GPollFD *wakeup = self != NULL ? find_fd (fds, n_fds, self->wakeup_fd) : NULL;
+  int n_ready;
 
-  if (self == NULL || bg_core_is_forked (self))
-    return g_poll (fds, n_fds, timeout_msec);
+  if (self != NULL && bg_core_is_forked (self))
+    return poll_inherited (wakeup, fds, n_fds, timeout_msec);
 
-  if (timeout_msec == 0 && (n_fds == 0 || (n_fds == 1 && fds->fd == self->wakeup_fd)))
+  if (timeout_msec == 0 && wakeup != NULL && n_fds == 1)
     {
-      if (n_fds == 1)
-        fds->revents = 0;
+      wakeup->revents = 0;
       return 0;
     }
 
-  return timeout_msec > 0 ? poll_for (self, fds, n_fds, timeout_msec)
-                          : g_poll (fds, n_fds, timeout_msec);
+  /* Without it, this is not the loop's own context. */
+  if (timeout_msec == 0 || wakeup == NULL)
+    return g_poll (fds, n_fds, timeout_msec);
+
+  atomic_store_explicit (&self->awake_since, 0, memory_order_relaxed);
+  if (timeout_msec > 0)
+    n_ready = poll_until_due (self, fds, n_fds, timeout_msec);
+  else
+    n_ready = g_poll (fds, n_fds, timeout_msec);
+  atomic_store_explicit (&self->awake_since, g_get_monotonic_time (), memory_order_relaxed);
+
+  return n_ready;
 }
 
 /* On the loop's thread, while the context has no other descriptor. */
@@ -478,8 +526,12 @@ guint
 bg_core_next_hold (BgCore *self)
 {
   do
-    self->last_hold++;
-  while (self->last_hold == 0 || bg_core_find_hold (self, self->last_hold) != NULL);
+    {
+      self->last_hold++;
+      self->holds_came_round |= self->last_hold == 0;
+    }
+  while (self->last_hold == 0
+         || (self->holds_came_round && bg_core_find_hold (self, self->last_hold) != NULL));
 
   return self->last_hold;
 }
@@ -799,11 +851,15 @@ driver_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
   gboolean idle;
 
   bg_inbox_run (&self->inbox);
-  if (self->replies != NULL)
+  if (self->replies != NULL && !bg_core_is_forked (self))
     bg_inbox_run (self->replies);
   driver->sits_out = TRUE;
+  if (bg_core_is_forked (self))
+    return G_SOURCE_CONTINUE;
 
   bg_core_lock (self);
+  if (!bg_core_is_cancelling (self))
+    bg_core_promote_due (self);
   idle = !has_work (self) && !is_held (self) && g_main_depth () == 1;
   if (idle)
     driver_close (self);
@@ -934,13 +990,15 @@ bg_core_quit (BgCore *self, BgShutdownMode mode)
 
 /* The end of the thread */
 
+/* Any of the functions here may fork, and the child return: it does nothing more. */
+
 static void
 run_teardowns (BgCore *self)
 {
-  for (;;)
+  while (!bg_core_is_forked (self))
     {
       BgTeardown teardown;
-      gpointer outer;
+      BgFrame outer;
 
       bg_core_lock (self);
       if (self->teardowns == NULL || self->teardowns->len == 0)
@@ -964,7 +1022,7 @@ run_teardowns (BgCore *self)
 static void
 drop_delays (BgCore *self)
 {
-  for (;;)
+  while (!bg_core_is_forked (self))
     {
       BgDelay *delay;
 
@@ -1066,15 +1124,22 @@ end (BgCore *self)
   GPtrArray *dead;
   GQueue watchers;
 
-  run_teardowns (self);
-  drop_delays (self);
-  bg_inbox_stop (&self->inbox);
+  /* From now on nothing becomes due: nobody would run it, nor drop it. */
   if (self->timer != NULL)
     {
       g_source_destroy (self->timer);
       g_clear_pointer (&self->timer, g_source_unref);
     }
+  run_teardowns (self);
+  drop_delays (self);
+  if (bg_core_is_forked (self))
+    return;
+
+  bg_inbox_stop (&self->inbox);
   clear_context (self);
+  if (bg_core_is_forked (self))
+    return;
+
   bg_core_lock (self);
   dead = take_dead_sources (self);
   bg_core_unlock (self);
@@ -1104,6 +1169,7 @@ thread_cb (gpointer data)
   g_main_context_acquire (self->context);
   g_main_context_push_thread_default (self->context);
   find_wakeup_fd (self);
+  atomic_store_explicit (&self->awake_since, g_get_monotonic_time (), memory_order_relaxed);
 
   bg_core_lock (self);
   atomic_store (&self->state, BG_LOOP_RUNNING);
@@ -1116,6 +1182,10 @@ thread_cb (gpointer data)
   while (!self->finished)
     g_main_loop_run (self->main_loop);
   end (self);
+
+  /* With its only thread the process would end. */
+  while (bg_core_is_forked (self))
+    g_main_loop_run (self->main_loop);
 
   bg_core_unref (self);
   return NULL;

@@ -123,6 +123,13 @@ struct _BgLane
   _Atomic guint n_batch; /* what is left of the batch */
 };
 
+/* What ran when something else began to run within it. */
+typedef struct
+{
+  gpointer func; /* (nullable) */
+  gint64 since;
+} BgFrame;
+
 void bg_inbox_init (BgInbox *self, GMainContext *context, gpointer owner);
 void bg_inbox_tag (BgInbox *self, GSourceCallbackFuncs *funcs, gpointer data);
 BgInbox *bg_inbox_find (GMainContext *context, gpointer tag);
@@ -190,8 +197,8 @@ gboolean bg_inbox_is_served_elsewhere (BgInbox *self);
 gboolean bg_inbox_run_one (BgInbox *self);
 gboolean bg_inbox_is_nested (BgInbox *self);
 void bg_inbox_defer (BgInbox *self, const BgRecord *record);
-gpointer bg_inbox_enter (BgInbox *self, gpointer func);
-void bg_inbox_leave (BgInbox *self, gpointer outer);
+BgFrame bg_inbox_enter (BgInbox *self, gpointer func);
+gint64 bg_inbox_leave (BgInbox *self, BgFrame outer);
 
 /* Adds to a counter that only this thread writes. */
 #define bg_count(counter, n)                                                                       \

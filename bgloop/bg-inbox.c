@@ -27,7 +27,7 @@
  * it. User code never runs under it. */
 
 #define CHUNK_RECORDS 127 /* with the header, a chunk fills 4 KiB */
-#define FIRST_RECORDS 7  /* most loops never have more at once */
+#define FIRST_RECORDS 7   /* most loops never have more at once */
 #define BATCH_CHUNKS  4
 #define SPARE_CHUNKS  16
 
@@ -390,7 +390,7 @@ static void
 run_batch (BgLane *lane)
 {
   BgInbox *inbox = lane->inbox;
-  gpointer outer = bg_inbox_enter (inbox, NULL);
+  BgFrame outer = bg_inbox_enter (inbox, NULL);
   gint64 start = atomic_load_explicit (&inbox->stamp, memory_order_relaxed);
   gint64 end;
   guint stride = 1, left = 1;
@@ -404,7 +404,8 @@ run_batch (BgLane *lane)
       if (G_UNLIKELY (is_inherited (inbox)))
         return;
 
-      if (--left == 0 && atomic_load_explicit (&lane->n_batch, memory_order_relaxed) > 0)
+      if ((--left == 0 || atomic_load_explicit (&inbox->timing, memory_order_relaxed))
+          && atomic_load_explicit (&lane->n_batch, memory_order_relaxed) > 0)
         {
           left = stride = look_at_clock (inbox, stride);
           if (atomic_load_explicit (&inbox->stamp, memory_order_relaxed) - start > BATCH_USEC)
@@ -417,10 +418,9 @@ run_batch (BgLane *lane)
   settle_batch (lane);
   if (--inbox->depth == 0 && inbox->deferred != NULL)
     append_deferred (inbox);
-  bg_inbox_leave (inbox, outer);
-  end = atomic_load_explicit (&inbox->stamp, memory_order_relaxed);
+  end = bg_inbox_leave (inbox, outer);
   bg_count (&inbox->batches, 1);
-  bg_count (&inbox->busy_usec, outer == NULL ? end - start : 0);
+  bg_count (&inbox->busy_usec, outer.func == NULL ? end - start : 0);
   if (end - start > atomic_load_explicit (&inbox->longest_usec, memory_order_relaxed))
     atomic_store_explicit (&inbox->longest_usec, end - start, memory_order_relaxed);
 }
@@ -535,6 +535,9 @@ bg_inbox_linger (BgInbox *self)
 void
 bg_inbox_stay (BgInbox *self)
 {
+  if (g_main_depth () == 0)
+    return;
+
   bg_inbox_lock (self);
   self->staying = self->default_lane;
   self->asleep = FALSE;
@@ -886,18 +889,35 @@ bg_inbox_set_driven (BgInbox *self)
   atomic_store_explicit (&self->timing, TRUE, memory_order_relaxed);
 }
 
-/* Runs a batch of the most urgent lane that has work. */
-void
-bg_inbox_run (BgInbox *self)
+/* The most urgent lane that has work, but each so many turns of a lane the one that
+ * comes after it. */
+static BgLane *
+choose_lane (BgInbox *self)
 {
   BgLane *lane = NULL;
 
-  bg_inbox_lock (self);
-  for (guint i = 0; i < self->n_lanes && lane == NULL; i++)
+  for (guint i = 0; i < self->n_lanes; i++)
     {
-      if (bg_lane_has_work (self->lanes[i]))
-        lane = self->lanes[i];
+      if (!bg_lane_has_work (self->lanes[i]))
+        continue;
+
+      lane = self->lanes[i];
+      if (++lane->turns < TURNS)
+        break;
+      lane->turns = 0;
     }
+
+  return lane;
+}
+
+/* Runs a batch of a lane that has work. */
+void
+bg_inbox_run (BgInbox *self)
+{
+  BgLane *lane;
+
+  bg_inbox_lock (self);
+  lane = choose_lane (self);
   bg_inbox_unlock (self);
 
   if (lane != NULL)
@@ -910,7 +930,7 @@ bg_inbox_run_one (BgInbox *self)
 {
   BgLane *lane = NULL;
   BgRecord *slot;
-  gpointer outer;
+  BgFrame outer;
 
   bg_inbox_lock (self);
   for (guint i = 0; i < self->n_lanes && lane == NULL; i++)
@@ -934,19 +954,25 @@ bg_inbox_run_one (BgInbox *self)
 }
 
 /* Notes that @func runs from now on. Give what it returns to bg_inbox_leave(). */
-gpointer
+BgFrame
 bg_inbox_enter (BgInbox *self, gpointer func)
 {
-  gpointer outer = atomic_load_explicit (&self->running, memory_order_relaxed);
+  BgFrame outer = { atomic_load_explicit (&self->running, memory_order_relaxed),
+                    atomic_load_explicit (&self->stamp, memory_order_relaxed) };
 
   atomic_store_explicit (&self->stamp, g_get_monotonic_time (), memory_order_relaxed);
   atomic_store_explicit (&self->running, func, memory_order_relaxed);
   return outer;
 }
 
-void
-bg_inbox_leave (BgInbox *self, gpointer outer)
+/* What ran before goes on, and has run since it began. Returns the time. */
+gint64
+bg_inbox_leave (BgInbox *self, BgFrame outer)
 {
-  atomic_store_explicit (&self->running, outer, memory_order_relaxed);
-  atomic_store_explicit (&self->stamp, g_get_monotonic_time (), memory_order_relaxed);
+  gint64 now = g_get_monotonic_time ();
+
+  atomic_store_explicit (&self->running, outer.func, memory_order_relaxed);
+  atomic_store_explicit (&self->stamp, outer.func != NULL ? outer.since : now,
+                         memory_order_relaxed);
+  return now;
 }

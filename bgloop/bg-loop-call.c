@@ -117,11 +117,12 @@ end_invoke (BgCore *core, BgInvoke *self)
     bg_invoke_unref (self);
 }
 
-/* Runs the function once; TRUE if it wants to run again. */
+/* Runs the function once; TRUE if it wants to run again. It may have forked, and this
+ * be the child. */
 static gboolean
 run_invoke (BgCore *core, BgInvoke *self)
 {
-  gpointer outer;
+  BgFrame outer;
   gboolean again;
 
   if (bg_core_is_cancelling (core))
@@ -146,8 +147,12 @@ invoke_outcome (BgRecord *slot, gpointer owner)
 {
   BgCore *core = owner;
   BgInvoke *self = slot->data;
+  gboolean again = run_invoke (core, self);
 
-  if (run_invoke (core, self))
+  if (bg_core_is_forked (core))
+    return;
+
+  if (again)
     {
       bg_core_lock (core);
       bg_core_move_invoke (core, self);
@@ -177,6 +182,8 @@ invoke_cb (gpointer user_data)
     return G_SOURCE_REMOVE;
 
   again = run_invoke (core, self);
+  if (bg_core_is_forked (core))
+    return G_SOURCE_REMOVE;
 
   if (again)
     {
@@ -214,9 +221,13 @@ invoke_new (BgCore *core, int priority, GSourceFunc function, gpointer data, GDe
 static void
 invoke_here (BgCore *core, BgInvoke *self)
 {
+  gboolean again = run_invoke (core, self);
   GSource *source;
 
-  if (!run_invoke (core, self))
+  if (bg_core_is_forked (core))
+    return;
+
+  if (!again)
     {
       end_invoke (core, self);
       g_free (self);
@@ -406,7 +417,7 @@ call_outcome (BgRecord *slot, gpointer owner)
       bg_waiter_set_bound (self->blocked.waiter, TRUE);
       self->ok = run_call (self->func, self->data, &self->error);
     }
-  if (bg_waiter_settle (self->blocked.waiter))
+  if (!bg_core_is_forked (core) && bg_waiter_settle (self->blocked.waiter))
     bg_inbox_note_woken (&core->inbox);
 }
 

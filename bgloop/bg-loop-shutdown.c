@@ -51,13 +51,17 @@ work_clear (gpointer data)
 static void
 collect_running (BgCore *core, GArray *works)
 {
-  Work work = { .kind = RUNNING, .func = atomic_load (&core->inbox.running) };
+  Work work = { .kind = RUNNING,
+                .func = atomic_load (&core->inbox.running),
+                .since = atomic_load (&core->inbox.stamp) };
+  gint64 awake_since = atomic_load (&core->awake_since);
 
   if (work.func == NULL)
-    work.kind = BUSY;
-  work.since = atomic_load (&core->inbox.stamp);
-
-  if (work.func != NULL || (bg_core_get_state (core) != BG_LOOP_STOPPED && !core->inbox.asleep))
+    {
+      work.kind = BUSY;
+      work.since = MAX (work.since, awake_since);
+    }
+  if (work.func != NULL || (bg_core_get_state (core) != BG_LOOP_STOPPED && awake_since != 0))
     g_array_append_val (works, work);
 }
 
@@ -107,7 +111,8 @@ describe (const Work *work)
     case RUNNING:
       return g_strdup_printf ("running %s for %s", name, age);
     case BUSY:
-      return g_strdup ("busy outside of its own work, with a source of its context");
+      return g_strdup_printf ("busy outside of its own work, with a source of its context, for %s",
+                              age);
     case QUEUED:
       return g_strdup_printf ("%u queued at priority %d", work->n, work->priority);
     case INVOKED:

@@ -100,6 +100,22 @@ has_cores_since (BgGlobals *globals, guint64 since)
   return globals->n_freeing > 0 || (newest != NULL && ((BgCore *) newest->data)->serial > since);
 }
 
+/* One that nobody refers to any more is being freed. */
+static gboolean
+try_ref (BgCore *core)
+{
+  int n = g_atomic_int_get (&core->ref_count);
+
+  while (n > 0)
+    {
+      if (g_atomic_int_compare_and_exchange (&core->ref_count, n, n + 1))
+        return TRUE;
+      n = g_atomic_int_get (&core->ref_count);
+    }
+
+  return FALSE;
+}
+
 /**
  * bg_test_describe_loops:
  * @since: what [func@Bg.test_mark_loops] returned, or 0 for all loops
@@ -124,6 +140,7 @@ bg_test_describe_loops (guint64 since, int timeout_msec)
 {
   BgGlobals *globals = bg_globals ();
   gint64 deadline = bg_deadline (timeout_msec);
+  g_autoptr (GPtrArray) cores = g_ptr_array_new_with_free_func ((GDestroyNotify) bg_core_unref);
   g_autoptr (GPtrArray) lines = g_ptr_array_new_with_free_func (g_free);
   BgCore *default_core;
 
@@ -146,11 +163,20 @@ bg_test_describe_loops (guint64 since, int timeout_msec)
     {
       BgCore *core = link->data;
 
-      if (core->serial > since)
-        g_ptr_array_add (lines, describe_core (core, core == default_core));
+      if (core->serial > since && try_ref (core))
+        g_ptr_array_add (cores, core);
     }
   g_mutex_unlock (&globals->lock);
   g_mutex_unlock (&globals->default_lock);
+
+  /* Naming functions takes the dynamic linker's lock: not under ours, for which code
+   * that is being loaded may wait. */
+  for (guint i = 0; i < cores->len; i++)
+    {
+      BgCore *core = g_ptr_array_index (cores, i);
+
+      g_ptr_array_add (lines, describe_core (core, core == default_core));
+    }
 
   if (lines->len == 0)
     return NULL;

@@ -6,6 +6,8 @@
 
 #include "util.h"
 
+#include <bgloop/bg-test.h>
+
 void deadline_stuck_cb (gpointer user_data);
 void deadline_load (void);
 void deadline_begin_cb (GCancellable *cancellable,
@@ -209,6 +211,72 @@ test_describe (void)
   util_block_clear (&block);
 }
 
+/* A source of the context that blocks is in the way like any function. */
+
+static gboolean
+stuck_source_cb (gpointer user_data)
+{
+  UtilBlock *block = user_data;
+
+  util_latch_count_down (&block->entered);
+  util_latch_wait (&block->released);
+  return G_SOURCE_REMOVE;
+}
+
+static void
+test_stuck_source (void)
+{
+  g_autoptr (GSource) source = g_idle_source_new ();
+  BgLoop *loop = util_loop_new ("source");
+  g_autofree char *message = NULL;
+  UtilBlock block;
+
+  util_latch_init (&block.entered, 1);
+  util_latch_init (&block.released, 1);
+  g_source_set_callback (source, stuck_source_cb, &block, NULL);
+  g_assert_true (bg_loop_attach (loop, source));
+  util_latch_wait (&block.entered);
+
+  message = get_timeout_message (loop, BG_SHUTDOWN_DRAIN, 20);
+  g_match_info_unref (match (message, "ms: busy outside of its own work, with a source of its "
+                                      "context, for " AGE ("busy") "$"));
+  util_unblock (&block);
+  util_loop_end (loop);
+  util_block_clear (&block);
+}
+
+/* A function that iterates the context is as old as it is, whatever ran within it. */
+
+static void
+nested_cb (gpointer user_data)
+{
+  BgLoop *loop = user_data;
+  gint64 end = g_get_monotonic_time () + 30 * G_TIME_SPAN_MILLISECOND;
+  g_autoptr (GMatchInfo) info = NULL;
+  g_autofree char *text = NULL;
+  int ran = 0;
+
+  while (g_get_monotonic_time () < end)
+    ;
+  g_assert_true (bg_loop_post (loop, util_count_cb, &ran, NULL));
+  while (ran == 0)
+    g_main_context_iteration (bg_loop_get_context (loop), FALSE);
+
+  text = bg_loop_describe (loop);
+  info = match (text, "  running [^ ]+ for " AGE ("running") "\n");
+  g_assert_cmpfloat (get_age (info, "running"), >=, 30);
+}
+
+static void
+test_nested (void)
+{
+  BgLoop *loop = util_loop_new ("nested");
+
+  g_assert_true (bg_loop_post (loop, nested_cb, loop, NULL));
+  g_assert_true (bg_loop_flush (loop, -1, NULL));
+  util_loop_end (loop);
+}
+
 /* A module that is being loaded uses the loop, while others look at what the loop
  * does: to name a function takes the lock under which modules are loaded. */
 
@@ -233,6 +301,7 @@ deadline_load (void)
       g_thread_yield ();
       g_assert_true (bg_loop_post (module_loop, util_count_cb, &module_loads, NULL));
     }
+  util_loop_end (util_loop_new ("loaded"));
 }
 
 static gpointer
@@ -242,7 +311,10 @@ look_thread (gpointer user_data)
 
   util_latch_count_down (&self->begun);
   while (!g_atomic_int_get (&self->stop))
-    g_free (bg_loop_describe (self->loop));
+    {
+      g_free (bg_loop_describe (self->loop));
+      g_free (bg_test_describe_loops (0, 0));
+    }
   return NULL;
 }
 
@@ -292,11 +364,11 @@ run_hold (BgShutdownMode mode)
   for (int timeout = 0; timeout < 20; timeout += 10)
     {
       g_autofree char *message = get_timeout_message (loop, mode, timeout);
-      g_autofree char *start
-          = g_strdup_printf ("^The loop “held” has not stopped within %d ms: (busy outside of its "
-                             "own work, with a source of its context; )?held by “for ever” for "
-                             "(\\d+ ms|\\d+\\.\\d s)$",
-                             timeout);
+      g_autofree char *start = g_strdup_printf (
+          "^The loop “held” has not stopped within %d ms: (busy outside of its "
+          "own work, with a source of its context, for [^;]+; )?held by “for ever” for "
+          "(\\d+ ms|\\d+\\.\\d s)$",
+          timeout);
 
       g_match_info_unref (match (message, start));
     }
@@ -448,7 +520,9 @@ main (int argc, char *argv[])
   util_add_trapped ("/deadline/report/static-function", test_static_function);
   util_add_trapped ("/deadline/report/operation", test_operation);
   util_add_trapped ("/deadline/describe", test_describe);
+  util_add_trapped ("/deadline/describe/nested", test_nested);
   util_add_trapped ("/deadline/describe/while-a-module-is-loaded", test_module);
+  util_add_trapped ("/deadline/report/source", test_stuck_source);
   util_add_trapped ("/deadline/hold-never-released", test_hold);
   util_add_trapped ("/deadline/endless-chain", test_endless_chain);
   util_add_trapped ("/deadline/goes-on-stopping", test_goes_on);

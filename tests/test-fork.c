@@ -595,6 +595,7 @@ typedef struct
 {
   BgLoop *loop;
   int stop;
+  GThread *threads[4];
 } Contention;
 
 /* Allocates nothing: the locks of an allocator may not survive a fork, either. */
@@ -609,18 +610,31 @@ contention_thread (gpointer user_data)
 }
 
 static void
+contention_start (Contention *self, BgLoop *loop)
+{
+  self->loop = loop;
+  self->stop = FALSE;
+  for (guint i = 0; i < G_N_ELEMENTS (self->threads); i++)
+    self->threads[i] = g_thread_new ("contention", contention_thread, self);
+}
+
+static void
+contention_stop (Contention *self)
+{
+  g_atomic_int_set (&self->stop, TRUE);
+  for (guint i = 0; i < G_N_ELEMENTS (self->threads); i++)
+    g_thread_join (self->threads[i]);
+}
+
+static void
 fork_with_contention (ChildFunc func, BgLoop *loop)
 {
-  Contention self = { loop };
-  GThread *threads[4];
+  Contention contention;
 
-  for (guint i = 0; i < G_N_ELEMENTS (threads); i++)
-    threads[i] = g_thread_new ("contention", contention_thread, &self);
+  contention_start (&contention, loop);
   for (guint i = 0; i < util_scale (100); i++)
     wait_for_child (start_child (func, loop));
-  g_atomic_int_set (&self.stop, TRUE);
-  for (guint i = 0; i < G_N_ELEMENTS (threads); i++)
-    g_thread_join (threads[i]);
+  contention_stop (&contention);
 }
 
 /* An operation that answers when the test says so. */
@@ -776,6 +790,210 @@ test_iterates_own (void)
   util_latch_clear (&self.queued);
 }
 
+/* A function on the loop forks, and the child returns from it: it gets back to the
+ * context, without waiting for a lock, and does nothing else of the parent's. */
+
+typedef enum
+{
+  IN_POST,
+  IN_DESTROY,
+  IN_DELAYED,
+  IN_INVOKED,
+  IN_INVOKED_INLINE,
+  IN_INVOKED_AGAIN,
+  IN_CALL,
+  IN_CALL_ASYNC,
+  IN_BEGIN,
+  IN_TEARDOWN,
+  N_PLACES,
+} Place;
+
+static pid_t parent_pid, returned_child;
+
+static gboolean
+exit_cb (gpointer user_data)
+{
+  _exit (0);
+}
+
+static void
+fork_and_return_cb (gpointer user_data)
+{
+  GSource *source;
+
+  returned_child = fork ();
+  if (returned_child != 0)
+    return;
+
+  signal (SIGALRM, SIG_DFL);
+  alarm (CHILD_SECONDS);
+  source = g_idle_source_new ();
+  g_source_set_callback (source, exit_cb, NULL, NULL);
+  g_source_attach (source, g_main_context_get_thread_default ());
+  g_source_unref (source);
+}
+
+static void
+fork_and_stay_cb (gpointer user_data)
+{
+  pid_t *pid = user_data;
+
+  *pid = fork ();
+  if (*pid != 0)
+    return;
+
+  signal (SIGALRM, SIG_DFL);
+  alarm (CHILD_SECONDS);
+}
+
+static void
+noop_cb (gpointer user_data)
+{
+}
+
+static gboolean
+fork_and_return_source_cb (gpointer user_data)
+{
+  fork_and_return_cb (user_data);
+  return G_SOURCE_REMOVE;
+}
+
+static gboolean
+fork_once_source_cb (gpointer user_data)
+{
+  int *n = user_data;
+
+  if (++*n > 1)
+    return G_SOURCE_REMOVE;
+
+  fork_and_return_cb (NULL);
+  return G_SOURCE_CONTINUE;
+}
+
+static void
+invoke_inline_cb (gpointer user_data)
+{
+  (void) bg_loop_invoke (user_data, fork_and_return_source_cb, NULL);
+}
+
+static gboolean
+fork_and_return_call_cb (gpointer user_data, GError **error)
+{
+  fork_and_return_cb (user_data);
+  return TRUE;
+}
+
+static void
+fork_and_return_begin_cb (GCancellable *cancellable,
+                          GAsyncReadyCallback callback,
+                          gpointer callback_data,
+                          gpointer user_data)
+{
+  g_autoptr (GTask) task = g_task_new (NULL, NULL, callback, callback_data);
+
+  fork_and_return_cb (user_data);
+  g_task_return_boolean (task, TRUE);
+}
+
+static void
+teardown_cb (gpointer user_data)
+{
+  if (getpid () != parent_pid)
+    _exit (9);
+}
+
+static void
+fork_at (BgLoop *loop, Place place, int *n)
+{
+  switch (place)
+    {
+    case IN_POST:
+      bg_loop_post (loop, fork_and_return_cb, NULL, NULL);
+      break;
+    case IN_DESTROY:
+      bg_loop_post (loop, noop_cb, loop, fork_and_return_cb);
+      break;
+    case IN_DELAYED:
+      bg_loop_post_after (loop, 0, fork_and_return_cb, NULL, NULL);
+      break;
+    case IN_INVOKED:
+      bg_loop_invoke (loop, fork_and_return_source_cb, NULL);
+      break;
+    case IN_INVOKED_INLINE:
+      bg_loop_post (loop, invoke_inline_cb, loop, NULL);
+      break;
+    case IN_INVOKED_AGAIN:
+      bg_loop_invoke (loop, fork_once_source_cb, n);
+      break;
+    case IN_CALL:
+    case IN_CALL_ASYNC:
+      bg_loop_call_async (loop, 0, fork_and_return_call_cb, NULL, NULL, NULL, NULL, NULL);
+      break;
+    case IN_BEGIN:
+      bg_loop_perform_async (loop, fork_and_return_begin_cb, NULL, NULL, NULL, NULL, NULL);
+      break;
+    default:
+      bg_loop_add_teardown (loop, fork_and_return_cb, NULL, NULL);
+    }
+}
+
+static void
+fork_and_return (Place place, gboolean draining)
+{
+  BgLoop *loop = util_loop_new ("parent");
+  Contention contention;
+  UtilBlock block;
+  int n = 0;
+
+  g_assert_true (bg_loop_add_teardown (loop, teardown_cb, NULL, NULL));
+  contention_start (&contention, loop);
+  if (place == IN_CALL && !draining)
+    g_assert_true (bg_loop_call (loop, fork_and_return_call_cb, NULL, NULL, NULL));
+  else
+    {
+      util_block (&block, loop);
+      fork_at (loop, place, &n);
+      if (draining)
+        bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
+      util_unblock (&block);
+    }
+  g_assert_true (bg_loop_shutdown (loop, NULL));
+  contention_stop (&contention);
+  wait_for_child (returned_child);
+  g_object_unref (loop);
+  if (place != IN_CALL || draining)
+    util_block_clear (&block);
+}
+
+static void
+test_returns (void)
+{
+  guint n = util_scale (20) * N_PLACES * 2;
+
+  parent_pid = getpid ();
+  for (guint i = 0; i < n; i++)
+    fork_and_return (i % N_PLACES, i / N_PLACES % 2);
+}
+
+/* Nor does it take what is to wake the parent. */
+static void
+test_returned_takes_no_wakeup (void)
+{
+  BgLoop *loop = util_loop_new ("parent");
+  pid_t pid;
+  int status;
+
+  g_object_set (loop, "linger", 0, NULL);
+  g_assert_true (bg_loop_post (loop, fork_and_stay_cb, &pid, NULL));
+  for (guint i = 0; i < util_scale (5000); i++)
+    assert_works (loop);
+  util_loop_end (loop);
+
+  g_assert_cmpint (kill (pid, SIGKILL), ==, 0);
+  g_assert_cmpint (waitpid (pid, &status, 0), ==, pid);
+  g_assert_true (WIFSIGNALED (status) && WTERMSIG (status) == SIGKILL);
+}
+
 int
 main (int argc, char *argv[])
 {
@@ -797,6 +1015,8 @@ main (int argc, char *argv[])
   util_add_trapped ("/fork/cancels-inherited-cancellable", test_cancels_inherited);
   util_add_trapped ("/fork/iterates-inherited-context", test_iterates_inherited);
   util_add_trapped ("/fork/iterates-own-context", test_iterates_own);
+  util_add_trapped ("/fork/returns", test_returns);
+  util_add_trapped ("/fork/returned/takes-no-wakeup", test_returned_takes_no_wakeup);
 #if !WITH_ASAN
   util_add_trapped ("/fork/storm", test_storm);
 #endif

@@ -707,6 +707,93 @@ test_drain_does_not_cancel (void)
   g_assert_false (g_cancellable_is_cancelled (cancellable));
 }
 
+/* A chain of urgent work goes on until less urgent work, which was accepted before,
+ * has run: it gets its turn in a drain, too. */
+
+typedef struct
+{
+  BgLoop *loop;
+  int done;
+  int hops;
+} Lanes;
+
+static void
+urgent_chain_cb (gpointer user_data)
+{
+  Lanes *self = user_data;
+
+  if (self->done == 0)
+    g_assert_true (bg_loop_post_full (self->loop, -1, urgent_chain_cb, self, NULL));
+}
+
+static gboolean
+urgent_repeat_cb (gpointer user_data)
+{
+  Lanes *self = user_data;
+
+  return self->done == 0 ? G_SOURCE_CONTINUE : G_SOURCE_REMOVE;
+}
+
+static void
+test_drain_other_priorities (void)
+{
+  for (guint i = 0; i < 3; i++)
+    {
+      Lanes self = { util_loop_new ("lanes") };
+      UtilBlock block;
+
+      util_block (&block, self.loop);
+      if (i == 0)
+        bg_loop_invoke_full (self.loop, -1, urgent_repeat_cb, &self, NULL);
+      else
+        bg_loop_post_full (self.loop, -1, urgent_chain_cb, &self, NULL);
+      if (i == 2)
+        bg_loop_post_after (self.loop, 0, util_count_cb, &self.done, NULL);
+      else
+        bg_loop_post (self.loop, util_count_cb, &self.done, NULL);
+      bg_loop_quit (self.loop, BG_SHUTDOWN_DRAIN);
+      util_unblock (&block);
+      util_loop_end (self.loop);
+      util_block_clear (&block);
+      g_assert_cmpint (self.done, ==, 1);
+    }
+}
+
+/* What falls due while the last work runs counts as accepted. */
+static void
+post_due_cb (gpointer user_data)
+{
+  Lanes *self = user_data;
+  gint64 due = g_get_monotonic_time () + 2 * G_TIME_SPAN_MILLISECOND;
+
+  /* Far enough into the drain. */
+  if (self->hops-- > 0)
+    {
+      g_assert_true (bg_loop_post (self->loop, post_due_cb, self, NULL));
+      return;
+    }
+
+  g_assert_cmpuint (bg_loop_post_after (self->loop, 0, util_count_cb, &self->done, NULL), !=, 0);
+  g_assert_cmpuint (bg_loop_post_after (self->loop, 1, util_count_cb, &self->done, NULL), !=, 0);
+  while (g_get_monotonic_time () < due)
+    ;
+}
+
+static void
+test_drain_due (void)
+{
+  Lanes self = { util_loop_new ("due"), .hops = 1000 };
+  UtilBlock block;
+
+  util_block (&block, self.loop);
+  g_assert_true (bg_loop_post (self.loop, post_due_cb, &self, NULL));
+  bg_loop_quit (self.loop, BG_SHUTDOWN_DRAIN);
+  util_unblock (&block);
+  util_loop_end (self.loop);
+  util_block_clear (&block);
+  g_assert_cmpint (self.done, ==, 2);
+}
+
 int
 main (int argc, char *argv[])
 {
@@ -721,6 +808,8 @@ main (int argc, char *argv[])
   util_add_trapped ("/shutdown/cancel/is-final", test_cancel_is_final);
   util_add_trapped ("/shutdown/drain/finishes-chain", test_drain_finishes_chain);
   util_add_trapped ("/shutdown/drain/does-not-cancel", test_drain_does_not_cancel);
+  util_add_trapped ("/shutdown/drain/other-priorities", test_drain_other_priorities);
+  util_add_trapped ("/shutdown/drain/what-falls-due", test_drain_due);
 
   return g_test_run ();
 }

@@ -403,6 +403,72 @@ test_drops_another (void)
   g_assert_cmpuint (util_count_fds (), ==, fds);
 }
 
+/* Delayed work that falls due while a teardown function iterates the context does
+ * not run any more, and is dropped like all that was not due. */
+
+typedef struct
+{
+  BgLoop *loop;
+  int n_destroyed;
+} Late;
+
+static void
+never_cb (gpointer user_data)
+{
+  g_assert_not_reached ();
+}
+
+static void
+late_destroyed_cb (gpointer user_data)
+{
+  Late *self = user_data;
+
+  g_assert_true (bg_loop_is_current (self->loop));
+  self->n_destroyed++;
+}
+
+static gboolean
+done_cb (gpointer user_data)
+{
+  util_latch_count_down (user_data);
+  return G_SOURCE_REMOVE;
+}
+
+/* Until long after it was due: for as long as another timeout of the context. */
+static void
+iterate_cb (gpointer user_data)
+{
+  g_autoptr (GSource) source = g_timeout_source_new (20);
+  UtilLatch done;
+
+  util_latch_init (&done, 1);
+  g_source_set_priority (source, G_PRIORITY_LOW);
+  g_source_set_callback (source, done_cb, &done, NULL);
+  g_source_attach (source, g_main_context_get_thread_default ());
+  util_iterate_until (&done);
+  util_latch_clear (&done);
+}
+
+static void
+add_late_work_cb (gpointer user_data)
+{
+  Late *self = user_data;
+
+  bg_loop_quit (self->loop, BG_SHUTDOWN_DRAIN);
+  g_assert_cmpuint (bg_loop_post_after (self->loop, 10, never_cb, self, late_destroyed_cb), !=, 0);
+}
+
+static void
+test_falls_due (void)
+{
+  Late self = { util_loop_new ("due") };
+
+  g_assert_true (bg_loop_add_teardown (self.loop, iterate_cb, NULL, NULL));
+  g_assert_true (bg_loop_post (self.loop, add_late_work_cb, &self, NULL));
+  util_loop_end (self.loop);
+  g_assert_cmpint (self.n_destroyed, ==, 1);
+}
+
 int
 main (int argc, char *argv[])
 {
@@ -414,6 +480,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/teardown/wild-destroy", test_wild_destroy);
   util_add_trapped ("/teardown/last-reference", test_last_reference);
   util_add_trapped ("/teardown/drops-another", test_drops_another);
+  util_add_trapped ("/teardown/work-falls-due", test_falls_due);
 
   return g_test_run ();
 }
