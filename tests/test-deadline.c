@@ -300,8 +300,8 @@ deadline_load (void)
     {
       g_thread_yield ();
       g_assert_true (bg_loop_post (module_loop, util_count_cb, &module_loads, NULL));
+      g_assert_cmpuint (bg_test_mark_loops (), >, 0);
     }
-  util_loop_end (util_loop_new ("loaded"));
 }
 
 static gpointer
