@@ -91,7 +91,7 @@ def count_build(build_dir, kind):
     protocols = {test['name']: test['protocol'] for test in tests}
     expected = collections.Counter(test['name'] for test in tests)
 
-    for path in glob.glob(os.path.join(build_dir, 'meson-logs', f'{kind}log*.json')):
+    for path in glob.glob(os.path.join(build_dir, 'meson-logs', 'testlog*.json')):
         with open(path) as file:
             entries = [json.loads(line) for line in file]
         for entry in entries:
