@@ -764,7 +764,7 @@ static void
 post_due_cb (gpointer user_data)
 {
   Lanes *self = user_data;
-  gint64 due = g_get_monotonic_time () + 2 * G_TIME_SPAN_MILLISECOND;
+  gint64 due;
 
   /* Far enough into the drain. */
   if (self->hops-- > 0)
@@ -775,6 +775,7 @@ post_due_cb (gpointer user_data)
 
   g_assert_cmpuint (bg_loop_post_after (self->loop, 0, util_count_cb, &self->done, NULL), !=, 0);
   g_assert_cmpuint (bg_loop_post_after (self->loop, 1, util_count_cb, &self->done, NULL), !=, 0);
+  due = g_get_monotonic_time () + 2 * G_TIME_SPAN_MILLISECOND;
   while (g_get_monotonic_time () < due)
     ;
 }
