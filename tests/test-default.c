@@ -164,10 +164,11 @@ static void
 run_many (gboolean resets)
 {
   Many self = { .resets = resets };
-  guint threads, fds;
+  guint threads = util_count_threads (), fds;
 
+  /* A thread that was joined is in the system's list for a little longer. */
   util_loop_end (util_loop_new (NULL));
-  threads = util_count_threads ();
+  util_wait_for_threads (threads);
   fds = util_count_fds ();
   util_run_threads (6, many_thread, &self);
   util_wait_for_threads (threads);
@@ -187,10 +188,9 @@ test_many (void)
 static void
 test_dropped_by_itself (void)
 {
-  guint threads;
+  guint threads = util_count_threads ();
 
   util_loop_end (util_loop_new (NULL));
-  threads = util_count_threads ();
   for (guint i = 0; i < util_scale (100); i++)
     {
       BgLoop *loop = dup_default ();
