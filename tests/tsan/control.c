@@ -220,6 +220,44 @@ by_count (void)
     }
 }
 
+/* The thread that makes the first instance initialises the class, for all others. */
+static void
+count_class_init (gpointer klass, gpointer class_data)
+{
+  counter++;
+}
+
+static gpointer
+first_instance_thread (gpointer data)
+{
+  GObject *object = g_object_new (GPOINTER_TO_SIZE (data), NULL);
+
+  if (racing)
+    counter++;
+  __atomic_fetch_add (&seen, 1, __ATOMIC_RELAXED);
+
+  return object;
+}
+
+static void
+by_class (void)
+{
+  for (int i = 0; i < ROUNDS; i++)
+    {
+      g_autofree char *name = g_strdup_printf ("Counted%d", i);
+      GType type = g_type_register_static_simple (G_TYPE_OBJECT, name, sizeof (GObjectClass),
+                                                  count_class_init, sizeof (GObject), NULL,
+                                                  G_TYPE_FLAG_NONE);
+      GThread *thread = g_thread_new ("first", first_instance_thread, GSIZE_TO_POINTER (type));
+
+      while (__atomic_load_n (&seen, __ATOMIC_RELAXED) <= i)
+        g_thread_yield ();
+      g_object_unref (g_object_new (type, NULL));
+      counter++;
+      g_object_unref (g_thread_join (thread));
+    }
+}
+
 static void
 post_cb (gpointer user_data)
 {
@@ -261,11 +299,8 @@ main (int argc, char **argv)
     const char *name;
     void (*func) (void);
   } ways[] = {
-    { "mutex", by_mutex },
-    { "source", by_source },
-    { "reference", by_reference },
-    { "count", by_count },
-    { "loop", by_loop },
+    { "mutex", by_mutex }, { "source", by_source }, { "reference", by_reference },
+    { "count", by_count }, { "class", by_class },   { "loop", by_loop },
   };
 
   racing = argc > 2 && strcmp (argv[2], "race") == 0;
@@ -276,7 +311,7 @@ main (int argc, char **argv)
         return 0;
       }
 
-  g_printerr ("Usage: control mutex|source|reference|count|loop [race]\n");
+  g_printerr ("Usage: control mutex|source|reference|count|class|loop [race]\n");
 
   return 2;
 }

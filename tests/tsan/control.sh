@@ -36,9 +36,9 @@ check ()
   echo "$verdict $number $name"
 }
 
-echo 1..10
+echo 1..12
 number=0
-for way in mutex source reference count loop; do
+for way in mutex source reference count class loop; do
   number=$((number + 1))
   check $number "/tsan/$way/correct-is-silent" 0 no "$way"
   number=$((number + 1))

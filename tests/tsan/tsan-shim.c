@@ -279,6 +279,54 @@ g_once_impl (GOnce *once, GThreadFunc func, gpointer arg)
   return retval;
 }
 
+/* Classes: what class_init did comes before every instance of the class or of one derived from it.
+ * Types that libraries register by other functions, and instances that they make, are their own. */
+
+static void
+class_init (gpointer klass, gpointer class_data)
+{
+  ((GClassInitFunc) class_data) (klass, NULL);
+  release (klass);
+}
+
+EXPORT GType
+g_type_register_static_simple (GType parent_type,
+                               const char *type_name,
+                               guint class_size,
+                               GClassInitFunc real_class_init,
+                               guint instance_size,
+                               GInstanceInitFunc instance_init,
+                               GTypeFlags flags)
+{
+  GTypeInfo info = {
+    .class_size = (guint16) class_size,
+    .class_init = real_class_init != NULL ? class_init : NULL,
+    .class_data = real_class_init,
+    .instance_size = (guint16) instance_size,
+    .instance_init = instance_init,
+  };
+
+  return g_type_register_static (parent_type, type_name, &info, flags);
+}
+
+EXPORT gpointer
+g_object_new (GType object_type, const char *first_property_name, ...)
+{
+  gpointer object_class = g_type_class_ref (object_type);
+  gpointer object;
+  va_list args;
+
+  for (gpointer klass = object_class; klass != NULL; klass = g_type_class_peek_parent (klass))
+    acquire (klass);
+
+  va_start (args, first_property_name);
+  object = g_object_new_valist (object_type, first_property_name, args);
+  va_end (args);
+  g_type_class_unref (object_class);
+
+  return object;
+}
+
 /* References: who drops the last one comes after everybody who dropped one before. */
 
 DEFINE_REAL (g_atomic_ref_count_dec)
