@@ -591,9 +591,9 @@ bg_core_attach (BgCore *self, GSource *source)
   else if (self->attached->len >= 2 * self->attached_kept + 16)
     forget_dead_sources (self);
 
-  bg_inbox_hurry (&self->inbox);
   g_ptr_array_add (self->attached, g_source_ref (source));
   g_source_attach (source, self->context);
+  bg_inbox_hurry (&self->inbox);
   return TRUE;
 }
 
@@ -719,8 +719,8 @@ bg_core_add_delay (BgCore *self,
   id = bg_delays_add (&self->delays, due, func, data, destroy);
   if (next_due == -1 || due < next_due)
     {
-      bg_inbox_hurry (&self->inbox);
       g_source_set_ready_time (self->timer, due);
+      bg_inbox_hurry (&self->inbox);
     }
   return id;
 }
@@ -968,8 +968,6 @@ bg_core_quit (BgCore *self, BgShutdownMode mode)
     }
   g_cond_broadcast (&self->changed);
 
-  bg_inbox_hurry (&self->inbox);
-
   /* Under the lock, so that the loop cannot end before it has got the message:
    * a context that nobody owns would run it here. */
   if (first && !here)
@@ -978,6 +976,7 @@ bg_core_quit (BgCore *self, BgShutdownMode mode)
   else if (cancels)
     g_main_context_wakeup (self->context);
   bg_core_unlock (self);
+  bg_inbox_hurry (&self->inbox);
 
   if (first && here)
     g_main_context_invoke_full (self->context, DRIVER_PRIORITY, stop_cb, self, NULL);

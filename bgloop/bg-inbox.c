@@ -801,7 +801,8 @@ bg_inbox_press (BgInbox *self)
 }
 
 /* Makes sure that the serving thread does not linger, for there is something
- * for it to do that is no record. */
+ * for it to do that is no record. To be called when that is in the context: whoever
+ * stops lingering takes the context's lock, which is still needed to put it there. */
 void
 bg_inbox_hurry (BgInbox *self)
 {

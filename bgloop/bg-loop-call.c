@@ -330,9 +330,9 @@ bg_loop_invoke_full (BgLoop *self,
         {
           invoke->listed = TRUE;
           g_queue_push_tail_link (&core->invokes, &invoke->link);
-          bg_inbox_hurry (&core->inbox);
           g_main_context_invoke_full (core->context, priority, invoke_cb, invoke,
                                       (GDestroyNotify) bg_invoke_unref);
+          bg_inbox_hurry (&core->inbox);
         }
       bg_core_unlock (core);
     }
