@@ -106,7 +106,9 @@ struct _BgCore
   guint generation; /* the process that the loop lives in */
   guint64 serial;   /* a loop made later has a higher one */
   gint64 since;
-  gboolean started; /* once it is */
+  gboolean started;  /* once it is */
+  BgWaiter *starter; /* (unowned) whoever waits for the thread to run */
+  long thread_id;    /* the system's, once it runs */
 
   /* Its lock is the core's: admission, state and everything here down to
    * «atomic» is under it. Locks are taken in this order: default, globals, core,
@@ -221,6 +223,7 @@ void bg_invoke_unref (BgInvoke *self);
 gboolean bg_core_wait_begin (BgCore *self, BgWaiter *waiter, GError **error);
 void bg_core_wait_end (BgCore *self);
 void bg_core_quit (BgCore *self, BgShutdownMode mode);
+void bg_core_spin_for_end (BgCore *self, BgWaiter *waiter);
 void bg_core_join (BgCore *self);
 
 G_END_DECLS

@@ -10,6 +10,10 @@
 #include <poll.h>
 #endif
 #include <string.h>
+#if HAVE_TGKILL
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #include <bgloop/bg-core-private.h>
 #include <bgloop/bg-error.h>
@@ -1164,16 +1168,17 @@ thread_cb (gpointer data)
 {
   BgCore *self = data;
 
+#if HAVE_TGKILL
+  self->thread_id = syscall (SYS_gettid);
+#endif
   g_private_set (&current_core, self);
   g_main_context_acquire (self->context);
   g_main_context_push_thread_default (self->context);
   find_wakeup_fd (self);
   atomic_store_explicit (&self->awake_since, g_get_monotonic_time (), memory_order_relaxed);
 
-  bg_core_lock (self);
   atomic_store (&self->state, BG_LOOP_RUNNING);
-  g_cond_broadcast (&self->changed);
-  bg_core_unlock (self);
+  bg_waiter_settle (self->starter);
 
   /* Whoever starts a loop has something for it to do. */
   bg_inbox_linger (&self->inbox);
@@ -1215,23 +1220,54 @@ bg_core_start (BgCore *self, GError **error)
   if (self->started)
     return TRUE;
 
+  self->starter = bg_waiter_take (NULL);
+  bg_inbox_note_poster (&self->inbox);
   thread = g_thread_try_new (name, thread_cb, bg_core_ref (self), error);
-
-  if (thread == NULL)
+  if (thread != NULL)
+    {
+      self->started = TRUE;
+      bg_core_lock (self);
+      self->thread = thread;
+      self->joined = FALSE;
+      bg_core_unlock (self);
+      bg_waiter_spin_for_start (self->starter, atomic_load (&self->inbox.linger));
+      bg_waiter_wait_settled (self->starter);
+    }
+  else
     {
       bg_core_unref (self);
-      return FALSE;
     }
 
-  self->started = TRUE;
-  bg_core_lock (self);
-  self->thread = thread;
-  self->joined = FALSE;
-  while (atomic_load (&self->state) != BG_LOOP_RUNNING)
-    g_cond_wait (&self->changed, &self->inbox.lock);
-  bg_core_unlock (self);
+  bg_waiter_give_back (self->starter, NULL);
+  return thread != NULL;
+}
 
-  return TRUE;
+/* Whether to join the thread takes no time. (If another one has got its number by
+ * now, only time is lost.) */
+#if HAVE_TGKILL
+static gboolean
+has_ended (gpointer data)
+{
+  BgCore *self = data;
+
+  return bg_core_get_state (self) == BG_LOOP_STOPPED
+         && syscall (SYS_tgkill, getpid (), self->thread_id, 0) == -1;
+}
+#else
+static gboolean
+has_ended (gpointer data)
+{
+  return bg_core_get_state (data) == BG_LOOP_STOPPED;
+}
+#endif
+
+/* Stays awake for the end of the thread, if that is about to come: to be woken in
+ * g_thread_join() takes longer than the end itself. */
+void
+bg_core_spin_for_end (BgCore *self, BgWaiter *waiter)
+{
+  bg_waiter_spin_for_end (waiter, atomic_load (&self->inbox.linger),
+                          bg_inbox_is_served_elsewhere (&self->inbox), has_ended, self);
 }
 
 /* Waits until the thread is gone. Exactly one thread joins it, the others wait

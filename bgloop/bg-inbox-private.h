@@ -87,6 +87,7 @@ struct _BgInbox
   guint depth;      /* how many records run within each other */
   GArray *deferred; /* (owned) (nullable) of BgRecord: for when none runs any more */
   guint batch_size; /* of the last one taken */
+  gboolean pressed; /* somebody waited for some of it */
 
   /* atomic, written by the serving thread */
   _Atomic (gpointer) running; /* what runs now */
@@ -181,6 +182,7 @@ void bg_inbox_wake (BgInbox *self);
 void bg_inbox_stay (BgInbox *self);
 void bg_inbox_hurry (BgInbox *self);
 void bg_inbox_note_woken (BgInbox *self);
+void bg_inbox_note_poster (BgInbox *self);
 gboolean bg_inbox_has_work (BgInbox *self);
 guint bg_inbox_count_waiting (BgInbox *self);
 gboolean bg_lane_has_work (BgLane *lane);

@@ -451,6 +451,7 @@ serve_lane (BgLane *lane)
       surplus = recycle_chunks (inbox);
       inbox->batch_size = 0;
       take_batch (lane);
+      inbox->pressed = atomic_load_explicit (&inbox->pressing, memory_order_relaxed);
       atomic_store_explicit (&inbox->pressing, FALSE, memory_order_relaxed);
       bg_inbox_unlock (inbox);
       free_chunks (surplus);
@@ -517,17 +518,20 @@ is_idle (BgInbox *self)
 }
 
 /* Everything is done: stays awake for a moment, for what may come next. TRUE if
- * something has come. */
+ * something has come. On the poster's own processor only its being answered gives
+ * it something to do at once. */
 gboolean
 bg_inbox_linger (BgInbox *self)
 {
-  if (atomic_load_explicit (&self->expected, memory_order_relaxed) == 0
-      || atomic_load_explicit (&self->awaited, memory_order_relaxed) > 0
-      || !is_fed_from_elsewhere (self))
-    return FALSE;
+  guint linger = atomic_load_explicit (&self->linger, memory_order_relaxed);
 
-  return bg_spin (&self->spin, atomic_load_explicit (&self->linger, memory_order_relaxed),
-                  has_something_to_do, self);
+  if (linger == 0 || atomic_load_explicit (&self->expected, memory_order_relaxed) == 0
+      || atomic_load_explicit (&self->awaited, memory_order_relaxed) > 0)
+    return FALSE;
+  if (is_fed_from_elsewhere (self))
+    return bg_spin (&self->spin, linger, has_something_to_do, self);
+
+  return self->pressed && bg_spin_yield (&self->spin, has_something_to_do, self);
 }
 
 /* On the serving thread, in the dispatch of another source: the inbox lingers in
@@ -829,13 +833,20 @@ add_chunk (BgInbox *self, BgLane *lane)
   return chunk;
 }
 
+/* Records come from the processor that this thread is on. */
+void
+bg_inbox_note_poster (BgInbox *self)
+{
+  atomic_store_explicit (&self->poster_processor, bg_spin_get_processor (), memory_order_relaxed);
+}
+
 /* What was appended is the most urgent work. What the server itself appends, it
  * need not wait for. */
 static void
 note_urgent (BgInbox *self, int priority)
 {
   atomic_store_explicit (&self->urgent, priority, memory_order_relaxed);
-  atomic_store_explicit (&self->poster_processor, bg_spin_get_processor (), memory_order_relaxed);
+  bg_inbox_note_poster (self);
   if (atomic_load_explicit (&self->server, memory_order_relaxed) == g_thread_self ())
     bg_inbox_press (self);
 }

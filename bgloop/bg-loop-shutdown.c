@@ -291,6 +291,8 @@ shutdown_there (BgCore *core, BgShutdownMode mode, int timeout_msec, GError **er
   if (allowed)
     {
       bg_core_quit (core, mode);
+      if (timeout_msec != 0)
+        bg_core_spin_for_end (core, waiter);
       /* Without a deadline there is one thing less to be woken by. */
       ended = timeout_msec == -1 || wait_for_end (core, waiter, deadline);
       if (ended)

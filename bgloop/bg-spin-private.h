@@ -30,6 +30,9 @@ typedef gboolean (*BgSpinFunc) (gpointer data);
 gboolean bg_spin_is_possible (void);
 int bg_spin_get_processor (void);
 gboolean bg_spin (BgSpin *self, guint limit_usec, BgSpinFunc done, gpointer data);
+gboolean bg_spin_yield (BgSpin *self, BgSpinFunc done, gpointer data);
+gboolean
+bg_spin_once (BgSpin *self, guint limit_usec, gboolean elsewhere, BgSpinFunc done, gpointer data);
 void bg_spin_learn (BgSpin *self, gint64 took_usec);
 
 G_END_DECLS

@@ -27,7 +27,12 @@
  * another thread or process on the same processor it cannot, and then the wait
  * ends only because this side went to sleep. So a spin in vain is followed by
  * twice as many waits asleep as the last one, and a jump of the clock, which
- * means that the processor was taken away, by a while of quiet. */
+ * means that the processor was taken away, by a while of quiet.
+ *
+ * If the other side is on this very processor, and awake, all that helps is to let
+ * it run, and once is enough: two threads that do so in turn never sleep. If others
+ * want the processor, it is them that run, for milliseconds. So what took long or
+ * was in vain is followed by QUIET_TIMES as much of quiet, which bounds the loss. */
 
 #define SPIN_MAX_USEC  BG_LINGER_USEC
 #define PAYS_USEC      12
@@ -35,6 +40,7 @@
 #define MAX_BACKOFF    1023
 #define PREEMPTED_USEC 50
 #define QUIET_USEC     20000
+#define QUIET_TIMES    10
 
 /* Looks between two looks at the clock; a look takes some ten nanoseconds. */
 #define LOOKS 64
@@ -164,4 +170,57 @@ bg_spin (BgSpin *self, guint limit_usec, BgSpinFunc done, gpointer data)
     return FALSE;
 
   return spin_until (self, self->began + limit_usec, done, data);
+}
+
+/* Lets the other side, which is on this processor and awake, run. */
+gboolean
+bg_spin_yield (BgSpin *self, BgSpinFunc done, gpointer data)
+{
+  gboolean is_done;
+  gint64 now;
+
+  if (done (data))
+    return TRUE;
+
+  self->began = g_get_monotonic_time ();
+  if (self->began < self->quiet_until)
+    return FALSE;
+
+  g_thread_yield ();
+  is_done = done (data);
+  now = g_get_monotonic_time ();
+  if (!is_done || now - self->began > PREEMPTED_USEC)
+    self->quiet_until = now + QUIET_TIMES * (now - self->began);
+  return is_done;
+}
+
+/* Waits awake until @done for @limit_usec at most: for what happens to a thread once
+ * in a while, and is worth that time. Without @elsewhere the other side may be on
+ * any processor. */
+gboolean
+bg_spin_once (BgSpin *self, guint limit_usec, gboolean elsewhere, BgSpinFunc done, gpointer data)
+{
+  gboolean is_done = done (data);
+  gint64 last, now;
+
+  if (is_done || limit_usec == 0 || !bg_spin_is_possible ())
+    return is_done;
+
+  self->began = now = g_get_monotonic_time ();
+  if (now < self->quiet_until)
+    return FALSE;
+
+  do
+    {
+      if (!elsewhere)
+        g_thread_yield ();
+      is_done = elsewhere ? look (done, data) : done (data);
+      last = now;
+      now = g_get_monotonic_time ();
+    }
+  while (!is_done && now - last <= PREEMPTED_USEC && now - self->began <= limit_usec);
+
+  if (!is_done || now - last > PREEMPTED_USEC)
+    self->quiet_until = now + QUIET_TIMES * (now - self->began);
+  return is_done;
 }

@@ -5,6 +5,8 @@
 
 #include <gio/gio.h>
 
+#include <bgloop/bg-spin-private.h>
+
 G_BEGIN_DECLS
 
 typedef struct _BgWaiter BgWaiter;
@@ -18,7 +20,13 @@ typedef enum
 
 BgWaiter *bg_waiter_take (GCancellable *cancellable);
 void bg_waiter_give_back (BgWaiter *self, GCancellable *cancellable);
-void bg_waiter_spin (BgWaiter *self, guint limit_usec);
+void bg_waiter_spin (BgWaiter *self, guint limit_usec, gboolean elsewhere);
+void bg_waiter_spin_for_start (BgWaiter *self, guint limit_usec);
+void bg_waiter_spin_for_end (BgWaiter *self,
+                             guint limit_usec,
+                             gboolean elsewhere,
+                             BgSpinFunc ended,
+                             gpointer data);
 BgWaitResult bg_waiter_wait (BgWaiter *self, gint64 deadline);
 void bg_waiter_wait_settled (BgWaiter *self);
 gboolean bg_waiter_settle (BgWaiter *self);

@@ -5,7 +5,6 @@
 
 #include <stdatomic.h>
 
-#include <bgloop/bg-spin-private.h>
 #include <bgloop/bg-waiter-private.h>
 
 /* A thread that waits for an answer. Each thread keeps one for its next wait, so
@@ -27,7 +26,9 @@ struct _BgWaiter
   gulong handler;
   gboolean slept;
   BgSpin spin;
-  gboolean learns; /* how long the wait took that the spin gave up */
+  BgSpin start_spin; /* for loops to start */
+  BgSpin end_spin;   /* and to end */
+  gboolean learns;   /* how long the wait took that the spin gave up */
 
   GMutex lock;
   GCond cond;
@@ -180,11 +181,33 @@ is_settled (gpointer data)
   return bg_waiter_is_settled (data);
 }
 
-/* Stays awake for what is about to happen, for @limit_usec at most. */
+/* Stays awake for what is about to happen, for @limit_usec at most. @elsewhere: on
+ * another processor. */
 void
-bg_waiter_spin (BgWaiter *self, guint limit_usec)
+bg_waiter_spin (BgWaiter *self, guint limit_usec, gboolean elsewhere)
 {
-  self->learns = !bg_spin (&self->spin, limit_usec, is_settled, self);
+  if (elsewhere)
+    self->learns = !bg_spin (&self->spin, limit_usec, is_settled, self);
+  else if (limit_usec > 0)
+    bg_spin_yield (&self->spin, is_settled, self);
+}
+
+/* The same for a loop's start, which settles the wait. */
+void
+bg_waiter_spin_for_start (BgWaiter *self, guint limit_usec)
+{
+  bg_spin_once (&self->start_spin, limit_usec, FALSE, is_settled, self);
+}
+
+/* And for its end. */
+void
+bg_waiter_spin_for_end (BgWaiter *self,
+                        guint limit_usec,
+                        gboolean elsewhere,
+                        BgSpinFunc ended,
+                        gpointer data)
+{
+  bg_spin_once (&self->end_spin, limit_usec, elsewhere, ended, data);
 }
 
 /* Waits until the wait is settled, @deadline (monotonic microseconds, -1: none)
