@@ -252,10 +252,13 @@ bg_loop_get_name (BgLoop *self)
  *
  * The context that the loop's thread iterates.
  *
- * It is always a private one. Sources attached to it directly work, but
- * [method@Bg.Loop.attach] can tell that the loop takes no more. Its thread owns
- * it as long as the loop runs; do not iterate it or push it as a thread-default
- * elsewhere.
+ * It is always a private one. Its thread owns it as long as the loop runs; do not
+ * iterate it or push it as a thread-default elsewhere.
+ *
+ * Sources attached to it directly work, but [method@Bg.Loop.attach] can tell that
+ * the loop takes no more, and makes a source safe to be unreffed or destroyed at any
+ * time: before GLib 2.85, whoever does so with one that was attached directly needs a
+ * reference to the loop or the context until then.
  *
  * Never waits; any thread may call it.
  *

@@ -97,10 +97,12 @@ drop_in_delayed_work (Last *last)
 static void
 drop_in_a_source (Last *last)
 {
+  /* Without the loop, nothing but a reference keeps it alive for g_source_unref(). */
+  g_autoptr (GMainContext) context = g_main_context_ref (bg_loop_get_context (last->loop));
   g_autoptr (GSource) source = g_idle_source_new ();
 
   g_source_set_callback (source, last_drop_source_cb, last, NULL);
-  g_source_attach (source, bg_loop_get_context (last->loop));
+  g_source_attach (source, context);
 }
 
 static void
