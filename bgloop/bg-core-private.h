@@ -107,7 +107,7 @@ struct _BgCore
   guint64 serial;   /* a loop made later has a higher one */
   gint64 since;
   gboolean started;  /* once it is */
-  BgWaiter *starter; /* (unowned) whoever waits for the thread to run */
+  BgWaiter *starter; /* (unowned) (nullable) whoever waits for the thread to run */
   long thread_id;    /* the system's, once it runs */
 
   /* Its lock is the core's: admission, state and everything here down to

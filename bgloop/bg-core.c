@@ -1215,12 +1215,13 @@ gboolean
 bg_core_start (BgCore *self, GError **error)
 {
   g_autofree char *name = get_thread_name (self->name);
+  BgWaiter *waiter;
   GThread *thread;
 
   if (self->started)
     return TRUE;
 
-  self->starter = bg_waiter_take (NULL);
+  waiter = self->starter = bg_waiter_take (NULL);
   bg_inbox_note_poster (&self->inbox);
   thread = g_thread_try_new (name, thread_cb, bg_core_ref (self), error);
   if (thread != NULL)
@@ -1230,42 +1231,46 @@ bg_core_start (BgCore *self, GError **error)
       self->thread = thread;
       self->joined = FALSE;
       bg_core_unlock (self);
-      bg_waiter_spin_for_start (self->starter, atomic_load (&self->inbox.linger));
-      bg_waiter_wait_settled (self->starter);
+      bg_waiter_spin_for_start (waiter, atomic_load (&self->inbox.linger));
+      bg_waiter_wait_settled (waiter);
     }
   else
     {
       bg_core_unref (self);
     }
 
-  bg_waiter_give_back (self->starter, NULL);
+  self->starter = NULL;
+  bg_waiter_give_back (waiter, NULL);
   return thread != NULL;
 }
 
-/* Whether to join the thread takes no time. (If another one has got its number by
- * now, only time is lost.) */
-#if HAVE_TGKILL
+/* Whether the thread is gone, as far as the system tells. (If another one has got its
+ * number by now, only time is lost.) */
 static gboolean
 has_ended (gpointer data)
 {
   BgCore *self = data;
+  gboolean ended = bg_core_get_state (self) == BG_LOOP_STOPPED;
 
-  return bg_core_get_state (self) == BG_LOOP_STOPPED
-         && syscall (SYS_tgkill, getpid (), self->thread_id, 0) == -1;
-}
-#else
-static gboolean
-has_ended (gpointer data)
-{
-  return bg_core_get_state (data) == BG_LOOP_STOPPED;
-}
+#if HAVE_TGKILL
+  ended = ended && syscall (SYS_tgkill, getpid (), self->thread_id, 0) == -1;
 #endif
+  return ended;
+}
 
 /* Stays awake for the end of the thread, if that is about to come: to be woken in
  * g_thread_join() takes longer than the end itself. */
 void
 bg_core_spin_for_end (BgCore *self, BgWaiter *waiter)
 {
+  gboolean joined;
+
+  bg_core_lock (self);
+  joined = self->joined;
+  bg_core_unlock (self);
+  if (joined)
+    return;
+
   bg_waiter_spin_for_end (waiter, atomic_load (&self->inbox.linger),
                           bg_inbox_is_served_elsewhere (&self->inbox), has_ended, self);
 }

@@ -48,17 +48,18 @@ struct _BgInbox
   guint generation;      /* the process that the inbox belongs to */
 
   /* atomic, rarely written: under lock but for the last four */
-  _Atomic int urgent;           /* the most urgent priority with work that is in no batch */
-  _Atomic (gpointer) server;    /* the GThread that serves */
-  _Atomic gboolean timing;      /* somebody wants to know when each record starts */
-  _Atomic guint linger;         /* how long to stay awake for more work, in microseconds */
-  _Atomic gboolean pressing;    /* somebody waits for what was appended */
-  _Atomic gboolean hurried;     /* something other than a record is to be done */
-  _Atomic int expected;         /* whether records can be expected at all */
-  _Atomic int server_processor; /* where the server was when it last looked; -1: unknown */
-  _Atomic int poster_processor; /* and whoever last found the inbox empty */
-  _Atomic int awaited;          /* what is to come from other sources first */
-  _Atomic gboolean woke_caller; /* who sends the next record was asleep just now */
+  _Atomic int urgent;            /* the most urgent priority with work that is in no batch */
+  _Atomic (gpointer) server;     /* the GThread that serves */
+  _Atomic gboolean timing;       /* somebody wants to know when each record starts */
+  _Atomic guint linger;          /* how long to stay awake for more work, in microseconds */
+  _Atomic gboolean pressing;     /* somebody waits for what was appended */
+  _Atomic gboolean feeds_itself; /* the server has appended what is most urgent */
+  _Atomic gboolean hurried;      /* something other than a record is to be done */
+  _Atomic int expected;          /* whether records can be expected at all */
+  _Atomic int server_processor;  /* where the server was when it last looked; -1: unknown */
+  _Atomic int poster_processor;  /* and whoever last found the inbox empty */
+  _Atomic int awaited;           /* what is to come from other sources first */
+  _Atomic gboolean woke_caller;  /* who sends the next record was asleep just now */
   BG_CACHE_LINE_GAP (gap_1);
 
   GMutex lock;

@@ -451,8 +451,10 @@ serve_lane (BgLane *lane)
       surplus = recycle_chunks (inbox);
       inbox->batch_size = 0;
       take_batch (lane);
-      inbox->pressed = atomic_load_explicit (&inbox->pressing, memory_order_relaxed);
+      if (inbox->batch_size > 0)
+        inbox->pressed = atomic_load_explicit (&inbox->pressing, memory_order_relaxed);
       atomic_store_explicit (&inbox->pressing, FALSE, memory_order_relaxed);
+      atomic_store_explicit (&inbox->feeds_itself, FALSE, memory_order_relaxed);
       bg_inbox_unlock (inbox);
       free_chunks (surplus);
     }
@@ -489,7 +491,9 @@ bg_inbox_is_served_elsewhere (BgInbox *self)
 static void
 gather (BgInbox *self)
 {
-  if (self->batch_size >= SMALL_BATCH || !is_fed_from_elsewhere (self))
+  if (self->batch_size >= SMALL_BATCH
+      || atomic_load_explicit (&self->feeds_itself, memory_order_relaxed)
+      || !is_fed_from_elsewhere (self))
     return;
 
   for (guint i = 0; i < GATHER_LOOKS; i++)
@@ -840,15 +844,14 @@ bg_inbox_note_poster (BgInbox *self)
   atomic_store_explicit (&self->poster_processor, bg_spin_get_processor (), memory_order_relaxed);
 }
 
-/* What was appended is the most urgent work. What the server itself appends, it
- * need not wait for. */
+/* What was appended is the most urgent work. */
 static void
 note_urgent (BgInbox *self, int priority)
 {
   atomic_store_explicit (&self->urgent, priority, memory_order_relaxed);
   bg_inbox_note_poster (self);
   if (atomic_load_explicit (&self->server, memory_order_relaxed) == g_thread_self ())
-    bg_inbox_press (self);
+    atomic_store_explicit (&self->feeds_itself, TRUE, memory_order_relaxed);
 }
 
 static void

@@ -479,7 +479,7 @@ call_there (BgCore *core,
             GError **error)
 {
   gint64 deadline = bg_deadline (timeout_msec);
-  gboolean admitted, awake, elsewhere, ok = FALSE;
+  gboolean admitted, awake, ok = FALSE;
 
   call->blocked.waiter = bg_waiter_take (cancellable);
   call->blocked.close = settle_blocked;
@@ -492,7 +492,6 @@ call_there (BgCore *core,
   bg_core_lock (core);
   admitted = bg_core_admits (core);
   awake = !core->inbox.asleep;
-  elsewhere = bg_inbox_is_served_elsewhere (&core->inbox);
   if (admitted)
     {
       bg_core_add_blocked (core, &call->blocked);
@@ -503,7 +502,8 @@ call_there (BgCore *core,
   bg_core_unlock (core);
 
   if (admitted && awake)
-    bg_waiter_spin (call->blocked.waiter, atomic_load (&core->inbox.linger), elsewhere);
+    bg_waiter_spin (call->blocked.waiter, atomic_load (&core->inbox.linger),
+                    bg_inbox_is_served_elsewhere (&core->inbox));
   if (admitted)
     ok = wait_for_call (core, call, deadline, error);
   else

@@ -561,7 +561,7 @@ perform_there (BgOperation *self, int timeout_msec, GCancellable *cancellable, G
   gint64 deadline = bg_deadline (timeout_msec);
   BgWaiter *waiter = bg_waiter_take (cancellable);
   GAsyncResult *answer = NULL;
-  gboolean admitted, awake, elsewhere;
+  gboolean admitted, awake;
 
   self->blocked.waiter = waiter;
   self->blocked.close = settle_closed;
@@ -575,7 +575,6 @@ perform_there (BgOperation *self, int timeout_msec, GCancellable *cancellable, G
 
   bg_core_lock (core);
   awake = !core->inbox.asleep;
-  elsewhere = bg_inbox_is_served_elsewhere (&core->inbox);
   admitted = admit (self);
   if (admitted)
     list (self);
@@ -584,7 +583,8 @@ perform_there (BgOperation *self, int timeout_msec, GCancellable *cancellable, G
   if (admitted)
     {
       if (awake)
-        bg_waiter_spin (waiter, atomic_load (&core->inbox.linger), elsewhere);
+        bg_waiter_spin (waiter, atomic_load (&core->inbox.linger),
+                        bg_inbox_is_served_elsewhere (&core->inbox));
       answer = wait_for_answer (self, deadline, error);
     }
   else

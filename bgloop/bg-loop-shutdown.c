@@ -291,6 +291,14 @@ shutdown_there (BgCore *core, BgShutdownMode mode, int timeout_msec, GError **er
   if (allowed)
     {
       bg_core_quit (core, mode);
+      /* A handler of the cancellable has forked, and has come back in the child. */
+      if (bg_core_is_forked (core))
+        {
+          bg_waiter_give_back (waiter, NULL);
+          bg_core_set_refused_error (core, error);
+          return FALSE;
+        }
+
       if (timeout_msec != 0)
         bg_core_spin_for_end (core, waiter);
       /* Without a deadline there is one thing less to be woken by. */

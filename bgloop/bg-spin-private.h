@@ -18,7 +18,7 @@ typedef struct _BgSpin BgSpin;
 /* What one waiting place has learnt about waiting awake; its thread's only. */
 struct _BgSpin
 {
-  gint64 began;       /* when the wait that bg_spin() gave up began, monotonic microseconds */
+  gint64 began;       /* when the wait that was given up began, monotonic microseconds */
   gint64 quiet_until; /* monotonic microseconds */
   guint average;      /* how long what is waited for takes, in 1/16 microseconds */
   guint backoff;
@@ -31,7 +31,7 @@ gboolean bg_spin_is_possible (void);
 int bg_spin_get_processor (void);
 gboolean bg_spin (BgSpin *self, guint limit_usec, BgSpinFunc done, gpointer data);
 gboolean bg_spin_yield (BgSpin *self, BgSpinFunc done, gpointer data);
-gboolean
+void
 bg_spin_once (BgSpin *self, guint limit_usec, gboolean elsewhere, BgSpinFunc done, gpointer data);
 void bg_spin_learn (BgSpin *self, gint64 took_usec);
 

@@ -45,6 +45,9 @@
 /* Looks between two looks at the clock; a look takes some ten nanoseconds. */
 #define LOOKS 64
 
+/* Between two looks that may be system calls. */
+#define PAUSES 16
+
 void
 bg_spin_learn (BgSpin *self, gint64 took_usec)
 {
@@ -117,6 +120,13 @@ look (BgSpinFunc done, gpointer data)
     }
 
   return FALSE;
+}
+
+static void
+pause_briefly (void)
+{
+  for (guint i = 0; i < PAUSES; i++)
+    BG_CPU_RELAX ();
 }
 
 static gboolean
@@ -194,33 +204,36 @@ bg_spin_yield (BgSpin *self, BgSpinFunc done, gpointer data)
   return is_done;
 }
 
-/* Waits awake until @done for @limit_usec at most: for what happens to a thread once
- * in a while, and is worth that time. Without @elsewhere the other side may be on
+/* Waits awake until @done, for SPIN_MAX_USEC at most: for what happens to a thread
+ * once in a while, and is worth that time. Without @elsewhere the other side may be on
  * any processor. */
-gboolean
+void
 bg_spin_once (BgSpin *self, guint limit_usec, gboolean elsewhere, BgSpinFunc done, gpointer data)
 {
-  gboolean is_done = done (data);
-  gint64 last, now;
+  gint64 last, now, end;
+  gboolean is_done;
 
-  if (is_done || limit_usec == 0 || !bg_spin_is_possible ())
-    return is_done;
+  if (limit_usec == 0 || !bg_spin_is_possible ())
+    return;
 
-  self->began = now = g_get_monotonic_time ();
+  now = g_get_monotonic_time ();
   if (now < self->quiet_until)
-    return FALSE;
+    return;
 
+  self->began = now;
+  end = now + MIN (limit_usec, SPIN_MAX_USEC);
   do
     {
-      if (!elsewhere)
+      is_done = done (data);
+      if (!is_done && elsewhere)
+        pause_briefly ();
+      else if (!is_done)
         g_thread_yield ();
-      is_done = elsewhere ? look (done, data) : done (data);
       last = now;
       now = g_get_monotonic_time ();
     }
-  while (!is_done && now - last <= PREEMPTED_USEC && now - self->began <= limit_usec);
+  while (!is_done && now - last <= PREEMPTED_USEC && now <= end);
 
   if (!is_done || now - last > PREEMPTED_USEC)
     self->quiet_until = now + QUIET_TIMES * (now - self->began);
-  return is_done;
 }

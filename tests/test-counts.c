@@ -30,7 +30,8 @@
 #endif
 
 static atomic_uint n_allocations;
-static atomic_uint n_system_calls;
+static atomic_uint n_system_calls; /* but yields */
+static atomic_uint n_yields;
 
 #ifdef COUNTS
 
@@ -72,10 +73,11 @@ posix_memalign (void **result, size_t alignment, size_t size)
 
 /* What GLib's locks, conditions, contexts and wake-ups are made of. */
 
-#define FORWARD(name)                                                                              \
+#define FORWARD(name) COUNT_AND_FORWARD (name, n_system_calls)
+#define COUNT_AND_FORWARD(name, counter)                                                           \
   static __typeof__ (name) *next;                                                                  \
                                                                                                    \
-  COUNT (n_system_calls);                                                                          \
+  COUNT (counter);                                                                                 \
   if (next == NULL)                                                                                \
   next = (__typeof__ (name) *) dlsym (RTLD_NEXT, #name)
 
@@ -129,7 +131,7 @@ ppoll (struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigse
 int
 sched_yield (void)
 {
-  FORWARD (sched_yield);
+  COUNT_AND_FORWARD (sched_yield, n_yields);
 
   return next ();
 }
@@ -243,55 +245,55 @@ use_processor (guint which)
 }
 
 static void
-use_second_processor_cb (gpointer user_data)
+use_processor_cb (gpointer user_data)
 {
-  use_processor (1);
+  use_processor (GPOINTER_TO_UINT (user_data));
 }
 
 /* Asserts that no batch allocates anything after the first ones, and that some
- * batch takes @most system calls. */
+ * batch takes @most system calls and @most_yields besides. */
 static void
-assert_counts (void (*batch) (Fixture *self), guint most)
+assert_counts (void (*batch) (Fixture *self), guint n_processors, guint most, guint most_yields)
 {
   Fixture self = { .loop = util_loop_new ("counts") };
-  guint before, after, allocated;
+  guint called, yielded, allocated;
   gint64 patience = g_get_monotonic_time () + PATIENCE;
   cpu_set_t all;
 
   sched_getaffinity (0, sizeof all, &all);
 
   /* The scheduler may put both threads on one processor, and leave them there. */
-  if (g_get_num_processors () > 1)
-    {
-      bg_loop_post (self.loop, use_second_processor_cb, NULL, NULL);
-      use_processor (0);
-    }
+  bg_loop_post (self.loop, use_processor_cb, GUINT_TO_POINTER (n_processors - 1), NULL);
+  use_processor (0);
 
   warm_up (&self, batch);
   allocated = n_allocations;
   do
     {
-      before = n_system_calls;
+      called = n_system_calls;
+      yielded = n_yields;
       batch (&self);
-      after = n_system_calls;
+      called = n_system_calls - called;
+      yielded = n_yields - yielded;
     }
-  while (after - before > most && g_get_monotonic_time () < patience);
+  while ((called > most || yielded > most_yields) && g_get_monotonic_time () < patience);
   allocated = n_allocations - allocated;
 
   sched_setaffinity (0, sizeof all, &all);
   util_loop_end (self.loop);
 
-  g_test_message ("%u allocations, %u system calls in a batch of %u", allocated, after - before,
-                  BATCH);
+  g_test_message ("%u allocations, %u system calls, %u yields in a batch of %u", allocated, called,
+                  yielded, BATCH);
   g_assert_cmpuint (allocated, ==, 0);
-  g_assert_cmpuint (after - before, <=, most);
+  g_assert_cmpuint (called, <=, most);
+  g_assert_cmpuint (yielded, <=, most_yields);
 }
 
 static void
 test_post (void)
 {
   if (can_count ())
-    assert_counts (post_batch, BATCH / 100);
+    assert_counts (post_batch, MIN (g_get_num_processors (), 2), BATCH / 100, BATCH / 100);
 }
 
 static void
@@ -301,11 +303,27 @@ test_call (void)
     return;
   if (g_get_num_processors () == 1 || g_strcmp0 (g_getenv ("BGLOOP_TEST_LINGER"), "0") == 0)
     {
-      g_test_skip ("on one processor, or without lingering, somebody has to sleep");
+      g_test_skip ("on one processor, or without lingering, it takes some");
       return;
     }
 
-  assert_counts (call_batch, 0);
+  assert_counts (call_batch, 2, 0, 0);
+}
+
+/* On one processor each of the two lets the other run once for each call, and nobody
+ * sleeps or is woken. */
+static void
+test_call_one_processor (void)
+{
+  if (!can_count ())
+    return;
+  if (g_strcmp0 (g_getenv ("BGLOOP_TEST_LINGER"), "0") == 0)
+    {
+      g_test_skip ("without lingering somebody has to sleep");
+      return;
+    }
+
+  assert_counts (call_batch, 1, 0, 2 * BATCH);
 }
 
 /* For count-instructions.py: @n posts, nothing else that depends on @n. The loop
@@ -353,6 +371,7 @@ main (int argc, char *argv[])
 
   g_test_add_func ("/counts/post", test_post);
   g_test_add_func ("/counts/call", test_call);
+  g_test_add_func ("/counts/call/one-processor", test_call_one_processor);
 
   return g_test_run ();
 }

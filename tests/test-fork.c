@@ -975,6 +975,36 @@ test_returns (void)
     fork_and_return (i % N_PLACES, i / N_PLACES % 2);
 }
 
+static void
+fork_and_stay_cancelled_cb (GCancellable *cancellable, gpointer user_data)
+{
+  fork_and_stay_cb (user_data);
+}
+
+/* In the midst of what waits for the parent's loop. */
+static void
+test_returned_shuts_down (void)
+{
+  BgLoop *loop = util_loop_new ("parent");
+  GError *error = NULL;
+  gboolean ended;
+  pid_t pid;
+
+  g_cancellable_connect (bg_loop_get_cancellable (loop), G_CALLBACK (fork_and_stay_cancelled_cb),
+                         &pid, NULL);
+  ended = bg_loop_shutdown_full (loop, BG_SHUTDOWN_CANCEL, -1, &error);
+  if (pid == 0)
+    {
+      assert_forked (!ended, &error);
+      _exit (0);
+    }
+
+  g_assert_no_error (error);
+  g_assert_true (ended);
+  wait_for_child (pid);
+  g_object_unref (loop);
+}
+
 /* Nor does it take what is to wake the parent. */
 static void
 test_returned_takes_no_wakeup (void)
@@ -1016,6 +1046,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/fork/iterates-inherited-context", test_iterates_inherited);
   util_add_trapped ("/fork/iterates-own-context", test_iterates_own);
   util_add_trapped ("/fork/returns", test_returns);
+  util_add_trapped ("/fork/returned/shuts-down", test_returned_shuts_down);
   util_add_trapped ("/fork/returned/takes-no-wakeup", test_returned_takes_no_wakeup);
 #if !WITH_ASAN
   util_add_trapped ("/fork/storm", test_storm);
