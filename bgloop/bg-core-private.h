@@ -106,9 +106,11 @@ struct _BgCore
   guint generation; /* the process that the loop lives in */
   guint64 serial;   /* a loop made later has a higher one */
   gint64 since;
-  gboolean started;  /* once it is */
-  BgWaiter *starter; /* (unowned) (nullable) whoever waits for the thread to run */
-  long thread_id;    /* the system's, once it runs */
+  gboolean started; /* once it is */
+  long thread_id;   /* the system's, once it runs */
+
+  /* of whoever starts it, until its thread runs */
+  BgWaiter *starter; /* (unowned) (nullable) */
 
   /* Its lock is the core's: admission, state and everything here down to
    * «atomic» is under it. Locks are taken in this order: default, globals, core,

@@ -314,7 +314,7 @@ delist (BgGlobals *globals, BgCore *self)
 BgCore *
 bg_core_new (const char *name)
 {
-  BgCore *self = g_new0 (BgCore, 1);
+  BgCore *self = g_aligned_alloc0 (1, sizeof *self, BG_CACHE_LINE_BYTES);
 
   bg_fork_watch ();
   self->ref_count = 1;
@@ -364,7 +364,7 @@ core_free (BgCore *self)
   else
     g_main_context_unref (self->context);
   g_free (self->name);
-  g_free (self);
+  g_aligned_free (self);
   delist (globals, NULL);
 }
 
@@ -1177,7 +1177,9 @@ thread_cb (gpointer data)
   find_wakeup_fd (self);
   atomic_store_explicit (&self->awake_since, g_get_monotonic_time (), memory_order_relaxed);
 
+  bg_core_lock (self);
   atomic_store (&self->state, BG_LOOP_RUNNING);
+  bg_core_unlock (self);
   bg_waiter_settle (self->starter);
 
   /* Whoever starts a loop has something for it to do. */

@@ -35,7 +35,9 @@ struct _BgRecord
 
 /* Between fields that different threads write all the time: what one of them
  * writes is not to take the others' out of a processor's cache. */
-#define BG_CACHE_LINE_GAP(name) char name[64]
+#define BG_CACHE_LINE_BYTES     64
+#define BG_CACHE_LINE           _Alignas(BG_CACHE_LINE_BYTES)
+#define BG_CACHE_LINE_GAP(name) char name[BG_CACHE_LINE_BYTES] /* in what cannot be aligned */
 
 /* Queues records, one first-in-first-out lane per priority, and serves them on
  * the thread that iterates @context. */
@@ -47,22 +49,21 @@ struct _BgInbox
   BgLane *default_lane;  /* (unowned) */
   guint generation;      /* the process that the inbox belongs to */
 
-  /* atomic, rarely written: under lock but for the last four */
-  _Atomic int urgent;            /* the most urgent priority with work that is in no batch */
-  _Atomic (gpointer) server;     /* the GThread that serves */
-  _Atomic gboolean timing;       /* somebody wants to know when each record starts */
-  _Atomic guint linger;          /* how long to stay awake for more work, in microseconds */
-  _Atomic gboolean pressing;     /* somebody waits for what was appended */
-  _Atomic gboolean feeds_itself; /* the server has appended what is most urgent */
-  _Atomic gboolean hurried;      /* something other than a record is to be done */
-  _Atomic int expected;          /* whether records can be expected at all */
-  _Atomic int server_processor;  /* where the server was when it last looked; -1: unknown */
-  _Atomic int poster_processor;  /* and whoever last found the inbox empty */
-  _Atomic int awaited;           /* what is to come from other sources first */
-  _Atomic gboolean woke_caller;  /* who sends the next record was asleep just now */
-  BG_CACHE_LINE_GAP (gap_1);
+  /* atomic, rarely written; the first three under lock */
+  BG_CACHE_LINE _Atomic int urgent; /* the most urgent priority with work that is in no batch */
+  _Atomic gboolean pressing;        /* somebody waits for what was appended */
+  _Atomic gboolean feeds_itself;    /* the server has appended what is most urgent */
+  _Atomic (gpointer) server;        /* the GThread that serves */
+  _Atomic gboolean timing;          /* somebody wants to know when each record starts */
+  _Atomic guint linger;             /* how long to stay awake for more work, in microseconds */
+  _Atomic gboolean hurried;         /* something other than a record is to be done */
+  _Atomic int expected;             /* whether records can be expected at all */
+  _Atomic int server_processor;     /* where the server was when it last looked; -1: unknown */
+  _Atomic int poster_processor;     /* and whoever last found the inbox empty */
+  _Atomic int awaited;              /* what is to come from other sources first */
+  _Atomic gboolean woke_caller;     /* who sends the next record was asleep just now */
 
-  GMutex lock;
+  BG_CACHE_LINE GMutex lock;
 
   /* under lock */
   BgLane **lanes; /* (owned) most urgent first */
@@ -77,10 +78,9 @@ struct _BgInbox
   guint64 posted;
   guint64 wakeups;
   gint64 woken_at; /* when it was last woken, monotonic microseconds; 0: long ago */
-  BG_CACHE_LINE_GAP (gap_2);
 
   /* the serving thread only */
-  BgSpin spin;
+  BG_CACHE_LINE BgSpin spin;
   guint strays;     /* dispatches of lanes that were ready before the inbox was driven */
   BgChunk *done;    /* (owned) chunks to be used again */
   guint n_batches;  /* lanes that have a batch */

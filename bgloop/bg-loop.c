@@ -161,12 +161,13 @@ bg_loop_class_init (BgLoopClass *klass)
    * BgLoop:linger:
    *
    * For how long the loop stays awake for more work when it has just been busy,
-   * and a blocked caller for its answer, in microseconds; 0 turns both off.
+   * and a blocked caller for its answer, in microseconds; so does, for 50 at most,
+   * whoever waits for the loop's start or end. 0 turns all of it off.
    *
    * To be woken takes tens of microseconds, everything else less than one. The
-   * loop learns whether staying awake pays, and does it only then, and not on a
-   * single processor. Beyond the default, 50, it stays awake for so long whether
-   * that pays or not, which is for tests.
+   * loop learns whether staying awake pays, and does it only then. On the same
+   * processor the two let each other run instead. Beyond the default, 50, the loop
+   * stays awake for so long whether that pays or not, which is for tests.
    *
    * It may be set at any time and from any thread.
    *

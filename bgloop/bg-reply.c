@@ -66,7 +66,7 @@ mailbox_unref (gpointer data)
     return;
 
   bg_inbox_clear (&self->inbox);
-  g_free (self);
+  g_aligned_free (self);
 }
 
 static BgMailbox *
@@ -120,7 +120,7 @@ static GSourceCallbackFuncs mailbox_callback_funcs = {
 static BgMailbox *
 mailbox_new (GMainContext *context)
 {
-  BgMailbox *self = g_new0 (BgMailbox, 1);
+  BgMailbox *self = g_aligned_alloc0 (1, sizeof *self, BG_CACHE_LINE_BYTES);
 
   self->ref_count = 1;
   self->source_count = 1;
