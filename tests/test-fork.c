@@ -968,7 +968,7 @@ fork_and_return (Place place, gboolean draining)
 static void
 test_returns (void)
 {
-  guint n = util_scale (20) * N_PLACES * 2;
+  guint n = util_scale (5) * N_PLACES * 2;
 
   parent_pid = getpid ();
   for (guint i = 0; i < n; i++)
