@@ -54,6 +54,21 @@ not_reached_begin_cb (GCancellable *cancellable,
   g_assert_not_reached ();
 }
 
+/* A child that hangs is killed. */
+static pid_t
+fork_with_limit (void)
+{
+  pid_t pid = fork ();
+
+  g_assert_cmpint (pid, >=, 0);
+  if (pid == 0)
+    {
+      signal (SIGALRM, SIG_DFL);
+      alarm (CHILD_SECONDS);
+    }
+  return pid;
+}
+
 /* What a child does ends with its exit status. Nothing of the parent's, such as
  * the leak checker, has any business there. */
 typedef void (*ChildFunc) (BgLoop *loop);
@@ -61,14 +76,11 @@ typedef void (*ChildFunc) (BgLoop *loop);
 static pid_t
 start_child (ChildFunc func, BgLoop *loop)
 {
-  pid_t pid = fork ();
+  pid_t pid = fork_with_limit ();
 
-  g_assert_cmpint (pid, >=, 0);
   if (pid != 0)
     return pid;
 
-  signal (SIGALRM, SIG_DFL);
-  alarm (CHILD_SECONDS);
   func (loop);
   _exit (0);
 }
@@ -821,12 +833,10 @@ fork_and_return_cb (gpointer user_data)
 {
   GSource *source;
 
-  returned_child = fork ();
+  returned_child = fork_with_limit ();
   if (returned_child != 0)
     return;
 
-  signal (SIGALRM, SIG_DFL);
-  alarm (CHILD_SECONDS);
   source = g_idle_source_new ();
   g_source_set_callback (source, exit_cb, NULL, NULL);
   g_source_attach (source, g_main_context_get_thread_default ());
@@ -838,12 +848,7 @@ fork_and_stay_cb (gpointer user_data)
 {
   pid_t *pid = user_data;
 
-  *pid = fork ();
-  if (*pid != 0)
-    return;
-
-  signal (SIGALRM, SIG_DFL);
-  alarm (CHILD_SECONDS);
+  *pid = fork_with_limit ();
 }
 
 static void
