@@ -20,4 +20,5 @@ G_DEFINE_ENUM_TYPE (BgError,
                     bg_error,
                     G_DEFINE_ENUM_VALUE (BG_ERROR_CLOSED, "closed"),
                     G_DEFINE_ENUM_VALUE (BG_ERROR_WOULD_DEADLOCK, "would-deadlock"),
-                    G_DEFINE_ENUM_VALUE (BG_ERROR_FORKED, "forked"))
+                    G_DEFINE_ENUM_VALUE (BG_ERROR_FORKED, "forked"),
+                    G_DEFINE_ENUM_VALUE (BG_ERROR_UNANSWERED, "unanswered"))

@@ -16,6 +16,8 @@ G_BEGIN_DECLS
  * @BG_ERROR_WOULD_DEADLOCK: this wait could never end, so it was not begun
  * @BG_ERROR_FORKED: the loop belongs to the parent process; its thread did not
  *   survive fork()
+ * @BG_ERROR_UNANSWERED: nobody can answer this operation any more, or its answer
+ *   came without a result
  *
  * What can go wrong with a loop itself.
  *
@@ -29,6 +31,7 @@ typedef enum
   BG_ERROR_CLOSED,
   BG_ERROR_WOULD_DEADLOCK,
   BG_ERROR_FORKED,
+  BG_ERROR_UNANSWERED,
 } BgError;
 
 #define BG_ERROR      (bg_error_quark ())

@@ -6,6 +6,7 @@
 #include <gio/gio.h>
 
 #include <bgloop/bg-macros.h>
+#include <bgloop/bg-operation.h>
 #include <bgloop/bg-stats.h>
 
 G_BEGIN_DECLS
@@ -84,25 +85,31 @@ typedef void (*BgPostFunc) (gpointer user_data);
 typedef gboolean (*BgCallFunc) (gpointer user_data, GError **error);
 
 /**
- * BgBeginFunc:
- * @cancellable: follows both the caller's cancellable and the loop's; hand it
- *   to the operation
- * @callback: (scope async) (closure callback_data): hand it to the operation
- * @callback_data: hand it to the operation
- * @user_data: what was given with the function
+ * BgBeginFunc: (skip)
+ * @user_data: data passed with the function
+ * @cancellable: follows both the caller's cancellable and the loop's; to be
+ *   handed to the operation
+ * @callback: to be handed to the operation
+ * @callback_data: to be handed to the operation with @callback
+ * @error: return location for a #GError
  *
  * Begins an asynchronous operation, and only that.
  *
- * It is called once, on the loop's thread, whose context is the thread-default
- * one, so that the operation completes there. The operation must call
- * @callback exactly once, with @callback_data.
+ * It is called once, on the loop's thread, with the loop's context as the
+ * thread-default one, so that the operation completes there. Unless this returns
+ * %FALSE the operation must call @callback exactly once, with @callback_data; from
+ * which thread does not matter.
+ *
+ * Returns: %TRUE if the operation has begun; %FALSE with @error set if nothing was
+ *   begun, and @callback will not be called
  *
  * Since: 1.0
  */
-typedef void (*BgBeginFunc) (GCancellable *cancellable,
-                             GAsyncReadyCallback callback,
-                             gpointer callback_data,
-                             gpointer user_data);
+typedef gboolean (*BgBeginFunc) (gpointer user_data,
+                                 GCancellable *cancellable,
+                                 GAsyncReadyCallback callback,
+                                 gpointer callback_data,
+                                 GError **error);
 
 /* life */
 BG_API
@@ -110,14 +117,19 @@ BgLoop *bg_loop_new (const char *name, GError **error);
 BG_API
 BgLoop *bg_loop_dup_default (GError **error);
 BG_API
+BgLoop *bg_loop_dup_current (void);
+BG_API
 gboolean bg_loop_reset_default (int timeout_msec, GError **error);
 BG_API
 void bg_loop_quit (BgLoop *self, BgShutdownMode mode);
 BG_API
 gboolean bg_loop_shutdown (BgLoop *self, GError **error);
 BG_API
-gboolean
-bg_loop_shutdown_full (BgLoop *self, BgShutdownMode mode, int timeout_msec, GError **error);
+gboolean bg_loop_shutdown_full (BgLoop *self,
+                                BgShutdownMode mode,
+                                int timeout_msec,
+                                GCancellable *cancellable,
+                                GError **error);
 BG_API
 void bg_loop_shutdown_async (BgLoop *self,
                              BgShutdownMode mode,
@@ -127,6 +139,17 @@ void bg_loop_shutdown_async (BgLoop *self,
                              gpointer user_data);
 BG_API
 gboolean bg_loop_shutdown_finish (BgLoop *self, GAsyncResult *result, GError **error);
+BG_API
+gboolean
+bg_loop_wait (BgLoop *self, int timeout_msec, GCancellable *cancellable, GError **error);
+BG_API
+void bg_loop_wait_async (BgLoop *self,
+                         int timeout_msec,
+                         GCancellable *cancellable,
+                         GAsyncReadyCallback callback,
+                         gpointer user_data);
+BG_API
+gboolean bg_loop_wait_finish (BgLoop *self, GAsyncResult *result, GError **error);
 
 /* looking: none of these waits for, or runs anything on, the loop's thread */
 BG_API
@@ -180,6 +203,7 @@ gboolean bg_loop_call_full (BgLoop *self,
 BG_API
 void bg_loop_call_async (BgLoop *self,
                          int priority,
+                         int timeout_msec,
                          BgCallFunc func,
                          gpointer user_data,
                          GDestroyNotify destroy,
@@ -189,24 +213,48 @@ void bg_loop_call_async (BgLoop *self,
 BG_API
 gboolean bg_loop_call_finish (BgLoop *self, GAsyncResult *result, GError **error);
 BG_API
-gboolean bg_loop_flush (BgLoop *self, int timeout_msec, GError **error);
+void bg_loop_run_task (BgLoop *self, int priority, GTask *task, GTaskThreadFunc func);
+BG_API
+gboolean
+bg_loop_flush (BgLoop *self, int timeout_msec, GCancellable *cancellable, GError **error);
 
 /* perform an asynchronous operation there */
 BG_API
 GAsyncResult *bg_loop_perform (BgLoop *self,
+                               int priority,
+                               int timeout_msec,
                                BgBeginFunc begin,
                                gpointer user_data,
-                               int timeout_msec,
                                GCancellable *cancellable,
                                GError **error);
 BG_API
 void bg_loop_perform_async (BgLoop *self,
+                            int priority,
+                            int timeout_msec,
                             BgBeginFunc begin,
                             gpointer user_data,
                             GDestroyNotify destroy,
                             GCancellable *cancellable,
                             GAsyncReadyCallback callback,
                             gpointer callback_data);
+BG_API
+GAsyncResult *bg_loop_perform_operation (BgLoop *self,
+                                         int priority,
+                                         int timeout_msec,
+                                         BgOperationFunc func,
+                                         gpointer user_data,
+                                         GCancellable *cancellable,
+                                         GError **error);
+BG_API
+void bg_loop_perform_operation_async (BgLoop *self,
+                                      int priority,
+                                      int timeout_msec,
+                                      BgOperationFunc func,
+                                      gpointer user_data,
+                                      GDestroyNotify destroy,
+                                      GCancellable *cancellable,
+                                      GAsyncReadyCallback callback,
+                                      gpointer callback_data);
 BG_API
 GAsyncResult *bg_loop_perform_finish (BgLoop *self, GAsyncResult *result, GError **error);
 
@@ -220,13 +268,15 @@ guint64 bg_loop_post_after (BgLoop *self,
                             gpointer user_data,
                             GDestroyNotify destroy);
 BG_API
-gboolean bg_loop_cancel (BgLoop *self, guint64 work);
+gboolean bg_loop_withdraw (BgLoop *self, guint64 work);
 BG_API
-guint bg_loop_hold (BgLoop *self, const char *reason);
+guint64 bg_loop_hold (BgLoop *self, const char *reason) G_GNUC_WARN_UNUSED_RESULT;
 BG_API
-void bg_loop_release (BgLoop *self, guint hold);
+void bg_loop_release (BgLoop *self, guint64 hold);
 BG_API
-gboolean
+guint64
 bg_loop_add_teardown (BgLoop *self, BgPostFunc func, gpointer user_data, GDestroyNotify destroy);
+BG_API
+gboolean bg_loop_remove_teardown (BgLoop *self, guint64 teardown);
 
 G_END_DECLS

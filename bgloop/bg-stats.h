@@ -45,11 +45,14 @@ struct _BgLoopStats
   guint64 cancelled;
   guint64 batches;
   guint64 wakeups;
-  guint queued;
-  guint queued_max;
-  guint holds;
+  guint64 queued;
+  guint64 queued_max;
+  guint64 holds;
   gint64 busy_usec;
   gint64 longest_usec;
+
+  /*< private >*/
+  guint64 padding[8];
 };
 
 BG_API
