@@ -7,6 +7,7 @@
 
 #include <glib.h>
 
+#include <bgloop/bg-fork-private.h>
 #include <bgloop/bg-macros.h>
 #include <bgloop/bg-spin-private.h>
 
@@ -207,11 +208,5 @@ gint64 bg_inbox_leave (BgInbox *self, BgFrame outer);
 #define bg_count(counter, n)                                                                       \
   atomic_store_explicit ((counter), atomic_load_explicit ((counter), memory_order_relaxed) + (n),  \
                          memory_order_relaxed)
-
-/* How often this process has been forked off: what carries another number is
- * the parent's. */
-extern int bg_forks; /* atomic */
-#define bg_fork_generation() ((guint) g_atomic_int_get (&bg_forks))
-void bg_fork_watch (void);
 
 G_END_DECLS

@@ -5,10 +5,6 @@
 
 #include <bgloop/bg-inbox-private.h>
 
-#if HAVE_PTHREAD_ATFORK
-#include <pthread.h>
-#endif
-
 /* An inbox is a mutex and, for each priority, a list of chunks of records
  * behind one persistent source.
  *
@@ -73,32 +69,6 @@ struct _BgChunk
   guint pos; /* records started */
   BgRecord records[];
 };
-
-int bg_forks;
-
-#if HAVE_PTHREAD_ATFORK
-/* Must not lock or allocate: any thread may have held any lock at the fork. */
-static void
-forked_cb (void)
-{
-  g_atomic_int_inc (&bg_forks);
-}
-#endif
-
-/* Makes sure that bg_fork_generation() knows of every fork from now on. */
-void
-bg_fork_watch (void)
-{
-  static gsize registered;
-
-  if (g_once_init_enter (&registered))
-    {
-#if HAVE_PTHREAD_ATFORK
-      pthread_atfork (NULL, NULL, forked_cb);
-#endif
-      g_once_init_leave (&registered, 1);
-    }
-}
 
 /* The lock is taken. */
 void
