@@ -736,8 +736,16 @@ bg_core_cancel_delay (BgCore *self, guint64 id)
   gpointer data;
   GDestroyNotify destroy;
 
-  /* Nothing can be queued any more, and all that is left is about to be dropped. */
-  if (self->closed || !bg_delays_cancel (&self->delays, id, &data, &destroy))
+  /* Nothing can be queued any more: drop_delays() destroys what is left. */
+  if (self->closed)
+    {
+      gboolean withdrawn = bg_delays_withdraw (&self->delays, id);
+
+      self->withdrawn += withdrawn;
+      return withdrawn;
+    }
+
+  if (!bg_delays_cancel (&self->delays, id, &data, &destroy))
     return FALSE;
 
   self->withdrawn++;
@@ -1021,7 +1029,8 @@ run_teardowns (BgCore *self)
     }
 }
 
-/* Delayed work that did not become due. */
+/* Delayed work that did not become due. What was withdrawn since the loop closed has
+ * been counted. */
 static void
 drop_delays (BgCore *self)
 {
@@ -1036,7 +1045,8 @@ drop_delays (BgCore *self)
       if (delay == NULL)
         return;
 
-      bg_count (&self->inbox.cancelled, 1);
+      if (bg_delay_start (delay))
+        bg_count (&self->inbox.cancelled, 1);
       end_delay (self, delay, delay->destroy);
     }
 }
