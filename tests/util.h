@@ -88,6 +88,13 @@ void util_assert_subprocess_passes (const char *path);
  * fails. @path stays the caller's. */
 void util_add_trapped (const char *path, GTestFunc func);
 
+/* How a report names @function, in a pattern in which @any stands for anything. */
+#if HAVE_DLADDR
+#define UTIL_NAME(function, any) #function
+#else
+#define UTIL_NAME(function, any) "a function at " any
+#endif
+
 /* Counts in the int that @counter points to, from any thread. */
 void util_count_cb (gpointer counter);
 
