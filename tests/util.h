@@ -75,6 +75,8 @@ void util_take_critical (const char *pattern);
 
 guint util_count_fds (void);
 guint util_count_eventfds (void);
+
+/* Without those that have been joined, which the system lists for a while longer. */
 guint util_count_threads (void);
 
 /* Waits for threads that nobody can join. */
