@@ -343,13 +343,17 @@ cancel_and_call_back_cb (gpointer user_data, GError **error)
 }
 
 static gboolean
-cancel_begin_cb (gpointer user_data, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer callback_data, GError **error)
+cancel_begin_cb (gpointer user_data,
+                 GCancellable *cancellable,
+                 GAsyncReadyCallback callback,
+                 gpointer callback_data,
+                 GError **error)
 {
   g_autoptr (GTask) task = g_task_new (NULL, NULL, callback, callback_data);
-  g_autoptr (GError) error = NULL;
+  g_autoptr (GError) local = NULL;
 
-  g_assert_false (cancel_and_call_back_cb (user_data, &error));
-  g_assert_error (error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
+  g_assert_false (cancel_and_call_back_cb (user_data, &local));
+  g_assert_error (local, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
   g_task_return_boolean (task, TRUE);
   return TRUE;
 }

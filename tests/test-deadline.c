@@ -10,10 +10,11 @@
 
 void deadline_stuck_cb (gpointer user_data);
 void deadline_load (void);
-void deadline_begin_cb (GCancellable *cancellable,
-                        GAsyncReadyCallback callback,
-                        gpointer callback_data,
-                        gpointer user_data);
+gboolean deadline_begin_cb (gpointer user_data,
+                            GCancellable *cancellable,
+                            GAsyncReadyCallback callback,
+                            gpointer callback_data,
+                            GError **error);
 
 /* Exported, so that the dynamic linker knows their names. */
 void
@@ -26,15 +27,17 @@ deadline_stuck_cb (gpointer user_data)
 }
 
 /* One that answers when its cancellable says so. */
-void
-deadline_begin_cb (GCancellable *cancellable,
+gboolean
+deadline_begin_cb (gpointer user_data,
+                   GCancellable *cancellable,
                    GAsyncReadyCallback callback,
                    gpointer callback_data,
-                   gpointer user_data)
+                   GError **error)
 {
   g_autoptr (GTask) task = g_task_new (NULL, NULL, callback, callback_data);
 
   *(GTask **) user_data = g_steal_pointer (&task);
+  return TRUE;
 }
 
 static void

@@ -177,18 +177,21 @@ leak_reference (BgTestFixture *fixture)
 }
 
 /* Not static, so that they have names in messages. */
-void begin_nothing (GCancellable *cancellable,
-                    GAsyncReadyCallback callback,
-                    gpointer callback_data,
-                    gpointer user_data);
+gboolean begin_nothing (gpointer user_data,
+                        GCancellable *cancellable,
+                        GAsyncReadyCallback callback,
+                        gpointer callback_data,
+                        GError **error);
 void block_for_ever (gpointer user_data);
 
-void
-begin_nothing (GCancellable *cancellable,
+gboolean
+begin_nothing (gpointer user_data,
+               GCancellable *cancellable,
                GAsyncReadyCallback callback,
                gpointer callback_data,
-               gpointer user_data)
+               GError **error)
 {
+  return TRUE;
 }
 
 static void
