@@ -15,6 +15,7 @@
 
 #include <bgloop/bg-fork-private.h>
 #include <bgloop/bg-glib-private.h>
+#include <bgloop/bg-symbol-private.h>
 
 /* All that relies on what GLib does not promise, and with which versions it was
  * seen to hold: 2.74 to 2.87. Where it does not hold nothing breaks but what is
@@ -265,8 +266,7 @@ bg_glib_list_sources (GMainContext *context, GArray *priorities, guint n_own, GP
  *  - What GIO began there comes back when it is done, though nobody iterates the
  *    context any more: a source that refers to a task that refers to the context,
  *    for ever. So the completions of its tasks that come late are dispatched, and what
- *    they bring about. (They are known by their name, which is the same in all
- *    versions.) Anything else that comes late is destroyed.
+ *    they bring about. Anything else that comes late is destroyed.
  *
  * Both is done on the threads of other loops, as they start and end, until so many
  * contexts are found that have to stay. */
@@ -298,12 +298,19 @@ get_retirement (void)
   return bg_fork_local (&retirement, sizeof (BgRetirement));
 }
 
+/* Whether the source is what g_task_return_*() makes of a task that is done: an idle
+ * source with a function of GIO's own. */
 static gboolean
 is_completion (GSource *source)
 {
-  const char *name = g_source_get_name (source);
+  GSourceFunc func = NULL;
+  gpointer data;
 
-  return name != NULL && g_str_has_prefix (name, "[gio]");
+  if (source->source_funcs != &g_idle_funcs || source->callback_funcs == NULL)
+    return FALSE;
+
+  source->callback_funcs->get (source->callback_data, source, &func, &data);
+  return func != NULL && bg_symbol_share_module ((gpointer) func, (gpointer) g_task_get_type);
 }
 
 static void
