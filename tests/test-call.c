@@ -209,7 +209,7 @@ test_own_thread_in_every_state (gconstpointer data)
   /* It runs in DRAIN mode, its destroy in both. */
   g_assert_true (
       bg_loop_post (late.loop, mode == BG_SHUTDOWN_DRAIN ? late_cb : nothing_cb, &late, late_cb));
-  g_assert_true (bg_loop_add_teardown (late.loop, late_cb, &late, late_cb));
+  g_assert_cmpuint (bg_loop_add_teardown (late.loop, late_cb, &late, late_cb), !=, 0);
   bg_loop_quit (late.loop, mode);
   util_unblock (&block);
   util_loop_end (late.loop);
@@ -484,7 +484,7 @@ test_cancelled_at_any_moment (void)
       if (!ok)
         g_assert_error (error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
       g_thread_join (thread);
-      g_assert_true (bg_loop_flush (loop, -1, NULL));
+      g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
       g_assert_cmpint (cancel.ran, ==, ok);
     }
   util_loop_end (loop);

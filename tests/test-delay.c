@@ -126,10 +126,10 @@ test_cancel (void)
   util_latch_init (&self.destroyed, 1);
   work = bg_loop_post_after (self.loop, G_MAXINT, not_reached_cb, &self, destroyed_there_cb);
   g_assert_cmpuint (work, !=, 0);
-  g_assert_true (bg_loop_cancel (self.loop, work));
-  g_assert_false (bg_loop_cancel (self.loop, work));
-  g_assert_false (bg_loop_cancel (self.loop, 0));
-  g_assert_false (bg_loop_cancel (self.loop, work + 1));
+  g_assert_true (bg_loop_withdraw (self.loop, work));
+  g_assert_false (bg_loop_withdraw (self.loop, work));
+  g_assert_false (bg_loop_withdraw (self.loop, 0));
+  g_assert_false (bg_loop_withdraw (self.loop, work + 1));
 
   /* While the loop runs, too, the destroy comes soon. */
   util_latch_wait (&self.destroyed);
@@ -156,7 +156,7 @@ test_cancel_due (void)
         works[i] = bg_loop_post_after (self.loop, 0, util_count_cb, &ran, NULL);
     }
   for (guint i = 0; i < G_N_ELEMENTS (works); i += 2)
-    g_assert_true (bg_loop_cancel (self.loop, works[i]));
+    g_assert_true (bg_loop_withdraw (self.loop, works[i]));
   util_unblock (&block);
   util_latch_wait (&self.destroyed);
   util_loop_end (self.loop);
@@ -184,7 +184,7 @@ take_back_cb (gpointer user_data)
 
   self->ran++;
   for (guint i = 0; i < G_N_ELEMENTS (self->works); i++)
-    self->taken += bg_loop_cancel (self->loop, self->works[i]);
+    self->taken += bg_loop_withdraw (self->loop, self->works[i]);
 }
 
 static void
@@ -232,9 +232,9 @@ test_cancel_race (void)
       guint64 other = bg_loop_post_after (loop, 0, noop_cb, &destroyed, util_count_cb);
 
       if (i % 3 != 0)
-        (void) bg_loop_flush (loop, -1, NULL);
-      taken += bg_loop_cancel (loop, work);
-      (void) bg_loop_cancel (loop, other);
+        (void) bg_loop_flush (loop, -1, NULL, NULL);
+      taken += bg_loop_withdraw (loop, work);
+      (void) bg_loop_withdraw (loop, other);
     }
 
   util_loop_end (loop);
@@ -255,7 +255,7 @@ test_ids (void)
       g_assert_cmpuint (work, !=, 0);
       g_assert_true (g_hash_table_add (seen, g_memdup2 (&work, sizeof work)));
       if (i % 3 == 0)
-        (void) bg_loop_cancel (loop, work);
+        (void) bg_loop_withdraw (loop, work);
     }
 
   util_loop_end (loop);
@@ -275,9 +275,9 @@ run_dropped (BgShutdownMode mode)
   for (guint i = 0; i < n; i++)
     work = bg_loop_post_after (self.loop, 1000 * 1000 + i % 7, not_reached_cb, &self,
                                destroyed_there_cb);
-  g_assert_true (bg_loop_shutdown_full (self.loop, mode, -1, NULL));
+  g_assert_true (bg_loop_shutdown_full (self.loop, mode, -1, NULL, NULL));
   g_assert_true (util_latch_is_open (&self.destroyed));
-  g_assert_false (bg_loop_cancel (self.loop, work));
+  g_assert_false (bg_loop_withdraw (self.loop, work));
   util_loop_end (self.loop);
   util_latch_clear (&self.destroyed);
 }
@@ -320,7 +320,7 @@ static void
 test_due_while_stopping (void)
 {
   BgLoop *loop = util_loop_new ("stopping");
-  guint hold = bg_loop_hold (loop, "delay");
+  guint64 hold = bg_loop_hold (loop, "delay");
   UtilLatch done;
 
   util_latch_init (&done, 1);

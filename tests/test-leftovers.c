@@ -107,7 +107,7 @@ run_destroyed (BgShutdownMode mode)
         g_source_attach (source, bg_loop_get_context (self.loop));
     }
 
-  g_assert_true (bg_loop_shutdown_full (self.loop, mode, -1, NULL));
+  g_assert_true (bg_loop_shutdown_full (self.loop, mode, -1, NULL, NULL));
   g_assert_cmpint (self.destroyed, ==, n);
   g_assert_finalize_object (self.loop);
   g_assert_cmpint (self.finalized, ==, n);
@@ -154,7 +154,7 @@ run_finalized (BgShutdownMode mode)
         g_source_destroy (source);
     }
 
-  g_assert_true (bg_loop_shutdown_full (self.loop, mode, -1, NULL));
+  g_assert_true (bg_loop_shutdown_full (self.loop, mode, -1, NULL, NULL));
   g_assert_cmpint (self.finalized, ==, n);
   g_assert_finalize_object (self.loop);
 }
@@ -292,7 +292,7 @@ test_many_come_and_go (void)
       g_source_destroy (source);
       g_source_unref (source);
       if (i % 100 == 99)
-        g_assert_true (bg_loop_flush (self.loop, -1, NULL));
+        g_assert_true (bg_loop_flush (self.loop, -1, NULL, NULL));
     }
 
   g_assert_cmpint (g_atomic_int_get (&self.finalized), >=, n / 2);
@@ -338,7 +338,7 @@ run_tasks (BgShutdownMode mode, gboolean with_ready_source)
   int turns = 0;
 
   for (guint i = 0; i < 10; i++)
-    g_assert_true (bg_loop_add_teardown (self.loop, return_task_cb, &self, NULL));
+    g_assert_cmpuint (bg_loop_add_teardown (self.loop, return_task_cb, &self, NULL), !=, 0);
   for (int priority = -300; with_ready_source && priority <= 300; priority += 150)
     {
       g_autoptr (GSource) source = g_idle_source_new ();
@@ -347,7 +347,7 @@ run_tasks (BgShutdownMode mode, gboolean with_ready_source)
       g_source_set_callback (source, count_on_cb, &turns, NULL);
       g_assert_true (bg_loop_attach (self.loop, source));
     }
-  g_assert_true (bg_loop_shutdown_full (self.loop, mode, -1, NULL));
+  g_assert_true (bg_loop_shutdown_full (self.loop, mode, -1, NULL, NULL));
   g_assert_cmpint (self.completed, ==, 10);
   g_assert_cmpint (self.destroyed, ==, 10);
   g_assert_finalize_object (self.loop);
@@ -441,7 +441,7 @@ test_flood (void)
         threads[i] = g_thread_new ("flood", flood_thread, &self);
       for (guint i = 0; i < 50; i++)
         g_assert_true (bg_loop_post_full (self.loop, G_PRIORITY_LOW, noop_cb, &low, util_count_cb));
-      g_assert_true (bg_loop_shutdown_full (self.loop, mode, -1, NULL));
+      g_assert_true (bg_loop_shutdown_full (self.loop, mode, -1, NULL, NULL));
       g_assert_cmpint (low, ==, 50);
       g_atomic_int_set (&self.stop, TRUE);
       for (guint i = 0; i < G_N_ELEMENTS (threads); i++)

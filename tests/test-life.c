@@ -129,7 +129,7 @@ test_initialized_twice (void)
   g_assert_true (g_initable_init (G_INITABLE (loop), NULL, &error));
   g_assert_no_error (error);
   g_assert_cmpuint (util_count_threads (), ==, n_threads);
-  g_assert_true (bg_loop_flush (loop, -1, NULL));
+  g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
 
   g_assert_true (bg_loop_shutdown (loop, NULL));
   g_assert_true (g_initable_init (G_INITABLE (loop), NULL, &error));
@@ -148,7 +148,7 @@ test_not_initialized_is_stopped (void)
 
   g_assert_cmpint (bg_loop_get_state (loop), ==, BG_LOOP_STOPPED);
   g_assert_false (bg_loop_post (loop, nothing_cb, NULL, NULL));
-  g_assert_false (bg_loop_flush (loop, -1, &error));
+  g_assert_false (bg_loop_flush (loop, -1, NULL, &error));
   g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
   g_clear_error (&error);
   bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);

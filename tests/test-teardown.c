@@ -45,7 +45,7 @@ add_step (Order *order, char name)
 
   self->order = order;
   self->name = name;
-  g_assert_true (bg_loop_add_teardown (order->loop, step_cb, self, step_destroyed_cb));
+  g_assert_cmpuint (bg_loop_add_teardown (order->loop, step_cb, self, step_destroyed_cb), !=, 0);
 }
 
 static void
@@ -108,8 +108,9 @@ test_however (void)
   run_in_mode (BG_SHUTDOWN_CANCEL);
 
   util_latch_init (&ran, 2);
-  g_assert_true (bg_loop_add_teardown (loop, (BgPostFunc) util_latch_count_down, &ran,
-                                       (GDestroyNotify) util_latch_count_down));
+  g_assert_cmpuint (bg_loop_add_teardown (loop, (BgPostFunc) util_latch_count_down, &ran,
+                                          (GDestroyNotify) util_latch_count_down),
+                    !=, 0);
   g_object_unref (loop);
   util_latch_wait (&ran);
   util_latch_clear (&ran);
@@ -166,12 +167,13 @@ busy_cb (gpointer user_data)
   g_assert_false (bg_loop_post (loop, not_reached_cb, &self->refused, util_count_cb));
   g_assert_cmpuint (bg_loop_post_after (loop, 0, not_reached_cb, &self->refused, util_count_cb), ==,
                     0);
-  g_assert_false (bg_loop_add_teardown (loop, not_reached_cb, &self->refused, util_count_cb));
+  g_assert_cmpuint (bg_loop_add_teardown (loop, not_reached_cb, &self->refused, util_count_cb), ==,
+                    0);
   g_assert_cmpint (self->refused % 3, ==, 0);
   g_assert_cmpuint (bg_loop_hold (loop, "refused"), ==, 0);
   g_assert_false (bg_loop_attach (loop, source));
   g_assert_false (bg_loop_invoke (loop, invoked_cb, NULL));
-  g_assert_false (bg_loop_cancel (loop, 1));
+  g_assert_false (bg_loop_withdraw (loop, 1));
 
   /* On the loop's own thread that is a plain function call, in every state. */
   g_assert_true (bg_loop_call (loop, call_cb, &self->calls, NULL, &error));
@@ -190,8 +192,8 @@ test_busy (void)
     {
       Busy self = { util_loop_new ("busy") };
 
-      g_assert_true (bg_loop_add_teardown (self.loop, busy_cb, &self, busy_cb));
-      g_assert_true (bg_loop_add_teardown (self.loop, busy_cb, &self, NULL));
+      g_assert_cmpuint (bg_loop_add_teardown (self.loop, busy_cb, &self, busy_cb), !=, 0);
+      g_assert_cmpuint (bg_loop_add_teardown (self.loop, busy_cb, &self, NULL), !=, 0);
       bg_loop_quit (self.loop, mode);
       g_assert_true (bg_loop_shutdown (self.loop, NULL));
       g_assert_cmpint (self.refused, ==, 9);
@@ -218,7 +220,7 @@ wild_destroyed_cb (gpointer user_data)
 {
   Wild *self = user_data;
   BgLoop *loop = g_object_ref (self->loop);
-  guint hold = bg_loop_hold (loop, "wild");
+  guint64 hold = bg_loop_hold (loop, "wild");
 
   g_mutex_lock (&self->lock);
   self->destroyed++;
@@ -226,7 +228,7 @@ wild_destroyed_cb (gpointer user_data)
 
   /* Never lost: the destroy counts, wherever it runs. */
   (void) bg_loop_post (loop, not_reached_cb, &self->posted, util_count_cb);
-  (void) bg_loop_cancel (loop, 1);
+  (void) bg_loop_withdraw (loop, 1);
   g_free (bg_loop_describe (loop));
   if (hold != 0)
     bg_loop_release (loop, hold);
@@ -254,7 +256,7 @@ give_wild_work (Wild *self)
   g_assert_true (bg_loop_post (self->loop, noop_cb, self, wild_destroyed_cb));
   g_assert_true (bg_loop_post_full (self->loop, 100, noop_cb, self, wild_destroyed_cb));
   g_assert_true (bg_loop_post_after (self->loop, G_MAXINT, noop_cb, self, wild_destroyed_cb) != 0);
-  g_assert_true (bg_loop_add_teardown (self->loop, noop_cb, self, wild_destroyed_cb));
+  g_assert_cmpuint (bg_loop_add_teardown (self->loop, noop_cb, self, wild_destroyed_cb), !=, 0);
   g_source_set_callback (source, continue_cb, self, wild_destroyed_cb);
   g_assert_true (bg_loop_attach (self->loop, source));
 }
@@ -327,7 +329,7 @@ give_source (BgLoop *loop)
 static gboolean
 give_teardown (BgLoop *loop)
 {
-  gboolean accepted = bg_loop_add_teardown (loop, g_object_unref, loop, NULL);
+  gboolean accepted = bg_loop_add_teardown (loop, g_object_unref, loop, NULL) != 0;
 
   bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
   return accepted;
@@ -386,7 +388,7 @@ test_drops_another (void)
   fds = util_count_fds ();
 
   last = util_loop_new ("last");
-  g_assert_true (bg_loop_add_teardown (last, noop_cb, &destroyed, util_count_cb));
+  g_assert_cmpuint (bg_loop_add_teardown (last, noop_cb, &destroyed, util_count_cb), !=, 0);
   for (guint i = 0; i < 5; i++)
     {
       BgLoop *loop = util_loop_new ("a chain of loops");
@@ -463,7 +465,7 @@ test_falls_due (void)
 {
   Late self = { util_loop_new ("due") };
 
-  g_assert_true (bg_loop_add_teardown (self.loop, iterate_cb, NULL, NULL));
+  g_assert_cmpuint (bg_loop_add_teardown (self.loop, iterate_cb, NULL, NULL), !=, 0);
   g_assert_true (bg_loop_post (self.loop, add_late_work_cb, &self, NULL));
   util_loop_end (self.loop);
   g_assert_cmpint (self.n_destroyed, ==, 1);
