@@ -90,14 +90,14 @@ give (Work *work)
       g_assert_no_error (error);
       break;
     case PERFORM:
-      answer = bg_loop_perform (loop, G_PRIORITY_DEFAULT, -1, begin_cb, work, NULL, &error);
+      answer = bg_loop_perform (loop, priority, -1, begin_cb, work, NULL, &error);
       g_assert_no_error (error);
       break;
     case CALL_ASYNC:
       bg_loop_call_async (loop, priority, -1, call_cb, work, NULL, NULL, NULL, NULL);
       break;
     default:
-      bg_loop_perform_async (loop, G_PRIORITY_DEFAULT, -1, begin_cb, work, NULL, NULL, NULL, NULL);
+      bg_loop_perform_async (loop, priority, -1, begin_cb, work, NULL, NULL, NULL, NULL);
     }
 }
 
@@ -106,10 +106,6 @@ work_init (Work *self, Giver *giver, Kind kind, guint n)
 {
   *self = (Work){ .giver = giver, .kind = kind, .n = n };
   self->priority = (guint) g_random_int_range (0, N_PRIORITIES);
-
-  /* Operations have but one priority. */
-  if (kind == PERFORM || kind == PERFORM_ASYNC)
-    self->priority = 1;
 }
 
 static gpointer
