@@ -79,7 +79,7 @@ wait_cb (gpointer user_data)
     }
   else if (self->kind == FLUSH)
     {
-      self->ok = bg_loop_flush (self->loop, self->timeout_msec, NULL, &self->error);
+      self->ok = bg_loop_flush (self->loop, self->timeout_msec, self->cancellable, &self->error);
     }
   else
     {
@@ -813,6 +813,7 @@ main (int argc, char *argv[])
     }
   for (Kind kind = CALL; kind < N_KINDS; kind++)
     add ("/timeout/queued-behind-blocked-callback", kind, test_queued_timeout);
+  add ("/cancel/before-it-starts", FLUSH, test_before);
   g_test_add_func ("/cancel/pending-operation", test_pending);
   g_test_add_func ("/cancel/by-the-function-itself", test_by_itself);
   g_test_add_func ("/cancel/inline", test_inline);
