@@ -56,6 +56,22 @@ not_reached_begin_cb (gpointer user_data,
   return FALSE;
 }
 
+static gboolean
+not_reached_operation_cb (BgOperation *operation,
+                          GCancellable *cancellable,
+                          gpointer user_data,
+                          GError **error)
+{
+  g_assert_not_reached ();
+  return FALSE;
+}
+
+static void
+not_reached_task_cb (GTask *task, gpointer source, gpointer data, GCancellable *cancellable)
+{
+  g_assert_not_reached ();
+}
+
 /* A child that hangs is killed. */
 static pid_t
 fork_with_limit (void)
@@ -119,6 +135,7 @@ assert_looks_forked (BgLoop *loop)
   g_assert_nonnull (bg_loop_get_cancellable (loop));
   g_assert_cmpint (bg_loop_get_state (loop), ==, BG_LOOP_STOPPED);
   g_assert_false (bg_loop_is_current (loop));
+  g_assert_null (bg_loop_dup_current ());
   g_assert_nonnull (stats);
   g_assert_nonnull (text);
 }
@@ -140,6 +157,7 @@ assert_takes_nothing (BgLoop *loop)
   g_assert_false (bg_loop_withdraw (loop, 1));
   g_assert_cmpuint (bg_loop_hold (loop, "child"), ==, 0);
   bg_loop_release (loop, 1);
+  g_assert_false (bg_loop_remove_teardown (loop, 1));
 }
 
 static void
@@ -154,6 +172,12 @@ assert_waits_for_nothing (BgLoop *loop)
                                   &error)
                      == NULL,
                  &error);
+  assert_forked (bg_loop_perform_operation (loop, G_PRIORITY_DEFAULT, -1, not_reached_operation_cb,
+                                            NULL, NULL, &error)
+                     == NULL,
+                 &error);
+  assert_forked (!bg_loop_wait (loop, -1, NULL, &error), &error);
+  assert_forked (!bg_loop_wait (loop, 0, NULL, &error), &error);
   assert_forked (!bg_loop_shutdown (loop, &error), &error);
   assert_forked (!bg_loop_shutdown_full (loop, BG_SHUTDOWN_CANCEL, 0, NULL, &error), &error);
   bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
@@ -188,20 +212,44 @@ ended_cb (GObject *source, GAsyncResult *result, gpointer user_data)
 }
 
 static void
+waited_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  GError *error = NULL;
+
+  assert_forked (!bg_loop_wait_finish (BG_LOOP (source), result, &error), &error);
+  util_count_cb (user_data);
+}
+
+static void
+returned_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  GError *error = NULL;
+
+  assert_forked (!g_task_propagate_boolean (G_TASK (result), &error), &error);
+  util_count_cb (user_data);
+}
+
+static void
 assert_replies_forked (BgLoop *loop)
 {
   g_autoptr (GMainContext) context = g_main_context_new ();
+  g_autoptr (GTask) task = NULL;
   int replies = 0, destroyed = 0;
 
   g_main_context_push_thread_default (context);
+  task = g_task_new (NULL, NULL, returned_cb, &replies);
+  bg_loop_run_task (loop, 0, task, not_reached_task_cb);
+  bg_loop_perform_operation_async (loop, 0, -1, not_reached_operation_cb, &destroyed, util_count_cb,
+                                   NULL, performed_cb, &replies);
+  bg_loop_wait_async (loop, -1, NULL, waited_cb, &replies);
   bg_loop_call_async (loop, 0, -1, not_reached_call_cb, &destroyed, util_count_cb, NULL, called_cb,
                       &replies);
   bg_loop_perform_async (loop, G_PRIORITY_DEFAULT, -1, not_reached_begin_cb, &destroyed,
                          util_count_cb, NULL, performed_cb, &replies);
   bg_loop_shutdown_async (loop, BG_SHUTDOWN_CANCEL, -1, NULL, ended_cb, &replies);
-  g_assert_cmpint (destroyed, ==, 2);
+  g_assert_cmpint (destroyed, ==, 3);
   g_assert_cmpint (replies, ==, 0);
-  while (replies < 3)
+  while (replies < 6)
     g_main_context_iteration (context, TRUE);
   g_main_context_pop_thread_default (context);
 }
