@@ -10,6 +10,9 @@ G_BEGIN_DECLS
 /* How long to wait awake at most, in microseconds. */
 #define BG_LINGER_USEC 50
 
+/* And at most where somebody has asked for more. */
+#define BG_LINGER_MAX_USEC 1000
+
 /* How long a waker needs, in microseconds, before what it woke runs. */
 #define BG_WAKE_USEC 25
 

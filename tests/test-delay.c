@@ -289,6 +289,111 @@ test_dropped (void)
   run_dropped (BG_SHUTDOWN_CANCEL);
 }
 
+/* In a teardown, and from a destroy on the way, it can still be taken back: it has not
+ * started, and never will. Its destroy runs once, before the loop is gone. */
+
+#define N_LEFT 6
+
+typedef struct
+{
+  BgLoop *loop;
+  guint64 works[N_LEFT];
+  int destroyed[N_LEFT];
+  gboolean elsewhere;
+} Teardown;
+
+static void
+assert_cancelled (Teardown *self, guint n)
+{
+  g_autoptr (BgLoopStats) stats = bg_loop_get_stats (self->loop);
+
+  g_assert_cmpuint (stats->cancelled, ==, n);
+}
+
+static gpointer
+take_back_thread (gpointer data)
+{
+  Teardown *self = data;
+
+  g_assert_true (bg_loop_cancel (self->loop, self->works[2]));
+  g_assert_false (bg_loop_cancel (self->loop, self->works[2]));
+  return NULL;
+}
+
+static void
+take_back_in_teardown_cb (gpointer user_data)
+{
+  Teardown *self = user_data;
+
+  assert_cancelled (self, 0);
+  g_assert_true (bg_loop_cancel (self->loop, self->works[0]));
+  g_assert_false (bg_loop_cancel (self->loop, self->works[0]));
+  g_assert_true (bg_loop_cancel (self->loop, self->works[1]));
+  if (self->elsewhere)
+    g_thread_join (g_thread_new ("elsewhere", take_back_thread, self));
+  else
+    take_back_thread (self);
+  g_assert_false (bg_loop_cancel (self->loop, 0));
+  assert_cancelled (self, 3);
+  for (guint i = 0; i < N_LEFT; i++)
+    g_assert_cmpint (self->destroyed[i], ==, 0);
+}
+
+/* The fourth takes the fifth back; the others, itself included, have had their
+ * outcome. */
+static void
+destroyed_in_teardown_cb (gpointer user_data)
+{
+  int *destroyed = *(int **) user_data;
+  Teardown *self = ((gpointer *) user_data)[1];
+  gssize number = destroyed - self->destroyed;
+
+  g_assert_true (bg_loop_is_current (self->loop));
+  (*destroyed)++;
+  g_free (user_data);
+  if (number != 3)
+    return;
+
+  for (guint i = 0; i < N_LEFT - 1; i++)
+    g_assert_cmpint (bg_loop_cancel (self->loop, self->works[i]), ==, i == 4);
+}
+
+static void
+run_teardown (BgShutdownMode mode, gboolean elsewhere)
+{
+  Teardown self = { util_loop_new ("teardown") };
+
+  self.elsewhere = elsewhere;
+  for (guint i = 0; i < N_LEFT; i++)
+    {
+      gpointer *data = g_new (gpointer, 2);
+
+      data[0] = &self.destroyed[i];
+      data[1] = &self;
+      self.works[i] = bg_loop_post_after (self.loop, 1000 * 1000 + i, not_reached_cb, data,
+                                          destroyed_in_teardown_cb);
+      g_assert_cmpuint (self.works[i], !=, 0);
+    }
+  g_assert_true (bg_loop_add_teardown (self.loop, take_back_in_teardown_cb, &self, NULL));
+  g_assert_true (bg_loop_shutdown_full (self.loop, mode, -1, NULL));
+
+  for (guint i = 0; i < N_LEFT; i++)
+    {
+      g_assert_cmpint (self.destroyed[i], ==, 1);
+      g_assert_false (bg_loop_cancel (self.loop, self.works[i]));
+    }
+  assert_cancelled (&self, N_LEFT);
+  util_loop_end (self.loop);
+}
+
+static void
+test_teardown (void)
+{
+  run_teardown (BG_SHUTDOWN_DRAIN, FALSE);
+  run_teardown (BG_SHUTDOWN_CANCEL, FALSE);
+  run_teardown (BG_SHUTDOWN_DRAIN, TRUE);
+}
+
 /* What is due counts as accepted: DRAIN runs it, CANCEL does not. */
 static void
 run_due (BgShutdownMode mode)
@@ -345,6 +450,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/delay/cancel/queued", test_cancel_queued);
   util_add_trapped ("/delay/cancel/race", test_cancel_race);
   util_add_trapped ("/delay/end/dropped", test_dropped);
+  util_add_trapped ("/delay/end/teardown", test_teardown);
   util_add_trapped ("/delay/end/due", test_due);
   util_add_trapped ("/delay/end/due-while-stopping", test_due_while_stopping);
 
