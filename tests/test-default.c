@@ -164,11 +164,10 @@ static void
 run_many (gboolean resets)
 {
   Many self = { .resets = resets };
-  guint threads = util_count_threads (), fds;
+  guint threads, fds;
 
-  /* A thread that was joined is in the system's list for a little longer. */
   util_loop_end (util_loop_new (NULL));
-  util_wait_for_threads (threads);
+  threads = util_count_threads ();
   fds = util_count_fds ();
   util_run_threads (6, many_thread, &self);
   util_wait_for_threads (threads);

@@ -276,12 +276,14 @@ test_handles (void)
   assert_nothing_left (&before);
 }
 
+#define FLUSH_EACH 100
+
 /* A loop that is used for long does not collect sources that are gone. */
 static void
 test_many_come_and_go (void)
 {
   Sources self = { util_loop_new ("come and go") };
-  guint n = util_scale (5000);
+  guint n = MAX (util_scale (5000), 10 * FLUSH_EACH);
 
   for (guint i = 0; i < n; i++)
     {
@@ -291,7 +293,7 @@ test_many_come_and_go (void)
       g_assert_true (bg_loop_attach (self.loop, source));
       g_source_destroy (source);
       g_source_unref (source);
-      if (i % 100 == 99)
+      if (i % FLUSH_EACH == FLUSH_EACH - 1)
         g_assert_true (bg_loop_flush (self.loop, -1, NULL, NULL));
     }
 

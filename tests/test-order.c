@@ -231,6 +231,8 @@ test_own_thread (void)
  * priority, since sources that are always ready starve less urgent ones, as
  * they do in any context. */
 
+#define FLOOD_LEAST 100000 /* else it can be over before anything else comes to its turn */
+
 typedef struct
 {
   BgLoop *loop;
@@ -331,7 +333,7 @@ flood (int priority, int source_priority)
   UtilBlock block;
   int fds[2];
 
-  self.n = util_scale (1000000) / 2 * 2;
+  self.n = MAX (util_scale (1000000) / 2 * 2, FLOOD_LEAST);
   util_latch_init (&self.done, 1);
   util_block (&block, self.loop);
   g_assert_no_errno (socketpair (AF_UNIX, SOCK_STREAM, 0, fds));

@@ -131,7 +131,7 @@ main (int argc, char **argv)
   g_test_dbus_up (bus);
   service.address = g_test_dbus_get_bus_address (bus);
 
-  ok = loop != NULL && bg_loop_add_teardown (loop, stop_service_cb, &service, NULL)
+  ok = loop != NULL && bg_loop_add_teardown (loop, stop_service_cb, &service, NULL) != 0
        && bg_loop_call (loop, start_service_cb, &service, NULL, &error)
        && use_service (service.address, &error);
   ok = loop != NULL && bg_loop_shutdown (loop, ok ? &error : NULL) && ok;

@@ -15,17 +15,19 @@ typedef struct
   GBytes *contents;
 } Save;
 
-static void
-begin_save_cb (GCancellable *cancellable,
+static gboolean
+begin_save_cb (gpointer user_data,
+               GCancellable *cancellable,
                GAsyncReadyCallback callback,
                gpointer callback_data,
-               gpointer user_data)
+               GError **error)
 {
   Save *save = user_data;
 
   g_file_replace_contents_bytes_async (save->file, save->contents, NULL, FALSE,
                                        G_FILE_CREATE_REPLACE_DESTINATION, cancellable, callback,
                                        callback_data);
+  return TRUE;
 }
 
 /* What begins is always waited for, so that its data may live here. */
@@ -36,17 +38,20 @@ save_file (BgLoop *loop, GFile *file, const char *text, GError **error)
   g_autoptr (GAsyncResult) answer = NULL;
   Save save = { file, contents };
 
-  answer = bg_loop_perform (loop, begin_save_cb, &save, TIMEOUT_MSEC, NULL, error);
+  answer
+      = bg_loop_perform (loop, G_PRIORITY_DEFAULT, TIMEOUT_MSEC, begin_save_cb, &save, NULL, error);
   return answer != NULL && g_file_replace_contents_finish (file, answer, NULL, error);
 }
 
-static void
-begin_load_cb (GCancellable *cancellable,
+static gboolean
+begin_load_cb (gpointer user_data,
+               GCancellable *cancellable,
                GAsyncReadyCallback callback,
                gpointer callback_data,
-               gpointer user_data)
+               GError **error)
 {
   g_file_load_contents_async (user_data, cancellable, callback, callback_data);
+  return TRUE;
 }
 
 static char *
@@ -55,7 +60,8 @@ load_file (BgLoop *loop, GFile *file, GError **error)
   g_autoptr (GAsyncResult) answer = NULL;
   char *text = NULL;
 
-  answer = bg_loop_perform (loop, begin_load_cb, file, TIMEOUT_MSEC, NULL, error);
+  answer
+      = bg_loop_perform (loop, G_PRIORITY_DEFAULT, TIMEOUT_MSEC, begin_load_cb, file, NULL, error);
   if (answer == NULL || !g_file_load_contents_finish (file, answer, &text, NULL, NULL, error))
     return NULL;
 
@@ -66,8 +72,8 @@ load_file (BgLoop *loop, GFile *file, GError **error)
 static void
 load_file_async (BgLoop *loop, GFile *file, GAsyncReadyCallback callback, gpointer user_data)
 {
-  bg_loop_perform_async (loop, begin_load_cb, g_object_ref (file), g_object_unref, NULL, callback,
-                         user_data);
+  bg_loop_perform_async (loop, G_PRIORITY_DEFAULT, TIMEOUT_MSEC, begin_load_cb, g_object_ref (file),
+                         g_object_unref, NULL, callback, user_data);
 }
 
 static char *

@@ -24,7 +24,7 @@ typedef struct
 typedef struct
 {
   BgLoop *loop;
-  guint hold;
+  guint64 hold;
   guint64 work;
 } Request;
 
@@ -40,7 +40,7 @@ end_request (gpointer user_data)
 static void
 disconnected_cb (SoupServerMessage *message, Request *request)
 {
-  bg_loop_cancel (request->loop, request->work);
+  bg_loop_withdraw (request->loop, request->work);
 }
 
 static void

@@ -13,25 +13,29 @@ typedef struct
   const char *input;
 } Communication;
 
-static void
-begin_communicate_cb (GCancellable *cancellable,
+static gboolean
+begin_communicate_cb (gpointer user_data,
+                      GCancellable *cancellable,
                       GAsyncReadyCallback callback,
                       gpointer callback_data,
-                      gpointer user_data)
+                      GError **error)
 {
   Communication *communication = user_data;
 
   g_subprocess_communicate_utf8_async (communication->process, communication->input, cancellable,
                                        callback, callback_data);
+  return TRUE;
 }
 
-static void
-begin_wait_cb (GCancellable *cancellable,
+static gboolean
+begin_wait_cb (gpointer user_data,
+               GCancellable *cancellable,
                GAsyncReadyCallback callback,
                gpointer callback_data,
-               gpointer user_data)
+               GError **error)
 {
   g_subprocess_wait_check_async (user_data, cancellable, callback, callback_data);
+  return TRUE;
 }
 
 /* Waits until the process has ended, which must be about to happen. */
@@ -40,7 +44,7 @@ reap (BgLoop *loop, GSubprocess *process, GError **error)
 {
   g_autoptr (GAsyncResult) answer = NULL;
 
-  answer = bg_loop_perform (loop, begin_wait_cb, process, -1, NULL, error);
+  answer = bg_loop_perform (loop, G_PRIORITY_DEFAULT, -1, begin_wait_cb, process, NULL, error);
   return answer != NULL && g_subprocess_wait_check_finish (process, answer, error);
 }
 
@@ -64,7 +68,8 @@ run_command (BgLoop *loop,
     return NULL;
 
   communication = (Communication){ process, input };
-  answer = bg_loop_perform (loop, begin_communicate_cb, &communication, timeout_msec, NULL, error);
+  answer = bg_loop_perform (loop, G_PRIORITY_DEFAULT, timeout_msec, begin_communicate_cb,
+                            &communication, NULL, error);
   if (answer == NULL)
     {
       g_subprocess_force_exit (process);

@@ -214,7 +214,7 @@ search_store_open_async (const char *path,
 
   g_task_set_check_cancellable (task, FALSE);
   g_task_set_task_data (task, opening, (GDestroyNotify) opening_free);
-  bg_loop_call_async (opening->store->loop, G_PRIORITY_DEFAULT, open_backend, opening, NULL,
+  bg_loop_call_async (opening->store->loop, G_PRIORITY_DEFAULT, -1, open_backend, opening, NULL,
                       cancellable, opened_cb, g_steal_pointer (&task));
 }
 
@@ -302,24 +302,26 @@ commit (gpointer user_data)
  * The loop waits for operations before it ends, so a shutdown comes after the
  * commit, and the commit is the destroy notify, too, so that even a loop that
  * takes no more work or drops what is queued gives each add its answer. */
-static void
-begin_add (GCancellable *cancellable,
+static gboolean
+begin_add (gpointer user_data,
+           GCancellable *cancellable,
            GAsyncReadyCallback callback,
            gpointer callback_data,
-           gpointer user_data)
+           GError **error)
 {
   Add *add = user_data;
   Backend *backend = add->backend;
-  g_autoptr (GError) error = NULL;
+  g_autoptr (GError) add_error = NULL;
 
   g_ptr_array_add (backend->uncommitted, g_task_new (NULL, NULL, callback, callback_data));
 
-  if (!search_database_add (backend->database, add->name, add->text, &error))
-    answer_adds (backend, error);
+  if (!search_database_add (backend->database, add->name, add->text, &add_error))
+    answer_adds (backend, add_error);
   else if (backend->uncommitted->len == 1)
     bg_loop_post_full (add->loop, G_PRIORITY_LOW, commit, backend, commit);
 
   g_clear_pointer (&add->text, g_bytes_unref);
+  return TRUE;
 }
 
 /**
@@ -352,7 +354,7 @@ search_store_add (SearchStore *self,
   g_return_val_if_fail (name != NULL && text != NULL, FALSE);
 
   add = add_new (self, name, text);
-  result = bg_loop_perform (self->loop, begin_add, add, -1, cancellable, error);
+  result = bg_loop_perform (self->loop, G_PRIORITY_DEFAULT, -1, begin_add, add, cancellable, error);
   return result != NULL && g_task_propagate_boolean (G_TASK (result), error);
 }
 
@@ -399,7 +401,7 @@ search_store_add_async (SearchStore *self,
   task = g_task_new (self, cancellable, callback, user_data);
   g_task_set_source_tag (task, search_store_add_async);
   g_task_set_check_cancellable (task, FALSE);
-  bg_loop_perform_async (self->loop, begin_add, add_new (self, name, text),
+  bg_loop_perform_async (self->loop, G_PRIORITY_DEFAULT, -1, begin_add, add_new (self, name, text),
                          (GDestroyNotify) add_free, cancellable, added_cb, task);
 }
 
@@ -536,7 +538,7 @@ search_store_query_async (SearchStore *self,
   g_task_set_source_tag (task, search_store_query_async);
   query = query_new (self, words, limit);
   g_task_set_task_data (task, query, (GDestroyNotify) query_free);
-  bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, run_query, query, NULL, cancellable,
+  bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, -1, run_query, query, NULL, cancellable,
                       queried_cb, task);
 }
 

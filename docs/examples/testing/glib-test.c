@@ -27,7 +27,7 @@ test_work_is_done (BgTestFixture *fixture, gconstpointer data)
   int sum = 0;
 
   g_assert_true (bg_loop_post (fixture->loop, add_one, &sum, NULL));
-  g_assert_true (bg_loop_flush (fixture->loop, -1, &error));
+  g_assert_true (bg_loop_flush (fixture->loop, -1, NULL, &error));
   g_assert_no_error (error);
   g_assert_cmpint (sum, ==, 1);
 }

@@ -28,7 +28,8 @@ protected:
     if (loop != nullptr)
       {
         g_autoptr (GError) error = nullptr;
-        const bool ended = bg_loop_shutdown_full (loop, BG_SHUTDOWN_DRAIN, timeout, &error);
+        const bool ended
+            = bg_loop_shutdown_full (loop, BG_SHUTDOWN_DRAIN, timeout, nullptr, &error);
 
         EXPECT_TRUE (ended) << error->message;
         g_clear_object (&loop);
@@ -60,7 +61,7 @@ TEST_F (LoopTest, WorkIsDone)
   int sum = 0;
 
   EXPECT_TRUE (bg_loop_post (loop, add_one, &sum, nullptr));
-  EXPECT_TRUE (bg_loop_flush (loop, -1, nullptr));
+  EXPECT_TRUE (bg_loop_flush (loop, -1, nullptr, nullptr));
   EXPECT_EQ (sum, 1);
 }
 
