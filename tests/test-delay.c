@@ -315,8 +315,8 @@ take_back_thread (gpointer data)
 {
   Teardown *self = data;
 
-  g_assert_true (bg_loop_cancel (self->loop, self->works[2]));
-  g_assert_false (bg_loop_cancel (self->loop, self->works[2]));
+  g_assert_true (bg_loop_withdraw (self->loop, self->works[2]));
+  g_assert_false (bg_loop_withdraw (self->loop, self->works[2]));
   return NULL;
 }
 
@@ -326,14 +326,14 @@ take_back_in_teardown_cb (gpointer user_data)
   Teardown *self = user_data;
 
   assert_cancelled (self, 0);
-  g_assert_true (bg_loop_cancel (self->loop, self->works[0]));
-  g_assert_false (bg_loop_cancel (self->loop, self->works[0]));
-  g_assert_true (bg_loop_cancel (self->loop, self->works[1]));
+  g_assert_true (bg_loop_withdraw (self->loop, self->works[0]));
+  g_assert_false (bg_loop_withdraw (self->loop, self->works[0]));
+  g_assert_true (bg_loop_withdraw (self->loop, self->works[1]));
   if (self->elsewhere)
     g_thread_join (g_thread_new ("elsewhere", take_back_thread, self));
   else
     take_back_thread (self);
-  g_assert_false (bg_loop_cancel (self->loop, 0));
+  g_assert_false (bg_loop_withdraw (self->loop, 0));
   assert_cancelled (self, 3);
   for (guint i = 0; i < N_LEFT; i++)
     g_assert_cmpint (self->destroyed[i], ==, 0);
@@ -355,7 +355,7 @@ destroyed_in_teardown_cb (gpointer user_data)
     return;
 
   for (guint i = 0; i < N_LEFT - 1; i++)
-    g_assert_cmpint (bg_loop_cancel (self->loop, self->works[i]), ==, i == 4);
+    g_assert_cmpint (bg_loop_withdraw (self->loop, self->works[i]), ==, i == 4);
 }
 
 static void
@@ -375,12 +375,12 @@ run_teardown (BgShutdownMode mode, gboolean elsewhere)
       g_assert_cmpuint (self.works[i], !=, 0);
     }
   g_assert_true (bg_loop_add_teardown (self.loop, take_back_in_teardown_cb, &self, NULL));
-  g_assert_true (bg_loop_shutdown_full (self.loop, mode, -1, NULL));
+  g_assert_true (bg_loop_shutdown_full (self.loop, mode, -1, NULL, NULL));
 
   for (guint i = 0; i < N_LEFT; i++)
     {
       g_assert_cmpint (self.destroyed[i], ==, 1);
-      g_assert_false (bg_loop_cancel (self.loop, self.works[i]));
+      g_assert_false (bg_loop_withdraw (self.loop, self.works[i]));
     }
   assert_cancelled (&self, N_LEFT);
   util_loop_end (self.loop);
