@@ -1,9 +1,6 @@
 /* Copyright 2026 The bgloop developers
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
 #include "config.h"
 
 #include <bgloop/bg-fork-private.h>
@@ -53,7 +50,8 @@ replace_wakeup_fd (void)
   if (fd == -1)
     return;
 
-  dup3 (fd, wakeup_fd, O_CLOEXEC);
+  dup2 (fd, wakeup_fd);
+  fcntl (wakeup_fd, F_SETFD, FD_CLOEXEC);
   close (fd);
 #endif
 }
