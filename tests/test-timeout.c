@@ -267,7 +267,9 @@ run_pending (Kind kind, GAsyncReadyCallback callback)
       begun = work.n_run > 0;
       if (begun)
         {
-          util_latch_wait (&work.cancelled);
+          /* Where nobody waits, nobody gives up. */
+          if (callback != NULL)
+            util_latch_wait (&work.cancelled);
           util_wait_for_holds (loop, 1);
           answer (&work);
         }
