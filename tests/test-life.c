@@ -141,7 +141,7 @@ test_initialized_twice (void)
 
 /* A loop that exists is running: what bindings construct is no less of a loop. */
 static void
-test_not_initialized_is_running (void)
+test_constructed_is_running (void)
 {
   guint n_threads = util_count_threads ();
   g_autoptr (BgLoop) loop = g_object_new (BG_TYPE_LOOP, "name", "constructed", NULL);
@@ -459,7 +459,7 @@ main (int argc, char *argv[])
   g_test_add_func ("/life/new/context-is-private", test_context_is_private);
   g_test_add_func ("/life/new/initable", test_initable);
   util_add_trapped ("/life/new/initialized-twice-is-one-thread", test_initialized_twice);
-  util_add_trapped ("/life/new/not-initialized-is-running", test_not_initialized_is_running);
+  util_add_trapped ("/life/new/constructed-is-running", test_constructed_is_running);
   g_test_add_func ("/life/new/no-thread-is-an-error", test_no_thread_is_an_error);
   g_test_add_func ("/life/name/is-kept", test_name_is_kept);
   g_test_add_func ("/life/name/may-be-missing", test_name_may_be_missing);
