@@ -49,7 +49,8 @@ static void
 call_work (Work *work, UtilReply *reply, GCancellable *cancellable)
 {
   util_reply_init (reply);
-  bg_loop_call_async (work->loop, G_PRIORITY_DEFAULT, -1, run_cb, work, destroy_cb, cancellable, util_reply_cb, reply);
+  bg_loop_call_async (work->loop, G_PRIORITY_DEFAULT, -1, run_cb, work, destroy_cb, cancellable,
+                      util_reply_cb, reply);
 }
 
 static void
@@ -139,8 +140,10 @@ test_no_callback (void)
 {
   Work work = { .loop = util_loop_new ("no callback") };
 
-  bg_loop_call_async (work.loop, G_PRIORITY_DEFAULT, -1, run_cb, &work, destroy_cb, NULL, NULL, NULL);
-  bg_loop_call_async (work.loop, G_PRIORITY_DEFAULT, -1, fail_cb, &work, destroy_cb, NULL, NULL, NULL);
+  bg_loop_call_async (work.loop, G_PRIORITY_DEFAULT, -1, run_cb, &work, destroy_cb, NULL, NULL,
+                      NULL);
+  bg_loop_call_async (work.loop, G_PRIORITY_DEFAULT, -1, fail_cb, &work, destroy_cb, NULL, NULL,
+                      NULL);
   g_assert_true (bg_loop_flush (work.loop, -1, NULL, NULL));
   g_assert_cmpint (work.n_run, ==, 1);
   g_assert_cmpint (work.n_destroyed, ==, 2);
@@ -225,7 +228,8 @@ call_from_loop_cb (gpointer user_data)
 {
   OwnThread *test = user_data;
 
-  bg_loop_call_async (test->work.loop, G_PRIORITY_HIGH, -1, run_cb, &test->work, destroy_cb, NULL, own_reply_cb, test);
+  bg_loop_call_async (test->work.loop, G_PRIORITY_HIGH, -1, run_cb, &test->work, destroy_cb, NULL,
+                      own_reply_cb, test);
   g_assert_cmpint (test->work.n_run, ==, 0);
 }
 
@@ -311,7 +315,8 @@ call_many_cb (gpointer user_data)
   Replies *self = user_data;
 
   for (guint i = 0; i < self->n_wanted; i++)
-    bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, -1, done_cb, NULL, NULL, NULL, expect_slow_reply_cb, self);
+    bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, -1, done_cb, NULL, NULL, NULL,
+                        expect_slow_reply_cb, self);
 }
 
 static void
@@ -321,7 +326,8 @@ call_next_cb (GObject *source, GAsyncResult *result, gpointer user_data)
 
   expect_reply_cb (source, result, self);
   if (self->n_replies < self->n_wanted)
-    bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, -1, done_cb, NULL, NULL, NULL, call_next_cb, self);
+    bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, -1, done_cb, NULL, NULL, NULL, call_next_cb,
+                        self);
 }
 
 static void
@@ -329,7 +335,8 @@ call_first_cb (gpointer user_data)
 {
   Replies *self = user_data;
 
-  bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, -1, done_cb, NULL, NULL, NULL, call_next_cb, self);
+  bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, -1, done_cb, NULL, NULL, NULL, call_next_cb,
+                      self);
 }
 
 static void
@@ -368,7 +375,8 @@ retry_cb (GObject *source, GAsyncResult *result, gpointer user_data)
 
   if (self->n_replies++ == 0)
     util_latch_count_down (&self->begun);
-  bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, -1, done_cb, NULL, NULL, NULL, retry_cb, self);
+  bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, -1, done_cb, NULL, NULL, NULL, retry_cb,
+                      self);
 }
 
 static void
@@ -376,7 +384,8 @@ try_cb (gpointer user_data)
 {
   Replies *self = user_data;
 
-  bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, -1, done_cb, NULL, NULL, NULL, retry_cb, self);
+  bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, -1, done_cb, NULL, NULL, NULL, retry_cb,
+                      self);
 }
 
 static void
@@ -440,7 +449,8 @@ test_replies_in_order (void)
   for (guint i = 0; i < MANY; i++)
     {
       calls[i] = (Numbered){ &sequence, i };
-      bg_loop_call_async (loop, G_PRIORITY_DEFAULT, -1, nothing_cb, NULL, NULL, NULL, numbered_cb, &calls[i]);
+      bg_loop_call_async (loop, G_PRIORITY_DEFAULT, -1, nothing_cb, NULL, NULL, NULL, numbered_cb,
+                          &calls[i]);
     }
   util_iterate_until (&sequence.arrived);
   util_latch_clear (&sequence.arrived);
@@ -503,7 +513,8 @@ leave_calls_cb (gpointer user_data)
 
   g_main_context_push_thread_default (context);
   for (guint i = 0; i < HEAP; i++)
-    bg_loop_call_async (work->loop, G_PRIORITY_DEFAULT, -1, run_cb, work, destroy_cb, NULL, never_cb, NULL);
+    bg_loop_call_async (work->loop, G_PRIORITY_DEFAULT, -1, run_cb, work, destroy_cb, NULL,
+                        never_cb, NULL);
   g_main_context_pop_thread_default (context);
   g_main_context_unref (context);
   return NULL;
@@ -537,7 +548,8 @@ test_context_gone_with_reply (void)
 
   g_main_context_push_thread_default (context);
   for (guint i = 0; i < HEAP; i++)
-    bg_loop_call_async (work.loop, G_PRIORITY_DEFAULT, -1, run_cb, &work, destroy_cb, NULL, never_cb, NULL);
+    bg_loop_call_async (work.loop, G_PRIORITY_DEFAULT, -1, run_cb, &work, destroy_cb, NULL,
+                        never_cb, NULL);
   g_main_context_pop_thread_default (context);
   g_assert_true (bg_loop_flush (work.loop, -1, NULL, NULL));
   g_main_context_unref (context);
@@ -714,7 +726,8 @@ test_result_kept (gconstpointer weakly)
 
   util_latch_init (&keeper.arrived, 1);
   g_weak_ref_init (&keeper.weak, NULL);
-  bg_loop_call_async (work.loop, G_PRIORITY_DEFAULT, -1, fail_cb, NULL, NULL, NULL, keep_cb, &keeper);
+  bg_loop_call_async (work.loop, G_PRIORITY_DEFAULT, -1, fail_cb, NULL, NULL, NULL, keep_cb,
+                      &keeper);
   util_iterate_until (&keeper.arrived);
 
   for (guint i = 0; i < 3; i++)

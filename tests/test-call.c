@@ -209,7 +209,7 @@ test_own_thread_in_every_state (gconstpointer data)
   /* It runs in DRAIN mode, its destroy in both. */
   g_assert_true (
       bg_loop_post (late.loop, mode == BG_SHUTDOWN_DRAIN ? late_cb : nothing_cb, &late, late_cb));
-  g_assert_true (bg_loop_add_teardown (late.loop, late_cb, &late, late_cb));
+  g_assert_cmpuint (bg_loop_add_teardown (late.loop, late_cb, &late, late_cb), !=, 0);
   bg_loop_quit (late.loop, mode);
   util_unblock (&block);
   util_loop_end (late.loop);

@@ -44,7 +44,11 @@ call_cb (gpointer user_data, GError **error)
 }
 
 static gboolean
-begin_cb (gpointer user_data, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer callback_data, GError **error)
+begin_cb (gpointer user_data,
+          GCancellable *cancellable,
+          GAsyncReadyCallback callback,
+          gpointer callback_data,
+          GError **error)
 {
   Waiter *self = user_data;
 
@@ -69,12 +73,13 @@ wait_cb (gpointer user_data)
 
   if (self->kind == PERFORM)
     {
-      answer = bg_loop_perform (self->loop, G_PRIORITY_DEFAULT, self->timeout_msec, begin_cb, self, self->cancellable, &self->error);
+      answer = bg_loop_perform (self->loop, G_PRIORITY_DEFAULT, self->timeout_msec, begin_cb, self,
+                                self->cancellable, &self->error);
       self->ok = answer != NULL;
     }
   else if (self->kind == FLUSH)
     {
-      self->ok = bg_loop_flush (self->loop, self->timeout_msec, NULL, &self->error);
+      self->ok = bg_loop_flush (self->loop, self->timeout_msec, self->cancellable, &self->error);
     }
   else
     {
@@ -384,9 +389,11 @@ async_start (Async *self, Kind kind, BgLoop *loop, UtilLatch *proceed)
   util_latch_init (&self->destroyed, 1);
   util_reply_init (&self->reply);
   if (kind == PERFORM)
-    bg_loop_perform_async (loop, G_PRIORITY_DEFAULT, -1, begin_cb, self, destroy_cb, waiter->cancellable, util_reply_cb, &self->reply);
+    bg_loop_perform_async (loop, G_PRIORITY_DEFAULT, -1, begin_cb, self, destroy_cb,
+                           waiter->cancellable, util_reply_cb, &self->reply);
   else
-    bg_loop_call_async (loop, G_PRIORITY_LOW, -1, call_cb, self, destroy_cb, waiter->cancellable, util_reply_cb, &self->reply);
+    bg_loop_call_async (loop, G_PRIORITY_LOW, -1, call_cb, self, destroy_cb, waiter->cancellable,
+                        util_reply_cb, &self->reply);
 }
 
 static gboolean
@@ -503,7 +510,11 @@ count_cb (gpointer user_data, GError **error)
 }
 
 static gboolean
-begin_count_cb (gpointer user_data, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer callback_data, GError **error)
+begin_count_cb (gpointer user_data,
+                GCancellable *cancellable,
+                GAsyncReadyCallback callback,
+                gpointer callback_data,
+                GError **error)
 {
   g_autoptr (GTask) task = g_task_new (NULL, NULL, callback, callback_data);
 
@@ -537,7 +548,8 @@ race_cb (gpointer user_data)
         }
       else
         {
-          answer = bg_loop_perform (race->loop, G_PRIORITY_DEFAULT, timeout_msec, begin_count_cb, n_run, cancellable, &error);
+          answer = bg_loop_perform (race->loop, G_PRIORITY_DEFAULT, timeout_msec, begin_count_cb,
+                                    n_run, cancellable, &error);
           ok = answer != NULL;
           g_assert_cmpuint (*n_run, >=, ok ? 1 : 0);
         }
@@ -620,7 +632,10 @@ crowd_start (Crowd *self)
       if (i % 3 == 0)
         self->waiters[i].timeout_msec = NEVER_MSEC;
       waiter_start (&self->waiters[i]);
-      util_wait_for_queued (self->loop, n_queued + 1);
+
+      /* A flush is no work, and when it has begun to wait cannot be seen. */
+      if (self->waiters[i].kind != FLUSH)
+        util_wait_for_queued (self->loop, n_queued + 1);
     }
 
   for (guint i = 0; i < N_SHUTDOWNS; i++)
@@ -704,7 +719,10 @@ test_crowd_drain (void)
           waiter_answer (waiter);
         }
       waiter_join (waiter);
-      g_assert_no_error (waiter->error);
+      if (waiter->kind == FLUSH && waiter->error != NULL)
+        g_assert_error (waiter->error, BG_ERROR, BG_ERROR_CLOSED);
+      else
+        g_assert_no_error (waiter->error);
     }
   crowd_end (crowd);
   g_assert_cmpuint (util_count_eventfds (), ==, n_eventfds);
@@ -801,6 +819,7 @@ main (int argc, char *argv[])
     }
   for (Kind kind = CALL; kind < N_KINDS; kind++)
     add ("/timeout/queued-behind-blocked-callback", kind, test_queued_timeout);
+  add ("/cancel/before-it-starts", FLUSH, test_before);
   g_test_add_func ("/cancel/pending-operation", test_pending);
   g_test_add_func ("/cancel/by-the-function-itself", test_by_itself);
   g_test_add_func ("/cancel/inline", test_inline);

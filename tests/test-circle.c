@@ -50,7 +50,11 @@ step_post_cb (gpointer user_data)
 }
 
 static gboolean
-step_begin_cb (gpointer user_data, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer callback_data, GError **error)
+step_begin_cb (gpointer user_data,
+               GCancellable *cancellable,
+               GAsyncReadyCallback callback,
+               gpointer callback_data,
+               GError **error)
 {
   Circle *self = user_data;
   g_autoptr (GTask) task = g_task_new (NULL, NULL, callback, callback_data);
@@ -61,13 +65,47 @@ step_begin_cb (gpointer user_data, GCancellable *cancellable, GAsyncReadyCallbac
 }
 
 static gboolean
-pending_begin_cb (gpointer user_data, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer callback_data, GError **error)
+pending_begin_cb (gpointer user_data,
+                  GCancellable *cancellable,
+                  GAsyncReadyCallback callback,
+                  gpointer callback_data,
+                  GError **error)
 {
   Circle *self = user_data;
 
   self->operations[self->at] = g_task_new (NULL, NULL, callback, callback_data);
   g_assert_true (bg_loop_post (self->loops[self->at], step_post_cb, self, NULL));
   return TRUE;
+}
+
+/* That somebody flushes cannot be seen but by being refused. Until then this only
+ * takes too long. */
+static void
+wait_until_waited_for (BgLoop *other)
+{
+  g_autoptr (GError) error = NULL;
+
+  while (!g_error_matches (error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK))
+    {
+      g_clear_error (&error);
+      g_thread_yield ();
+      g_assert_false (bg_loop_flush (other, 1, NULL, &error));
+    }
+}
+
+/* And if it was this one who was first, the other one is refused, and tries again. */
+static gboolean
+flush (BgLoop *loop, Circle *self, GError **error)
+{
+  gboolean is_last = bg_loop_is_current (self->loops[self->n - 1]);
+  gboolean flushed = bg_loop_flush (loop, -1, NULL, error);
+
+  while (!is_last && g_error_matches (*error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK))
+    {
+      g_clear_error (error);
+      flushed = bg_loop_flush (loop, -1, NULL, error);
+    }
+  return flushed;
 }
 
 /* For a wait that runs nothing there: the next one's turn comes by a post, and
@@ -79,7 +117,7 @@ step_waited_for_cb (gpointer user_data)
   BgLoop *loop = self->loops[self->at];
 
   if (self->kinds[self->at - 1] == FLUSH)
-    util_wait_for_queued (loop, 1);
+    wait_until_waited_for (self->loops[self->at - 1]);
   else
     while (bg_loop_get_state (loop) == BG_LOOP_RUNNING)
       g_thread_yield ();
@@ -102,7 +140,7 @@ wait_for (BgLoop *loop, Kind kind, Circle *self, GError **error)
       answer = bg_loop_perform (loop, G_PRIORITY_DEFAULT, -1, pending_begin_cb, self, NULL, error);
       return answer != NULL;
     case FLUSH:
-      return bg_loop_flush (loop, -1, NULL, error);
+      return flush (loop, self, error);
     default:
       return bg_loop_shutdown (loop, error);
     }
@@ -271,7 +309,11 @@ call_back_cb (gpointer user_data)
 }
 
 static gboolean
-over_begin_cb (gpointer user_data, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer callback_data, GError **error)
+over_begin_cb (gpointer user_data,
+               GCancellable *cancellable,
+               GAsyncReadyCallback callback,
+               gpointer callback_data,
+               GError **error)
 {
   Over *self = user_data;
 
@@ -288,8 +330,8 @@ wait_in_vain_cb (gpointer user_data)
   int timeout_msec = self->end == TIMED_OUT ? 1 : -1;
 
   if (self->end == CANCELLED_PENDING)
-    g_assert_null (
-        bg_loop_perform (self->other, G_PRIORITY_DEFAULT, -1, over_begin_cb, self, self->cancellable, &error));
+    g_assert_null (bg_loop_perform (self->other, G_PRIORITY_DEFAULT, -1, over_begin_cb, self,
+                                    self->cancellable, &error));
   else
     g_assert_false (bg_loop_call_full (self->other, 0, timeout_msec, nothing_cb, NULL,
                                        self->cancellable, &error));
@@ -370,7 +412,8 @@ wait_for_started_cb (gpointer user_data)
   g_assert_error (error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
   g_cancellable_reset (self->cancellable);
   g_clear_error (&error);
-  answer = bg_loop_perform (self->other, G_PRIORITY_DEFAULT, -1, cancel_begin_cb, self, self->cancellable, &error);
+  answer = bg_loop_perform (self->other, G_PRIORITY_DEFAULT, -1, cancel_begin_cb, self,
+                            self->cancellable, &error);
   g_assert_true (answer != NULL || g_error_matches (error, G_IO_ERROR, G_IO_ERROR_CANCELLED));
 }
 
@@ -495,7 +538,11 @@ member_again (Member *self, BgPostFunc func)
 static gboolean climb_cb (gpointer user_data, GError **error);
 
 static gboolean
-climb_begin_cb (gpointer user_data, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer callback_data, GError **error)
+climb_begin_cb (gpointer user_data,
+                GCancellable *cancellable,
+                GAsyncReadyCallback callback,
+                gpointer callback_data,
+                GError **error)
 {
   g_autoptr (GTask) task = g_task_new (NULL, NULL, callback, callback_data);
 

@@ -398,7 +398,8 @@ test_operation (void)
   g_autoptr (GError) error = NULL;
   GTask *task = NULL;
 
-  bg_loop_perform_async (loop, G_PRIORITY_DEFAULT, -1, deadline_begin_cb, &task, NULL, NULL, NULL, NULL);
+  bg_loop_perform_async (loop, G_PRIORITY_DEFAULT, -1, deadline_begin_cb, &task, NULL, NULL, NULL,
+                         NULL);
   g_assert_true (bg_loop_flush (loop, -1, NULL, &error));
   g_assert_no_error (error);
   g_assert_nonnull (task);

@@ -309,7 +309,11 @@ true_call_cb (gpointer user_data, GError **error)
 }
 
 static gboolean
-begin_cb (gpointer user_data, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer callback_data, GError **error)
+begin_cb (gpointer user_data,
+          GCancellable *cancellable,
+          GAsyncReadyCallback callback,
+          gpointer callback_data,
+          GError **error)
 {
   g_autoptr (GTask) task = g_task_new (NULL, NULL, callback, callback_data);
 

@@ -46,7 +46,7 @@ make_full_loop (void)
   g_assert_true (bg_loop_attach (loop, source));
   g_source_unref (source);
   g_assert_cmpuint (bg_loop_hold (loop, "exit"), !=, 0);
-  g_assert_true (bg_loop_add_teardown (loop, noop_cb, NULL, NULL));
+  g_assert_cmpuint (bg_loop_add_teardown (loop, noop_cb, NULL, NULL), !=, 0);
   g_assert_cmpuint (bg_loop_post_after (loop, G_MAXINT, noop_cb, NULL, NULL), !=, 0);
   for (guint i = 0; i < 1000; i++)
     g_assert_true (bg_loop_post_full (loop, (int) (i % 3), noop_cb, NULL, NULL));
@@ -146,7 +146,7 @@ exit_in_teardown (void)
 {
   BgLoop *loop = util_loop_new ("teardown");
 
-  g_assert_true (bg_loop_add_teardown (loop, exit_cb, NULL, NULL));
+  g_assert_cmpuint (bg_loop_add_teardown (loop, exit_cb, NULL, NULL), !=, 0);
   (void) bg_loop_shutdown (loop, NULL);
   return 1;
 }

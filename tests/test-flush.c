@@ -149,7 +149,11 @@ typedef struct
 } Operation;
 
 static gboolean
-begin_cb (gpointer user_data, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer callback_data, GError **error)
+begin_cb (gpointer user_data,
+          GCancellable *cancellable,
+          GAsyncReadyCallback callback,
+          gpointer callback_data,
+          GError **error)
 {
   Operation *self = user_data;
 
@@ -179,7 +183,8 @@ test_calls_and_begins (void)
   util_block (&block, loop);
   for (guint i = 0; i < 10; i++)
     bg_loop_call_async (loop, G_PRIORITY_LOW, -1, count_call_cb, &n, count_cb, NULL, NULL, NULL);
-  bg_loop_perform_async (loop, G_PRIORITY_DEFAULT, -1, begin_cb, &operation, NULL, NULL, NULL, NULL);
+  bg_loop_perform_async (loop, G_PRIORITY_DEFAULT, -1, begin_cb, &operation, NULL, NULL, NULL,
+                         NULL);
   util_unblock (&block);
   assert_flush (loop);
   g_assert_cmpint (n, ==, 20);
@@ -353,6 +358,73 @@ test_timeout (void)
   util_block_clear (&block);
 }
 
+/* A cancellable ends the wait, while the loop is still blocked. */
+
+typedef struct
+{
+  BgLoop *loop;
+  GCancellable *cancellable;
+  UtilLatch started;
+} Cancelled;
+
+static gpointer
+cancelled_thread (gpointer user_data)
+{
+  Cancelled *self = user_data;
+  g_autoptr (GError) error = NULL;
+
+  util_latch_count_down (&self->started);
+  g_assert_false (bg_loop_flush (self->loop, -1, self->cancellable, &error));
+  g_assert_error (error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
+  return NULL;
+}
+
+static void
+test_cancelled (void)
+{
+  BgLoop *loop = util_loop_new ("flush");
+  UtilBlock block;
+  int n = 0;
+
+  g_assert_true (bg_loop_post_full (loop, G_PRIORITY_LOW, count_cb, &n, NULL));
+  util_block (&block, loop);
+  for (guint i = 0; i < util_scale (100); i++)
+    {
+      Cancelled self = { loop, g_cancellable_new () };
+      GThread *thread;
+
+      util_latch_init (&self.started, 1);
+      thread = g_thread_new ("cancelled", cancelled_thread, &self);
+      if (i % 2 == 0)
+        util_latch_wait (&self.started);
+      g_cancellable_cancel (self.cancellable);
+      g_thread_join (thread);
+      util_latch_clear (&self.started);
+      g_assert_finalize_object (self.cancellable);
+    }
+  util_unblock (&block);
+  assert_flush (loop);
+  util_loop_end (loop);
+  g_assert_cmpint (n, ==, 1);
+  util_block_clear (&block);
+}
+
+static void
+test_not_cancelled (void)
+{
+  BgLoop *loop = util_loop_new ("flush");
+  g_autoptr (GCancellable) cancellable = g_cancellable_new ();
+  g_autoptr (GError) error = NULL;
+  int n = 0;
+
+  g_assert_true (bg_loop_post (loop, count_cb, &n, NULL));
+  g_assert_true (bg_loop_flush (loop, -1, cancellable, &error));
+  g_assert_no_error (error);
+  g_assert_cmpint (n, ==, 1);
+  g_assert_finalize_object (g_steal_pointer (&cancellable));
+  util_loop_end (loop);
+}
+
 /* Many at once */
 
 static gpointer
@@ -462,6 +534,8 @@ main (int argc, char *argv[])
   g_test_add_func ("/flush/circle/would-deadlock", test_circle);
   g_test_add_func ("/flush/stopped/is-closed", test_stopped);
   g_test_add_func ("/flush/timeout", test_timeout);
+  g_test_add_func ("/flush/cancelled/while-the-loop-is-blocked", test_cancelled);
+  g_test_add_func ("/flush/cancelled/not", test_not_cancelled);
   g_test_add_func ("/flush/many-threads", test_many_threads);
   g_test_add_func ("/flush/shutdown-race/flushed-or-closed", test_shutdown_race);
 

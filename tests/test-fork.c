@@ -46,10 +46,30 @@ not_reached_source_cb (gpointer user_data)
 }
 
 static gboolean
-not_reached_begin_cb (gpointer user_data, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer callback_data, GError **error)
+not_reached_begin_cb (gpointer user_data,
+                      GCancellable *cancellable,
+                      GAsyncReadyCallback callback,
+                      gpointer callback_data,
+                      GError **error)
 {
   g_assert_not_reached ();
   return FALSE;
+}
+
+static gboolean
+not_reached_operation_cb (BgOperation *operation,
+                          GCancellable *cancellable,
+                          gpointer user_data,
+                          GError **error)
+{
+  g_assert_not_reached ();
+  return FALSE;
+}
+
+static void
+not_reached_task_cb (GTask *task, gpointer source, gpointer data, GCancellable *cancellable)
+{
+  g_assert_not_reached ();
 }
 
 /* A child that hangs is killed. */
@@ -115,6 +135,7 @@ assert_looks_forked (BgLoop *loop)
   g_assert_nonnull (bg_loop_get_cancellable (loop));
   g_assert_cmpint (bg_loop_get_state (loop), ==, BG_LOOP_STOPPED);
   g_assert_false (bg_loop_is_current (loop));
+  g_assert_null (bg_loop_dup_current ());
   g_assert_nonnull (stats);
   g_assert_nonnull (text);
 }
@@ -130,12 +151,13 @@ assert_takes_nothing (BgLoop *loop)
   g_assert_false (bg_loop_invoke (loop, not_reached_source_cb, NULL));
   g_assert_false (bg_loop_invoke_full (loop, 7, not_reached_source_cb, &destroyed, util_count_cb));
   g_assert_cmpuint (bg_loop_post_after (loop, 0, not_reached_cb, &destroyed, util_count_cb), ==, 0);
-  g_assert_false (bg_loop_add_teardown (loop, not_reached_cb, &destroyed, util_count_cb));
+  g_assert_cmpuint (bg_loop_add_teardown (loop, not_reached_cb, &destroyed, util_count_cb), ==, 0);
   g_assert_cmpint (destroyed, ==, 5);
   g_assert_false (bg_loop_attach (loop, source));
   g_assert_false (bg_loop_withdraw (loop, 1));
   g_assert_cmpuint (bg_loop_hold (loop, "child"), ==, 0);
   bg_loop_release (loop, 1);
+  g_assert_false (bg_loop_remove_teardown (loop, 1));
 }
 
 static void
@@ -146,8 +168,16 @@ assert_waits_for_nothing (BgLoop *loop)
   assert_forked (!bg_loop_call (loop, not_reached_call_cb, NULL, NULL, &error), &error);
   assert_forked (!bg_loop_call_full (loop, 7, -1, not_reached_call_cb, NULL, NULL, &error), &error);
   assert_forked (!bg_loop_flush (loop, -1, NULL, &error), &error);
-  assert_forked (bg_loop_perform (loop, G_PRIORITY_DEFAULT, -1, not_reached_begin_cb, NULL, NULL, &error) == NULL,
+  assert_forked (bg_loop_perform (loop, G_PRIORITY_DEFAULT, -1, not_reached_begin_cb, NULL, NULL,
+                                  &error)
+                     == NULL,
                  &error);
+  assert_forked (bg_loop_perform_operation (loop, G_PRIORITY_DEFAULT, -1, not_reached_operation_cb,
+                                            NULL, NULL, &error)
+                     == NULL,
+                 &error);
+  assert_forked (!bg_loop_wait (loop, -1, NULL, &error), &error);
+  assert_forked (!bg_loop_wait (loop, 0, NULL, &error), &error);
   assert_forked (!bg_loop_shutdown (loop, &error), &error);
   assert_forked (!bg_loop_shutdown_full (loop, BG_SHUTDOWN_CANCEL, 0, NULL, &error), &error);
   bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
@@ -182,18 +212,44 @@ ended_cb (GObject *source, GAsyncResult *result, gpointer user_data)
 }
 
 static void
+waited_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  GError *error = NULL;
+
+  assert_forked (!bg_loop_wait_finish (BG_LOOP (source), result, &error), &error);
+  util_count_cb (user_data);
+}
+
+static void
+returned_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  GError *error = NULL;
+
+  assert_forked (!g_task_propagate_boolean (G_TASK (result), &error), &error);
+  util_count_cb (user_data);
+}
+
+static void
 assert_replies_forked (BgLoop *loop)
 {
   g_autoptr (GMainContext) context = g_main_context_new ();
+  g_autoptr (GTask) task = NULL;
   int replies = 0, destroyed = 0;
 
   g_main_context_push_thread_default (context);
-  bg_loop_call_async (loop, 0, -1, not_reached_call_cb, &destroyed, util_count_cb, NULL, called_cb, &replies);
-  bg_loop_perform_async (loop, G_PRIORITY_DEFAULT, -1, not_reached_begin_cb, &destroyed, util_count_cb, NULL, performed_cb, &replies);
+  task = g_task_new (NULL, NULL, returned_cb, &replies);
+  bg_loop_run_task (loop, 0, task, not_reached_task_cb);
+  bg_loop_perform_operation_async (loop, 0, -1, not_reached_operation_cb, &destroyed, util_count_cb,
+                                   NULL, performed_cb, &replies);
+  bg_loop_wait_async (loop, -1, NULL, waited_cb, &replies);
+  bg_loop_call_async (loop, 0, -1, not_reached_call_cb, &destroyed, util_count_cb, NULL, called_cb,
+                      &replies);
+  bg_loop_perform_async (loop, G_PRIORITY_DEFAULT, -1, not_reached_begin_cb, &destroyed,
+                         util_count_cb, NULL, performed_cb, &replies);
   bg_loop_shutdown_async (loop, BG_SHUTDOWN_CANCEL, -1, NULL, ended_cb, &replies);
-  g_assert_cmpint (destroyed, ==, 2);
+  g_assert_cmpint (destroyed, ==, 3);
   g_assert_cmpint (replies, ==, 0);
-  while (replies < 3)
+  while (replies < 6)
     g_main_context_iteration (context, TRUE);
   g_main_context_pop_thread_default (context);
 }
@@ -414,7 +470,7 @@ test_own_thread (void)
       g_assert_true (bg_loop_post (loop, fork_cb, loop, NULL));
       assert_works (loop);
     }
-  g_assert_true (bg_loop_add_teardown (loop, fork_cb, loop, NULL));
+  g_assert_cmpuint (bg_loop_add_teardown (loop, fork_cb, loop, NULL), !=, 0);
   util_loop_end (loop);
 }
 
@@ -647,7 +703,11 @@ fork_with_contention (ChildFunc func, BgLoop *loop)
 
 /* An operation that answers when the test says so. */
 static gboolean
-begin_task_cb (gpointer user_data, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer callback_data, GError **error)
+begin_task_cb (gpointer user_data,
+               GCancellable *cancellable,
+               GAsyncReadyCallback callback,
+               gpointer callback_data,
+               GError **error)
 {
   *(GTask **) user_data = g_task_new (NULL, NULL, callback, callback_data);
   return TRUE;
@@ -673,10 +733,12 @@ test_cancels_inherited (void)
   inherited_cancellable = g_cancellable_new ();
   util_reply_init (&performed);
   util_reply_init (&called);
-  bg_loop_perform_async (loop, G_PRIORITY_DEFAULT, -1, begin_task_cb, &task, NULL, inherited_cancellable, util_reply_cb, &performed);
+  bg_loop_perform_async (loop, G_PRIORITY_DEFAULT, -1, begin_task_cb, &task, NULL,
+                         inherited_cancellable, util_reply_cb, &performed);
   g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
   util_block (&block, loop);
-  bg_loop_call_async (loop, 0, -1, true_cb, NULL, NULL, inherited_cancellable, util_reply_cb, &called);
+  bg_loop_call_async (loop, 0, -1, true_cb, NULL, NULL, inherited_cancellable, util_reply_cb,
+                      &called);
   fork_with_contention (cancel_child, loop);
   g_assert_false (g_cancellable_is_cancelled (inherited_cancellable));
   util_unblock (&block);
@@ -882,7 +944,11 @@ fork_and_return_call_cb (gpointer user_data, GError **error)
 }
 
 static gboolean
-fork_and_return_begin_cb (gpointer user_data, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer callback_data, GError **error)
+fork_and_return_begin_cb (gpointer user_data,
+                          GCancellable *cancellable,
+                          GAsyncReadyCallback callback,
+                          gpointer callback_data,
+                          GError **error)
 {
   g_autoptr (GTask) task = g_task_new (NULL, NULL, callback, callback_data);
 
@@ -926,7 +992,8 @@ fork_at (BgLoop *loop, Place place, int *n)
       bg_loop_call_async (loop, 0, -1, fork_and_return_call_cb, NULL, NULL, NULL, NULL, NULL);
       break;
     case IN_BEGIN:
-      bg_loop_perform_async (loop, G_PRIORITY_DEFAULT, -1, fork_and_return_begin_cb, NULL, NULL, NULL, NULL, NULL);
+      bg_loop_perform_async (loop, G_PRIORITY_DEFAULT, -1, fork_and_return_begin_cb, NULL, NULL,
+                             NULL, NULL, NULL);
       break;
     default:
       bg_loop_add_teardown (loop, fork_and_return_cb, NULL, NULL);
@@ -941,7 +1008,7 @@ fork_and_return (Place place, gboolean draining)
   UtilBlock block;
   int n = 0;
 
-  g_assert_true (bg_loop_add_teardown (loop, teardown_cb, NULL, NULL));
+  g_assert_cmpuint (bg_loop_add_teardown (loop, teardown_cb, NULL, NULL), !=, 0);
   contention_start (&contention, loop);
   if (place == IN_CALL && !draining)
     g_assert_true (bg_loop_call (loop, fork_and_return_call_cb, NULL, NULL, NULL));

@@ -190,7 +190,7 @@ take_thread (gpointer user_data)
       guint64 hold = bg_loop_hold (self->loop, "many");
 
       g_assert_cmpuint (hold, !=, 0);
-      g_async_queue_push (self->holds, GUINT_TO_POINTER (hold));
+      g_async_queue_push (self->holds, g_memdup2 (&hold, sizeof hold));
     }
   return NULL;
 }
@@ -201,7 +201,11 @@ release_thread (gpointer user_data)
   Many *self = user_data;
 
   for (guint i = 0; i < util_scale (1000); i++)
-    bg_loop_release (self->loop, GPOINTER_TO_UINT (g_async_queue_pop (self->holds)));
+    {
+      g_autofree guint64 *hold = g_async_queue_pop (self->holds);
+
+      bg_loop_release (self->loop, *hold);
+    }
   return NULL;
 }
 

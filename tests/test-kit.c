@@ -197,7 +197,8 @@ begin_nothing (gpointer user_data,
 static void
 leak_operation (BgTestFixture *fixture)
 {
-  bg_loop_perform_async (fixture->loop, G_PRIORITY_DEFAULT, -1, begin_nothing, NULL, NULL, NULL, NULL, NULL);
+  bg_loop_perform_async (fixture->loop, G_PRIORITY_DEFAULT, -1, begin_nothing, NULL, NULL, NULL,
+                         NULL, NULL);
 }
 
 void
@@ -658,7 +659,11 @@ test_step_wakes_timer (Steps *self, gconstpointer data)
 
 /* An operation that answers by way of the loop's context. */
 static gboolean
-begin_task (gpointer user_data, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer callback_data, GError **error)
+begin_task (gpointer user_data,
+            GCancellable *cancellable,
+            GAsyncReadyCallback callback,
+            gpointer callback_data,
+            GError **error)
 {
   GTask *task = g_task_new (NULL, cancellable, callback, callback_data);
 
@@ -685,7 +690,8 @@ test_step_operation (Steps *self, gconstpointer data)
 
   util_latch_init (&latch, 1);
   pause_loop (self);
-  bg_loop_perform_async (self->base.loop, G_PRIORITY_DEFAULT, -1, begin_task, note_new (self, "begun"), g_free, NULL, answered_cb, &latch);
+  bg_loop_perform_async (self->base.loop, G_PRIORITY_DEFAULT, -1, begin_task,
+                         note_new (self, "begun"), g_free, NULL, answered_cb, &latch);
   assert_step (self, "begun");
   stats = bg_loop_get_stats (self->base.loop);
   g_assert_cmpuint (stats->holds, ==, 1);

@@ -340,7 +340,7 @@ run_tasks (BgShutdownMode mode, gboolean with_ready_source)
   int turns = 0;
 
   for (guint i = 0; i < 10; i++)
-    g_assert_true (bg_loop_add_teardown (self.loop, return_task_cb, &self, NULL));
+    g_assert_cmpuint (bg_loop_add_teardown (self.loop, return_task_cb, &self, NULL), !=, 0);
   for (int priority = -300; with_ready_source && priority <= 300; priority += 150)
     {
       g_autoptr (GSource) source = g_idle_source_new ();

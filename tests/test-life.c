@@ -139,21 +139,75 @@ test_initialized_twice (void)
   util_loop_end (loop);
 }
 
-/* A loop that exists is running, however it was made: g_initable_init() only says
- * whether that has failed. */
+/* A loop that exists is running: what bindings construct is no less of a loop. */
 static void
 test_constructed_is_running (void)
 {
-  BgLoop *loop = g_object_new (BG_TYPE_LOOP, NULL);
+  guint n_threads = util_count_threads ();
+  g_autoptr (BgLoop) loop = g_object_new (BG_TYPE_LOOP, "name", "constructed", NULL);
   g_autoptr (GError) error = NULL;
+  Look look = { .loop = loop };
 
   g_assert_cmpint (bg_loop_get_state (loop), ==, BG_LOOP_RUNNING);
-  g_assert_true (bg_loop_post (loop, nothing_cb, NULL, NULL));
-  g_assert_true (bg_loop_flush (loop, -1, NULL, &error));
+  g_assert_cmpstr (bg_loop_get_name (loop), ==, "constructed");
+  g_assert_cmpuint (util_count_threads (), ==, n_threads + 1);
+  g_assert_true (bg_loop_call (loop, look_cb, &look, NULL, &error));
   g_assert_no_error (error);
+  g_assert_true (look.is_current);
+  g_assert_true (look.is_owner);
+  g_assert_cmpstr (look.name, ==, "constructed");
   g_assert_true (g_initable_init (G_INITABLE (loop), NULL, &error));
   g_assert_no_error (error);
-  util_loop_end (loop);
+  g_assert_cmpuint (util_count_threads (), ==, n_threads + 1);
+  util_loop_end (g_steal_pointer (&loop));
+
+  /* Not even used. */
+  loop = g_object_new (BG_TYPE_LOOP, NULL);
+  g_assert_cmpstr (bg_loop_get_name (loop), ==, "bgloop");
+  util_loop_end (g_steal_pointer (&loop));
+  loop = g_object_new (BG_TYPE_LOOP, NULL);
+  g_clear_object (&loop);
+  util_wait_for_threads (n_threads);
+}
+
+/* One that could not be started is over, and every entry says why. */
+
+static void
+assert_stillborn (GError **error)
+{
+  g_assert_error (*error, G_THREAD_ERROR, G_THREAD_ERROR_AGAIN);
+  g_clear_error (error);
+}
+
+static void
+assert_is_stillborn (BgLoop *loop)
+{
+  g_autofree char *text = bg_loop_describe (loop);
+  g_autoptr (BgLoopStats) stats = bg_loop_get_stats (loop);
+  GError *error = NULL;
+  int destroyed = 0;
+
+  g_assert_cmpint (bg_loop_get_state (loop), ==, BG_LOOP_STOPPED);
+  g_assert_nonnull (text);
+  g_assert_nonnull (stats);
+  g_assert_false (bg_loop_is_current (loop));
+  g_assert_false (g_initable_init (G_INITABLE (loop), NULL, &error));
+  assert_stillborn (&error);
+  g_assert_false (g_initable_init (G_INITABLE (loop), NULL, &error));
+  assert_stillborn (&error);
+
+  g_assert_false (bg_loop_post (loop, util_not_reached_cb, &destroyed, util_count_cb));
+  g_assert_cmpuint (bg_loop_post_after (loop, 0, util_not_reached_cb, &destroyed, util_count_cb),
+                    ==, 0);
+  g_assert_cmpuint (bg_loop_add_teardown (loop, util_not_reached_cb, &destroyed, util_count_cb), ==,
+                    0);
+  g_assert_cmpint (destroyed, ==, 3);
+  g_assert_cmpuint (bg_loop_hold (loop, "refused"), ==, 0);
+  g_assert_false (bg_loop_call (loop, util_true_cb, NULL, NULL, &error));
+  assert_stillborn (&error);
+  g_assert_false (bg_loop_flush (loop, -1, NULL, &error));
+  assert_stillborn (&error);
+  bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
 }
 
 static void
@@ -181,6 +235,9 @@ test_no_thread_is_an_error (void)
   g_assert_error (error, G_THREAD_ERROR, G_THREAD_ERROR_AGAIN);
   g_assert_null (loop);
   g_assert_null (bg_loop_new ("stillborn", NULL));
+  loop = g_object_new (BG_TYPE_LOOP, NULL);
+  assert_is_stillborn (loop);
+  g_assert_finalize_object (loop);
 
   g_assert_cmpint (pthread_setattr_default_np (&attr), ==, 0);
   pthread_attr_destroy (&attr);
@@ -402,7 +459,7 @@ main (int argc, char *argv[])
   g_test_add_func ("/life/new/context-is-private", test_context_is_private);
   g_test_add_func ("/life/new/initable", test_initable);
   util_add_trapped ("/life/new/initialized-twice-is-one-thread", test_initialized_twice);
-  g_test_add_func ("/life/new/constructed-is-running", test_constructed_is_running);
+  util_add_trapped ("/life/new/constructed-is-running", test_constructed_is_running);
   g_test_add_func ("/life/new/no-thread-is-an-error", test_no_thread_is_an_error);
   g_test_add_func ("/life/name/is-kept", test_name_is_kept);
   g_test_add_func ("/life/name/may-be-missing", test_name_may_be_missing);

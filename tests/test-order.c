@@ -59,7 +59,11 @@ call_cb (gpointer user_data, GError **error)
 }
 
 static gboolean
-begin_cb (gpointer user_data, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer callback_data, GError **error)
+begin_cb (gpointer user_data,
+          GCancellable *cancellable,
+          GAsyncReadyCallback callback,
+          gpointer callback_data,
+          GError **error)
 {
   g_autoptr (GTask) task = g_task_new (NULL, NULL, callback, callback_data);
 
@@ -86,14 +90,14 @@ give (Work *work)
       g_assert_no_error (error);
       break;
     case PERFORM:
-      answer = bg_loop_perform (loop, G_PRIORITY_DEFAULT, -1, begin_cb, work, NULL, &error);
+      answer = bg_loop_perform (loop, priority, -1, begin_cb, work, NULL, &error);
       g_assert_no_error (error);
       break;
     case CALL_ASYNC:
       bg_loop_call_async (loop, priority, -1, call_cb, work, NULL, NULL, NULL, NULL);
       break;
     default:
-      bg_loop_perform_async (loop, G_PRIORITY_DEFAULT, -1, begin_cb, work, NULL, NULL, NULL, NULL);
+      bg_loop_perform_async (loop, priority, -1, begin_cb, work, NULL, NULL, NULL, NULL);
     }
 }
 
@@ -102,10 +106,6 @@ work_init (Work *self, Giver *giver, Kind kind, guint n)
 {
   *self = (Work){ .giver = giver, .kind = kind, .n = n };
   self->priority = (guint) g_random_int_range (0, N_PRIORITIES);
-
-  /* Operations have but one priority. */
-  if (kind == PERFORM || kind == PERFORM_ASYNC)
-    self->priority = 1;
 }
 
 static gpointer
@@ -311,7 +311,8 @@ call_again_cb (gpointer user_data, GError **error)
 
   flood->n_calls++;
   if (flood->n_run < flood->n)
-    bg_loop_call_async (flood->loop, flood->source_priority, -1, call_again_cb, flood, NULL, NULL, NULL, NULL);
+    bg_loop_call_async (flood->loop, flood->source_priority, -1, call_again_cb, flood, NULL, NULL,
+                        NULL, NULL);
   return TRUE;
 }
 

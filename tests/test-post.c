@@ -286,7 +286,8 @@ test_order_over_post_and_call (void)
       Entry *entry = g_new (Entry, 1);
 
       *entry = (Entry){ &log, i };
-      bg_loop_call_async (loop, G_PRIORITY_DEFAULT, -1, entry_call_cb, entry, g_free, NULL, NULL, NULL);
+      bg_loop_call_async (loop, G_PRIORITY_DEFAULT, -1, entry_call_cb, entry, g_free, NULL, NULL,
+                          NULL);
       post_entry (&log, G_PRIORITY_DEFAULT, i + 1);
     }
   util_unblock (&block);

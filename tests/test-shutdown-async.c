@@ -104,7 +104,7 @@ test_timeout (void)
 
 /* A cancellable ends the wait, not the shutdown. */
 static void
-run_cancelled (gboolean before)
+test_cancelled (void)
 {
   BgLoop *loop = util_loop_new ("cancelled");
   guint64 hold = bg_loop_hold (loop, "a reason");
@@ -112,8 +112,6 @@ run_cancelled (gboolean before)
   UtilReply reply;
 
   util_reply_init (&reply);
-  if (before)
-    g_cancellable_cancel (cancellable);
   bg_loop_shutdown_async (loop, BG_SHUTDOWN_DRAIN, -1, cancellable, util_reply_cb, &reply);
   g_cancellable_cancel (cancellable);
   util_reply_wait (&reply);
@@ -126,11 +124,29 @@ run_cancelled (gboolean before)
   g_assert_finalize_object (g_steal_pointer (&cancellable));
 }
 
+/* One that is cancelled already: nothing is asked for. */
 static void
-test_cancelled (void)
+test_cancelled_before (void)
 {
-  run_cancelled (FALSE);
-  run_cancelled (TRUE);
+  for (BgShutdownMode mode = BG_SHUTDOWN_DRAIN; mode <= BG_SHUTDOWN_CANCEL; mode++)
+    {
+      BgLoop *loop = util_loop_new ("before");
+      g_autoptr (GCancellable) cancellable = g_cancellable_new ();
+      UtilReply reply;
+
+      util_reply_init (&reply);
+      g_cancellable_cancel (cancellable);
+      bg_loop_shutdown_async (loop, mode, -1, cancellable, util_reply_cb, &reply);
+      g_assert_cmpint (bg_loop_get_state (loop), ==, BG_LOOP_RUNNING);
+      util_reply_wait (&reply);
+      assert_fails (loop, &reply, G_IO_ERROR, G_IO_ERROR_CANCELLED);
+      g_assert_cmpint (bg_loop_get_state (loop), ==, BG_LOOP_RUNNING);
+      g_assert_false (g_cancellable_is_cancelled (bg_loop_get_cancellable (loop)));
+      g_assert_true (bg_loop_call (loop, util_true_cb, NULL, NULL, NULL));
+      util_reply_clear (&reply);
+      util_loop_end (loop);
+      g_assert_finalize_object (g_steal_pointer (&cancellable));
+    }
 }
 
 /* Many at once in one context, of all kinds: each gets its own outcome. */
@@ -311,7 +327,8 @@ main (int argc, char *argv[])
 
   util_add_trapped ("/shutdown-async/reply", test_reply);
   util_add_trapped ("/shutdown-async/timeout", test_timeout);
-  util_add_trapped ("/shutdown-async/cancelled", test_cancelled);
+  util_add_trapped ("/shutdown-async/cancelled/ends-the-wait-alone", test_cancelled);
+  util_add_trapped ("/shutdown-async/cancelled/before-asks-for-nothing", test_cancelled_before);
   util_add_trapped ("/shutdown-async/many", test_many);
   util_add_trapped ("/shutdown-async/race", test_race);
   util_add_trapped ("/shutdown-async/forgotten", test_forgotten);

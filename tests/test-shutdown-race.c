@@ -227,7 +227,7 @@ call (Race *self, int number)
 static void
 hold (Race *self, int number)
 {
-  guint id;
+  guint64 id;
 
   while ((id = bg_loop_hold (self->loop, "race")) != 0)
     {
@@ -263,7 +263,7 @@ add_teardown (Race *self, int number)
 {
   for (gboolean accepted = TRUE; accepted;)
     {
-      accepted = bg_loop_add_teardown (self->loop, ran_cb, self, destroyed_cb);
+      accepted = bg_loop_add_teardown (self->loop, ran_cb, self, destroyed_cb) != 0;
       note (self, accepted);
     }
 }

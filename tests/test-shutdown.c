@@ -396,10 +396,30 @@ not_reached_source_cb (gpointer user_data)
 }
 
 static gboolean
-not_reached_begin_cb (gpointer user_data, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer callback_data, GError **error)
+not_reached_begin_cb (gpointer user_data,
+                      GCancellable *cancellable,
+                      GAsyncReadyCallback callback,
+                      gpointer callback_data,
+                      GError **error)
 {
   g_assert_not_reached ();
   return FALSE;
+}
+
+static gboolean
+not_reached_operation_cb (BgOperation *operation,
+                          GCancellable *cancellable,
+                          gpointer user_data,
+                          GError **error)
+{
+  g_assert_not_reached ();
+  return FALSE;
+}
+
+static void
+not_reached_task_cb (GTask *task, gpointer source, gpointer data, GCancellable *cancellable)
+{
+  g_assert_not_reached ();
 }
 
 static void
@@ -444,7 +464,7 @@ assert_posts_refused (Refused *self)
   g_assert_false (bg_loop_post (loop, not_reached_cb, self, refused_cb));
   g_assert_false (bg_loop_post_full (loop, 5, not_reached_cb, self, refused_cb));
   g_assert_cmpuint (bg_loop_post_after (loop, 0, not_reached_cb, self, refused_cb), ==, 0);
-  g_assert_false (bg_loop_add_teardown (loop, not_reached_cb, self, refused_cb));
+  g_assert_cmpuint (bg_loop_add_teardown (loop, not_reached_cb, self, refused_cb), ==, 0);
   if (!bg_loop_is_current (loop))
     {
       g_assert_false (bg_loop_invoke (loop, not_reached_source_cb, self));
@@ -465,8 +485,24 @@ assert_waits_refused (Refused *self)
   g_assert_false (bg_loop_call (self->loop, not_reached_call_cb, NULL, NULL, &error));
   g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
   g_clear_error (&error);
-  g_assert_null (bg_loop_perform (self->loop, G_PRIORITY_DEFAULT, -1, not_reached_begin_cb, NULL, NULL, &error));
+  g_assert_null (bg_loop_perform (self->loop, G_PRIORITY_DEFAULT, -1, not_reached_begin_cb, NULL,
+                                  NULL, &error));
   g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
+  g_clear_error (&error);
+  g_assert_null (bg_loop_perform_operation (self->loop, G_PRIORITY_DEFAULT, -1,
+                                            not_reached_operation_cb, NULL, NULL, &error));
+  g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
+}
+
+static void
+refused_task_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  Refused *self = user_data;
+  g_autoptr (GError) error = NULL;
+
+  g_assert_false (g_task_propagate_boolean (G_TASK (result), &error));
+  g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
+  self->replies++;
 }
 
 static void
@@ -474,12 +510,18 @@ assert_async_refused (Refused *self)
 {
   int destroyed = self->destroyed;
   int replies = self->replies;
+  g_autoptr (GTask) task = g_task_new (NULL, NULL, refused_task_cb, self);
 
-  bg_loop_call_async (self->loop, 0, -1, not_reached_call_cb, self, refused_cb, NULL, refused_call_cb, self);
-  bg_loop_perform_async (self->loop, G_PRIORITY_DEFAULT, -1, not_reached_begin_cb, self, refused_cb, NULL, refused_perform_cb, self);
-  g_assert_cmpint (self->destroyed, ==, destroyed + 2);
+  bg_loop_call_async (self->loop, 0, -1, not_reached_call_cb, self, refused_cb, NULL,
+                      refused_call_cb, self);
+  bg_loop_perform_async (self->loop, G_PRIORITY_DEFAULT, -1, not_reached_begin_cb, self, refused_cb,
+                         NULL, refused_perform_cb, self);
+  bg_loop_perform_operation_async (self->loop, G_PRIORITY_DEFAULT, -1, not_reached_operation_cb,
+                                   self, refused_cb, NULL, refused_perform_cb, self);
+  bg_loop_run_task (self->loop, G_PRIORITY_DEFAULT, task, not_reached_task_cb);
+  g_assert_cmpint (self->destroyed, ==, destroyed + 3);
   g_assert_cmpint (self->replies, ==, replies);
-  while (self->replies < replies + 2)
+  while (self->replies < replies + 4)
     g_main_context_iteration (NULL, TRUE);
 }
 
@@ -791,6 +833,117 @@ test_drain_due (void)
   g_assert_cmpint (self.done, ==, 2);
 }
 
+/* A cancellable ends the wait, and the stopping goes on. */
+
+typedef struct
+{
+  BgLoop *loop;
+  BgShutdownMode mode;
+  GCancellable *cancellable;
+} Cancelled;
+
+static gpointer
+cancelled_thread (gpointer user_data)
+{
+  Cancelled *self = user_data;
+  g_autoptr (GError) error = NULL;
+
+  g_assert_false (bg_loop_shutdown_full (self->loop, self->mode, -1, self->cancellable, &error));
+  g_assert_error (error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
+  return NULL;
+}
+
+static void
+test_wait_cancelled (void)
+{
+  for (BgShutdownMode mode = BG_SHUTDOWN_DRAIN; mode <= BG_SHUTDOWN_CANCEL; mode++)
+    {
+      Cancelled self = { util_loop_new ("cancelled"), mode, g_cancellable_new () };
+      guint64 hold = bg_loop_hold (self.loop, "the test");
+      GThread *thread = g_thread_new ("cancelled", cancelled_thread, &self);
+
+      while (bg_loop_get_state (self.loop) == BG_LOOP_RUNNING)
+        g_thread_yield ();
+      g_cancellable_cancel (self.cancellable);
+      g_thread_join (thread);
+      g_assert_cmpint (bg_loop_get_state (self.loop), ==, BG_LOOP_STOPPING);
+      g_assert_true (g_cancellable_is_cancelled (bg_loop_get_cancellable (self.loop))
+                     == (mode == BG_SHUTDOWN_CANCEL));
+      bg_loop_release (self.loop, hold);
+      util_loop_end (self.loop);
+      g_assert_finalize_object (self.cancellable);
+    }
+}
+
+/* One that is cancelled already: nothing is asked for. */
+static void
+test_cancelled_before (void)
+{
+  static const int timeouts[] = { -1, 0, 1 };
+
+  for (BgShutdownMode mode = BG_SHUTDOWN_DRAIN; mode <= BG_SHUTDOWN_CANCEL; mode++)
+    {
+      BgLoop *loop = util_loop_new ("before");
+      g_autoptr (GCancellable) cancellable = g_cancellable_new ();
+
+      g_cancellable_cancel (cancellable);
+      for (guint i = 0; i < G_N_ELEMENTS (timeouts); i++)
+        {
+          g_autoptr (GError) error = NULL;
+
+          g_assert_false (bg_loop_shutdown_full (loop, mode, timeouts[i], cancellable, &error));
+          g_assert_error (error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
+        }
+      g_assert_cmpint (bg_loop_get_state (loop), ==, BG_LOOP_RUNNING);
+      g_assert_false (g_cancellable_is_cancelled (bg_loop_get_cancellable (loop)));
+      g_assert_true (bg_loop_call (loop, util_true_cb, NULL, NULL, NULL));
+      util_loop_end (loop);
+      g_assert_finalize_object (g_steal_pointer (&cancellable));
+    }
+}
+
+static void
+test_not_cancelled (void)
+{
+  BgLoop *loop = util_loop_new ("not");
+  g_autoptr (GCancellable) cancellable = g_cancellable_new ();
+  g_autoptr (GError) error = NULL;
+
+  g_assert_true (bg_loop_shutdown_full (loop, BG_SHUTDOWN_DRAIN, -1, cancellable, &error));
+  g_assert_no_error (error);
+  g_assert_finalize_object (g_steal_pointer (&cancellable));
+  util_loop_end (loop);
+}
+
+/* What is no mode does nothing. */
+static void
+test_no_mode (void)
+{
+  static const int modes[] = { -1, 2, 42 };
+  BgLoop *loop = util_loop_new ("no mode");
+  int destroyed = 0;
+
+  util_catch_criticals ();
+  for (guint i = 0; i < G_N_ELEMENTS (modes); i++)
+    {
+      BgShutdownMode mode = (BgShutdownMode) modes[i];
+
+      bg_loop_quit (loop, mode);
+      util_take_critical ("*");
+      g_assert_false (bg_loop_shutdown_full (loop, mode, -1, NULL, NULL));
+      util_take_critical ("*");
+      bg_loop_shutdown_async (loop, mode, -1, NULL, util_no_reply_cb, NULL);
+      util_take_critical ("*");
+      while (g_main_context_iteration (NULL, FALSE))
+        ;
+    }
+  g_assert_cmpint (bg_loop_get_state (loop), ==, BG_LOOP_RUNNING);
+  g_assert_false (g_cancellable_is_cancelled (bg_loop_get_cancellable (loop)));
+  g_assert_true (bg_loop_post (loop, util_count_cb, &destroyed, util_count_cb));
+  util_loop_end (loop);
+  g_assert_cmpint (destroyed, ==, 2);
+}
+
 int
 main (int argc, char *argv[])
 {
@@ -807,6 +960,10 @@ main (int argc, char *argv[])
   util_add_trapped ("/shutdown/drain/does-not-cancel", test_drain_does_not_cancel);
   util_add_trapped ("/shutdown/drain/other-priorities", test_drain_other_priorities);
   util_add_trapped ("/shutdown/drain/what-falls-due", test_drain_due);
+  util_add_trapped ("/shutdown/cancelled/ends-the-wait-alone", test_wait_cancelled);
+  util_add_trapped ("/shutdown/cancelled/before-asks-for-nothing", test_cancelled_before);
+  util_add_trapped ("/shutdown/cancelled/not", test_not_cancelled);
+  util_add_trapped ("/shutdown/no-mode-does-nothing", test_no_mode);
 
   return g_test_run ();
 }

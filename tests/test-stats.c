@@ -186,6 +186,81 @@ test_all_kinds (gconstpointer data)
   util_latch_clear (&latch);
 }
 
+/* What was withdrawn, or is waited for no longer, is not counted as queued. */
+static void
+test_not_queued (void)
+{
+  BgLoop *loop = util_loop_new ("stats");
+  g_autoptr (BgLoopStats) before = NULL;
+  g_autoptr (BgLoopStats) stats = NULL;
+  UtilBlock block;
+  guint64 id;
+
+  util_block (&block, loop);
+  g_assert_true (bg_loop_post (loop, nothing_cb, NULL, NULL));
+  before = get_stats (loop);
+  g_assert_cmpuint (before->queued, ==, 1);
+  id = bg_loop_post_after (loop, 0, nothing_cb, NULL, NULL);
+  g_assert_true (bg_loop_withdraw (loop, id));
+  id = bg_loop_post_after (loop, G_MAXINT, nothing_cb, NULL, NULL);
+  g_assert_true (bg_loop_withdraw (loop, id));
+  for (int timeout_msec = 0; timeout_msec < 3; timeout_msec++)
+    {
+      g_assert_false (bg_loop_call_full (loop, 0, timeout_msec, nothing_call_cb, NULL, NULL, NULL));
+      g_assert_false (bg_loop_flush (loop, timeout_msec, NULL, NULL));
+    }
+  stats = get_stats (loop);
+  g_assert_cmpuint (stats->queued, ==, 1);
+  util_unblock (&block);
+  g_assert_true (bg_loop_shutdown (loop, NULL));
+  assert_accounted_for (loop);
+  util_loop_end (loop);
+  util_block_clear (&block);
+}
+
+/* What runs now is in the times already, though it has not ended. */
+static void
+test_runs_now (void)
+{
+  BgLoop *loop = util_loop_new ("stats");
+  gint64 busy = 0, longest = 0;
+  guint64 run = 0;
+  UtilBlock block;
+
+  util_block (&block, loop);
+  while (busy < 2000 || longest < 2000)
+    {
+      g_autoptr (BgLoopStats) stats = get_stats (loop);
+
+      g_assert_cmpint (stats->busy_usec, >=, busy);
+      g_assert_cmpint (stats->longest_usec, >=, longest);
+      busy = stats->busy_usec;
+      longest = stats->longest_usec;
+      run = stats->run;
+      g_thread_yield ();
+    }
+  g_assert_cmpuint (run, ==, 0);
+  util_unblock (&block);
+  util_loop_end (loop);
+  util_block_clear (&block);
+}
+
+/* Counters are of 64 bits, and there is room behind them. */
+static void
+test_fields (void)
+{
+  BgLoopStats stats = { 0 };
+
+  stats.posted = stats.run = stats.refused = stats.cancelled = G_MAXUINT64;
+  stats.batches = stats.wakeups = G_MAXUINT64;
+  stats.queued = stats.queued_max = stats.holds = G_MAXUINT64;
+  stats.busy_usec = stats.longest_usec = G_MININT64;
+  g_assert_cmpuint (stats.queued, ==, G_MAXUINT64);
+  g_assert_cmpuint (stats.queued_max, ==, G_MAXUINT64);
+  g_assert_cmpuint (stats.holds, ==, G_MAXUINT64);
+  g_assert_cmpuint (sizeof stats, >, 11 * sizeof (guint64));
+}
+
 static void
 test_boxed (void)
 {
@@ -217,6 +292,9 @@ main (int argc, char *argv[])
                         test_all_kinds);
   g_test_add_data_func ("/stats/all-kinds/cancelled", GUINT_TO_POINTER (BG_SHUTDOWN_CANCEL),
                         test_all_kinds);
+  g_test_add_func ("/stats/not-queued", test_not_queued);
+  g_test_add_func ("/stats/what-runs-now", test_runs_now);
+  g_test_add_func ("/stats/fields", test_fields);
   g_test_add_func ("/stats/boxed", test_boxed);
 
   return g_test_run ();

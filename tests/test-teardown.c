@@ -45,7 +45,7 @@ add_step (Order *order, char name)
 
   self->order = order;
   self->name = name;
-  g_assert_true (bg_loop_add_teardown (order->loop, step_cb, self, step_destroyed_cb));
+  g_assert_cmpuint (bg_loop_add_teardown (order->loop, step_cb, self, step_destroyed_cb), !=, 0);
 }
 
 static void
@@ -108,8 +108,9 @@ test_however (void)
   run_in_mode (BG_SHUTDOWN_CANCEL);
 
   util_latch_init (&ran, 2);
-  g_assert_true (bg_loop_add_teardown (loop, (BgPostFunc) util_latch_count_down, &ran,
-                                       (GDestroyNotify) util_latch_count_down));
+  g_assert_cmpuint (bg_loop_add_teardown (loop, (BgPostFunc) util_latch_count_down, &ran,
+                                          (GDestroyNotify) util_latch_count_down),
+                    !=, 0);
   g_object_unref (loop);
   util_latch_wait (&ran);
   util_latch_clear (&ran);
@@ -166,7 +167,8 @@ busy_cb (gpointer user_data)
   g_assert_false (bg_loop_post (loop, not_reached_cb, &self->refused, util_count_cb));
   g_assert_cmpuint (bg_loop_post_after (loop, 0, not_reached_cb, &self->refused, util_count_cb), ==,
                     0);
-  g_assert_false (bg_loop_add_teardown (loop, not_reached_cb, &self->refused, util_count_cb));
+  g_assert_cmpuint (bg_loop_add_teardown (loop, not_reached_cb, &self->refused, util_count_cb), ==,
+                    0);
   g_assert_cmpint (self->refused % 3, ==, 0);
   g_assert_cmpuint (bg_loop_hold (loop, "refused"), ==, 0);
   g_assert_false (bg_loop_attach (loop, source));
@@ -190,8 +192,8 @@ test_busy (void)
     {
       Busy self = { util_loop_new ("busy") };
 
-      g_assert_true (bg_loop_add_teardown (self.loop, busy_cb, &self, busy_cb));
-      g_assert_true (bg_loop_add_teardown (self.loop, busy_cb, &self, NULL));
+      g_assert_cmpuint (bg_loop_add_teardown (self.loop, busy_cb, &self, busy_cb), !=, 0);
+      g_assert_cmpuint (bg_loop_add_teardown (self.loop, busy_cb, &self, NULL), !=, 0);
       bg_loop_quit (self.loop, mode);
       g_assert_true (bg_loop_shutdown (self.loop, NULL));
       g_assert_cmpint (self.refused, ==, 9);
@@ -254,7 +256,7 @@ give_wild_work (Wild *self)
   g_assert_true (bg_loop_post (self->loop, noop_cb, self, wild_destroyed_cb));
   g_assert_true (bg_loop_post_full (self->loop, 100, noop_cb, self, wild_destroyed_cb));
   g_assert_true (bg_loop_post_after (self->loop, G_MAXINT, noop_cb, self, wild_destroyed_cb) != 0);
-  g_assert_true (bg_loop_add_teardown (self->loop, noop_cb, self, wild_destroyed_cb));
+  g_assert_cmpuint (bg_loop_add_teardown (self->loop, noop_cb, self, wild_destroyed_cb), !=, 0);
   g_source_set_callback (source, continue_cb, self, wild_destroyed_cb);
   g_assert_true (bg_loop_attach (self->loop, source));
 }
@@ -327,7 +329,7 @@ give_source (BgLoop *loop)
 static gboolean
 give_teardown (BgLoop *loop)
 {
-  gboolean accepted = bg_loop_add_teardown (loop, g_object_unref, loop, NULL);
+  gboolean accepted = bg_loop_add_teardown (loop, g_object_unref, loop, NULL) != 0;
 
   bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
   return accepted;
@@ -386,7 +388,7 @@ test_drops_another (void)
   fds = util_count_fds ();
 
   last = util_loop_new ("last");
-  g_assert_true (bg_loop_add_teardown (last, noop_cb, &destroyed, util_count_cb));
+  g_assert_cmpuint (bg_loop_add_teardown (last, noop_cb, &destroyed, util_count_cb), !=, 0);
   for (guint i = 0; i < 5; i++)
     {
       BgLoop *loop = util_loop_new ("a chain of loops");
@@ -463,10 +465,227 @@ test_falls_due (void)
 {
   Late self = { util_loop_new ("due") };
 
-  g_assert_true (bg_loop_add_teardown (self.loop, iterate_cb, NULL, NULL));
+  g_assert_cmpuint (bg_loop_add_teardown (self.loop, iterate_cb, NULL, NULL), !=, 0);
   g_assert_true (bg_loop_post (self.loop, add_late_work_cb, &self, NULL));
   util_loop_end (self.loop);
   g_assert_cmpint (self.n_destroyed, ==, 1);
+}
+
+/* One that is removed does not run, and its data goes, on the loop's thread. */
+
+typedef struct
+{
+  BgLoop *loop;
+  guint64 id;
+  guint64 other;
+  int ran;
+  UtilLatch destroyed;
+} Removed;
+
+static void
+removed_init (Removed *self, const char *name)
+{
+  *self = (Removed){ .loop = util_loop_new (name) };
+  util_latch_init (&self->destroyed, 1);
+}
+
+static void
+removed_end (Removed *self)
+{
+  util_loop_end (self->loop);
+  g_assert_true (util_latch_is_open (&self->destroyed));
+  util_latch_clear (&self->destroyed);
+}
+
+static void
+removed_destroyed_cb (gpointer user_data)
+{
+  Removed *self = user_data;
+
+  g_assert_true (bg_loop_is_current (self->loop));
+  g_assert_false (bg_loop_remove_teardown (self->loop, self->id));
+  util_latch_count_down (&self->destroyed);
+}
+
+static void
+removed_run_cb (gpointer user_data)
+{
+  Removed *self = user_data;
+
+  self->ran++;
+  g_assert_false (bg_loop_remove_teardown (self->loop, self->id));
+}
+
+static void
+test_removed (void)
+{
+  Removed self;
+  Order order = { NULL, g_string_new (NULL) };
+
+  removed_init (&self, "removed");
+  order.loop = self.loop;
+  add_step (&order, 'a');
+  self.id = bg_loop_add_teardown (self.loop, not_reached_cb, &self, removed_destroyed_cb);
+  g_assert_cmpuint (self.id, !=, 0);
+  add_step (&order, 'b');
+  g_assert_false (bg_loop_remove_teardown (self.loop, 0));
+  g_assert_false (bg_loop_remove_teardown (self.loop, G_MAXUINT64));
+  g_assert_true (bg_loop_remove_teardown (self.loop, self.id));
+  g_assert_false (bg_loop_remove_teardown (self.loop, self.id));
+
+  /* Before the loop ends. */
+  util_latch_wait (&self.destroyed);
+  g_assert_cmpint (bg_loop_get_state (self.loop), ==, BG_LOOP_RUNNING);
+  removed_end (&self);
+  g_assert_cmpstr (order.order->str, ==, "bBaA");
+  g_string_free (order.order, TRUE);
+}
+
+/* From the loop's thread, where the data is destroyed too */
+static void
+remove_cb (gpointer user_data)
+{
+  Removed *self = user_data;
+
+  g_assert_true (bg_loop_remove_teardown (self->loop, self->id));
+  g_assert_false (bg_loop_remove_teardown (self->loop, self->id));
+}
+
+static void
+test_removed_there (void)
+{
+  Removed self;
+
+  removed_init (&self, "removed there");
+  self.id = bg_loop_add_teardown (self.loop, not_reached_cb, &self, removed_destroyed_cb);
+  g_assert_true (bg_loop_post (self.loop, remove_cb, &self, NULL));
+  removed_end (&self);
+}
+
+/* Also while the loop stops, in either mode, as long as its turn has not come. */
+static void
+test_removed_stopping (void)
+{
+  for (BgShutdownMode mode = BG_SHUTDOWN_DRAIN; mode <= BG_SHUTDOWN_CANCEL; mode++)
+    {
+      guint64 hold;
+      Removed self;
+
+      removed_init (&self, "stopping");
+      hold = bg_loop_hold (self.loop, "the test");
+      self.id = bg_loop_add_teardown (self.loop, not_reached_cb, &self, removed_destroyed_cb);
+      bg_loop_quit (self.loop, mode);
+      remove_cb (&self);
+      bg_loop_release (self.loop, hold);
+      removed_end (&self);
+    }
+}
+
+/* From within another, which comes first */
+static void
+remove_other_cb (gpointer user_data)
+{
+  Removed *self = user_data;
+
+  self->ran++;
+  remove_cb (self);
+  g_assert_false (bg_loop_remove_teardown (self->loop, self->other));
+}
+
+static void
+test_removed_by_another (void)
+{
+  Removed self;
+
+  removed_init (&self, "another");
+  self.id = bg_loop_add_teardown (self.loop, not_reached_cb, &self, removed_destroyed_cb);
+  self.other = bg_loop_add_teardown (self.loop, remove_other_cb, &self, NULL);
+  g_assert_cmpuint (self.id, !=, self.other);
+  removed_end (&self);
+  g_assert_cmpint (self.ran, ==, 1);
+}
+
+/* What runs, and what has run, is not removed. */
+static void
+test_removed_too_late (void)
+{
+  Removed self;
+
+  removed_init (&self, "too late");
+  self.id = bg_loop_add_teardown (self.loop, removed_run_cb, &self, removed_destroyed_cb);
+  g_assert_true (bg_loop_shutdown (self.loop, NULL));
+  g_assert_cmpint (self.ran, ==, 1);
+  g_assert_false (bg_loop_remove_teardown (self.loop, self.id));
+  removed_end (&self);
+}
+
+/* Many, from many threads, while the loop ends: each is removed or runs. */
+
+#define N_REMOVED 200
+
+typedef struct
+{
+  BgLoop *loop;
+  guint64 ids[N_REMOVED];
+  int removed;
+  int ran;
+  int destroyed;
+  UtilLatch start;
+} Removing;
+
+static void
+removing_ran_cb (gpointer user_data)
+{
+  util_count_cb (&((Removing *) user_data)->ran);
+}
+
+static void
+removing_destroyed_cb (gpointer user_data)
+{
+  Removing *self = user_data;
+
+  g_assert_true (bg_loop_is_current (self->loop));
+  util_count_cb (&self->destroyed);
+}
+
+static gpointer
+remove_thread (gpointer user_data)
+{
+  Removing *self = user_data;
+
+  util_latch_wait (&self->start);
+  for (guint i = 0; i < N_REMOVED; i++)
+    {
+      if (bg_loop_remove_teardown (self->loop, self->ids[i]))
+        util_count_cb (&self->removed);
+    }
+  return NULL;
+}
+
+static void
+test_removed_race (void)
+{
+  for (guint i = 0; i < util_scale (50); i++)
+    {
+      Removing self = { util_loop_new ("removing") };
+      GThread *threads[3];
+
+      util_latch_init (&self.start, 1);
+      for (guint j = 0; j < N_REMOVED; j++)
+        self.ids[j]
+            = bg_loop_add_teardown (self.loop, removing_ran_cb, &self, removing_destroyed_cb);
+      for (guint j = 0; j < G_N_ELEMENTS (threads); j++)
+        threads[j] = g_thread_new ("remove", remove_thread, &self);
+      util_latch_count_down (&self.start);
+      bg_loop_quit (self.loop, i % 2 == 0 ? BG_SHUTDOWN_DRAIN : BG_SHUTDOWN_CANCEL);
+      g_assert_true (bg_loop_shutdown (self.loop, NULL));
+      for (guint j = 0; j < G_N_ELEMENTS (threads); j++)
+        g_thread_join (threads[j]);
+      g_assert_cmpint (self.destroyed, ==, N_REMOVED);
+      g_assert_cmpint (self.ran + self.removed, ==, N_REMOVED);
+      util_loop_end (self.loop);
+      util_latch_clear (&self.start);
+    }
 }
 
 int
@@ -481,6 +700,12 @@ main (int argc, char *argv[])
   util_add_trapped ("/teardown/last-reference", test_last_reference);
   util_add_trapped ("/teardown/drops-another", test_drops_another);
   util_add_trapped ("/teardown/work-falls-due", test_falls_due);
+  util_add_trapped ("/teardown/removed/never-runs", test_removed);
+  util_add_trapped ("/teardown/removed/on-the-loop", test_removed_there);
+  util_add_trapped ("/teardown/removed/while-the-loop-stops", test_removed_stopping);
+  util_add_trapped ("/teardown/removed/by-another", test_removed_by_another);
+  util_add_trapped ("/teardown/removed/too-late", test_removed_too_late);
+  util_add_trapped ("/teardown/removed/race", test_removed_race);
 
   return g_test_run ();
 }

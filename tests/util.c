@@ -203,6 +203,19 @@ util_reply_wait (UtilReply *self)
 }
 
 void
+util_spin_until (gint64 monotonic_time)
+{
+  while (g_get_monotonic_time () < monotonic_time)
+    g_thread_yield ();
+}
+
+gint64
+util_msec_from_now (guint msec)
+{
+  return g_get_monotonic_time () + msec * G_TIME_SPAN_MILLISECOND;
+}
+
+void
 util_wait_for_queued (BgLoop *loop, guint n)
 {
   guint queued = 0;
@@ -246,6 +259,21 @@ catch_criticals_cb (GLogLevelFlags level, const GLogField *fields, gsize n_field
   return G_LOG_WRITER_HANDLED;
 }
 
+/* Nor is it what g_return_if_fail() says. */
+static void
+catch_unstructured_cb (const char *domain, GLogLevelFlags level, const char *text, gpointer data)
+{
+  if ((level & G_LOG_LEVEL_CRITICAL) == 0)
+    {
+      g_log_default_handler (domain, level, text, data);
+      return;
+    }
+
+  g_mutex_lock (&criticals_lock);
+  g_ptr_array_add (criticals, g_strdup (text));
+  g_mutex_unlock (&criticals_lock);
+}
+
 void
 util_catch_criticals (void)
 {
@@ -254,6 +282,8 @@ util_catch_criticals (void)
 
   criticals = g_ptr_array_new_with_free_func (g_free);
   g_log_set_writer_func (catch_criticals_cb, NULL, NULL);
+  g_log_set_default_handler (catch_unstructured_cb, NULL);
+  g_log_set_always_fatal (G_LOG_FATAL_MASK);
 }
 
 void
@@ -367,4 +397,22 @@ void
 util_count_cb (gpointer counter)
 {
   g_atomic_int_inc ((int *) counter);
+}
+
+gboolean
+util_true_cb (gpointer user_data, GError **error)
+{
+  return TRUE;
+}
+
+void
+util_not_reached_cb (gpointer user_data)
+{
+  g_assert_not_reached ();
+}
+
+void
+util_no_reply_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  g_assert_not_reached ();
 }

@@ -64,6 +64,10 @@ void util_reply_clear (UtilReply *self);
 void util_reply_cb (GObject *source, GAsyncResult *result, gpointer user_data);
 void util_reply_wait (UtilReply *self); /* in the thread-default context */
 
+/* Until a point in time is past: for what is to be too late. */
+gint64 util_msec_from_now (guint msec);
+void util_spin_until (gint64 monotonic_time);
+
 /* Waits until so much is queued, or so many hold the loop. */
 void util_wait_for_queued (BgLoop *loop, guint n);
 void util_wait_for_holds (BgLoop *loop, guint n);
@@ -99,5 +103,10 @@ void util_add_trapped (const char *path, GTestFunc func);
 
 /* Counts in the int that @counter points to, from any thread. */
 void util_count_cb (gpointer counter);
+
+/* A function that only succeeds, and those that are never to be called. */
+gboolean util_true_cb (gpointer user_data, GError **error);
+void util_not_reached_cb (gpointer user_data);
+void util_no_reply_cb (GObject *source, GAsyncResult *result, gpointer user_data);
 
 G_END_DECLS

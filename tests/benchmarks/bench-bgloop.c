@@ -148,7 +148,8 @@ caller_ask (void *caller, BenchFunc func, BenchFunc reply, void *data)
   Request *request = g_new (Request, 1);
 
   *request = (Request){ func, reply, data };
-  bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, -1, request_cb, request, NULL, NULL, request_ready_cb, request);
+  bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, -1, request_cb, request, NULL, NULL,
+                      request_ready_cb, request);
 }
 
 static void
@@ -184,7 +185,11 @@ watch (void *loop, int fd, BenchFunc func, void *data)
 }
 
 static gboolean
-begin_cb (gpointer user_data, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer callback_data, GError **error)
+begin_cb (gpointer user_data,
+          GCancellable *cancellable,
+          GAsyncReadyCallback callback,
+          gpointer callback_data,
+          GError **error)
 {
   Work *work = user_data;
 

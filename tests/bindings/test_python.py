@@ -187,7 +187,7 @@ def call_async(loop, work):
         main_loop.quit()
 
     # Where there are two callbacks, PyGObject wants a tuple as the data of the first.
-    loop.call_async(GLib.PRIORITY_DEFAULT, run, (None,), None, replied)
+    loop.call_async(GLib.PRIORITY_DEFAULT, -1, run, (None,), None, replied)
     main_loop.run()
     return result
 

@@ -1,0 +1,321 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "util.h"
+
+/* The loop whose thread this is, and nobody else's. */
+static void
+assert_current (BgLoop *loop)
+{
+  g_autoptr (BgLoop) current = bg_loop_dup_current ();
+
+  g_assert_true (current == loop);
+}
+
+static void
+here_cb (gpointer user_data)
+{
+  assert_current (user_data);
+}
+
+static gboolean
+here_call_cb (gpointer user_data, GError **error)
+{
+  assert_current (user_data);
+  return TRUE;
+}
+
+static gboolean
+here_source_cb (gpointer user_data)
+{
+  assert_current (user_data);
+  return G_SOURCE_REMOVE;
+}
+
+static gboolean
+here_begin_cb (gpointer user_data,
+               GCancellable *cancellable,
+               GAsyncReadyCallback callback,
+               gpointer callback_data,
+               GError **error)
+{
+  g_autoptr (GTask) task = g_task_new (NULL, NULL, callback, callback_data);
+
+  assert_current (user_data);
+  g_task_return_boolean (task, TRUE);
+  return TRUE;
+}
+
+static gpointer
+elsewhere_thread (gpointer user_data)
+{
+  assert_current (NULL);
+  return NULL;
+}
+
+static void
+test_elsewhere (void)
+{
+  BgLoop *loop = util_loop_new ("elsewhere");
+
+  assert_current (NULL);
+  util_run_threads (1, elsewhere_thread, NULL);
+
+  /* To have its context as the thread-default one is not enough. */
+  g_assert_true (bg_loop_shutdown (loop, NULL));
+  g_main_context_push_thread_default (bg_loop_get_context (loop));
+  assert_current (NULL);
+  g_main_context_pop_thread_default (bg_loop_get_context (loop));
+  util_loop_end (loop);
+}
+
+/* In whatever runs there, destroy notifies included */
+static void
+test_here (void)
+{
+  BgLoop *loop = util_loop_new ("here");
+  g_autoptr (GSource) source = g_idle_source_new ();
+  g_autoptr (GAsyncResult) answer = NULL;
+
+  g_assert_true (bg_loop_post (loop, here_cb, loop, here_cb));
+  g_assert_true (bg_loop_invoke_full (loop, 0, here_source_cb, loop, here_cb));
+  g_assert_true (bg_loop_call (loop, here_call_cb, loop, NULL, NULL));
+  answer = bg_loop_perform (loop, 0, -1, here_begin_cb, loop, NULL, NULL);
+  g_assert_nonnull (answer);
+  g_assert_cmpuint (bg_loop_post_after (loop, 0, here_cb, loop, here_cb), !=, 0);
+  g_assert_cmpuint (bg_loop_post_after (loop, G_MAXINT, util_not_reached_cb, loop, here_cb), !=, 0);
+  g_source_set_callback (source, here_source_cb, loop, here_cb);
+  g_assert_true (bg_loop_attach (loop, source));
+  assert_current (NULL);
+  util_loop_end (loop);
+}
+
+/* To the very end of the thread: teardown functions and thread-local destructors */
+
+static GPrivate at_exit = G_PRIVATE_INIT (here_cb);
+
+static void
+stay_until_exit_cb (gpointer user_data)
+{
+  g_private_set (&at_exit, user_data);
+}
+
+static void
+test_to_the_end (void)
+{
+  for (BgShutdownMode mode = BG_SHUTDOWN_DRAIN; mode <= BG_SHUTDOWN_CANCEL; mode++)
+    {
+      BgLoop *loop = util_loop_new ("end");
+
+      g_assert_true (bg_loop_post (loop, stay_until_exit_cb, loop, NULL));
+      g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
+      g_assert_cmpuint (bg_loop_add_teardown (loop, here_cb, loop, here_cb), !=, 0);
+      bg_loop_quit (loop, mode);
+      util_loop_end (loop);
+    }
+}
+
+/* Once the last reference has gone there is no object any more, though its thread
+ * still has work. */
+
+typedef struct
+{
+  UtilBlock block;
+  UtilLatch done;
+} Dropped;
+
+static void
+nobody_cb (gpointer user_data)
+{
+  assert_current (NULL);
+  util_latch_count_down (user_data);
+}
+
+static GPrivate nobody_at_exit = G_PRIVATE_INIT (nobody_cb);
+
+static void
+nobody_until_exit_cb (gpointer user_data)
+{
+  g_private_set (&nobody_at_exit, user_data);
+}
+
+static void
+test_dropped (void)
+{
+  BgLoop *loop = util_loop_new ("dropped");
+  Dropped self;
+
+  util_latch_init (&self.done, 5);
+  util_block (&self.block, loop);
+  g_assert_true (bg_loop_post (loop, nobody_cb, &self.done, nobody_cb));
+  g_assert_true (bg_loop_post (loop, nobody_until_exit_cb, &self.done, NULL));
+  g_assert_cmpuint (bg_loop_add_teardown (loop, nobody_cb, &self.done, nobody_cb), !=, 0);
+  g_assert_finalize_object (loop);
+  util_unblock (&self.block);
+  util_latch_wait (&self.done);
+  util_block_clear (&self.block);
+  util_latch_clear (&self.done);
+}
+
+/* What it gives is a reference: it keeps the loop, and lets it go. */
+
+typedef struct
+{
+  UtilLatch done;
+  BgLoop *kept;
+} Keeper;
+
+static void
+keep_cb (gpointer user_data)
+{
+  Keeper *self = user_data;
+
+  self->kept = bg_loop_dup_current ();
+  util_latch_count_down (&self->done);
+}
+
+static void
+test_reference (void)
+{
+  guint threads = util_count_threads ();
+  BgLoop *loop = util_loop_new ("kept");
+  Keeper self = { .kept = NULL };
+  GWeakRef weak;
+
+  g_weak_ref_init (&weak, loop);
+  util_latch_init (&self.done, 1);
+  g_assert_true (bg_loop_post (loop, keep_cb, &self, NULL));
+  util_latch_wait (&self.done);
+  g_assert_true (self.kept == loop);
+  g_object_unref (loop);
+  g_assert_true (bg_loop_call (self.kept, here_call_cb, self.kept, NULL, NULL));
+
+  g_object_unref (self.kept);
+  g_assert_null (g_weak_ref_get (&weak));
+  g_weak_ref_clear (&weak);
+  util_wait_for_threads (threads);
+  util_latch_clear (&self.done);
+}
+
+/* While the last reference goes: all there is of the loop, or nothing */
+
+static void
+use_cb (gpointer user_data)
+{
+  g_autoptr (BgLoop) current = bg_loop_dup_current ();
+
+  if (current == NULL)
+    return;
+
+  g_assert_cmpstr (bg_loop_get_name (current), ==, "going");
+  g_assert_true (bg_loop_is_current (current));
+}
+
+static void
+test_race (void)
+{
+  guint threads = util_count_threads ();
+
+  for (guint i = 0; i < util_scale (300); i++)
+    {
+      BgLoop *loop = util_loop_new ("going");
+
+      for (guint j = 0; j < 20; j++)
+        g_assert_true (bg_loop_post (loop, use_cb, NULL, use_cb));
+      g_object_unref (loop);
+    }
+  util_wait_for_threads (threads);
+}
+
+/* In the thread of one loop it is not the other, not even while that one waits. */
+
+typedef struct
+{
+  BgLoop *one;
+  BgLoop *other;
+} Two;
+
+static gboolean
+called_cb (gpointer user_data, GError **error)
+{
+  assert_current (((Two *) user_data)->other);
+  return TRUE;
+}
+
+static gboolean
+calling_cb (gpointer user_data, GError **error)
+{
+  Two *self = user_data;
+
+  g_assert_true (bg_loop_call (self->other, called_cb, self, NULL, error));
+  assert_current (self->one);
+  return TRUE;
+}
+
+static void
+test_two (void)
+{
+  Two self = { util_loop_new ("one"), util_loop_new ("other") };
+
+  g_assert_true (bg_loop_call (self.one, calling_cb, &self, NULL, NULL));
+  util_loop_end (self.one);
+  util_loop_end (self.other);
+}
+
+/* A child that is forked on the loop's own thread has that thread, but not the
+ * loop. */
+
+static void
+child (void)
+{
+  signal (SIGALRM, SIG_DFL);
+  alarm (20);
+  assert_current (NULL);
+  _exit (0);
+}
+
+static gboolean
+fork_cb (gpointer user_data, GError **error)
+{
+  pid_t pid = fork ();
+  int status = 0;
+
+  g_assert_cmpint (pid, >=, 0);
+  if (pid == 0)
+    child ();
+
+  g_assert_cmpint (waitpid (pid, &status, 0), ==, pid);
+  g_assert_cmpint (status, ==, 0);
+  assert_current (user_data);
+  return TRUE;
+}
+
+static void
+test_fork (void)
+{
+  BgLoop *loop = util_loop_new ("parent");
+
+  g_assert_true (bg_loop_call (loop, fork_cb, loop, NULL, NULL));
+  util_loop_end (loop);
+}
+
+int
+main (int argc, char *argv[])
+{
+  util_init (&argc, &argv);
+
+  g_test_add_func ("/current/elsewhere-is-null", test_elsewhere);
+  g_test_add_func ("/current/here", test_here);
+  util_add_trapped ("/current/to-the-end-of-the-thread", test_to_the_end);
+  util_add_trapped ("/current/dropped-is-null", test_dropped);
+  util_add_trapped ("/current/gives-a-reference", test_reference);
+  util_add_trapped ("/current/last-reference-goes-meanwhile", test_race);
+  g_test_add_func ("/current/two-loops", test_two);
+  util_add_trapped ("/current/forked-is-null", test_fork);
+
+  return g_test_run ();
+}

@@ -1,0 +1,400 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "util.h"
+
+/* Deadlines of what nobody blocks for */
+
+typedef enum
+{
+  CALL,
+  PERFORM,
+  OPERATION,
+  N_KINDS,
+} Kind;
+
+typedef struct
+{
+  Kind kind;
+  BgLoop *loop;
+  gint64 until; /* for how long the function goes on */
+  gboolean answers;
+  int n_run;
+  UtilLatch run;
+  UtilLatch destroyed;
+  gboolean destroyed_on_loop;
+  UtilReply reply;
+  UtilLatch cancelled;
+  GCancellable *cancellable;
+  gulong cancelled_id;
+  GAsyncReadyCallback callback;
+  gpointer callback_data;
+  BgOperation *operation;
+} Work;
+
+static void
+work_init (Work *self, Kind kind, BgLoop *loop)
+{
+  *self = (Work){ .kind = kind, .loop = loop };
+  util_latch_init (&self->run, 1);
+  util_latch_init (&self->destroyed, 1);
+  util_latch_init (&self->cancelled, 1);
+  util_reply_init (&self->reply);
+}
+
+static void
+work_clear (Work *self)
+{
+  if (self->cancellable != NULL)
+    g_signal_handler_disconnect (self->cancellable, self->cancelled_id);
+  util_latch_clear (&self->run);
+  util_latch_clear (&self->destroyed);
+  util_latch_clear (&self->cancelled);
+  util_reply_clear (&self->reply);
+  g_clear_pointer (&self->operation, bg_operation_unref);
+  g_clear_object (&self->cancellable);
+}
+
+static gboolean
+run_cb (gpointer user_data, GError **error)
+{
+  Work *self = user_data;
+
+  self->n_run++;
+  util_spin_until (self->until);
+  util_latch_count_down (&self->run);
+  return TRUE;
+}
+
+static void
+cancelled_cb (GCancellable *cancellable, gpointer user_data)
+{
+  util_latch_count_down (&((Work *) user_data)->cancelled);
+}
+
+static void
+watch (Work *self, GCancellable *cancellable)
+{
+  self->cancellable = g_object_ref (cancellable);
+  self->cancelled_id = g_signal_connect (cancellable, "cancelled", G_CALLBACK (cancelled_cb), self);
+}
+
+static void
+answer (Work *self)
+{
+  g_autoptr (GTask) task = g_task_new (NULL, NULL, NULL, NULL);
+
+  if (self->operation != NULL)
+    bg_operation_answer (self->operation, G_ASYNC_RESULT (task));
+  else
+    self->callback (NULL, G_ASYNC_RESULT (task), self->callback_data);
+}
+
+static gboolean
+begin_cb (gpointer user_data,
+          GCancellable *cancellable,
+          GAsyncReadyCallback callback,
+          gpointer callback_data,
+          GError **error)
+{
+  Work *self = user_data;
+
+  self->callback = callback;
+  self->callback_data = callback_data;
+  watch (self, cancellable);
+  if (self->answers)
+    answer (self);
+  return run_cb (self, error);
+}
+
+static gboolean
+operation_cb (BgOperation *operation, GCancellable *cancellable, gpointer user_data, GError **error)
+{
+  Work *self = user_data;
+
+  self->operation = bg_operation_ref (operation);
+  watch (self, cancellable);
+  if (self->answers)
+    answer (self);
+  return run_cb (self, error);
+}
+
+static void
+destroyed_cb (gpointer user_data)
+{
+  Work *self = user_data;
+
+  g_assert_null (self->reply.result);
+  self->destroyed_on_loop = bg_loop_is_current (self->loop);
+  util_latch_count_down (&self->destroyed);
+}
+
+static void
+start (Work *self, int timeout_msec, GAsyncReadyCallback callback)
+{
+  if (self->kind == CALL)
+    bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, timeout_msec, run_cb, self, destroyed_cb,
+                        NULL, callback, &self->reply);
+  else if (self->kind == PERFORM)
+    bg_loop_perform_async (self->loop, G_PRIORITY_DEFAULT, timeout_msec, begin_cb, self,
+                           destroyed_cb, NULL, callback, &self->reply);
+  else
+    bg_loop_perform_operation_async (self->loop, G_PRIORITY_DEFAULT, timeout_msec, operation_cb,
+                                     self, destroyed_cb, NULL, callback, &self->reply);
+  g_assert_null (self->reply.result);
+}
+
+static gboolean
+finish (Work *self, GError **error)
+{
+  g_autoptr (GAsyncResult) result = NULL;
+
+  util_reply_wait (&self->reply);
+  g_assert_true (self->reply.thread == g_thread_self ());
+  g_assert_true (util_latch_is_open (&self->destroyed));
+  g_assert_true (self->destroyed_on_loop);
+  if (self->kind == CALL)
+    return bg_loop_call_finish (self->loop, self->reply.result, error);
+
+  result = bg_loop_perform_finish (self->loop, self->reply.result, error);
+  return result != NULL;
+}
+
+static void
+assert_timed_out (Work *self)
+{
+  g_autoptr (GError) error = NULL;
+
+  g_assert_false (finish (self, &error));
+  g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+}
+
+/* Too late to start: it never runs, and its data is destroyed on the loop, before
+ * the reply. */
+static void
+test_before (gconstpointer data)
+{
+  BgLoop *loop = util_loop_new ("before");
+
+  for (int timeout_msec = 0; timeout_msec < 3; timeout_msec++)
+    {
+      UtilBlock block;
+      Work work;
+
+      work_init (&work, GPOINTER_TO_INT (data), loop);
+      util_block (&block, loop);
+      start (&work, timeout_msec, util_reply_cb);
+      util_spin_until (util_msec_from_now ((guint) timeout_msec + 5));
+      util_unblock (&block);
+      assert_timed_out (&work);
+      g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
+      g_assert_cmpint (work.n_run, ==, 0);
+      util_wait_for_holds (loop, 0);
+      util_block_clear (&block);
+      work_clear (&work);
+    }
+  util_loop_end (loop);
+}
+
+/* Time enough */
+static void
+test_in_time (gconstpointer data)
+{
+  static const int timeouts[] = { -1, G_MAXINT, 3600 * 1000 };
+  BgLoop *loop = util_loop_new ("in time");
+
+  for (guint i = 0; i < G_N_ELEMENTS (timeouts); i++)
+    {
+      g_autoptr (GError) error = NULL;
+      Work work;
+
+      work_init (&work, GPOINTER_TO_INT (data), loop);
+      work.answers = TRUE;
+      start (&work, timeouts[i], util_reply_cb);
+      g_assert_true (finish (&work, &error));
+      g_assert_no_error (error);
+      work_clear (&work);
+    }
+  util_loop_end (loop);
+}
+
+/* A call that has started has its own result, however late. */
+static void
+test_started_call (void)
+{
+  BgLoop *loop = util_loop_new ("started");
+  gboolean started = FALSE;
+
+  for (int timeout_msec = 1; !started; timeout_msec *= 2)
+    {
+      g_autoptr (GError) error = NULL;
+      Work work;
+      gboolean ok;
+
+      work_init (&work, CALL, loop);
+      work.until = util_msec_from_now ((guint) timeout_msec + 5);
+      start (&work, timeout_msec, util_reply_cb);
+      ok = finish (&work, &error);
+      started = work.n_run > 0;
+      if (started)
+        g_assert_no_error (error);
+      else
+        g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+      g_assert_true (ok == started);
+      work_clear (&work);
+    }
+  util_loop_end (loop);
+}
+
+/* An operation that has begun is cancelled, and its late answer is dropped; it
+ * holds the loop meanwhile. */
+static void
+run_pending (Kind kind, GAsyncReadyCallback callback)
+{
+  BgLoop *loop = util_loop_new ("pending");
+  gboolean begun = FALSE;
+
+  for (int timeout_msec = 1; !begun; timeout_msec *= 2)
+    {
+      Work work;
+
+      work_init (&work, kind, loop);
+      start (&work, timeout_msec, callback);
+      if (callback != NULL)
+        assert_timed_out (&work);
+      else
+        util_latch_wait (&work.destroyed);
+      begun = work.n_run > 0;
+      if (begun)
+        {
+          /* Where nobody waits, nobody gives up. */
+          if (callback != NULL)
+            util_latch_wait (&work.cancelled);
+          util_wait_for_holds (loop, 1);
+          answer (&work);
+        }
+      util_wait_for_holds (loop, 0);
+      work_clear (&work);
+    }
+  util_loop_end (loop);
+}
+
+static void
+test_pending (gconstpointer data)
+{
+  run_pending (GPOINTER_TO_INT (data), util_reply_cb);
+}
+
+static void
+test_pending_no_callback (gconstpointer data)
+{
+  run_pending (GPOINTER_TO_INT (data), NULL);
+}
+
+/* What has answered is not cancelled any more, though the deadline passes before
+ * begin() returns. */
+static void
+test_answered (gconstpointer data)
+{
+  BgLoop *loop = util_loop_new ("answered");
+  gboolean begun = FALSE;
+
+  for (int timeout_msec = 8; !begun; timeout_msec *= 2)
+    {
+      g_autoptr (GError) error = NULL;
+      gint64 due = util_msec_from_now ((guint) timeout_msec);
+      gboolean ok;
+      Work work;
+
+      work_init (&work, GPOINTER_TO_INT (data), loop);
+      work.answers = TRUE;
+      work.until = due + 5 * G_TIME_SPAN_MILLISECOND;
+      start (&work, timeout_msec, util_reply_cb);
+      ok = finish (&work, &error);
+      begun = work.n_run > 0;
+
+      /* Whether the answer was in time the test cannot know, but one of them it was. */
+      if (ok)
+        g_assert_false (g_cancellable_is_cancelled (work.cancellable));
+      else
+        g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+      work_clear (&work);
+      begun = begun && ok;
+    }
+  util_loop_end (loop);
+}
+
+/* A shutdown does not wait for deadlines. */
+static void
+test_shutdown (gconstpointer data)
+{
+  BgLoop *loop = util_loop_new ("shutdown");
+  g_autoptr (GError) error = NULL;
+  Work work;
+
+  work_init (&work, GPOINTER_TO_INT (data), loop);
+  work.answers = TRUE;
+  start (&work, 3600 * 1000, util_reply_cb);
+  g_assert_true (bg_loop_shutdown (loop, NULL));
+  g_assert_true (finish (&work, &error));
+  g_assert_no_error (error);
+  work_clear (&work);
+  util_loop_end (loop);
+}
+
+/* Deadlines that pass all the time: nothing is lost, nothing is answered twice. */
+static void
+test_race (gconstpointer data)
+{
+  BgLoop *loop = util_loop_new ("race");
+
+  for (guint i = 0; i < util_scale (500); i++)
+    {
+      g_autoptr (GError) error = NULL;
+      Work work;
+
+      work_init (&work, GPOINTER_TO_INT (data), loop);
+      work.answers = TRUE;
+      work.until = i % 3 == 0 ? util_msec_from_now (1) : 0;
+      start (&work, (int) (i % 2), util_reply_cb);
+      if (finish (&work, &error))
+        g_assert_cmpint (work.n_run, ==, 1);
+      else
+        g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+      util_wait_for_holds (loop, 0);
+      work_clear (&work);
+    }
+  util_loop_end (loop);
+}
+
+static void
+add (const char *path, Kind kind, GTestDataFunc func)
+{
+  static const char *names[] = { "call", "perform", "operation" };
+  g_autofree char *whole = g_strdup_printf ("/timeout-async/%s/%s", path, names[kind]);
+
+  g_test_add_data_func (whole, GINT_TO_POINTER (kind), func);
+}
+
+int
+main (int argc, char *argv[])
+{
+  util_init (&argc, &argv);
+
+  for (Kind kind = CALL; kind < N_KINDS; kind++)
+    {
+      add ("before-it-starts", kind, test_before);
+      add ("in-time", kind, test_in_time);
+      add ("shutdown-does-not-wait-for-it", kind, test_shutdown);
+      add ("race", kind, test_race);
+    }
+  for (Kind kind = PERFORM; kind < N_KINDS; kind++)
+    {
+      add ("pending", kind, test_pending);
+      add ("pending-no-callback", kind, test_pending_no_callback);
+      add ("what-has-answered-is-not-cancelled", kind, test_answered);
+    }
+  g_test_add_func ("/timeout-async/started-call-has-its-own-result", test_started_call);
+
+  return g_test_run ();
+}
