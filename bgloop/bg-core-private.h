@@ -8,6 +8,7 @@
 #include <bgloop/bg-delay-private.h>
 #include <bgloop/bg-inbox-private.h>
 #include <bgloop/bg-loop.h>
+#include <bgloop/bg-wait-private.h>
 #include <bgloop/bg-waiter-private.h>
 
 G_BEGIN_DECLS
@@ -19,7 +20,7 @@ typedef struct _BgHold BgHold;
 typedef struct _BgInvoke BgInvoke;
 typedef struct _BgPause BgPause;
 typedef struct _BgTeardown BgTeardown;
-typedef struct _BgFollower BgFollower;
+typedef struct _BgMailbox BgMailbox;
 
 /* Somebody who waits for a piece of work. A CANCEL shutdown takes it out of the
  * core's list and calls @close without the lock. */
@@ -29,6 +30,7 @@ struct _BgBlocked
   gboolean listed;
   gboolean closed;
   BgRecord *slot; /* (nullable) (unowned) the work, as long as it has not started */
+  int priority;   /* of the work */
   BgWaiter *waiter;
   void (*close) (BgBlocked *self);
 };
@@ -37,9 +39,10 @@ struct _BgBlocked
 struct _BgHold
 {
   GList link;
-  guint id;      /* 0: an operation that has not answered */
-  char *reason;  /* (nullable) (owned) of a hold */
-  gpointer func; /* of an operation */
+  guint64 id;                /* 0: an operation that has not answered */
+  char *reason;              /* (nullable) (owned) of a hold */
+  gpointer func;             /* of an operation */
+  GCancellable *cancellable; /* (nullable) (unowned) of an operation that has begun */
   gint64 since;
 };
 
@@ -48,7 +51,7 @@ struct _BgInvoke
 {
   GList link;
   int ref_count; /* atomic: one for the list, one for the source */
-  BgCore *core;  /* (unowned) */
+  BgCore *core;  /* (owned) */
   int priority;
   GSourceFunc func;
   gpointer data;
@@ -80,16 +83,11 @@ struct _BgPause
 
 struct _BgTeardown
 {
+  GList link;
+  guint64 id;
   BgPostFunc func;
   gpointer data;
   GDestroyNotify destroy;
-};
-
-/* A cancellable that is cancelled when the loop's is. */
-struct _BgFollower
-{
-  GCancellable *cancellable; /* (owned) the signal handler has a reference, too */
-  gulong handler;
 };
 
 /* What the loop's thread owns. The BgLoop that people hold has one reference,
@@ -100,13 +98,14 @@ struct _BgCore
 
   /* immutable */
   char *name;
-  GMainContext *context;
-  GMainLoop *main_loop;
+  GMainContext *context; /* (nullable) without a descriptor for one there is none */
+  GMainLoop *main_loop;  /* (nullable) */
+  GError *failure;       /* (nullable) why it could not be started */
   GCancellable *cancellable;
   guint generation; /* the process that the loop lives in */
   guint64 serial;   /* a loop made later has a higher one */
   gint64 since;
-  gboolean started; /* once it is */
+  gulong cancelled_handler;
   long thread_id;   /* the system's, once it runs */
 
   /* of whoever starts it, until its thread runs */
@@ -114,76 +113,90 @@ struct _BgCore
 
   /* Its lock is the core's: admission, state and everything here down to
    * «atomic» is under it. Locks are taken in this order: default, globals, core,
-   * waiter or reply queue, GLib's own. */
+   * mailbox, GLib's own; the waits' one before a waiter's. */
   BgInbox inbox;
   GCond changed;
   gboolean closed; /* nothing is taken any more, from nobody */
   GThread *thread; /* (owned) (nullable) until somebody joins it or lets it go */
   gboolean joined;
+  gboolean gone;    /* the thread has nothing more to do, or never ran */
+  guint n_handling; /* threads that run the handlers of the cancellable */
   gboolean dropped; /* nobody has the object any more */
+  gpointer object;  /* (unowned) (nullable) the BgLoop, until it is disposed of */
+  guint n_claims;   /* threads that are about to refer to the object */
+  guint n_granted;  /* of them, those for whom it refers to itself */
   guint64 refused;
-  guint64 withdrawn; /* delayed work that was cancelled */
-  guint last_hold;
-  gboolean holds_came_round;
+  guint64 withdrawn; /* pieces of work that were taken back before they started */
+  guint64 last_hold;
   GQueue holds;        /* of BgHold */
+  GHashTable *held;    /* (nullable) of BgHold that have an id, by that */
   GQueue blocked;      /* of BgBlocked */
   GQueue invokes;      /* of BgInvoke (owned) */
   GQueue end_watchers; /* of BgBlocked: to be closed when the loop has ended */
-  GArray *teardowns;   /* of BgTeardown */
+  guint64 last_teardown;
+  GQueue teardowns;      /* of BgTeardown */
+  GHashTable *torn_down; /* (nullable) of BgTeardown, by id */
   BgDelays delays;
   GSource *timer;      /* (nullable) */
-  GArray *followers;   /* (nullable) of BgFollower: to be used again */
-  GPtrArray *attached; /* of GSource */
-  guint attached_kept; /* how many were left when the dead ones were last let go */
+  guint n_sources;     /* the inbox's apart, that the library put into the context */
+  GPtrArray *arriving; /* (nullable) of GSource, that were attached */
+  GArray *priorities;  /* (nullable) of sources that were attached, some of them */
   BgPause pause;
 
   /* atomic, written under lock */
   _Atomic int state;
   _Atomic gboolean cancelling;
+  _Atomic gboolean has_attached; /* once a source was attached */
 
   /* atomic, written by the loop's thread */
   _Atomic gint64 awake_since; /* monotonic microseconds; 0: it sleeps */
 
   /* under the globals' lock */
-  GList link;           /* in the list of cores */
-  BgCore *waits_for;    /* (unowned) (nullable) */
-  BgWaiter *waits_with; /* (unowned) (nullable) */
+  GList link; /* in the list of cores */
+
+  /* under the waits' lock */
+  BgActor actor;
 
   /* the loop's thread only */
   BgDelay *ended_delays; /* (unowned) to be given back */
-  BgInbox *replies;      /* (unowned) (nullable) where replies to work on this loop arrive */
+  BgMailbox *mailbox;    /* (owned) (nullable) where replies to work on this loop arrive */
   gint64 wakeup_fd;      /* by which the context is woken; -1: unknown */
-  gboolean finished;
+  gboolean finished;     /* the main loop is to return */
+  gboolean ended;
+  GPtrArray *attached;   /* (nullable) of GSource, that may be in the context or that others may
+                          * have */
+  guint recheck_msec;    /* after how long to look at them again; 0: not before the next sleep */
+  guint n_shared;        /* of the attached, that were destroyed and that others have */
+  guint n_had;           /* sources that the context had had when it was cleared */
+  guint n_closings;      /* of what other loops owe, in CANCEL mode */
+  gboolean exited;       /* something has ended the thread under the loop */
+  guint starved;         /* iterations without sleep, work or an answer, while stopping */
   guint repeats; /* invoked functions that ran and want to run again */
 };
 
-/* What all loops of a process share. A forked child starts with a new one:
- * whoever held its lock at the fork does not exist there. */
+/* What all loops of a process share. */
 struct _BgGlobals
 {
-  guint generation;
+  BgForkLocal fork_local;
 
-  GMutex default_lock;   /* before all others; a loop may be started under it */
-  gpointer default_loop; /* (unowned) (nullable) atomic, written under it */
+  GMutex default_lock;  /* before all others; a loop may be started under it */
+  BgCore *default_core; /* (owned) (nullable) atomic, written under it */
 
   GMutex lock;
 
   /* under lock */
   GHashTable *operations; /* (owned) (nullable) by id */
   gsize last_operation;
-  GSList *graves; /* contexts that outlive their loops */
-  GQueue cores;   /* of BgCore (unowned), oldest first */
+  GQueue cores; /* of BgCore (unowned), oldest first */
   guint64 last_core;
   guint n_freeing; /* cores that are not in the list any more, but not gone */
   GCond freed;
 };
 
 BgGlobals *bg_globals (void);
-void bg_core_visit_graves (void);
-gboolean bg_object_is_as_new (gpointer object, int n_refs);
 
 BgCore *bg_core_new (const char *name);
-gboolean bg_core_start (BgCore *self, GError **error);
+void bg_core_start (BgCore *self);
 BgCore *bg_core_ref (BgCore *self);
 void bg_core_unref (BgCore *self);
 void bg_core_let_go (BgCore *self);
@@ -193,6 +206,7 @@ void bg_core_let_go (BgCore *self);
 BgCore *bg_core_get_current (void);
 #define bg_core_is_forked(self) G_UNLIKELY ((self)->generation != bg_fork_generation ())
 gboolean bg_core_is_current (BgCore *self);
+gboolean bg_core_is_gone (BgCore *self);
 BgLoopState bg_core_get_state (BgCore *self);
 gboolean bg_core_is_cancelling (BgCore *self);
 void bg_core_set_refused_error (BgCore *self, GError **error);
@@ -206,8 +220,10 @@ void bg_core_add_blocked (BgCore *self, BgBlocked *blocked);
 gboolean bg_core_remove_blocked (BgCore *self, BgBlocked *blocked);
 void bg_core_add_hold (BgCore *self, BgHold *hold);
 void bg_core_remove_hold (BgCore *self, BgHold *hold);
-guint bg_core_next_hold (BgCore *self);
-BgHold *bg_core_find_hold (BgCore *self, guint id);
+BgHold *bg_core_find_hold (BgCore *self, guint64 id);
+void bg_core_withdraw (BgCore *self, BgBlocked *blocked);
+gboolean bg_core_add_end_watcher (BgCore *self, BgBlocked *watcher);
+gboolean bg_core_remove_end_watcher (BgCore *self, BgBlocked *watcher);
 gboolean bg_core_attach (BgCore *self, GSource *source);
 void bg_core_drop_later (BgCore *self, gpointer data, GDestroyNotify destroy);
 guint64 bg_core_add_delay (BgCore *self,
@@ -217,15 +233,19 @@ guint64 bg_core_add_delay (BgCore *self,
                            GDestroyNotify destroy);
 gboolean bg_core_cancel_delay (BgCore *self, guint64 id);
 void bg_core_promote_due (BgCore *self);
+void bg_core_set_timer (BgCore *self, gint64 due);
+guint64 bg_core_add_teardown (BgCore *self, BgTeardown *teardown);
+gboolean bg_core_remove_teardown (BgCore *self, guint64 id);
 void bg_core_move_invoke (BgCore *self, BgInvoke *invoke);
 
 /* without */
+#define bg_core_wait_begin(self, wait, for_end, waiter, error)                                      \
+  bg_wait_begin ((wait), &(self)->actor, (for_end), (waiter), (error))
 void bg_core_post_outcome (BgRecord *slot, gpointer owner);
 void bg_invoke_unref (BgInvoke *self);
-gboolean bg_core_wait_begin (BgCore *self, BgWaiter *waiter, GError **error);
-void bg_core_wait_end (BgCore *self);
+void bg_invoke_abandon (BgInvoke *self);
 void bg_core_quit (BgCore *self, BgShutdownMode mode);
-void bg_core_spin_for_end (BgCore *self, BgWaiter *waiter);
+void bg_core_spin_for_end (BgCore *self, BgWaiter *waiter, guint limit_usec);
 void bg_core_join (BgCore *self);
 
 G_END_DECLS

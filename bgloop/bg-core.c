@@ -6,8 +6,12 @@
 #endif
 #include "config.h"
 
+#include <limits.h>
 #if HAVE_PPOLL
 #include <poll.h>
+#endif
+#if HAVE_PTHREAD_ATFORK
+#include <pthread.h>
 #endif
 #include <string.h>
 #if HAVE_TGKILL
@@ -17,27 +21,55 @@
 
 #include <bgloop/bg-core-private.h>
 #include <bgloop/bg-error.h>
+#include <bgloop/bg-glib-private.h>
+#include <bgloop/bg-reply-private.h>
+#include <bgloop/bg-symbol-private.h>
 
 /* The end of a loop's life, in order:
  *
  *  1. Anybody's bg_core_quit() makes it STOPPING and sends stop_cb() into the
  *     context, above every priority.
- *  2. stop_cb() hands what was accepted to the driver, a source of the highest
- *     priority that runs it in its own order and lets every other source have a
+ *  2. stop_cb() hands what was accepted to the drain source, of the highest
+ *     priority, that runs it in its own order and lets every other source have a
  *     turn in between.
- *  3. When nothing is queued and nothing holds the loop, the driver closes it
- *     for good and quits the main loop.
- *  4. The thread runs the teardown functions, clears the context, and ends.
- *  5. Whoever waits joins it; if nobody does, the last reference lets it go. */
+ *  3. When nothing is queued and nothing holds the loop, the drain source quits the
+ *     main loop. Below everything that may still run on it, the thread looks once
+ *     more and closes the loop for good.
+ *  4. The thread runs the teardown functions and clears the context. The loop is
+ *     STOPPED.
+ *  5. The thread's own destructors run; the last is the library's, which tells
+ *     whoever waits for the end.
+ *  6. Whoever waits joins it; if nobody does, the last reference lets it go. */
 
-#define DRIVER_PRIORITY G_MININT
+#define DRAIN_PRIORITY G_MININT
 
 /* How many pieces of delayed work become due in one critical section: with fewer,
  * whoever adds many has the lock so often that what is due comes late. */
 #define DUE_BATCH 128
 
-/* How many turns a source that is always ready gets at the end. */
+/* How many turns a source that is always ready gets at the end, and before others
+ * get one while the loop stops. */
 #define LAST_TURNS 16
+
+/* How often what is destroyed at the end may bring about more to be destroyed. */
+#define LAST_ROUNDS 10000
+
+/* How often in CANCEL mode callbacks that were told CLOSED may ask other loops again. */
+#define LAST_REPLIES 128
+
+/* While somebody else has a source that was destroyed, an idle loop looks again after
+ * 1, 2, 4… and for the last time after so many milliseconds. */
+#define LAST_RECHECK_MSEC 64
+
+/* How many priorities of sources that were attached are remembered. */
+#define PRIORITIES 64
+
+/* In how many rounds a thread's destructors run. The last is the library's. */
+#ifdef PTHREAD_DESTRUCTOR_ITERATIONS
+#define DESTRUCTOR_ROUNDS PTHREAD_DESTRUCTOR_ITERATIONS
+#else
+#define DESTRUCTOR_ROUNDS 1
+#endif
 
 /* Linux takes 15 bytes; so do we everywhere. */
 #define THREAD_NAME_BYTES 15
@@ -47,130 +79,22 @@ typedef struct
   GSource source;
   BgCore *core; /* (unowned): the source lives on the core's thread */
   gboolean sits_out;
-} BgDriver;
+} BgDrain;
 
-static GPrivate current_core;
+static BG_THREAD_LOCAL BgCore *current_core;
+static BG_THREAD_LOCAL guint64 ended_serial; /* of the loop whose thread this was */
 
 /* Globals */
-
-typedef struct
-{
-  GMainContext *context;
-  GPtrArray *sources;
-} BgGrave;
 
 BgGlobals *
 bg_globals (void)
 {
-  static BgGlobals *globals;
-  guint generation = bg_fork_generation ();
-  BgGlobals *found = g_atomic_pointer_get (&globals);
-  BgGlobals *fresh;
+  static gpointer globals;
 
-  if (G_LIKELY (found != NULL && found->generation == generation))
-    return found;
-
-  fresh = g_new0 (BgGlobals, 1);
-  fresh->generation = generation;
-  g_mutex_init (&fresh->default_lock);
-  g_mutex_init (&fresh->lock);
-  g_queue_init (&fresh->cores);
-  g_cond_init (&fresh->freed);
-  if (g_atomic_pointer_compare_and_exchange (&globals, found, fresh))
-    return fresh;
-
-  g_free (fresh);
-  return bg_globals ();
-}
-
-/* Before GLib 2.85, g_source_destroy() and g_source_unref() may still use the
- * source's context while its last reference goes in another thread. So the
- * context outlives every source that somebody else has a reference to. */
-static gboolean
-try_bury (GMainContext *context, GPtrArray *sources)
-{
-  for (guint i = sources->len; i > 0; i--)
-    {
-      GSource *source = g_ptr_array_index (sources, i - 1);
-
-      if (g_atomic_int_get ((int *) &source->ref_count) == 1)
-        g_ptr_array_remove_index_fast (sources, i - 1);
-    }
-  if (sources->len > 0)
-    return FALSE;
-
-  /* Whoever gave the last reference back did so under the context's lock, and
-   * may still be in there. */
-  (void) g_main_context_is_owner (context);
-  g_ptr_array_unref (sources);
-  g_main_context_unref (context);
-  return TRUE;
-}
-
-static void
-bury (GMainContext *context, GPtrArray *sources)
-{
-  BgGlobals *globals = bg_globals ();
-  GSList *graves, *open = NULL;
-
-  g_mutex_lock (&globals->lock);
-  graves = g_steal_pointer (&globals->graves);
-  g_mutex_unlock (&globals->lock);
-
-  if (context != NULL)
-    {
-      BgGrave *grave = g_new (BgGrave, 1);
-
-      grave->context = context;
-      grave->sources = sources;
-      graves = g_slist_prepend (graves, grave);
-    }
-
-  while (graves != NULL)
-    {
-      BgGrave *grave = graves->data;
-
-      graves = g_slist_delete_link (graves, graves);
-      if (try_bury (grave->context, grave->sources))
-        g_free (grave);
-      else
-        open = g_slist_prepend (open, grave);
-    }
-
-  if (open != NULL)
-    {
-      g_mutex_lock (&globals->lock);
-      globals->graves = g_slist_concat (open, globals->graves);
-      g_mutex_unlock (&globals->lock);
-    }
-}
-
-/* Frees what could not be freed when its loop went. */
-void
-bg_core_visit_graves (void)
-{
-  bury (NULL, NULL);
-}
-
-/* Whether an object can be used again, as if it were new: besides the caller's
- * @n_refs references nobody has one, nor has anybody what one could be had from, or
- * anything stored with it. */
-gboolean
-bg_object_is_as_new (gpointer object, int n_refs)
-{
-  GObject *self = object;
-
-  /* The second look at the references is for a weak one that became a strong one. */
-  return g_atomic_int_get ((int *) &self->ref_count) == n_refs
-         && g_atomic_pointer_get (&self->qdata) == NULL
-         && g_atomic_int_get ((int *) &self->ref_count) == n_refs;
+  return bg_fork_local (&globals, sizeof (BgGlobals));
 }
 
 /* Polling */
-
-/* How often a forked child that iterates the context looks for something to do,
- * in milliseconds. */
-#define CHILD_POLL_MSEC 100
 
 static GPollFD *
 find_fd (GPollFD *fds, guint n_fds, gint64 fd)
@@ -211,24 +135,45 @@ poll_until_due (BgCore *self, GPollFD *fds, guint n_fds, int timeout_msec)
 #endif
 }
 
-/* In a child that was forked on the loop's thread: what wakes the parent is not for
- * it to take. */
-static int
-poll_inherited (GPollFD *wakeup, GPollFD *fds, guint n_fds, int timeout_msec)
+/* Sources that were destroyed and that nobody else has are let go of before the loop
+ * sleeps. Others may still have one, and only looking again tells when they do not:
+ * for a while the loop wakes up for that. */
+static void
+release_attached (BgCore *self, int *timeout_msec)
 {
-  gint64 fd = wakeup != NULL ? wakeup->fd : -1;
-  int n_ready;
+  guint n_shared = 0;
 
-  if (wakeup == NULL)
-    return g_poll (fds, n_fds, timeout_msec);
+  bg_core_lock (self);
+  if (self->arriving != NULL && self->arriving->len > 0)
+    {
+      if (self->attached == NULL)
+        self->attached = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
+      g_ptr_array_extend_and_steal (self->attached, g_steal_pointer (&self->arriving));
+      self->recheck_msec = 0;
+    }
+  bg_core_unlock (self);
 
-  if (timeout_msec < 0 || timeout_msec > CHILD_POLL_MSEC)
-    timeout_msec = CHILD_POLL_MSEC;
-  wakeup->fd = -1;
-  n_ready = g_poll (fds, n_fds, timeout_msec);
-  wakeup->fd = fd;
-  wakeup->revents = 0;
-  return n_ready;
+  for (guint i = self->attached != NULL ? self->attached->len : 0; i > 0; i--)
+    {
+      GSource *source = g_ptr_array_index (self->attached, i - 1);
+
+      if (!g_source_is_destroyed (source))
+        continue;
+      if (bg_glib_is_referenced_once (source))
+        g_source_unref (g_ptr_array_steal_index_fast (self->attached, i - 1));
+      else
+        n_shared++;
+    }
+
+  if (n_shared != self->n_shared)
+    self->recheck_msec = 0;
+  self->n_shared = n_shared;
+  if (n_shared == 0 || self->recheck_msec >= LAST_RECHECK_MSEC)
+    return;
+
+  self->recheck_msec = MAX (1, 2 * self->recheck_msec);
+  if (*timeout_msec < 0 || *timeout_msec > (int) self->recheck_msec)
+    *timeout_msec = (int) self->recheck_msec;
 }
 
 /* The context's poll function. A loop that is busy and has no descriptors makes no
@@ -236,13 +181,14 @@ poll_inherited (GPollFD *wakeup, GPollFD *fds, guint n_fds, int timeout_msec)
 static int
 poll_cb (GPollFD *fds, guint n_fds, int timeout_msec)
 {
-  BgCore *self = g_private_get (&current_core);
-  GPollFD *wakeup = self != NULL ? find_fd (fds, n_fds, self->wakeup_fd) : NULL;
+  BgCore *self = current_core;
+  GPollFD *wakeup;
   int n_ready;
 
-  if (self != NULL && bg_core_is_forked (self))
-    return poll_inherited (wakeup, fds, n_fds, timeout_msec);
+  if (self == NULL || bg_core_is_forked (self))
+    return g_poll (fds, n_fds, timeout_msec);
 
+  wakeup = find_fd (fds, n_fds, self->wakeup_fd);
   if (timeout_msec == 0 && wakeup != NULL && n_fds == 1)
     {
       wakeup->revents = 0;
@@ -250,29 +196,22 @@ poll_cb (GPollFD *fds, guint n_fds, int timeout_msec)
     }
 
   /* Without it, this is not the loop's own context. */
-  if (timeout_msec == 0 || wakeup == NULL)
+  if (timeout_msec == 0 || (wakeup == NULL && self->wakeup_fd != -1))
     return g_poll (fds, n_fds, timeout_msec);
+
+  self->starved = 0;
+  if (atomic_load_explicit (&self->has_attached, memory_order_relaxed))
+    release_attached (self, &timeout_msec);
 
   atomic_store_explicit (&self->awake_since, 0, memory_order_relaxed);
   if (timeout_msec > 0)
     n_ready = poll_until_due (self, fds, n_fds, timeout_msec);
   else
     n_ready = g_poll (fds, n_fds, timeout_msec);
-  atomic_store_explicit (&self->awake_since, g_get_monotonic_time (), memory_order_relaxed);
+  if (!bg_core_is_forked (self))
+    atomic_store_explicit (&self->awake_since, g_get_monotonic_time (), memory_order_relaxed);
 
   return n_ready;
-}
-
-/* On the loop's thread, while the context has no other descriptor. */
-static void
-find_wakeup_fd (BgCore *self)
-{
-  GPollFD fd = { .fd = -1 };
-  int timeout;
-
-  self->wakeup_fd = -1;
-  if (g_main_context_query (self->context, G_MAXINT, &timeout, &fd, 1) == 1)
-    self->wakeup_fd = fd.fd;
 }
 
 /* Life */
@@ -319,20 +258,22 @@ bg_core_new (const char *name)
   bg_fork_watch ();
   self->ref_count = 1;
   self->name = g_strdup (name != NULL && *name != '\0' ? name : "bgloop");
-  self->context = g_main_context_new ();
-  g_main_context_set_poll_func (self->context, poll_cb);
-  self->main_loop = g_main_loop_new (self->context, FALSE);
-  self->cancellable = g_cancellable_new ();
   self->generation = bg_fork_generation ();
+  self->actor.generation = self->generation;
+  self->actor.name = self->name;
+  self->cancellable = g_cancellable_new ();
+  self->context = bg_glib_context_new (&self->failure);
+  if (self->context != NULL)
+    {
+      g_main_context_set_poll_func (self->context, poll_cb);
+      self->main_loop = g_main_loop_new (self->context, FALSE);
+    }
   bg_inbox_init (&self->inbox, self->context, self);
   atomic_init (&self->inbox.expected, 1);
   g_cond_init (&self->changed);
-  g_queue_init (&self->holds);
-  g_queue_init (&self->blocked);
-  g_queue_init (&self->invokes);
-  g_queue_init (&self->end_watchers);
   atomic_init (&self->state, BG_LOOP_STOPPED);
   self->joined = TRUE; /* until it is started there is nothing to join */
+  self->gone = TRUE;
   enlist (self);
   return self;
 }
@@ -345,24 +286,54 @@ bg_core_ref (BgCore *self)
 }
 
 static void
+free_holds (BgCore *self)
+{
+  GList *link;
+
+  while ((link = self->holds.head) != NULL)
+    {
+      BgHold *hold = link->data;
+
+      g_queue_unlink (&self->holds, link);
+      if (hold->id != 0)
+        {
+          g_free (hold->reason);
+          g_free (hold);
+        }
+    }
+  g_clear_pointer (&self->held, g_hash_table_unref);
+}
+
+static void
+free_context (BgCore *self)
+{
+  GPtrArray *handles = g_steal_pointer (&self->attached);
+
+  if (handles == NULL)
+    handles = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
+  if (self->arriving != NULL)
+    g_ptr_array_extend_and_steal (handles, g_steal_pointer (&self->arriving));
+  bg_glib_retire_context (self->context, handles, self->n_had);
+}
+
+static void
 core_free (BgCore *self)
 {
   BgGlobals *globals = bg_core_is_forked (self) ? NULL : bg_globals ();
 
   delist (globals, self);
+  g_clear_pointer (&self->mailbox, bg_mailbox_unref);
   bg_inbox_clear (&self->inbox);
   bg_delays_clear (&self->delays);
   g_cond_clear (&self->changed);
-  g_clear_pointer (&self->teardowns, g_array_unref);
-  for (guint i = 0; self->followers != NULL && i < self->followers->len; i++)
-    g_object_unref (g_array_index (self->followers, BgFollower, i).cancellable);
-  g_clear_pointer (&self->followers, g_array_unref);
-  g_main_loop_unref (self->main_loop);
+  free_holds (self);
+  g_clear_pointer (&self->torn_down, g_hash_table_unref);
+  g_clear_pointer (&self->priorities, g_array_unref);
+  g_clear_pointer (&self->main_loop, g_main_loop_unref);
   g_object_unref (self->cancellable);
-  if (self->attached != NULL)
-    bury (self->context, self->attached);
-  else
-    g_main_context_unref (self->context);
+  if (self->context != NULL)
+    free_context (self);
+  g_clear_error (&self->failure);
   g_free (self->name);
   g_aligned_free (self);
   delist (globals, NULL);
@@ -402,13 +373,29 @@ bg_core_let_go (BgCore *self)
 BgCore *
 bg_core_get_current (void)
 {
-  return g_private_get (&current_core);
+  return current_core;
 }
 
+/* To the very end of the thread, when nothing of the core but its number is left. */
 gboolean
 bg_core_is_current (BgCore *self)
 {
-  return bg_core_get_current () == self && !bg_core_is_forked (self);
+  gboolean current = current_core != NULL ? current_core == self : ended_serial == self->serial;
+
+  return current && !bg_core_is_forked (self);
+}
+
+/* Whether the loop has ended, with its thread and the handlers of its cancellable. */
+gboolean
+bg_core_is_gone (BgCore *self)
+{
+  gboolean gone;
+
+  bg_core_lock (self);
+  gone = self->gone && self->n_handling == 0;
+  bg_core_unlock (self);
+
+  return gone;
 }
 
 BgLoopState
@@ -432,6 +419,8 @@ bg_core_set_refused_error (BgCore *self, GError **error)
   if (bg_core_is_forked (self))
     g_set_error (error, BG_ERROR, BG_ERROR_FORKED,
                  "The loop “%s” belongs to the process that this one was forked from", self->name);
+  else if (self->failure != NULL)
+    g_propagate_error (error, g_error_copy (self->failure));
   else
     g_set_error (error, BG_ERROR, BG_ERROR_CLOSED, "The loop “%s” takes no more work", self->name);
 }
@@ -445,7 +434,7 @@ bg_core_admits_late (BgCore *self)
   int state = atomic_load_explicit (&self->state, memory_order_relaxed);
 
   if (state == BG_LOOP_STOPPING && !self->closed && !bg_core_is_cancelling (self)
-      && bg_core_get_current () == self)
+      && current_core == self)
     return TRUE;
 
   self->refused++;
@@ -456,20 +445,23 @@ void
 bg_core_post_outcome (BgRecord *slot, gpointer owner)
 {
   BgCore *self = owner;
-  BgRecord record = *slot;
+  BgRecord *record = bg_inbox_keep (&self->inbox, slot);
+  GDestroyNotify destroy;
 
   if (G_LIKELY (!bg_core_is_cancelling (self)))
     {
       bg_count (&self->inbox.run, 1);
-      ((BgPostFunc) record.func) (record.data);
+      ((BgPostFunc) record->func) (record->data);
     }
   else
     {
       bg_count (&self->inbox.cancelled, 1);
     }
 
-  if (record.destroy != NULL)
-    record.destroy (record.data);
+  record->outcome = NULL;
+  destroy = record->destroy;
+  if (destroy != NULL)
+    destroy (record->data);
 }
 
 static void
@@ -485,8 +477,7 @@ drop_outcome (BgRecord *slot, gpointer owner)
 void
 bg_core_drop_later (BgCore *self, gpointer data, GDestroyNotify destroy)
 {
-  bg_inbox_append (&self->inbox, G_PRIORITY_DEFAULT, drop_outcome, destroy, data, destroy);
-  self->inbox.posted--;
+  bg_inbox_requeue (&self->inbox, G_PRIORITY_DEFAULT, drop_outcome, destroy, data, destroy);
 }
 
 void
@@ -509,9 +500,26 @@ bg_core_remove_blocked (BgCore *self, BgBlocked *blocked)
   return TRUE;
 }
 
+/* Takes work back that has not started: it counts as cancelled from now on. */
+void
+bg_core_withdraw (BgCore *self, BgBlocked *blocked)
+{
+  bg_inbox_withdraw (&self->inbox, blocked->slot, blocked->priority);
+  blocked->slot = NULL;
+  self->withdrawn++;
+}
+
+/* A hold that somebody is to release has an id from here. */
 void
 bg_core_add_hold (BgCore *self, BgHold *hold)
 {
+  if (hold->reason != NULL)
+    {
+      hold->id = ++self->last_hold;
+      if (self->held == NULL)
+        self->held = g_hash_table_new (g_int64_hash, g_int64_equal);
+      g_hash_table_add (self->held, &hold->id);
+    }
   hold->since = g_get_monotonic_time ();
   hold->link.data = hold;
   g_queue_push_tail_link (&self->holds, &hold->link);
@@ -520,68 +528,35 @@ bg_core_add_hold (BgCore *self, BgHold *hold)
 void
 bg_core_remove_hold (BgCore *self, BgHold *hold)
 {
+  if (hold->id != 0)
+    g_hash_table_remove (self->held, &hold->id);
   g_queue_unlink (&self->holds, &hold->link);
-  if (self->holds.length == 0 && atomic_load (&self->state) != BG_LOOP_RUNNING)
+  if (self->holds.length == 0 && atomic_load (&self->state) == BG_LOOP_STOPPING)
     g_main_context_wakeup (self->context);
 }
 
-/* A number that is not held: they may come round again after 2³² of them. */
-guint
-bg_core_next_hold (BgCore *self)
-{
-  do
-    {
-      self->last_hold++;
-      self->holds_came_round |= self->last_hold == 0;
-    }
-  while (self->last_hold == 0
-         || (self->holds_came_round && bg_core_find_hold (self, self->last_hold) != NULL));
-
-  return self->last_hold;
-}
-
 BgHold *
-bg_core_find_hold (BgCore *self, guint id)
+bg_core_find_hold (BgCore *self, guint64 id)
 {
-  if (id == 0)
-    return NULL;
+  guint64 *found = self->held != NULL ? g_hash_table_lookup (self->held, &id) : NULL;
 
-  for (GList *link = self->holds.tail; link != NULL; link = link->prev)
-    {
-      BgHold *hold = link->data;
-
-      if (hold->id == id)
-        return hold;
-    }
-
-  return NULL;
+  return found != NULL ? (gpointer) ((char *) found - G_STRUCT_OFFSET (BgHold, id)) : NULL;
 }
 
-/* Takes out the sources that were destroyed and that nobody else has. They are to
- * be let go of on the loop's thread, where their own code belongs. */
-static GPtrArray *
-take_dead_sources (BgCore *self)
-{
-  GPtrArray *dead = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
-
-  for (guint i = self->attached != NULL ? self->attached->len : 0; i > 0; i--)
-    {
-      GSource *source = g_ptr_array_index (self->attached, i - 1);
-
-      if (g_source_is_destroyed (source) && g_atomic_int_get ((int *) &source->ref_count) == 1)
-        g_ptr_array_add (dead, g_ptr_array_steal_index_fast (self->attached, i - 1));
-    }
-
-  return dead;
-}
+/* Sources */
 
 static void
-forget_dead_sources (BgCore *self)
+remember_priority (BgCore *self, int priority)
 {
-  GPtrArray *dead = take_dead_sources (self);
-
-  self->attached_kept = self->attached->len;
-  bg_core_drop_later (self, dead, (GDestroyNotify) g_ptr_array_unref);
+  if (self->priorities == NULL)
+    self->priorities = g_array_new (FALSE, FALSE, sizeof (int));
+  for (guint i = 0; i < self->priorities->len; i++)
+    {
+      if (g_array_index (self->priorities, int, i) == priority)
+        return;
+    }
+  if (self->priorities->len < PRIORITIES)
+    g_array_append_val (self->priorities, priority);
 }
 
 gboolean
@@ -590,14 +565,59 @@ bg_core_attach (BgCore *self, GSource *source)
   if (!bg_core_admits (self))
     return FALSE;
 
-  if (self->attached == NULL)
-    self->attached = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
-  else if (self->attached->len >= 2 * self->attached_kept + 16)
-    forget_dead_sources (self);
-
-  g_ptr_array_add (self->attached, g_source_ref (source));
+  if (self->arriving == NULL)
+    self->arriving = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
+  g_ptr_array_add (self->arriving, g_source_ref (source));
+  atomic_store_explicit (&self->has_attached, TRUE, memory_order_relaxed);
+  remember_priority (self, g_source_get_priority (source));
   g_source_attach (source, self->context);
   bg_inbox_hurry (&self->inbox);
+  return TRUE;
+}
+
+/* Teardown functions */
+
+guint64
+bg_core_add_teardown (BgCore *self, BgTeardown *teardown)
+{
+  teardown->id = ++self->last_teardown;
+  if (self->torn_down == NULL)
+    self->torn_down = g_hash_table_new (g_int64_hash, g_int64_equal);
+  g_hash_table_add (self->torn_down, &teardown->id);
+  g_queue_push_tail_link (&self->teardowns, &teardown->link);
+  return teardown->id;
+}
+
+static void
+take_teardown (BgCore *self, BgTeardown *teardown)
+{
+  g_hash_table_remove (self->torn_down, &teardown->id);
+  g_queue_unlink (&self->teardowns, &teardown->link);
+}
+
+static void
+destroy_teardown (gpointer data)
+{
+  BgTeardown *teardown = data;
+
+  if (teardown->destroy != NULL)
+    teardown->destroy (teardown->data);
+  g_free (teardown);
+}
+
+/* FALSE if it has started, or is not there. */
+gboolean
+bg_core_remove_teardown (BgCore *self, guint64 id)
+{
+  guint64 *found = self->torn_down != NULL ? g_hash_table_lookup (self->torn_down, &id) : NULL;
+  BgTeardown *teardown;
+
+  if (found == NULL)
+    return FALSE;
+
+  teardown = (gpointer) ((char *) found - G_STRUCT_OFFSET (BgTeardown, id));
+  take_teardown (self, teardown);
+  bg_core_drop_later (self, teardown, destroy_teardown);
   return TRUE;
 }
 
@@ -614,11 +634,21 @@ end_delay (BgCore *self, BgDelay *delay, GDestroyNotify destroy)
   self->ended_delays = delay;
 }
 
+/* Of one whose function ended the thread only the data is left to be destroyed. */
+static void
+half_done_delay_outcome (BgRecord *slot, gpointer owner)
+{
+  BgDelay *delay = slot->data;
+
+  end_delay (owner, delay, slot->destroy);
+}
+
 static void
 delay_outcome (BgRecord *slot, gpointer owner)
 {
   BgCore *self = owner;
   BgDelay *delay = slot->data;
+  BgRecord *record;
 
   /* What a cancelled one leaves is destroyed by another record. */
   if (!bg_delay_start (delay))
@@ -627,6 +657,9 @@ delay_outcome (BgRecord *slot, gpointer owner)
       return;
     }
 
+  record = bg_inbox_keep (&self->inbox, slot);
+  record->outcome = half_done_delay_outcome;
+  record->destroy = delay->destroy;
   if (!bg_core_is_cancelling (self))
     {
       bg_count (&self->inbox.run, 1);
@@ -637,6 +670,7 @@ delay_outcome (BgRecord *slot, gpointer owner)
       bg_count (&self->inbox.cancelled, 1);
     }
 
+  record->outcome = NULL;
   end_delay (self, delay, delay->destroy);
 }
 
@@ -664,8 +698,8 @@ promote_due (BgCore *self, guint n)
     {
       BgDelay *delay = bg_delays_take (&self->delays);
 
-      bg_inbox_append (&self->inbox, G_PRIORITY_DEFAULT, delay_outcome, delay->func, delay, NULL);
-      self->inbox.posted--;
+      bg_inbox_requeue (&self->inbox, G_PRIORITY_DEFAULT, delay_outcome, delay->func, delay,
+                            NULL);
       due = bg_delays_get_next_due (&self->delays);
     }
 }
@@ -676,11 +710,19 @@ bg_core_promote_due (BgCore *self)
   promote_due (self, G_MAXUINT);
 }
 
+void
+bg_core_set_timer (BgCore *self, gint64 due)
+{
+  atomic_store_explicit (&self->inbox.due_at, due, memory_order_relaxed);
+  if (self->timer != NULL)
+    g_source_set_ready_time (self->timer, due);
+}
+
 /* What is left due makes the timer ready at once, when others have had the lock. */
 static gboolean
 timer_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
 {
-  BgCore *self = bg_core_get_current ();
+  BgCore *self = current_core;
 
   if (bg_core_is_forked (self))
     return G_SOURCE_REMOVE;
@@ -688,7 +730,7 @@ timer_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
   bg_core_lock (self);
   give_back_ended_delays (self);
   promote_due (self, DUE_BATCH);
-  g_source_set_ready_time (self->timer, bg_delays_get_next_due (&self->delays));
+  bg_core_set_timer (self, bg_delays_get_next_due (&self->delays));
   bg_core_unlock (self);
 
   return G_SOURCE_CONTINUE;
@@ -717,13 +759,14 @@ bg_core_add_delay (BgCore *self,
       self->timer = g_source_new (&timer_funcs, sizeof (GSource));
       g_source_set_static_name (self->timer, "bgloop timer");
       g_source_attach (self->timer, self->context);
+      self->n_sources++;
     }
 
   self->inbox.posted++;
   id = bg_delays_add (&self->delays, due, func, data, destroy);
   if (next_due == -1 || due < next_due)
     {
-      g_source_set_ready_time (self->timer, due);
+      bg_core_set_timer (self, due);
       bg_inbox_hurry (&self->inbox);
     }
   return id;
@@ -736,13 +779,12 @@ bg_core_cancel_delay (BgCore *self, guint64 id)
   gpointer data;
   GDestroyNotify destroy;
 
-  /* Nothing can be queued any more, and all that is left is about to be dropped. */
-  if (self->closed || !bg_delays_cancel (&self->delays, id, &data, &destroy))
+  if (!bg_delays_cancel (&self->delays, id, &data, &destroy))
     return FALSE;
 
   self->withdrawn++;
   if (bg_delays_get_next_due (&self->delays) != next_due)
-    g_source_set_ready_time (self->timer, bg_delays_get_next_due (&self->delays));
+    bg_core_set_timer (self, bg_delays_get_next_due (&self->delays));
   if (destroy != NULL)
     bg_core_drop_later (self, data, destroy);
   return TRUE;
@@ -750,11 +792,47 @@ bg_core_cancel_delay (BgCore *self, guint64 id)
 
 /* Invoked functions */
 
+static void
+invoke_dropped_outcome (BgRecord *slot, gpointer owner)
+{
+  BgCore *core = owner;
+  BgInvoke *self = slot->data;
+
+  bg_count (&core->inbox.cancelled, 1);
+  if (self->notify != NULL)
+    self->notify (self->data);
+  bg_invoke_unref (self);
+}
+
 void
 bg_invoke_unref (BgInvoke *self)
 {
-  if (g_atomic_int_dec_and_test (&self->ref_count))
-    g_free (self);
+  if (!g_atomic_int_dec_and_test (&self->ref_count))
+    return;
+
+  bg_core_unref (self->core);
+  g_free (self);
+}
+
+/* The function's source is gone. If it was to run the function, that never runs. */
+void
+bg_invoke_abandon (BgInvoke *self)
+{
+  BgCore *core = self->core;
+
+  if (bg_core_is_forked (core))
+    return;
+
+  bg_core_lock (core);
+  if (self->listed && !self->running)
+    {
+      self->listed = FALSE;
+      g_queue_unlink (&core->invokes, &self->link);
+      bg_inbox_requeue (&core->inbox, self->priority, invoke_dropped_outcome, self->func, self,
+                            NULL);
+    }
+  bg_core_unlock (core);
+  bg_invoke_unref (self);
 }
 
 /* Puts an invoked function into the inbox: while the loop stops, everything
@@ -768,34 +846,18 @@ bg_core_move_invoke (BgCore *self, BgInvoke *invoke)
       g_queue_unlink (&self->invokes, &invoke->link);
     }
 
-  bg_inbox_append (&self->inbox, invoke->priority, invoke->outcome, invoke->func, invoke, NULL);
-  self->inbox.posted--;
+  bg_inbox_requeue (&self->inbox, invoke->priority, invoke->outcome, invoke->func, invoke,
+                        NULL);
 }
 
 /* Stopping */
 
-static void
-driver_close (BgCore *self)
-{
-  self->closed = TRUE;
-  self->finished = TRUE;
-}
-
 /* With the lock held. Replies that have arrived here are work, too: what they
- * call goes on from there. Not so in CANCEL mode, where nothing does: to a
- * callback that tries again the next refusal would be a reply. */
+ * call goes on from there. */
 static gboolean
 has_replies (BgCore *self)
 {
-  gboolean has_work;
-
-  if (self->replies == NULL || bg_core_is_cancelling (self))
-    return FALSE;
-
-  bg_inbox_lock (self->replies);
-  has_work = bg_inbox_has_work (self->replies);
-  bg_inbox_unlock (self->replies);
-  return has_work;
+  return self->mailbox != NULL && bg_mailbox_has_replies (self->mailbox);
 }
 
 /* With the lock held. */
@@ -805,17 +867,20 @@ has_work (BgCore *self)
   return bg_inbox_has_work (&self->inbox) || has_replies (self);
 }
 
+/* With the lock held. In CANCEL mode nobody waits for other loops' replies. */
 static gboolean
 is_held (BgCore *self)
 {
-  return self->holds.length > 0 || self->invokes.length > 0;
+  return self->holds.length > 0 || self->invokes.length > 0
+         || (!bg_core_is_cancelling (self) && self->mailbox != NULL
+             && bg_mailbox_is_owed (self->mailbox));
 }
 
 static gboolean
-driver_prepare (GSource *source, int *timeout)
+drain_prepare (GSource *source, int *timeout)
 {
-  BgDriver *driver = (BgDriver *) source;
-  BgCore *self = driver->core;
+  BgDrain *drain = (BgDrain *) source;
+  BgCore *self = drain->core;
   gboolean work, idle;
 
   *timeout = -1;
@@ -830,76 +895,143 @@ driver_prepare (GSource *source, int *timeout)
   self->inbox.asleep = !work;
   bg_core_unlock (self);
 
-  if (work && driver->sits_out)
+  /* Two turns of the other sources in a row would be one of those that are always
+   * ready and none of the drain source. */
+  if (!work && !idle && ++self->starved > LAST_TURNS)
+    return TRUE;
+
+  if (work && drain->sits_out)
     {
-      driver->sits_out = FALSE;
+      drain->sits_out = FALSE;
       *timeout = 0;
       return FALSE;
     }
 
-  /* What iterates the context from within a callback does not end the loop. */
-  return work || (idle && g_main_depth () == 0);
+  return work || (idle && !self->finished);
 }
 
 static gboolean
-driver_check (GSource *source)
+drain_check (GSource *source)
 {
   return FALSE;
 }
 
-static gboolean
-driver_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
+/* Sources of one priority that are always ready keep those below from having a turn,
+ * an answer that the loop waits for perhaps among them. So the most urgent ones go
+ * behind all others, which they would do anyway at the end. */
+static void
+demote_most_urgent (BgCore *self)
 {
-  BgDriver *driver = (BgDriver *) source;
-  BgCore *self = driver->core;
+  g_autoptr (GPtrArray) sources = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
+  int urgent = G_MAXINT;
+
+  self->starved = 0;
+  bg_glib_list_sources (self->context, self->priorities, 0, sources);
+  for (guint i = 0; i < sources->len; i++)
+    urgent = MIN (urgent, g_source_get_priority (g_ptr_array_index (sources, i)));
+
+  for (guint i = 0; i < sources->len; i++)
+    {
+      GSource *source = g_ptr_array_index (sources, i);
+
+      if (g_source_get_priority (source) == urgent && !bg_inbox_owns (&self->inbox, source)
+          && source != self->timer)
+        g_source_set_priority (source, G_MAXINT);
+    }
+}
+
+static void
+attach_drain (BgCore *self);
+
+/* Tells callbacks that wait for another loop that they need not, when nothing else is
+ * left to do in CANCEL mode. */
+static void
+close_owed (BgCore *self)
+{
+  if (self->mailbox != NULL && bg_core_is_cancelling (self) && self->n_closings++ < LAST_REPLIES)
+    bg_mailbox_close_owed (self->mailbox, self->name);
+}
+
+/* With the lock held, on the loop's thread. */
+static gboolean
+is_idle (BgCore *self)
+{
+  return !has_work (self) && !is_held (self);
+}
+
+static gboolean
+drain_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
+{
+  BgDrain *drain = (BgDrain *) source;
+  BgCore *self = drain->core;
   gboolean idle;
 
+  if (self->starved > LAST_TURNS)
+    {
+      demote_most_urgent (self);
+      return G_SOURCE_CONTINUE;
+    }
+
   bg_inbox_run (&self->inbox);
-  if (self->replies != NULL && !bg_core_is_forked (self))
-    bg_inbox_run (self->replies);
-  driver->sits_out = TRUE;
+  if (self->mailbox != NULL && !bg_core_is_forked (self))
+    bg_mailbox_serve (self->mailbox);
+  drain->sits_out = TRUE;
   if (bg_core_is_forked (self))
     return G_SOURCE_CONTINUE;
 
   bg_core_lock (self);
   if (!bg_core_is_cancelling (self))
     bg_core_promote_due (self);
-  idle = !has_work (self) && !is_held (self) && g_main_depth () == 1;
-  if (idle)
-    driver_close (self);
+  idle = is_idle (self);
   bg_core_unlock (self);
+  if (idle)
+    {
+      close_owed (self);
+      bg_core_lock (self);
+      idle = is_idle (self);
+      bg_core_unlock (self);
+    }
 
-  if (!idle)
-    return G_SOURCE_CONTINUE;
+  /* What runs around this goes on first: only the thread itself closes the loop. */
+  if (idle)
+    {
+      self->finished = TRUE;
+      g_main_loop_quit (self->main_loop);
+    }
 
-  g_main_loop_quit (self->main_loop);
-  return G_SOURCE_REMOVE;
+  /* Being run by it, somebody has destroyed it by mistake. */
+  if (G_UNLIKELY (g_source_is_destroyed (source)))
+    attach_drain (self);
+  return G_SOURCE_CONTINUE;
 }
 
-static GSourceFuncs driver_funcs = {
-  .prepare = driver_prepare,
-  .check = driver_check,
-  .dispatch = driver_dispatch,
+static GSourceFuncs drain_funcs = {
+  .prepare = drain_prepare,
+  .check = drain_check,
+  .dispatch = drain_dispatch,
 };
 
-/* On the loop's thread: from here on the driver is in charge. */
-static gboolean
-stop_cb (gpointer user_data)
+static void
+attach_drain (BgCore *self)
 {
-  BgCore *self = user_data;
-  GSource *source;
+  GSource *source = g_source_new (&drain_funcs, sizeof (BgDrain));
+
+  ((BgDrain *) source)->core = self;
+  g_source_set_static_name (source, "bgloop drain");
+  g_source_set_priority (source, DRAIN_PRIORITY);
+  g_source_set_can_recurse (source, TRUE);
+  g_source_attach (source, self->context);
+  g_source_unref (source);
+  self->n_sources++;
+}
+
+/* With the lock held, on the loop's thread: what was accepted is served by
+ * bg_inbox_run() from here on. */
+static void
+begin_drain (BgCore *self)
+{
   GList *link, *next;
 
-  if (bg_core_is_forked (self))
-    return G_SOURCE_REMOVE;
-
-  source = g_source_new (&driver_funcs, sizeof (BgDriver));
-  ((BgDriver *) source)->core = self;
-  g_source_set_static_name (source, "bgloop shutdown");
-  g_source_set_priority (source, DRIVER_PRIORITY);
-  g_source_set_can_recurse (source, TRUE);
-
-  bg_core_lock (self);
   bg_inbox_set_driven (&self->inbox);
   for (link = self->invokes.head; link != NULL; link = next)
     {
@@ -909,10 +1041,21 @@ stop_cb (gpointer user_data)
       if (!invoke->running)
         bg_core_move_invoke (self, invoke);
     }
-  g_source_attach (source, self->context);
+}
+
+static gboolean
+stop_cb (gpointer user_data)
+{
+  BgCore *self = user_data;
+
+  if (bg_core_is_forked (self) || self->ended)
+    return G_SOURCE_REMOVE;
+
+  bg_core_lock (self);
+  begin_drain (self);
+  attach_drain (self);
   bg_core_unlock (self);
 
-  g_source_unref (source);
   return G_SOURCE_REMOVE;
 }
 
@@ -943,16 +1086,84 @@ take_blocked (BgCore *self, GQueue *blocked)
       entry->listed = FALSE;
       entry->closed = TRUE;
       if (entry->slot != NULL)
-        entry->slot->data = NULL;
-      entry->slot = NULL;
+        bg_core_withdraw (self, entry);
     }
+}
+
+/* Once the thread has ended and the handlers of the cancellable have returned, tells
+ * whoever waits for that. */
+static void
+report_end (BgCore *self)
+{
+  GQueue watchers = G_QUEUE_INIT;
+
+  bg_core_lock (self);
+  if (self->gone && self->n_handling == 0)
+    {
+      watchers = self->end_watchers;
+      g_queue_init (&self->end_watchers);
+      for (GList *link = watchers.head; link != NULL; link = link->next)
+        ((BgBlocked *) link->data)->listed = FALSE;
+      g_cond_broadcast (&self->changed);
+    }
+  bg_core_unlock (self);
+
+  close_blocked (self, &watchers);
+}
+
+/* Whoever cancels the loop's cancellable cancels the operations that have not
+ * answered. */
+static void
+cancelled_cb (GCancellable *cancellable, gpointer user_data)
+{
+  BgCore *self = user_data;
+  g_autoptr (GPtrArray) operations = NULL;
+
+  if (bg_core_is_forked (self))
+    return;
+
+  operations = g_ptr_array_new_with_free_func (g_object_unref);
+  bg_core_lock (self);
+  for (GList *link = self->holds.head; link != NULL; link = link->next)
+    {
+      BgHold *hold = link->data;
+
+      if (hold->cancellable != NULL)
+        g_ptr_array_add (operations, g_object_ref (hold->cancellable));
+    }
+  bg_core_unlock (self);
+
+  for (guint i = 0; i < operations->len; i++)
+    g_cancellable_cancel (g_ptr_array_index (operations, i));
+}
+
+/* Tells everybody that the loop is being cancelled: the second half of what began with
+ * n_handling. */
+static void
+cancel (BgCore *self, GQueue *blocked)
+{
+  BgHandling handling;
+
+  bg_handling_begin (&handling, &self->actor);
+  close_blocked (self, blocked);
+  g_cancellable_cancel (self->cancellable);
+  bg_handling_end (&handling);
+
+  /* A handler has forked, and has come back in the child. */
+  if (bg_core_is_forked (self))
+    return;
+
+  bg_core_lock (self);
+  self->n_handling--;
+  bg_core_unlock (self);
+  report_end (self);
 }
 
 void
 bg_core_quit (BgCore *self, BgShutdownMode mode)
 {
   GQueue blocked = G_QUEUE_INIT;
-  gboolean first, cancels, here = bg_core_get_current () == self;
+  gboolean first, cancels, here = current_core == self;
 
   bg_core_lock (self);
   if (atomic_load (&self->state) == BG_LOOP_STOPPED)
@@ -968,6 +1179,7 @@ bg_core_quit (BgCore *self, BgShutdownMode mode)
   if (cancels)
     {
       atomic_store (&self->cancelling, TRUE);
+      self->n_handling++;
       take_blocked (self, &blocked);
     }
   g_cond_broadcast (&self->changed);
@@ -975,20 +1187,24 @@ bg_core_quit (BgCore *self, BgShutdownMode mode)
   /* Under the lock, so that the loop cannot end before it has got the message:
    * a context that nobody owns would run it here. */
   if (first && !here)
-    g_main_context_invoke_full (self->context, DRIVER_PRIORITY, stop_cb, bg_core_ref (self),
-                                (GDestroyNotify) bg_core_unref);
+    {
+      self->n_sources++;
+      g_main_context_invoke_full (self->context, DRAIN_PRIORITY, stop_cb, bg_core_ref (self),
+                                  (GDestroyNotify) bg_core_unref);
+    }
   else if (cancels)
-    g_main_context_wakeup (self->context);
+    {
+      g_main_context_wakeup (self->context);
+    }
+  bg_core_ref (self);
   bg_core_unlock (self);
   bg_inbox_hurry (&self->inbox);
 
   if (first && here)
-    g_main_context_invoke_full (self->context, DRIVER_PRIORITY, stop_cb, self, NULL);
+    g_main_context_invoke_full (self->context, DRAIN_PRIORITY, stop_cb, self, NULL);
   if (cancels)
-    {
-      close_blocked (self, &blocked);
-      g_cancellable_cancel (self->cancellable);
-    }
+    cancel (self, &blocked);
+  bg_core_unref (self);
 }
 
 /* The end of the thread */
@@ -996,28 +1212,38 @@ bg_core_quit (BgCore *self, BgShutdownMode mode)
 /* Any of the functions here may fork, and the child return: it does nothing more. */
 
 static void
+run_teardown (BgCore *self, BgTeardown *teardown)
+{
+  BgRecord *record;
+
+  bg_inbox_push_activity (&self->inbox, teardown->func);
+  record = &self->inbox.activity->kept;
+  *record = (BgRecord){ drop_outcome, teardown->func, teardown, destroy_teardown };
+  teardown->func (teardown->data);
+  record->outcome = NULL;
+  if (!bg_core_is_forked (self))
+    {
+      destroy_teardown (teardown);
+      bg_inbox_pop_activity (&self->inbox);
+    }
+}
+
+static void
 run_teardowns (BgCore *self)
 {
   while (!bg_core_is_forked (self))
     {
-      BgTeardown teardown;
-      BgFrame outer;
+      BgTeardown *teardown;
 
       bg_core_lock (self);
-      if (self->teardowns == NULL || self->teardowns->len == 0)
-        {
-          bg_core_unlock (self);
-          return;
-        }
-      teardown = g_array_index (self->teardowns, BgTeardown, self->teardowns->len - 1);
-      g_array_set_size (self->teardowns, self->teardowns->len - 1);
+      teardown = g_queue_peek_tail (&self->teardowns);
+      if (teardown != NULL)
+        take_teardown (self, teardown);
       bg_core_unlock (self);
+      if (teardown == NULL)
+        return;
 
-      outer = bg_inbox_enter (&self->inbox, teardown.func);
-      teardown.func (teardown.data);
-      if (teardown.destroy != NULL)
-        teardown.destroy (teardown.data);
-      bg_inbox_leave (&self->inbox, outer);
+      run_teardown (self, teardown);
     }
 }
 
@@ -1041,126 +1267,262 @@ drop_delays (BgCore *self)
     }
 }
 
-static GSourceFuncs probe_funcs = { NULL };
-
-/* The sources in a context, which GLib has no call for. Ids are given in order, so
- * all that are there have smaller ones than a source attached now. (They come
- * round after 2³² of them; what has a higher one then, the context's own end
- * destroys.) Adds those from @first_id on, and sets it to what comes next. */
-static void
-find_sources (GMainContext *context, GPtrArray *sources, guint *first_id)
+static guint
+count_own_sources (BgCore *self)
 {
-  GSource *probe = g_source_new (&probe_funcs, sizeof (GSource));
-  guint end = g_source_attach (probe, context);
+  guint n = self->n_sources + self->inbox.n_sources;
 
-  g_source_destroy (probe);
-  g_source_unref (probe);
-
-  for (guint id = *first_id; id < end; id++)
-    {
-      GSource *source = g_main_context_find_source_by_id (context, id);
-
-      if (source != NULL)
-        g_ptr_array_add (sources, g_source_ref (source));
-    }
-  *first_id = end;
-}
-
-/* Destroys the sources, or only the most urgent of them. FALSE if there are none. */
-static gboolean
-destroy_sources (GPtrArray *sources, gboolean only_most_urgent)
-{
-  int urgent = G_MAXINT;
-  gboolean any = FALSE;
-
-  for (guint i = 0; i < sources->len; i++)
-    {
-      GSource *source = g_ptr_array_index (sources, i);
-
-      if (!g_source_is_destroyed (source))
-        urgent = MIN (urgent, g_source_get_priority (source));
-    }
-
-  for (guint i = sources->len; i > 0; i--)
-    {
-      GSource *source = g_ptr_array_index (sources, i - 1);
-
-      if (only_most_urgent && g_source_get_priority (source) != urgent)
-        continue;
-
-      any |= !g_source_is_destroyed (source);
-      g_source_destroy (source);
-      g_ptr_array_remove_index_fast (sources, i - 1);
-    }
-
-  return any;
+  if (self->mailbox != NULL)
+    n += bg_mailbox_get_n_sources (self->mailbox);
+  return n;
 }
 
 /* Lets completions that are under way arrive, and destroys every source that is
- * left. A source that is always ready has had its turns when those below it
- * have not, so the most urgent ones go first. */
+ * left. A source that is always ready has had its turns when those below it have not,
+ * so the most urgent ones go first. What is destroyed may attach something in turn, but
+ * not for ever. */
 static void
 clear_context (BgCore *self)
 {
-  g_autoptr (GPtrArray) sources = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
-  guint first_id = 1, turns = LAST_TURNS;
+  guint rounds = 0, left = 1;
 
-  while (turns == LAST_TURNS)
+  while (left > 0 && rounds++ < LAST_ROUNDS)
     {
-      turns = 0;
+      g_autoptr (GPtrArray) sources
+          = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
+      int urgent = G_MAXINT;
+      guint turns = 0;
+
       while (turns < LAST_TURNS && g_main_context_iteration (self->context, FALSE))
         turns++;
 
-      find_sources (self->context, sources, &first_id);
-      if (turns == LAST_TURNS && !destroy_sources (sources, TRUE))
-        break;
-    }
+      self->n_had = bg_glib_list_sources (self->context, self->priorities,
+                                          count_own_sources (self), sources);
+      self->n_sources++; /* the probe */
+      for (guint i = 0; i < sources->len; i++)
+        urgent = MIN (urgent, g_source_get_priority (g_ptr_array_index (sources, i)));
 
-  /* What is destroyed may attach something in turn. */
-  for (guint i = 0; i < LAST_TURNS && destroy_sources (sources, FALSE); i++)
-    find_sources (self->context, sources, &first_id);
+      left = sources->len;
+      for (guint i = 0; i < sources->len; i++)
+        {
+          GSource *source = g_ptr_array_index (sources, i);
+
+          if (turns < LAST_TURNS || g_source_get_priority (source) == urgent)
+            g_source_destroy (source);
+        }
+    }
+}
+
+/* What was attached and nobody else has goes here, where its own code belongs. */
+static void
+clear_attached (BgCore *self)
+{
+  int timeout = 0;
+
+  bg_core_lock (self);
+  if (self->arriving == NULL)
+    self->arriving = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
+  bg_core_unlock (self);
+
+  release_attached (self, &timeout);
+  for (guint i = 0; self->attached != NULL && i < self->attached->len; i++)
+    g_source_destroy (g_ptr_array_index (self->attached, i));
+  release_attached (self, &timeout);
+}
+
+/* What is left when the loop is closed for good: teardown functions, and whatever they
+ * and destroy notifies bring about. */
+static void
+run_last (BgCore *self)
+{
+  gboolean more = TRUE;
+  guint rounds = 0;
+
+  while (more && !bg_core_is_forked (self))
+    {
+      run_teardowns (self);
+      drop_delays (self);
+      if (bg_core_is_forked (self))
+        return;
+
+      bg_inbox_run (&self->inbox);
+      if (self->mailbox != NULL && !bg_core_is_forked (self))
+        {
+          bg_mailbox_close_owed (self->mailbox, self->name);
+          if (rounds++ < LAST_ROUNDS)
+            bg_mailbox_serve (self->mailbox);
+        }
+      if (bg_core_is_forked (self))
+        return;
+
+      bg_core_lock (self);
+      more = self->teardowns.length > 0 || bg_delays_get_next_due (&self->delays) != -1
+             || bg_inbox_has_work (&self->inbox) || (has_replies (self) && rounds < LAST_ROUNDS);
+      bg_core_unlock (self);
+    }
 }
 
 static void
 end (BgCore *self)
 {
-  GPtrArray *dead;
-  GQueue watchers;
+  GSource *timer;
 
   /* From now on nothing becomes due: nobody would run it, nor drop it. */
-  if (self->timer != NULL)
+  bg_core_lock (self);
+  timer = g_steal_pointer (&self->timer);
+  atomic_store_explicit (&self->inbox.due_at, -1, memory_order_relaxed);
+  bg_core_unlock (self);
+  if (timer != NULL)
     {
-      g_source_destroy (self->timer);
-      g_clear_pointer (&self->timer, g_source_unref);
+      g_source_destroy (timer);
+      g_source_unref (timer);
     }
-  run_teardowns (self);
-  drop_delays (self);
+
+  run_last (self);
   if (bg_core_is_forked (self))
     return;
 
   bg_inbox_stop (&self->inbox);
+  if (self->mailbox != NULL)
+    bg_mailbox_close (self->mailbox);
+  if (atomic_load (&self->has_attached))
+    clear_attached (self);
   clear_context (self);
   if (bg_core_is_forked (self))
     return;
+  if (atomic_load (&self->has_attached))
+    clear_attached (self);
 
-  bg_core_lock (self);
-  dead = take_dead_sources (self);
-  bg_core_unlock (self);
-  g_ptr_array_unref (dead);
-
+  g_signal_handler_disconnect (self->cancellable, self->cancelled_handler);
   g_main_context_pop_thread_default (self->context);
   g_main_context_release (self->context);
-  g_private_set (&current_core, NULL);
 
   bg_core_lock (self);
+  self->ended = TRUE;
   atomic_store (&self->state, BG_LOOP_STOPPED);
-  watchers = self->end_watchers;
-  g_queue_init (&self->end_watchers);
-  for (GList *link = watchers.head; link != NULL; link = link->next)
-    ((BgBlocked *) link->data)->listed = FALSE;
+  atomic_store_explicit (&self->awake_since, 0, memory_order_relaxed);
+  bg_core_unlock (self);
+}
+
+/* Runs until the loop is closed for good. */
+static void
+run (BgCore *self)
+{
+  gboolean closed = FALSE;
+
+  while (!closed)
+    {
+      g_main_loop_run (self->main_loop);
+      if (bg_core_is_forked (self))
+        return;
+
+      bg_core_lock (self);
+      closed = self->closed = self->finished && is_idle (self);
+      self->finished = FALSE;
+      bg_core_unlock (self);
+    }
+}
+
+/* Something has ended the thread under the loop: everything gets its outcome here, as
+ * in CANCEL mode, whatever holds the loop. */
+static void
+abandon (BgCore *self)
+{
+  GQueue blocked = G_QUEUE_INIT;
+  gpointer func = atomic_load (&self->inbox.running);
+  g_autofree char *name = NULL;
+  gboolean cancels;
+
+  if (!self->exited)
+    {
+      name = func != NULL ? bg_symbol_describe (func) : g_strdup ("a source of its context");
+      self->exited = TRUE;
+      g_critical ("%s has ended the thread of the loop “%s”, which is the loop's own", name,
+                  self->name);
+    }
+
+  bg_core_lock (self);
+  cancels = !bg_core_is_cancelling (self);
+  atomic_store (&self->state, BG_LOOP_STOPPING);
+  atomic_store (&self->cancelling, TRUE);
+  if (cancels)
+    {
+      self->n_handling++;
+      take_blocked (self, &blocked);
+    }
+  for (GList *link = self->invokes.head; link != NULL; link = link->next)
+    ((BgInvoke *) link->data)->running = FALSE;
+  begin_drain (self);
+  self->closed = TRUE;
+  g_cond_broadcast (&self->changed);
   bg_core_unlock (self);
 
-  close_blocked (self, &watchers);
+  bg_inbox_abandon_activities (&self->inbox);
+  if (cancels)
+    cancel (self, &blocked);
+  while (g_main_context_get_thread_default () != self->context
+         && g_main_context_get_thread_default () != NULL)
+    g_main_context_pop_thread_default (g_main_context_get_thread_default ());
+  end (self);
+}
+
+static void
+exited_cb (gpointer data)
+{
+  BgCore *self = data;
+
+  if (!bg_core_is_forked (self) && !self->ended)
+    abandon (self);
+}
+
+static void
+run_and_end (BgCore *self)
+{
+#if HAVE_PTHREAD_ATFORK
+  pthread_cleanup_push (exited_cb, self);
+#endif
+  run (self);
+  if (!bg_core_is_forked (self))
+    end (self);
+#if HAVE_PTHREAD_ATFORK
+  pthread_cleanup_pop (0);
+#endif
+}
+
+/* The last thing that the thread does, after every other destructor of its own. */
+static void
+leave (BgCore *self)
+{
+  bg_core_lock (self);
+  self->gone = TRUE;
+  bg_core_unlock (self);
+  report_end (self);
+
+  bg_actor_set_current (NULL);
+  ended_serial = self->serial;
+  current_core = NULL;
+  bg_core_unref (self);
+}
+
+static void destructor_cb (gpointer data);
+
+static GPrivate own_core = G_PRIVATE_INIT (destructor_cb);
+
+static void
+destructor_cb (gpointer data)
+{
+  static BG_THREAD_LOCAL guint rounds;
+  BgCore *self = data;
+
+  if (bg_core_is_forked (self))
+    return;
+
+  if (!self->ended)
+    abandon (self);
+  if (++rounds < DESTRUCTOR_ROUNDS)
+    g_private_set (&own_core, self);
+  else
+    leave (self);
 }
 
 static gpointer
@@ -1171,10 +1533,13 @@ thread_cb (gpointer data)
 #if HAVE_TGKILL
   self->thread_id = syscall (SYS_gettid);
 #endif
-  g_private_set (&current_core, self);
+  current_core = self;
+  bg_actor_set_current (&self->actor);
+  g_private_set (&own_core, self);
   g_main_context_acquire (self->context);
   g_main_context_push_thread_default (self->context);
-  find_wakeup_fd (self);
+  self->wakeup_fd = bg_glib_get_wakeup_fd (self->context);
+  bg_fork_set_wakeup_fd ((int) self->wakeup_fd);
   atomic_store_explicit (&self->awake_since, g_get_monotonic_time (), memory_order_relaxed);
 
   bg_core_lock (self);
@@ -1185,15 +1550,12 @@ thread_cb (gpointer data)
   /* Whoever starts a loop has something for it to do. */
   bg_inbox_linger (&self->inbox);
 
-  while (!self->finished)
-    g_main_loop_run (self->main_loop);
-  end (self);
+  run_and_end (self);
 
   /* With its only thread the process would end. */
   while (bg_core_is_forked (self))
     g_main_loop_run (self->main_loop);
 
-  bg_core_unref (self);
   return NULL;
 }
 
@@ -1213,37 +1575,68 @@ get_thread_name (const char *name)
   return g_strndup (name, n);
 }
 
-gboolean
-bg_core_start (BgCore *self, GError **error)
+/* Starts the thread. If that fails every entry answers why. */
+void
+bg_core_start (BgCore *self)
 {
   g_autofree char *name = get_thread_name (self->name);
   BgWaiter *waiter;
   GThread *thread;
 
-  if (self->started)
-    return TRUE;
+  if (self->failure != NULL)
+    return;
 
+  self->cancelled_handler
+      = g_signal_connect_data (self->cancellable, "cancelled", G_CALLBACK (cancelled_cb),
+                               bg_core_ref (self), (GClosureNotify) (GCallback) bg_core_unref, 0);
   waiter = self->starter = bg_waiter_take (NULL);
   bg_inbox_note_poster (&self->inbox);
-  thread = g_thread_try_new (name, thread_cb, bg_core_ref (self), error);
+  thread = g_thread_try_new (name, thread_cb, bg_core_ref (self), &self->failure);
   if (thread != NULL)
     {
-      self->started = TRUE;
       bg_core_lock (self);
       self->thread = thread;
       self->joined = FALSE;
+      self->gone = FALSE;
       bg_core_unlock (self);
       bg_waiter_spin_for_start (waiter, atomic_load (&self->inbox.linger));
       bg_waiter_wait_settled (waiter);
     }
   else
     {
+      g_signal_handler_disconnect (self->cancellable, self->cancelled_handler);
       bg_core_unref (self);
     }
 
   self->starter = NULL;
   bg_waiter_give_back (waiter, NULL);
-  return thread != NULL;
+}
+
+/* Waiting for the end */
+
+/* With the lock held: has @watcher closed when the loop has ended. FALSE if it has. */
+gboolean
+bg_core_add_end_watcher (BgCore *self, BgBlocked *watcher)
+{
+  if (self->gone && self->n_handling == 0)
+    return FALSE;
+
+  watcher->listed = TRUE;
+  watcher->link.data = watcher;
+  g_queue_push_tail_link (&self->end_watchers, &watcher->link);
+  return TRUE;
+}
+
+/* With the lock held. FALSE if it is about to be closed. */
+gboolean
+bg_core_remove_end_watcher (BgCore *self, BgBlocked *watcher)
+{
+  if (!watcher->listed)
+    return FALSE;
+
+  watcher->listed = FALSE;
+  g_queue_unlink (&self->end_watchers, &watcher->link);
+  return TRUE;
 }
 
 /* Whether the thread is gone, as far as the system tells. (If another one has got its
@@ -1263,7 +1656,7 @@ has_ended (gpointer data)
 /* Stays awake for the end of the thread, if that is about to come: to be woken in
  * g_thread_join() takes longer than the end itself. */
 void
-bg_core_spin_for_end (BgCore *self, BgWaiter *waiter)
+bg_core_spin_for_end (BgCore *self, BgWaiter *waiter, guint limit_usec)
 {
   gboolean joined;
 
@@ -1273,13 +1666,13 @@ bg_core_spin_for_end (BgCore *self, BgWaiter *waiter)
   if (joined)
     return;
 
-  bg_waiter_spin_for_end (waiter, atomic_load (&self->inbox.linger),
+  bg_waiter_spin_for_end (waiter, MIN (limit_usec, atomic_load (&self->inbox.linger)),
                           bg_inbox_is_served_elsewhere (&self->inbox), has_ended, self);
 }
 
-/* Waits until the thread is gone. Exactly one thread joins it, the others wait
- * for that one. Once the loop is STOPPED that takes no longer than its thread
- * needs to return. */
+/* Waits until the thread is gone and the handlers of the cancellable have returned.
+ * Exactly one thread joins it, the others wait for that one. Once both is known this
+ * takes no longer than the thread needs to return. */
 void
 bg_core_join (BgCore *self)
 {
@@ -1295,82 +1688,7 @@ bg_core_join (BgCore *self)
       self->joined = TRUE;
       g_cond_broadcast (&self->changed);
     }
-  while (!self->joined)
+  while (!self->joined || self->n_handling > 0)
     g_cond_wait (&self->changed, &self->inbox.lock);
   bg_core_unlock (self);
-}
-
-/* Waiting */
-
-static gboolean
-is_waiting (BgCore *self)
-{
-  return self->waits_for != NULL && !bg_waiter_is_over (self->waits_with);
-}
-
-static char *
-describe_circle (BgCore *self, BgCore *target)
-{
-  GString *circle = g_string_new (NULL);
-
-  g_string_append_printf (circle, "“%s” would wait for “%s”", self->name, target->name);
-  for (BgCore *core = target; core != self; core = core->waits_for)
-    g_string_append_printf (circle, ", which waits for “%s”", core->waits_for->name);
-
-  return g_string_free (circle, FALSE);
-}
-
-/* Before this thread waits for @self to do something. Refused if that could
- * never end, as this is the loop's own thread, or that of a loop that the loop
- * waits for. Of no cost to a thread that is no loop's.
- *
- * A wait that is over counts no more, though its thread may not have woken up
- * yet, or loops that call each other would see circles that do not exist. */
-gboolean
-bg_core_wait_begin (BgCore *self, BgWaiter *waiter, GError **error)
-{
-  BgCore *here = bg_core_get_current ();
-  BgGlobals *globals;
-  BgCore *core = self;
-  gboolean circle;
-
-  if (here == NULL || here->generation != bg_fork_generation ())
-    return TRUE;
-
-  globals = bg_globals ();
-  g_mutex_lock (&globals->lock);
-  while (core != here && is_waiting (core))
-    core = core->waits_for;
-  circle = core == here;
-  if (circle)
-    {
-      g_autofree char *message = describe_circle (here, self);
-
-      g_set_error (error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK, "This wait could never end: %s",
-                   message);
-    }
-  else
-    {
-      here->waits_for = self;
-      here->waits_with = waiter;
-    }
-  g_mutex_unlock (&globals->lock);
-
-  return !circle;
-}
-
-void
-bg_core_wait_end (BgCore *self)
-{
-  BgCore *here = bg_core_get_current ();
-  BgGlobals *globals;
-
-  if (here == NULL || here->waits_for != self || here->generation != bg_fork_generation ())
-    return;
-
-  globals = bg_globals ();
-  g_mutex_lock (&globals->lock);
-  here->waits_for = NULL;
-  here->waits_with = NULL;
-  g_mutex_unlock (&globals->lock);
 }

@@ -11,10 +11,12 @@ G_BEGIN_DECLS
 
 typedef struct _BgDelay BgDelay;
 typedef struct _BgDelays BgDelays;
+typedef struct _BgDelayBlock BgDelayBlock;
 typedef struct _BgDelayEntry BgDelayEntry;
+typedef struct _BgDelaySlot BgDelaySlot;
 
 /* A piece of work that is to run later. Its place is used again, under another
- * number. */
+ * id. */
 struct _BgDelay
 {
   _Atomic int state;
@@ -36,9 +38,14 @@ struct _BgDelays
   guint allocated;
   guint n_cancelled; /* that are still in the heap */
   guint64 last_order;
-  BgDelay **blocks; /* (owned) where the delays are */
-  guint n_delays;
-  BgDelay *free; /* (unowned) */
+
+  BgDelaySlot *slots; /* (owned) of the blocks that the delays are in */
+  guint n_slots;
+  guint slots_allocated;
+  guint free_slot; /* one more than the number of the first without a block; 0: none */
+  guint n_blocks;
+  BgDelayBlock *room;  /* (unowned) (nullable) the first with places both free and in use */
+  BgDelayBlock *spare; /* (unowned) (nullable) one with no place in use */
 };
 
 guint64

@@ -10,11 +10,16 @@
  * compared by, and nothing points back to them: what is cancelled stays until it
  * comes to the top, or until there is more of it than of the rest.
  *
- * The delays themselves are in blocks that never move. The number of a delay is
- * its index and how often its place has been used; a place that has been used as
- * often as can be counted is not used again. */
+ * The delays themselves are in blocks, so that they never move. The id of a delay
+ * is its index and its generation. A block counts how often any of its places has
+ * been used, and that is the generation of the next use. When no place is in use the
+ * block is freed, but for one that is kept in case; its slot keeps the count, from
+ * which the next block there goes on. So no id is ever given twice. A slot whose
+ * count is at its end is not used again. */
 #define CHILDREN        4
-#define BLOCK           1024
+#define BLOCK           256
+#define FIRST_ALLOCATED 16
+#define KEPT_ALLOCATED  1024
 #define INDEX_BITS      28
 #define LAST_GENERATION ((G_GUINT64_CONSTANT (1) << (64 - INDEX_BITS)) - 1)
 
@@ -24,7 +29,7 @@ enum
   WAITING,   /* in the heap */
   DUE,       /* taken out of it, not started */
   STARTED,   /* by bg_delay_start() */
-  CANCELLED, /* in the heap or due, and never to start */
+  CANCELLED, /* in the heap or due, and never to start; its data is gone */
 };
 
 struct _BgDelayEntry
@@ -32,6 +37,28 @@ struct _BgDelayEntry
   gint64 due; /* monotonic microseconds */
   guint64 order;
   BgDelay *delay;
+};
+
+struct _BgDelayBlock
+{
+  guint number; /* of its slot */
+  guint n_used;
+  guint n_made; /* the places from there on have not been used since the block was empty */
+  guint64 last_generation;
+  BgDelay *free;          /* (unowned) (nullable) */
+  BgDelayBlock *previous; /* (unowned) (nullable) of those with room */
+  BgDelayBlock *next;     /* (unowned) (nullable) */
+  BgDelay places[BLOCK];
+};
+
+/* Where there is or was a block. */
+struct _BgDelaySlot
+{
+  BgDelayBlock *block; /* (owned) (nullable) */
+
+  /* while there is none */
+  guint64 last_generation;
+  guint next_free; /* as in BgDelays */
 };
 
 static gboolean
@@ -82,6 +109,22 @@ sift_down (BgDelays *self, guint position, BgDelayEntry entry)
   self->heap[position] = entry;
 }
 
+/* Only once three quarters are unused, so that it pays. */
+static void
+shrink (BgDelays *self)
+{
+  guint allocated = self->allocated;
+
+  while (allocated > KEPT_ALLOCATED && self->n < allocated / 4)
+    allocated /= 2;
+
+  if (allocated != self->allocated)
+    {
+      self->heap = g_renew (BgDelayEntry, self->heap, allocated);
+      self->allocated = allocated;
+    }
+}
+
 static BgDelay *
 pop (BgDelays *self)
 {
@@ -126,40 +169,200 @@ purge (BgDelays *self)
       for (guint i = kept; i > 0; i--)
         sift_down (self, i - 1, self->heap[i - 1]);
     }
+
+  shrink (self);
 }
 
-/* A free place, under a number that it never had. */
-static BgDelay *
-get_free (BgDelays *self)
+/* Places */
+
+static gboolean
+has_room (BgDelayBlock *block)
 {
-  BgDelay *delay = self->free;
-  guint block = self->n_delays / BLOCK;
+  return block->n_used < BLOCK && block->last_generation < LAST_GENERATION;
+}
+
+static void
+add_room (BgDelays *self, BgDelayBlock *block)
+{
+  block->previous = NULL;
+  block->next = self->room;
+  if (block->next != NULL)
+    block->next->previous = block;
+  self->room = block;
+}
+
+static void
+remove_room (BgDelays *self, BgDelayBlock *block)
+{
+  if (block->previous != NULL)
+    block->previous->next = block->next;
+  else
+    self->room = block->next;
+  if (block->next != NULL)
+    block->next->previous = block->previous;
+}
+
+/* The number of a slot without a block. */
+static guint
+get_free_slot (BgDelays *self)
+{
+  guint number = self->n_slots;
+
+  if (self->free_slot != 0)
+    {
+      number = self->free_slot - 1;
+      self->free_slot = self->slots[number].next_free;
+      return number;
+    }
+
+  if (number >= (1u << INDEX_BITS) / BLOCK)
+    g_error ("More than %u pieces of delayed work", 1u << INDEX_BITS);
+
+  /* It grows so fast that what is allocated after many blocks, and would keep the C
+   * library from giving them back in turn, is large enough to be apart from them. */
+  if (number == self->slots_allocated)
+    {
+      self->slots_allocated = MAX (1, self->slots_allocated) * 16;
+      self->slots = g_renew (BgDelaySlot, self->slots, self->slots_allocated);
+    }
+  self->slots[number].last_generation = 0;
+  self->n_slots++;
+  return number;
+}
+
+static BgDelayBlock *
+new_block (BgDelays *self)
+{
+  BgDelayBlock *block = g_new0 (BgDelayBlock, 1);
+  BgDelaySlot *slot;
+
+  block->number = get_free_slot (self);
+  slot = &self->slots[block->number];
+  slot->block = block;
+  block->last_generation = slot->last_generation;
+  self->n_blocks++;
+  return block;
+}
+
+static void
+free_block (BgDelays *self, BgDelayBlock *block)
+{
+  BgDelaySlot *slot = &self->slots[block->number];
+
+  slot->block = NULL;
+  slot->last_generation = block->last_generation;
+  if (block->last_generation < LAST_GENERATION)
+    {
+      slot->next_free = self->free_slot;
+      self->free_slot = block->number + 1;
+    }
+  self->n_blocks--;
+  g_free (block);
+}
+
+static BgDelayBlock *
+get_room (BgDelays *self)
+{
+  BgDelayBlock *block = g_steal_pointer (&self->spare);
+
+  if (block == NULL)
+    block = new_block (self);
+  block->n_used = 0;
+  block->n_made = 0;
+  block->free = NULL;
+  add_room (self, block);
+  return block;
+}
+
+/* A free place, under an id that there never was. */
+static BgDelay *
+take_place (BgDelays *self)
+{
+  BgDelayBlock *block = self->room != NULL ? self->room : get_room (self);
+  BgDelay *delay = block->free;
 
   if (delay != NULL)
     {
-      self->free = delay->next;
-      return delay;
+      block->free = delay->next;
     }
-
-  if (self->n_delays >= (1u << INDEX_BITS))
-    g_error ("More than %u pieces of delayed work", 1u << INDEX_BITS);
-
-  if (self->n_delays % BLOCK == 0)
+  else
     {
-      self->blocks = g_renew (BgDelay *, self->blocks, block + 1);
-      self->blocks[block] = g_new0 (BgDelay, BLOCK);
+      delay = &block->places[block->n_made];
+      delay->index = block->number * BLOCK + block->n_made++;
     }
 
-  delay = &self->blocks[block][self->n_delays % BLOCK];
-  delay->index = self->n_delays++;
-  delay->generation = 1;
+  delay->generation = ++block->last_generation;
+  block->n_used++;
+  if (!has_room (block))
+    remove_room (self, block);
   return delay;
 }
+
+/* The block has no place in use. One such is kept, so that what comes and goes does
+ * not allocate each time: the first, since what is allocated later had better be free
+ * for the C library to give it back in turn. */
+static void
+end_block (BgDelays *self, BgDelayBlock *block)
+{
+  BgDelayBlock *kept = self->spare;
+
+  if (kept != NULL && kept->number < block->number)
+    {
+      free_block (self, block);
+      return;
+    }
+
+  self->spare = block;
+  if (kept != NULL)
+    free_block (self, kept);
+}
+
+static void
+give_back_place (BgDelays *self, BgDelay *delay)
+{
+  BgDelayBlock *block = self->slots[delay->index / BLOCK].block;
+  gboolean had_room = has_room (block);
+
+  delay->next = block->free;
+  block->free = delay;
+  block->n_used--;
+
+  if (block->n_used == 0)
+    {
+      if (had_room)
+        remove_room (self, block);
+      if (has_room (block))
+        end_block (self, block);
+      else
+        free_block (self, block);
+    }
+  else if (!had_room && has_room (block))
+    {
+      add_room (self, block);
+    }
+}
+
+/* The delay of this id, if its place has not been used again. */
+static BgDelay *
+find (BgDelays *self, guint64 id)
+{
+  guint index = id & ((1u << INDEX_BITS) - 1);
+  BgDelayBlock *block = index / BLOCK < self->n_slots ? self->slots[index / BLOCK].block : NULL;
+  BgDelay *delay;
+
+  if (block == NULL)
+    return NULL;
+
+  delay = &block->places[index % BLOCK];
+  return delay->generation == id >> INDEX_BITS ? delay : NULL;
+}
+
+/* Delays */
 
 guint64
 bg_delays_add (BgDelays *self, gint64 due, gpointer func, gpointer data, GDestroyNotify destroy)
 {
-  BgDelay *delay = get_free (self);
+  BgDelay *delay = take_place (self);
   BgDelayEntry entry = { due, ++self->last_order, delay };
 
   delay->func = func;
@@ -169,7 +372,7 @@ bg_delays_add (BgDelays *self, gint64 due, gpointer func, gpointer data, GDestro
 
   if (self->n == self->allocated)
     {
-      self->allocated = MAX (16, self->allocated * 2);
+      self->allocated = MAX (FIRST_ALLOCATED, self->allocated * 2);
       self->heap = g_renew (BgDelayEntry, self->heap, self->allocated);
     }
   sift_up (self, self->n++, entry);
@@ -203,29 +406,19 @@ void
 bg_delays_give_back (BgDelays *self, BgDelay *delay)
 {
   atomic_store_explicit (&delay->state, FREE, memory_order_relaxed);
-  if (delay->generation == LAST_GENERATION)
-    return;
-
-  delay->generation++;
-  delay->next = self->free;
-  self->free = delay;
+  give_back_place (self, delay);
 }
 
-/* Sees to it that the delay of this number never starts. Its data is the
+/* Sees to it that the delay of this id never starts. Its data is the
  * caller's then; one that is due already is given back as if it had started.
  * FALSE if it has started, or is not there. */
 gboolean
 bg_delays_cancel (BgDelays *self, guint64 id, gpointer *data, GDestroyNotify *destroy)
 {
-  guint index = id & ((1u << INDEX_BITS) - 1);
+  BgDelay *delay = find (self, id);
   int due = DUE;
-  BgDelay *delay;
 
-  if (index >= self->n_delays)
-    return FALSE;
-
-  delay = &self->blocks[index / BLOCK][index % BLOCK];
-  if (delay->generation != id >> INDEX_BITS)
+  if (delay == NULL)
     return FALSE;
 
   *data = delay->data;
@@ -252,8 +445,8 @@ bg_delay_start (BgDelay *self)
 void
 bg_delays_clear (BgDelays *self)
 {
-  for (guint i = 0; i * BLOCK < self->n_delays; i++)
-    g_free (self->blocks[i]);
-  g_clear_pointer (&self->blocks, g_free);
+  for (guint i = 0; i < self->n_slots; i++)
+    g_free (self->slots[i].block);
+  g_clear_pointer (&self->slots, g_free);
   g_clear_pointer (&self->heap, g_free);
 }

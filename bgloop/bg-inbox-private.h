@@ -7,6 +7,7 @@
 
 #include <glib.h>
 
+#include <bgloop/bg-fork-private.h>
 #include <bgloop/bg-macros.h>
 #include <bgloop/bg-spin-private.h>
 
@@ -15,16 +16,20 @@ G_BEGIN_DECLS
 typedef struct _BgRecord BgRecord;
 typedef struct _BgInbox BgInbox;
 typedef struct _BgLane BgLane;
+typedef struct _BgLaneSource BgLaneSource;
 typedef struct _BgChunk BgChunk;
+typedef struct _BgActivity BgActivity;
 
 /* Gives the record its outcome, on the thread that serves the inbox and
  * without the lock. The slot stays where it is until the function returns or
- * runs user code, whichever is first. */
+ * runs user code, whichever is first. What runs user code keeps what has to be
+ * done even if that ends the thread: see bg_inbox_keep(). */
 typedef void (*BgRecordFunc) (BgRecord *slot, gpointer owner);
 
 /* A piece of work. Once it is appended its fields do not change, except that
  * whoever holds the lock may clear @data, which withdraws the record; classes
- * whose records can be withdrawn look at @data under the lock only. */
+ * whose records can be withdrawn look at @data under the lock only, with
+ * bg_inbox_take(). */
 struct _BgRecord
 {
   BgRecordFunc outcome;
@@ -39,6 +44,16 @@ struct _BgRecord
 #define BG_CACHE_LINE           _Alignas(BG_CACHE_LINE_BYTES)
 #define BG_CACHE_LINE_GAP(name) char name[BG_CACHE_LINE_BYTES] /* in what cannot be aligned */
 
+/* Something that runs on the serving thread, with what runs within it. */
+struct _BgActivity
+{
+  BgActivity *outer; /* (unowned) (nullable) */
+  BgActivity *inner; /* (owned) (nullable) to be used again */
+  gpointer func;     /* (nullable) what the outer activity ran when this one began, */
+  gint64 since;      /* and since when, monotonic microseconds */
+  BgRecord kept;     /* what is half done if the thread ends now; outcome is NULL if nothing */
+};
+
 /* Queues records, one first-in-first-out lane per priority, and serves them on
  * the thread that iterates @context. */
 struct _BgInbox
@@ -49,11 +64,9 @@ struct _BgInbox
   BgLane *default_lane;  /* (unowned) */
   guint generation;      /* the process that the inbox belongs to */
 
-  /* atomic, rarely written; the first three under lock */
+  /* atomic, rarely written; the first two under lock */
   BG_CACHE_LINE _Atomic int urgent; /* the most urgent priority with work that is in no batch */
   _Atomic gboolean pressing;        /* somebody waits for what was appended */
-  _Atomic gboolean feeds_itself;    /* the server has appended what is most urgent */
-  _Atomic (gpointer) server;        /* the GThread that serves */
   _Atomic gboolean timing;          /* somebody wants to know when each record starts */
   _Atomic guint linger;             /* how long to stay awake for more work, in microseconds */
   _Atomic gboolean hurried;         /* something other than a record is to be done */
@@ -62,6 +75,7 @@ struct _BgInbox
   _Atomic int poster_processor;     /* and whoever last found the inbox empty */
   _Atomic int awaited;              /* what is to come from other sources first */
   _Atomic gboolean woke_caller;     /* who sends the next record was asleep just now */
+  _Atomic gint64 due_at;            /* when delayed work is due, monotonic microseconds; or -1 */
 
   BG_CACHE_LINE GMutex lock;
 
@@ -75,6 +89,9 @@ struct _BgInbox
   gboolean wakes;    /* whoever unlocks wakes the context */
   gboolean driven;   /* the lanes' own sources stand still: bg_inbox_run() serves them */
   guint waiting_max; /* at most waited, before a batch was taken */
+  gboolean self_posted; /* what runs in this dispatch has appended something */
+  gboolean stopped;  /* the sources are out of the context for good */
+  guint n_sources;   /* that were put into the context */
   guint64 posted;
   guint64 wakeups;
   gint64 woken_at; /* when it was last woken, monotonic microseconds; 0: long ago */
@@ -89,6 +106,11 @@ struct _BgInbox
   GArray *deferred; /* (owned) (nullable) of BgRecord: for when none runs any more */
   guint batch_size; /* of the last one taken */
   gboolean pressed; /* somebody waited for some of it */
+  BgLane *lane;     /* (unowned) (nullable) whose record has just begun to run */
+  BgActivity *activity;      /* (unowned) the innermost */
+  BgActivity root_activity;
+  GSourceCallbackFuncs *tag_funcs; /* (nullable) of the default lane's source */
+  gpointer tag_data;
 
   /* atomic, written by the serving thread */
   _Atomic (gpointer) running; /* what runs now */
@@ -96,17 +118,16 @@ struct _BgInbox
   _Atomic guint64 run;
   _Atomic guint64 cancelled;
   _Atomic guint64 batches;
+  _Atomic gint64 batch_since; /* when the batch that runs now began; 0: none does */
   _Atomic gint64 busy_usec;
   _Atomic gint64 longest_usec;
 };
 
-/* One priority's first-in-first-out queue, and the source that serves it. */
+/* One priority's first-in-first-out queue. */
 struct _BgLane
 {
-  GSource source;
-
   /* immutable */
-  BgInbox *inbox; /* (unowned) NULL once the inbox is cleared */
+  BgInbox *inbox; /* (unowned) */
   int priority;
   BG_CACHE_LINE_GAP (gap_1);
 
@@ -114,27 +135,24 @@ struct _BgLane
   BgChunk *head; /* (owned) */
   BgChunk *tail; /* (unowned) */
   guint n_waiting;
+  guint n_void; /* records that are queued and count as nothing */
   BG_CACHE_LINE_GAP (gap_2);
 
   /* the serving thread only */
-  BgChunk *batch; /* (owned) what runs now; more is not taken before it is done */
-  guint turns;    /* batches since the lane last let lower priorities pass */
+  BgLaneSource *source; /* (owned) serves it */
+  BgChunk *batch;       /* (owned) what runs now; more is not taken before it is done */
+  guint turns;          /* batches since the lane last let lower priorities pass */
+  guint n_dispatches;   /* of its source that run within each other */
   gboolean sits_out;
 
   /* atomic, written by the serving thread */
   _Atomic guint n_batch; /* what is left of the batch */
 };
 
-/* What ran when something else began to run within it. */
-typedef struct
-{
-  gpointer func; /* (nullable) */
-  gint64 since;
-} BgFrame;
-
 void bg_inbox_init (BgInbox *self, GMainContext *context, gpointer owner);
 void bg_inbox_tag (BgInbox *self, GSourceCallbackFuncs *funcs, gpointer data);
 BgInbox *bg_inbox_find (GMainContext *context, gpointer tag);
+gboolean bg_inbox_owns (BgInbox *self, GSource *source);
 void bg_inbox_discard (BgInbox *self, GDestroyNotify destroy_data);
 void bg_inbox_stop (BgInbox *self);
 void bg_inbox_clear (BgInbox *self);
@@ -178,9 +196,25 @@ bg_inbox_append (BgInbox *self,
   return slot;
 }
 
+/* The same for what is no new work, and not counted as posted. */
+static inline BgRecord *
+bg_inbox_requeue (BgInbox *self,
+                  int priority,
+                  BgRecordFunc outcome,
+                  gpointer func,
+                  gpointer data,
+                  GDestroyNotify destroy)
+{
+  self->posted--;
+  return bg_inbox_append (self, priority, outcome, func, data, destroy);
+}
+
+gpointer bg_inbox_take (BgInbox *self, BgRecord *slot);
+void bg_inbox_withdraw (BgInbox *self, BgRecord *slot, int priority);
+void bg_inbox_append_marker (BgInbox *self, int priority, BgRecordFunc outcome, gpointer data);
+void bg_inbox_take_marker (BgInbox *self);
 void bg_inbox_press (BgInbox *self);
 void bg_inbox_wake (BgInbox *self);
-void bg_inbox_stay (BgInbox *self);
 void bg_inbox_hurry (BgInbox *self);
 void bg_inbox_note_woken (BgInbox *self);
 void bg_inbox_note_poster (BgInbox *self);
@@ -200,18 +234,28 @@ gboolean bg_inbox_is_served_elsewhere (BgInbox *self);
 gboolean bg_inbox_run_one (BgInbox *self);
 gboolean bg_inbox_is_nested (BgInbox *self);
 void bg_inbox_defer (BgInbox *self, const BgRecord *record);
-BgFrame bg_inbox_enter (BgInbox *self, gpointer func);
-gint64 bg_inbox_leave (BgInbox *self, BgFrame outer);
+void bg_inbox_push_activity (BgInbox *self, gpointer func);
+gint64 bg_inbox_pop_activity (BgInbox *self);
+gboolean bg_inbox_abandon_activities (BgInbox *self);
+
+/* What a record leaves to be done, kept where the end of the thread finds it. Its
+ * outcome is given once more then. */
+static inline BgRecord *
+bg_inbox_keep (BgInbox *self, const BgRecord *slot)
+{
+  self->activity->kept = *slot;
+  return &self->activity->kept;
+}
+
+static inline void
+bg_inbox_drop_kept (BgInbox *self)
+{
+  self->activity->kept.outcome = NULL;
+}
 
 /* Adds to a counter that only this thread writes. */
 #define bg_count(counter, n)                                                                       \
   atomic_store_explicit ((counter), atomic_load_explicit ((counter), memory_order_relaxed) + (n),  \
                          memory_order_relaxed)
-
-/* How often this process has been forked off: what carries another number is
- * the parent's. */
-extern int bg_forks; /* atomic */
-#define bg_fork_generation() ((guint) g_atomic_int_get (&bg_forks))
-void bg_fork_watch (void);
 
 G_END_DECLS

@@ -3,13 +3,11 @@
  */
 #include "config.h"
 
+#include <string.h>
+
 #include <bgloop/bg-inbox-private.h>
 
-#if HAVE_PTHREAD_ATFORK
-#include <pthread.h>
-#endif
-
-/* An inbox is a mutex and, for each priority, a list of chunks of records
+/* An inbox is a mutex and, for each priority in use, a list of chunks of records
  * behind one persistent source.
  *
  * Appending writes a record into the last chunk. Only the append that finds the
@@ -62,6 +60,9 @@
 #define SMALL_BATCH  200
 #define GATHER_LOOKS 1000
 
+/* So many lanes may stay though they are not in use. */
+#define KEPT_LANES 8
+
 /* For so long a dispatch may go on with work that arrives while it lingers. */
 #define LINGER_DISPATCH_USEC 50
 
@@ -74,31 +75,16 @@ struct _BgChunk
   BgRecord records[];
 };
 
-int bg_forks;
-
-#if HAVE_PTHREAD_ATFORK
-/* Must not lock or allocate: any thread may have held any lock at the fork. */
-static void
-forked_cb (void)
+/* What serves a lane. Whoever destroys it by mistake, being run by it, takes no record
+ * with it: the lane gets another one. */
+struct _BgLaneSource
 {
-  g_atomic_int_inc (&bg_forks);
-}
-#endif
+  GSource source;
+  BgLane *lane; /* (unowned) (nullable) */
+};
 
-/* Makes sure that bg_fork_generation() knows of every fork from now on. */
-void
-bg_fork_watch (void)
-{
-  static gsize registered;
-
-  if (g_once_init_enter (&registered))
-    {
-#if HAVE_PTHREAD_ATFORK
-      pthread_atfork (NULL, NULL, forked_cb);
-#endif
-      g_once_init_leave (&registered, 1);
-    }
-}
+/* The inbox that this thread is serving now, the innermost. */
+static BG_THREAD_LOCAL BgInbox *serving;
 
 /* The lock is taken. */
 void
@@ -114,7 +100,7 @@ bg_inbox_lock_contended (BgInbox *self)
 
   for (guint i = 0; i < LOCK_YIELDS; i++)
     {
-      g_thread_yield ();
+      bg_yield ();
       if (g_mutex_trylock (&self->lock))
         return;
     }
@@ -235,7 +221,11 @@ bg_lane_has_work (BgLane *lane)
 guint
 bg_lane_get_queued (BgLane *lane)
 {
-  return lane->n_waiting + atomic_load_explicit (&lane->n_batch, memory_order_relaxed);
+  guint n = lane->n_waiting + atomic_load_explicit (&lane->n_batch, memory_order_relaxed);
+
+  /* The serving thread takes records out of the batch without the lock, and what they
+   * are not counted as after that. */
+  return n > lane->n_void ? n - lane->n_void : 0;
 }
 
 guint
@@ -244,7 +234,7 @@ bg_inbox_count_waiting (BgInbox *self)
   guint n = 0;
 
   for (guint i = 0; i < self->n_lanes; i++)
-    n += self->lanes[i]->n_waiting;
+    n += self->lanes[i]->n_waiting - MIN (self->lanes[i]->n_waiting, self->lanes[i]->n_void);
 
   return n;
 }
@@ -353,7 +343,7 @@ bg_inbox_is_nested (BgInbox *self)
   return self->depth > 1;
 }
 
-/* Has the record come again when the outermost function has returned. */
+/* Has the marker come again when the outermost function has returned. */
 void
 bg_inbox_defer (BgInbox *self, const BgRecord *record)
 {
@@ -370,9 +360,7 @@ append_deferred (BgInbox *self)
     {
       BgRecord *record = &g_array_index (self->deferred, BgRecord, i);
 
-      bg_inbox_append (self, G_PRIORITY_DEFAULT, record->outcome, record->func, record->data,
-                       record->destroy);
-      self->posted--;
+      bg_inbox_append_marker (self, G_PRIORITY_DEFAULT, record->outcome, record->data);
     }
   bg_inbox_unlock (self);
   g_clear_pointer (&self->deferred, g_array_unref);
@@ -390,16 +378,22 @@ static void
 run_batch (BgLane *lane)
 {
   BgInbox *inbox = lane->inbox;
-  BgFrame outer = bg_inbox_enter (inbox, NULL);
-  gint64 start = atomic_load_explicit (&inbox->stamp, memory_order_relaxed);
-  gint64 end;
+  gboolean outermost = inbox->activity == &inbox->root_activity;
+  BgInbox *outer_serving = serving;
+  gint64 start, end;
   guint stride = 1, left = 1;
   BgRecord *slot;
 
+  bg_inbox_push_activity (inbox, NULL);
+  start = atomic_load_explicit (&inbox->stamp, memory_order_relaxed);
+  if (outermost)
+    atomic_store_explicit (&inbox->batch_since, start, memory_order_relaxed);
+  serving = inbox;
   inbox->depth++;
   while ((slot = next_record (lane)) != NULL)
     {
       atomic_store_explicit (&inbox->running, slot->func, memory_order_relaxed);
+      inbox->lane = lane;
       slot->outcome (slot, inbox->owner);
       if (G_UNLIKELY (is_inherited (inbox)))
         return;
@@ -418,9 +412,14 @@ run_batch (BgLane *lane)
   settle_batch (lane);
   if (--inbox->depth == 0 && inbox->deferred != NULL)
     append_deferred (inbox);
-  end = bg_inbox_leave (inbox, outer);
+  serving = outer_serving;
+  end = bg_inbox_pop_activity (inbox);
   bg_count (&inbox->batches, 1);
-  bg_count (&inbox->busy_usec, outer.func == NULL ? end - start : 0);
+  if (!outermost)
+    return;
+
+  atomic_store_explicit (&inbox->batch_since, 0, memory_order_relaxed);
+  bg_count (&inbox->busy_usec, end - start);
   if (end - start > atomic_load_explicit (&inbox->longest_usec, memory_order_relaxed))
     atomic_store_explicit (&inbox->longest_usec, end - start, memory_order_relaxed);
 }
@@ -454,7 +453,7 @@ serve_lane (BgLane *lane)
       if (inbox->batch_size > 0)
         inbox->pressed = atomic_load_explicit (&inbox->pressing, memory_order_relaxed);
       atomic_store_explicit (&inbox->pressing, FALSE, memory_order_relaxed);
-      atomic_store_explicit (&inbox->feeds_itself, FALSE, memory_order_relaxed);
+      inbox->self_posted = FALSE;
       bg_inbox_unlock (inbox);
       free_chunks (surplus);
     }
@@ -491,9 +490,7 @@ bg_inbox_is_served_elsewhere (BgInbox *self)
 static void
 gather (BgInbox *self)
 {
-  if (self->batch_size >= SMALL_BATCH
-      || atomic_load_explicit (&self->feeds_itself, memory_order_relaxed)
-      || !is_fed_from_elsewhere (self))
+  if (self->batch_size >= SMALL_BATCH || !is_fed_from_elsewhere (self))
     return;
 
   for (guint i = 0; i < GATHER_LOOKS; i++)
@@ -521,13 +518,25 @@ is_idle (BgInbox *self)
          && atomic_load_explicit (&self->urgent, memory_order_relaxed) == G_MAXINT;
 }
 
+/* How long the server may stay awake, in microseconds: not beyond what is due. */
+static guint
+get_linger (BgInbox *self)
+{
+  guint linger = atomic_load_explicit (&self->linger, memory_order_relaxed);
+  gint64 due = atomic_load_explicit (&self->due_at, memory_order_relaxed);
+
+  if (linger > 0 && due != -1)
+    linger = (guint) CLAMP (due - g_get_monotonic_time (), 0, linger);
+  return linger;
+}
+
 /* Everything is done: stays awake for a moment, for what may come next. TRUE if
  * something has come. On the poster's own processor only its being answered gives
  * it something to do at once. */
 gboolean
 bg_inbox_linger (BgInbox *self)
 {
-  guint linger = atomic_load_explicit (&self->linger, memory_order_relaxed);
+  guint linger = get_linger (self);
 
   if (linger == 0 || atomic_load_explicit (&self->expected, memory_order_relaxed) == 0
       || atomic_load_explicit (&self->awaited, memory_order_relaxed) > 0)
@@ -538,31 +547,18 @@ bg_inbox_linger (BgInbox *self)
   return self->pressed && bg_spin_yield (&self->spin, has_something_to_do, self);
 }
 
-/* On the serving thread, in the dispatch of another source: the inbox lingers in
- * the next iteration. */
-void
-bg_inbox_stay (BgInbox *self)
-{
-  if (g_main_depth () == 0)
-    return;
-
-  bg_inbox_lock (self);
-  self->staying = self->default_lane;
-  self->asleep = FALSE;
-  bg_inbox_unlock (self);
-}
-
 static gboolean
 lane_prepare (GSource *source, int *timeout)
 {
-  BgLane *lane = (BgLane *) source;
-  BgInbox *inbox = lane->inbox;
+  BgLane *lane = ((BgLaneSource *) source)->lane;
+  BgInbox *inbox;
   gboolean ready;
 
   *timeout = -1;
-  if (inbox == NULL || inbox->generation != bg_fork_generation ())
+  if (lane == NULL || lane->inbox->generation != bg_fork_generation ())
     return FALSE;
 
+  inbox = lane->inbox;
   if (lane->sits_out || inbox->staying == lane)
     {
       *timeout = 0;
@@ -581,13 +577,14 @@ lane_prepare (GSource *source, int *timeout)
 static gboolean
 lane_check (GSource *source)
 {
-  BgLane *lane = (BgLane *) source;
-  BgInbox *inbox = lane->inbox;
+  BgLane *lane = ((BgLaneSource *) source)->lane;
+  BgInbox *inbox;
   gboolean ready;
 
-  if (inbox == NULL || inbox->generation != bg_fork_generation ())
+  if (lane == NULL || lane->inbox->generation != bg_fork_generation ())
     return FALSE;
 
+  inbox = lane->inbox;
   if (lane->sits_out)
     {
       lane->sits_out = FALSE;
@@ -605,7 +602,8 @@ lane_check (GSource *source)
 
 /* Serves the lane until it has no work for the moment, and awaits some more as
  * long as that pays. Anything but small batches is left to another iteration, so
- * that other sources have their turn, and so is what goes on for too long. */
+ * that other sources have their turn, and so is what goes on for too long, and what
+ * the work itself has appended: it may have attached a more urgent source before. */
 static void
 serve_while_it_pays (BgLane *lane)
 {
@@ -616,7 +614,7 @@ serve_while_it_pays (BgLane *lane)
   for (;;)
     {
       serve_lane (lane);
-      if (lane->batch != NULL || inbox->batch_size >= SMALL_BATCH)
+      if (lane->batch != NULL || inbox->batch_size >= SMALL_BATCH || inbox->self_posted)
         return;
 
       now = atomic_load_explicit (&inbox->stamp, memory_order_relaxed);
@@ -636,10 +634,13 @@ serve_while_it_pays (BgLane *lane)
     }
 }
 
+static void retire_lane (BgLane *lane);
+static void attach_lane (BgLane *lane);
+
 static gboolean
 lane_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
 {
-  BgLane *lane = (BgLane *) source;
+  BgLane *lane = ((BgLaneSource *) source)->lane;
   BgInbox *inbox = lane->inbox;
   gboolean busy;
 
@@ -651,8 +652,14 @@ lane_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
       return G_SOURCE_CONTINUE;
     }
 
-  atomic_store_explicit (&inbox->server, g_thread_self (), memory_order_relaxed);
+  lane->n_dispatches++;
   serve_while_it_pays (lane);
+  lane->n_dispatches--;
+  if (is_inherited (inbox))
+    return G_SOURCE_CONTINUE;
+
+  if (serving != NULL)
+    serving->self_posted = TRUE;
   atomic_store_explicit (&inbox->hurried, FALSE, memory_order_relaxed);
 
   busy = inbox->staying == lane || lane->batch != NULL
@@ -664,6 +671,10 @@ lane_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
       lane->sits_out = TRUE;
     }
 
+  if (G_UNLIKELY (g_source_is_destroyed (source)) && lane->n_dispatches == 0)
+    attach_lane (lane);
+  if (G_UNLIKELY (!busy && inbox->n_lanes > KEPT_LANES) && lane->n_dispatches == 0)
+    retire_lane (lane);
   return G_SOURCE_CONTINUE;
 }
 
@@ -673,18 +684,72 @@ static GSourceFuncs lane_funcs = {
   .dispatch = lane_dispatch,
 };
 
+static void
+detach_lane (BgLane *lane)
+{
+  lane->source->lane = NULL;
+  g_source_destroy (&lane->source->source);
+  g_source_unref (&lane->source->source);
+  lane->source = NULL;
+}
+
+/* Gives the lane a source, or another one. */
+static void
+attach_lane (BgLane *lane)
+{
+  BgInbox *inbox = lane->inbox;
+  GSource *source;
+
+  if (inbox->stopped)
+    return;
+
+  source = g_source_new (&lane_funcs, sizeof (BgLaneSource));
+  if (lane->source != NULL)
+    {
+      if (lane == inbox->default_lane && inbox->tag_funcs != NULL)
+        {
+          inbox->tag_funcs->ref (inbox->tag_data);
+          g_source_set_callback_indirect (source, inbox->tag_data, inbox->tag_funcs);
+        }
+      detach_lane (lane);
+    }
+
+  lane->source = (BgLaneSource *) source;
+  lane->source->lane = lane;
+  g_source_set_static_name (source, "bgloop inbox");
+  g_source_set_priority (source, lane->priority);
+  g_source_set_can_recurse (source, TRUE);
+  g_source_attach (source, inbox->context);
+  inbox->n_sources++;
+}
+
+/* Where in the lanes @priority is, or is to be. */
+static guint
+find_lane (BgInbox *self, int priority)
+{
+  guint low = 0, high = self->n_lanes;
+
+  while (low < high)
+    {
+      guint middle = (low + high) / 2;
+
+      if (self->lanes[middle]->priority < priority)
+        low = middle + 1;
+      else
+        high = middle;
+    }
+
+  return low;
+}
+
 static BgLane *
 add_lane (BgInbox *self, int priority, guint position)
 {
-  GSource *source = g_source_new (&lane_funcs, sizeof (BgLane));
-  BgLane *lane = (BgLane *) source;
+  BgLane *lane = g_new0 (BgLane, 1);
 
   lane->inbox = self;
   lane->priority = priority;
-  g_source_set_static_name (source, "bgloop inbox");
-  g_source_set_priority (source, priority);
-  g_source_set_can_recurse (source, TRUE);
-  g_source_attach (source, self->context);
+  attach_lane (lane);
 
   self->lanes = g_renew (BgLane *, self->lanes, self->n_lanes + 1);
   memmove (self->lanes + position + 1, self->lanes + position,
@@ -697,17 +762,45 @@ add_lane (BgInbox *self, int priority, guint position)
 static BgLane *
 get_lane (BgInbox *self, int priority)
 {
-  guint i = 0;
+  guint i;
 
   if (G_LIKELY (priority == G_PRIORITY_DEFAULT))
     return self->default_lane;
 
-  while (i < self->n_lanes && self->lanes[i]->priority < priority)
-    i++;
+  i = find_lane (self, priority);
   if (i < self->n_lanes && self->lanes[i]->priority == priority)
     return self->lanes[i];
 
   return add_lane (self, priority, i);
+}
+
+/* Gives up a lane that is not in use, so that the priorities that were used once do
+ * not cost each iteration something for ever. */
+static void
+retire_lane (BgLane *lane)
+{
+  BgInbox *self = lane->inbox;
+  gboolean retires;
+  guint position;
+
+  bg_inbox_lock (self);
+  retires = lane != self->default_lane && !bg_lane_has_work (lane) && !self->stopped;
+  if (retires)
+    {
+      position = find_lane (self, lane->priority);
+      self->n_lanes--;
+      memmove (self->lanes + position, self->lanes + position + 1,
+               (self->n_lanes - position) * sizeof *self->lanes);
+    }
+  bg_inbox_unlock (self);
+
+  if (!retires)
+    return;
+
+  if (self->staying == lane)
+    self->staying = NULL;
+  detach_lane (lane);
+  g_free (lane);
 }
 
 /* The inbox */
@@ -716,6 +809,7 @@ void
 bg_inbox_init (BgInbox *self, GMainContext *context, gpointer owner)
 {
   g_mutex_init (&self->lock);
+  self->stopped = context == NULL;
   self->context = context;
   self->owner = owner;
   self->generation = bg_fork_generation ();
@@ -723,18 +817,27 @@ bg_inbox_init (BgInbox *self, GMainContext *context, gpointer owner)
   atomic_init (&self->linger, BG_LINGER_USEC);
   atomic_init (&self->server_processor, -1);
   atomic_init (&self->poster_processor, -1);
+  atomic_init (&self->due_at, -1);
+  self->activity = &self->root_activity;
   self->default_lane = add_lane (self, G_PRIORITY_DEFAULT, 0);
+}
+
+/* Whether the source is one of the lanes'. On the serving thread. */
+gboolean
+bg_inbox_owns (BgInbox *self, GSource *source)
+{
+  return source->source_funcs == &lane_funcs;
 }
 
 /* Gives the lane of a new inbox a callback whose funcs->get() answers with the tag
  * by which bg_inbox_find() finds it, and whose funcs->unref() tells when the
- * context is gone. */
+ * context is gone. Takes over a reference to @data. */
 void
 bg_inbox_tag (BgInbox *self, GSourceCallbackFuncs *funcs, gpointer data)
 {
-  BgLane *lane = self->default_lane;
-
-  g_source_set_callback_indirect (&lane->source, data, funcs);
+  self->tag_funcs = funcs;
+  self->tag_data = data;
+  g_source_set_callback_indirect (&self->default_lane->source->source, data, funcs);
 }
 
 BgInbox *
@@ -742,7 +845,7 @@ bg_inbox_find (GMainContext *context, gpointer tag)
 {
   GSource *source = g_main_context_find_source_by_funcs_user_data (context, &lane_funcs, tag);
 
-  return source != NULL ? ((BgLane *) source)->inbox : NULL;
+  return source != NULL ? ((BgLaneSource *) source)->lane->inbox : NULL;
 }
 
 static void
@@ -754,9 +857,12 @@ free_lanes (BgInbox *self)
 
       free_chunks (lane->head);
       free_chunks (lane->batch);
-      lane->head = lane->batch = NULL;
-      lane->inbox = NULL;
-      g_source_unref (&lane->source);
+      if (lane->source != NULL)
+        {
+          lane->source->lane = NULL;
+          g_source_unref (&lane->source->source);
+        }
+      g_free (lane);
     }
 
   g_clear_pointer (&self->lanes, g_free);
@@ -768,6 +874,7 @@ free_lanes (BgInbox *self)
 void
 bg_inbox_discard (BgInbox *self, GDestroyNotify destroy_data)
 {
+  self->stopped = TRUE;
   for (guint i = 0; i < self->n_lanes; i++)
     {
       BgLane *lane = self->lanes[i];
@@ -787,8 +894,9 @@ bg_inbox_discard (BgInbox *self, GDestroyNotify destroy_data)
 void
 bg_inbox_stop (BgInbox *self)
 {
+  self->stopped = TRUE;
   for (guint i = 0; i < self->n_lanes; i++)
-    g_source_destroy (&self->lanes[i]->source);
+    g_source_destroy (&self->lanes[i]->source->source);
 }
 
 void
@@ -797,6 +905,13 @@ bg_inbox_clear (BgInbox *self)
   free_lanes (self);
   free_chunks (self->spare);
   free_chunks (self->done);
+  while (self->root_activity.inner != NULL)
+    {
+      BgActivity *activity = self->root_activity.inner;
+
+      self->root_activity.inner = activity->inner;
+      g_free (activity);
+    }
   g_mutex_clear (&self->lock);
 }
 
@@ -850,8 +965,6 @@ note_urgent (BgInbox *self, int priority)
 {
   atomic_store_explicit (&self->urgent, priority, memory_order_relaxed);
   bg_inbox_note_poster (self);
-  if (atomic_load_explicit (&self->server, memory_order_relaxed) == g_thread_self ())
-    atomic_store_explicit (&self->feeds_itself, TRUE, memory_order_relaxed);
 }
 
 static void
@@ -877,11 +990,47 @@ bg_inbox_append_slot (BgInbox *self, int priority)
 
   self->posted++;
   lane->n_waiting++;
+  if (G_UNLIKELY (serving == self))
+    self->self_posted = TRUE;
   if (G_UNLIKELY (priority < atomic_load_explicit (&self->urgent, memory_order_relaxed)))
     note_urgent (self, priority);
   if (G_UNLIKELY (self->asleep))
     note_wakeup (self);
   return &tail->records[tail->n++];
+}
+
+/* Sees to it that a queued record does nothing when its turn comes, and does not count
+ * as queued any more. */
+void
+bg_inbox_withdraw (BgInbox *self, BgRecord *slot, int priority)
+{
+  slot->data = NULL;
+  get_lane (self, priority)->n_void++;
+}
+
+/* The data of the record whose turn it is; NULL if it was withdrawn. To be called by its
+ * outcome first. */
+gpointer
+bg_inbox_take (BgInbox *self, BgRecord *slot)
+{
+  if (slot->data == NULL)
+    self->lane->n_void--;
+  return slot->data;
+}
+
+/* Appends a record that is no work, only tells when what is before it is done, and is
+ * counted nowhere. Its outcome calls bg_inbox_take_marker() first. */
+void
+bg_inbox_append_marker (BgInbox *self, int priority, BgRecordFunc outcome, gpointer data)
+{
+  bg_inbox_requeue (self, priority, outcome, outcome, data, NULL);
+  get_lane (self, priority)->n_void++;
+}
+
+void
+bg_inbox_take_marker (BgInbox *self)
+{
+  self->lane->n_void--;
 }
 
 gboolean
@@ -944,8 +1093,8 @@ gboolean
 bg_inbox_run_one (BgInbox *self)
 {
   BgLane *lane = NULL;
+  BgInbox *outer_serving = serving;
   BgRecord *slot;
-  BgFrame outer;
 
   bg_inbox_lock (self);
   for (guint i = 0; i < self->n_lanes && lane == NULL; i++)
@@ -961,33 +1110,76 @@ bg_inbox_run_one (BgInbox *self)
   if (slot == NULL)
     return FALSE;
 
-  outer = bg_inbox_enter (self, slot->func);
+  bg_inbox_push_activity (self, slot->func);
+  serving = self;
+  self->lane = lane;
   slot->outcome (slot, self->owner);
+  serving = outer_serving;
   settle_batch (lane);
-  bg_inbox_leave (self, outer);
+  bg_inbox_pop_activity (self);
   return TRUE;
 }
 
-/* Notes that @func runs from now on. Give what it returns to bg_inbox_leave(). */
-BgFrame
-bg_inbox_enter (BgInbox *self, gpointer func)
-{
-  BgFrame outer = { atomic_load_explicit (&self->running, memory_order_relaxed),
-                    atomic_load_explicit (&self->stamp, memory_order_relaxed) };
+/* Activities */
 
+/* Notes that @func runs from now on, until bg_inbox_pop_activity(). */
+void
+bg_inbox_push_activity (BgInbox *self, gpointer func)
+{
+  BgActivity *outer = self->activity;
+  BgActivity *activity = outer->inner;
+
+  if (G_UNLIKELY (activity == NULL))
+    {
+      activity = outer->inner = g_new0 (BgActivity, 1);
+      activity->outer = outer;
+    }
+
+  activity->func = atomic_load_explicit (&self->running, memory_order_relaxed);
+  activity->since = atomic_load_explicit (&self->stamp, memory_order_relaxed);
+  self->activity = activity;
   atomic_store_explicit (&self->stamp, g_get_monotonic_time (), memory_order_relaxed);
   atomic_store_explicit (&self->running, func, memory_order_relaxed);
-  return outer;
 }
 
 /* What ran before goes on, and has run since it began. Returns the time. */
 gint64
-bg_inbox_leave (BgInbox *self, BgFrame outer)
+bg_inbox_pop_activity (BgInbox *self)
 {
+  BgActivity *activity = self->activity;
   gint64 now = g_get_monotonic_time ();
 
-  atomic_store_explicit (&self->running, outer.func, memory_order_relaxed);
-  atomic_store_explicit (&self->stamp, outer.func != NULL ? outer.since : now,
+  self->activity = activity->outer;
+  atomic_store_explicit (&self->running, activity->func, memory_order_relaxed);
+  atomic_store_explicit (&self->stamp, activity->func != NULL ? activity->since : now,
                          memory_order_relaxed);
   return now;
+}
+
+/* Something has ended the thread: what ran does not go on, and what is half done gets
+ * its outcome. FALSE if nothing was. */
+gboolean
+bg_inbox_abandon_activities (BgInbox *self)
+{
+  gboolean any = FALSE;
+
+  serving = NULL;
+  self->depth = 0;
+  while (self->activity != &self->root_activity)
+    {
+      BgRecord kept = self->activity->kept;
+
+      self->activity->kept.outcome = NULL;
+      self->activity = self->activity->outer;
+      any = TRUE;
+      if (kept.outcome != NULL)
+        kept.outcome (&kept, self->owner);
+    }
+  atomic_store_explicit (&self->running, NULL, memory_order_relaxed);
+
+  for (guint i = 0; i < self->n_lanes; i++)
+    self->lanes[i]->n_dispatches = 0;
+  if (self->deferred != NULL)
+    append_deferred (self);
+  return any;
 }

@@ -65,7 +65,7 @@ bg_loop_attach (BgLoop *self, GSource *source)
  *
  * Never waits; any thread may call it.
  *
- * Returns: a number for [method@Bg.Loop.cancel], which is never used again; 0 if
+ * Returns: a number for [method@Bg.Loop.withdraw], which is never used again; 0 if
  *   the loop takes no more work
  *
  * Since: 1.0
@@ -97,7 +97,7 @@ bg_loop_post_after (BgLoop *self,
 }
 
 /**
- * bg_loop_cancel:
+ * bg_loop_withdraw:
  * @self: a loop
  * @work: what [method@Bg.Loop.post_after] returned
  *
@@ -107,15 +107,15 @@ bg_loop_post_after (BgLoop *self,
  * thread may call it.
  *
  * Returns: %TRUE if the work has not started and never will; %FALSE if it has
- *   started, had its outcome already or was cancelled before
+ *   started, had its outcome already or was taken back before
  *
  * Since: 1.0
  */
 gboolean
-bg_loop_cancel (BgLoop *self, guint64 work)
+bg_loop_withdraw (BgLoop *self, guint64 work)
 {
   BgCore *core;
-  gboolean cancelled;
+  gboolean withdrawn;
 
   g_return_val_if_fail (BG_IS_LOOP (self), FALSE);
 
@@ -124,10 +124,10 @@ bg_loop_cancel (BgLoop *self, guint64 work)
     return FALSE;
 
   bg_core_lock (core);
-  cancelled = bg_core_cancel_delay (core, work);
+  withdrawn = bg_core_cancel_delay (core, work);
   bg_core_unlock (core);
 
-  return cancelled;
+  return withdrawn;
 }
 
 /**
@@ -148,12 +148,12 @@ bg_loop_cancel (BgLoop *self, guint64 work)
  *
  * Since: 1.0
  */
-guint
+guint64
 bg_loop_hold (BgLoop *self, const char *reason)
 {
   BgCore *core;
   BgHold *hold;
-  guint id = 0;
+  guint64 id = 0;
 
   g_return_val_if_fail (BG_IS_LOOP (self), 0);
 
@@ -167,9 +167,8 @@ bg_loop_hold (BgLoop *self, const char *reason)
   bg_core_lock (core);
   if (bg_core_admits (core))
     {
-      id = bg_core_next_hold (core);
-      hold->id = id;
       bg_core_add_hold (core, hold);
+      id = hold->id;
     }
   bg_core_unlock (core);
 
@@ -194,7 +193,7 @@ bg_loop_hold (BgLoop *self, const char *reason)
  * Since: 1.0
  */
 void
-bg_loop_release (BgLoop *self, guint hold)
+bg_loop_release (BgLoop *self, guint64 hold)
 {
   BgCore *core;
   BgHold *found = NULL;
@@ -213,7 +212,7 @@ bg_loop_release (BgLoop *self, guint hold)
 
   if (found == NULL)
     {
-      g_critical ("The loop “%s” has no hold %u", core->name, hold);
+      g_critical ("The loop “%s” has no hold %" G_GUINT64_FORMAT, core->name, hold);
       return;
     }
 
@@ -237,33 +236,73 @@ bg_loop_release (BgLoop *self, guint hold)
  * Never waits; any thread may call it. @destroy runs right after the function,
  * or, if the loop takes no more work, in the calling thread before this returns.
  *
- * Returns: %FALSE if the loop takes no more work
+ * Returns: a number for [method@Bg.Loop.remove_teardown], which is never used again;
+ *   0 if the loop takes no more work
  *
  * Since: 1.0
  */
-gboolean
+guint64
 bg_loop_add_teardown (BgLoop *self, BgPostFunc func, gpointer user_data, GDestroyNotify destroy)
 {
-  BgTeardown teardown = { func, user_data, destroy };
+  BgTeardown *teardown;
   BgCore *core;
-  gboolean admitted = FALSE;
+  guint64 id = 0;
 
-  g_return_val_if_fail (BG_IS_LOOP (self), FALSE);
-  g_return_val_if_fail (func != NULL, FALSE);
+  g_return_val_if_fail (BG_IS_LOOP (self), 0);
+  g_return_val_if_fail (func != NULL, 0);
 
   core = self->core;
   if (!bg_core_is_forked (core))
     {
+      teardown = g_new0 (BgTeardown, 1);
+      teardown->link.data = teardown;
+      teardown->func = func;
+      teardown->data = user_data;
+      teardown->destroy = destroy;
+
       bg_core_lock (core);
-      admitted = bg_core_admits (core);
-      if (admitted && core->teardowns == NULL)
-        core->teardowns = g_array_new (FALSE, FALSE, sizeof (BgTeardown));
-      if (admitted)
-        g_array_append_val (core->teardowns, teardown);
+      if (bg_core_admits (core))
+        id = bg_core_add_teardown (core, teardown);
       bg_core_unlock (core);
+      if (id == 0)
+        g_free (teardown);
     }
 
-  if (!admitted && destroy != NULL)
+  if (id == 0 && destroy != NULL)
     destroy (user_data);
-  return admitted;
+  return id;
+}
+
+/**
+ * bg_loop_remove_teardown:
+ * @self: a loop
+ * @teardown: what [method@Bg.Loop.add_teardown] returned
+ *
+ * Takes a teardown function back.
+ *
+ * Its destroy notify runs on the loop's thread, some time soon. Does not block; any
+ * thread may call it.
+ *
+ * Returns: %TRUE if the function has not started and never will; %FALSE if it has
+ *   started or was taken back before
+ *
+ * Since: 1.0
+ */
+gboolean
+bg_loop_remove_teardown (BgLoop *self, guint64 teardown)
+{
+  BgCore *core;
+  gboolean removed;
+
+  g_return_val_if_fail (BG_IS_LOOP (self), FALSE);
+
+  core = self->core;
+  if (bg_core_is_forked (core))
+    return FALSE;
+
+  bg_core_lock (core);
+  removed = bg_core_remove_teardown (core, teardown);
+  bg_core_unlock (core);
+
+  return removed;
 }

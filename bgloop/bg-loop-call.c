@@ -117,13 +117,20 @@ end_invoke (BgCore *core, BgInvoke *self)
     bg_invoke_unref (self);
 }
 
+/* Of one that has ended the thread only the data is left to be destroyed. */
+static void
+half_done_invoke_outcome (BgRecord *slot, gpointer owner)
+{
+  end_invoke (owner, slot->data);
+}
+
 /* Runs the function once; TRUE if it wants to run again. It may have forked, and this
- * be the child. */
+ * be the child. Whoever destroys the source that runs it does not want that. */
 static gboolean
 run_invoke (BgCore *core, BgInvoke *self)
 {
-  BgFrame outer;
   gboolean again;
+  GSource *source;
 
   if (bg_core_is_cancelling (core))
     {
@@ -131,9 +138,19 @@ run_invoke (BgCore *core, BgInvoke *self)
       return FALSE;
     }
 
-  outer = bg_inbox_enter (&core->inbox, self->func);
+  bg_inbox_push_activity (&core->inbox, self->func);
+  core->inbox.activity->kept
+      = (BgRecord){ half_done_invoke_outcome, self->func, self, NULL };
   again = self->func (self->data);
-  bg_inbox_leave (&core->inbox, outer);
+  if (bg_core_is_forked (core))
+    return again;
+
+  bg_inbox_drop_kept (&core->inbox);
+  bg_inbox_pop_activity (&core->inbox);
+  source = again ? g_main_current_source () : NULL;
+  if (source != NULL && g_source_get_context (source) == core->context
+      && g_source_is_destroyed (source))
+    again = FALSE;
   if (again)
     core->repeats++;
   else
@@ -200,13 +217,19 @@ invoke_cb (gpointer user_data)
   return G_SOURCE_REMOVE;
 }
 
+static void
+invoke_source_gone (gpointer data)
+{
+  bg_invoke_abandon (data);
+}
+
 static BgInvoke *
 invoke_new (BgCore *core, int priority, GSourceFunc function, gpointer data, GDestroyNotify notify)
 {
   BgInvoke *self = g_new0 (BgInvoke, 1);
 
   self->ref_count = 2;
-  self->core = core;
+  self->core = bg_core_ref (core);
   self->priority = priority;
   self->func = function;
   self->data = data;
@@ -214,6 +237,13 @@ invoke_new (BgCore *core, int priority, GSourceFunc function, gpointer data, GDe
   self->outcome = invoke_outcome;
   self->link.data = self;
   return self;
+}
+
+static void
+free_invoke (BgInvoke *self)
+{
+  bg_core_unref (self->core);
+  g_free (self);
 }
 
 /* On the loop's own thread: at once, and if it wants to run again, like any
@@ -230,7 +260,7 @@ invoke_here (BgCore *core, BgInvoke *self)
   if (!again)
     {
       end_invoke (core, self);
-      g_free (self);
+      free_invoke (self);
       return;
     }
 
@@ -246,9 +276,10 @@ invoke_here (BgCore *core, BgInvoke *self)
       g_queue_push_tail_link (&core->invokes, &self->link);
       source = g_idle_source_new ();
       g_source_set_priority (source, self->priority);
-      g_source_set_callback (source, invoke_cb, self, (GDestroyNotify) bg_invoke_unref);
+      g_source_set_callback (source, invoke_cb, self, invoke_source_gone);
       g_source_attach (source, core->context);
       g_source_unref (source);
+      core->n_sources++;
     }
   bg_core_unlock (core);
 }
@@ -330,8 +361,9 @@ bg_loop_invoke_full (BgLoop *self,
         {
           invoke->listed = TRUE;
           g_queue_push_tail_link (&core->invokes, &invoke->link);
+          core->n_sources++;
           g_main_context_invoke_full (core->context, priority, invoke_cb, invoke,
-                                      (GDestroyNotify) bg_invoke_unref);
+                                      invoke_source_gone);
           bg_inbox_hurry (&core->inbox);
         }
       bg_core_unlock (core);
@@ -341,7 +373,7 @@ bg_loop_invoke_full (BgLoop *self,
     {
       if (notify != NULL)
         notify (data);
-      g_free (invoke);
+      free_invoke (invoke);
     }
   else if (here)
     {
@@ -385,6 +417,16 @@ run_call (BgCallFunc func, gpointer data, GError **error)
   return ok;
 }
 
+/* Its function has ended the thread, and so will not answer. */
+static void
+half_done_call_outcome (BgRecord *slot, gpointer owner)
+{
+  BgCall *self = slot->data;
+
+  self->blocked.closed = TRUE;
+  bg_waiter_settle (self->blocked.waiter);
+}
+
 static void
 call_outcome (BgRecord *slot, gpointer owner)
 {
@@ -392,7 +434,7 @@ call_outcome (BgRecord *slot, gpointer owner)
   BgCall *self;
 
   bg_core_lock (core);
-  self = slot->data;
+  self = bg_inbox_take (&core->inbox, slot);
   if (self != NULL)
     {
       self->blocked.slot = NULL;
@@ -401,10 +443,7 @@ call_outcome (BgRecord *slot, gpointer owner)
   bg_core_unlock (core);
 
   if (self == NULL)
-    {
-      bg_count (&core->inbox.cancelled, 1);
-      return;
-    }
+    return;
 
   /* Its thread may not have woken up yet to take it back. */
   if (g_cancellable_set_error_if_cancelled (self->cancellable, &self->error))
@@ -415,7 +454,10 @@ call_outcome (BgRecord *slot, gpointer owner)
     {
       bg_count (&core->inbox.run, 1);
       bg_waiter_set_bound (self->blocked.waiter, TRUE);
+      core->inbox.activity->kept
+          = (BgRecord){ half_done_call_outcome, self->func, self, NULL };
       self->ok = run_call (self->func, self->data, &self->error);
+      bg_inbox_drop_kept (&core->inbox);
     }
   if (!bg_core_is_forked (core) && bg_waiter_settle (self->blocked.waiter))
     bg_inbox_note_woken (&core->inbox);
@@ -436,7 +478,7 @@ withdraw (BgCore *core, BgBlocked *blocked)
   bg_core_lock (core);
   withdrawn = bg_core_remove_blocked (core, blocked);
   if (withdrawn && blocked->slot != NULL)
-    blocked->slot->data = NULL;
+    bg_core_withdraw (core, blocked);
   bg_core_unlock (core);
 
   return withdrawn;
@@ -471,19 +513,21 @@ wait_for_call (BgCore *core, BgCall *call, gint64 deadline, GError **error)
 }
 
 static gboolean
-call_there (BgCore *core,
-            int priority,
-            int timeout_msec,
-            BgCall *call,
-            GCancellable *cancellable,
-            GError **error)
+call_blocking (BgCore *core,
+               int priority,
+               int timeout_msec,
+               BgCall *call,
+               GCancellable *cancellable,
+               GError **error)
 {
   gint64 deadline = bg_deadline (timeout_msec);
   gboolean admitted, awake, ok = FALSE;
+  BgWait wait;
 
   call->blocked.waiter = bg_waiter_take (cancellable);
   call->blocked.close = settle_blocked;
-  if (!bg_core_wait_begin (core, call->blocked.waiter, error))
+  call->blocked.priority = priority;
+  if (!bg_core_wait_begin (core, &wait, FALSE, call->blocked.waiter, error))
     {
       bg_waiter_give_back (call->blocked.waiter, cancellable);
       return FALSE;
@@ -502,14 +546,14 @@ call_there (BgCore *core,
   bg_core_unlock (core);
 
   if (admitted && awake)
-    bg_waiter_spin (call->blocked.waiter, atomic_load (&core->inbox.linger),
+    bg_waiter_spin (call->blocked.waiter, atomic_load (&core->inbox.linger), deadline,
                     bg_inbox_is_served_elsewhere (&core->inbox));
   if (admitted)
     ok = wait_for_call (core, call, deadline, error);
   else
     bg_core_set_refused_error (core, error);
 
-  bg_core_wait_end (core);
+  bg_wait_end (&wait);
   bg_waiter_give_back (call->blocked.waiter, cancellable);
   return ok;
 }
@@ -596,7 +640,7 @@ bg_loop_call_full (BgLoop *self,
   if (bg_core_is_current (self->core))
     return run_call (func, user_data, error);
 
-  return call_there (self->core, priority, timeout_msec, &call, cancellable, error);
+  return call_blocking (self->core, priority, timeout_msec, &call, cancellable, error);
 }
 
 /* Call, asynchronous */
@@ -614,37 +658,63 @@ end_async_call (BgReply *reply, GDestroyNotify destroy, GError *error)
   bg_reply_return (reply, NULL, error);
 }
 
-static void
-async_call_outcome (BgRecord *slot, gpointer owner)
+/* Why a call that has been accepted does not run; %NULL if it does. */
+static GError *
+get_reason_not_to_run (BgCore *core, BgRequest *request)
 {
-  BgCore *core = owner;
-  BgRecord record = *slot;
-  BgRequest *request = bg_reply_get_request (record.data);
   GError *error = NULL;
 
   if (bg_core_is_cancelling (core))
     g_set_error (&error, BG_ERROR, BG_ERROR_CLOSED,
                  "The loop “%s” was shut down before the call started", core->name);
-  else
-    g_cancellable_set_error_if_cancelled (request->cancellable, &error);
+  else if (!g_cancellable_set_error_if_cancelled (request->cancellable, &error)
+           && request->deadline != -1 && g_get_monotonic_time () >= request->deadline)
+    bg_set_wait_error (&error, BG_WAIT_TIMED_OUT, "A call to the loop “%s” that had not started",
+                       core->name);
 
+  return error;
+}
+
+static void
+half_done_async_call_outcome (BgRecord *slot, gpointer owner)
+{
+  BgCore *core = owner;
+
+  end_async_call (slot->data, slot->destroy,
+                  g_error_new (BG_ERROR, BG_ERROR_CLOSED,
+                               "The thread of the loop “%s” ended before the call did",
+                               core->name));
+}
+
+static void
+async_call_outcome (BgRecord *slot, gpointer owner)
+{
+  BgCore *core = owner;
+  BgRecord *record = bg_inbox_keep (&core->inbox, slot);
+  BgRequest *request = bg_reply_get_request (record->data);
+  GError *error = get_reason_not_to_run (core, request);
+
+  record->outcome = half_done_async_call_outcome;
   if (error == NULL)
     {
       bg_count (&core->inbox.run, 1);
-      run_call (record.func, request->data, &error);
+      run_call (record->func, request->data, &error);
     }
   else
     {
       bg_count (&core->inbox.cancelled, 1);
     }
 
-  end_async_call (record.data, record.destroy, error);
+  record->outcome = NULL;
+  end_async_call (record->data, record->destroy, error);
 }
 
 /**
  * bg_loop_call_async:
  * @self: a loop
  * @priority: the priority, of the range of source priorities
+ * @timeout_msec: how long the function may take to start, in milliseconds; -1 for no
+ *   limit
  * @func: (scope notified) (closure user_data) (destroy destroy): the function
  * @user_data: what to give it
  * @destroy: (nullable): what to do with @user_data afterwards
@@ -655,9 +725,11 @@ async_call_outcome (BgRecord *slot, gpointer owner)
  *
  * Runs a function on the loop's thread and has its answer in this one's context.
  *
- * @callback is called in the thread-default context of the moment, once, and
- * never before this returns. If it is cancelled before the function has started,
- * the function does not run. Never waits; any thread may call it.
+ * @callback is called in the thread-default context of the moment, at @priority,
+ * once, and never before this returns. If the call is cancelled or times out before
+ * the function has started, the function does not run; @callback is told so when the
+ * loop comes to it, since @user_data is destroyed there first. Does not block; any
+ * thread may call it.
  *
  * @destroy runs before @callback, on the loop's thread, or, if the loop takes no
  * more work, in the calling one before this returns.
@@ -667,6 +739,7 @@ async_call_outcome (BgRecord *slot, gpointer owner)
 void
 bg_loop_call_async (BgLoop *self,
                     int priority,
+                    int timeout_msec,
                     BgCallFunc func,
                     gpointer user_data,
                     GDestroyNotify destroy,
@@ -681,13 +754,15 @@ bg_loop_call_async (BgLoop *self,
   gboolean admitted = FALSE;
 
   g_return_if_fail (BG_IS_LOOP (self));
+  g_return_if_fail (timeout_msec >= -1);
   g_return_if_fail (func != NULL);
   g_return_if_fail (cancellable == NULL || G_IS_CANCELLABLE (cancellable));
 
   core = self->core;
-  reply = bg_reply_new (self, bg_loop_call_async, callback, callback_data);
+  reply = bg_reply_new (self, bg_loop_call_async, func, priority, callback, callback_data);
   request = bg_reply_get_request (reply);
   request->data = user_data;
+  request->deadline = bg_deadline (timeout_msec);
   g_set_object (&request->cancellable, cancellable);
 
   if (!bg_core_is_forked (core))
@@ -705,8 +780,11 @@ bg_loop_call_async (BgLoop *self,
 
   if (!admitted)
     {
+      if (destroy != NULL)
+        destroy (user_data);
+      g_clear_object (&request->cancellable);
       bg_core_set_refused_error (core, &error);
-      end_async_call (reply, destroy, error);
+      bg_reply_refuse (reply, error);
     }
 }
 
@@ -719,7 +797,9 @@ bg_loop_call_async (BgLoop *self,
  * The answer of [method@Bg.Loop.call_async].
  *
  * Fails with what the function set, %BG_ERROR_CLOSED if the loop takes no more
- * work or dropped this, %BG_ERROR_FORKED and %G_IO_ERROR_CANCELLED.
+ * work or dropped this, or if the caller's own loop was shut down with
+ * %BG_SHUTDOWN_CANCEL meanwhile; %BG_ERROR_FORKED, %G_IO_ERROR_CANCELLED and
+ * %G_IO_ERROR_TIMED_OUT. To be called once for each result.
  *
  * Returns: what the function returned; %FALSE if it did not run
  *
@@ -735,10 +815,165 @@ bg_loop_call_finish (BgLoop *self, GAsyncResult *result, GError **error)
   return bg_reply_propagate (BG_REPLY (result), NULL, error);
 }
 
+/* Task */
+
+typedef struct
+{
+  BgCore *core; /* (owned) */
+  GTask *task;  /* (owned) */
+  GTaskThreadFunc func;
+} BgTaskRun;
+
+static void
+task_run_free (gpointer data)
+{
+  BgTaskRun *self = data;
+
+  bg_core_unref (self->core);
+  g_object_unref (self->task);
+  g_free (self);
+}
+
+static gboolean
+refuse_task_cb (gpointer user_data)
+{
+  BgTaskRun *self = user_data;
+  GError *error = NULL;
+
+  if (!g_task_return_error_if_cancelled (self->task))
+    {
+      bg_core_set_refused_error (self->core, &error);
+      g_task_return_error (self->task, error);
+    }
+  return G_SOURCE_REMOVE;
+}
+
+/* In the task's context, as everything that it returns. */
+static void
+refuse_task (BgTaskRun *self)
+{
+  GSource *source = g_idle_source_new ();
+
+  g_source_set_priority (source, g_task_get_priority (self->task));
+  g_source_set_static_name (source, "bgloop refusal");
+  g_source_set_callback (source, refuse_task_cb, self, task_run_free);
+  g_source_attach (source, g_task_get_context (self->task));
+  g_source_unref (source);
+}
+
+static void
+return_dropped_task (BgTaskRun *self)
+{
+  g_task_return_new_error (self->task, BG_ERROR, BG_ERROR_CLOSED,
+                           "The loop “%s” was shut down before the task started",
+                           self->core->name);
+  task_run_free (self);
+}
+
+/* Its function has ended the thread: what it did with the task is its own affair. */
+static void
+half_done_task_outcome (BgRecord *slot, gpointer owner)
+{
+  task_run_free (slot->data);
+}
+
+static void
+task_outcome (BgRecord *slot, gpointer owner)
+{
+  BgCore *core = owner;
+  BgTaskRun *self = slot->data;
+
+  if (bg_core_is_cancelling (core))
+    {
+      bg_count (&core->inbox.cancelled, 1);
+      return_dropped_task (self);
+      return;
+    }
+
+  if (g_task_return_error_if_cancelled (self->task))
+    {
+      bg_count (&core->inbox.cancelled, 1);
+    }
+  else
+    {
+      bg_count (&core->inbox.run, 1);
+      core->inbox.activity->kept
+          = (BgRecord){ half_done_task_outcome, self->func, self, NULL };
+      self->func (self->task, g_task_get_source_object (self->task),
+                  g_task_get_task_data (self->task), g_task_get_cancellable (self->task));
+      bg_inbox_drop_kept (&core->inbox);
+    }
+  task_run_free (self);
+}
+
+/**
+ * bg_loop_run_task:
+ * @self: a loop
+ * @priority: the priority, of the range of source priorities
+ * @task: a task
+ * @func: (scope async): the function that does the work and returns from @task
+ *
+ * Runs a task's function on the loop's thread, as g_task_run_in_thread() does on one
+ * of a pool.
+ *
+ * So an asynchronous function of an object over a loop is three lines:
+ *
+ * |[<!-- language="C" -->
+ * g_autoptr (GTask) task = g_task_new (self, cancellable, callback, user_data);
+ *
+ * g_task_set_source_tag (task, example_client_get_async);
+ * bg_loop_run_task (self->loop, G_PRIORITY_DEFAULT, task, get_cb);
+ * ]|
+ *
+ * @func gets the task's source object, data and cancellable; it may return from the
+ * task at once, or keep it and return from it later. The task's callback comes in the
+ * task's own context, never before this returns. If the task's cancellable is cancelled
+ * before @func has started, @func does not run and the task returns
+ * %G_IO_ERROR_CANCELLED. If the loop takes no more work, or drops this at a shutdown with
+ * %BG_SHUTDOWN_CANCEL, the task returns %BG_ERROR_CLOSED; in a forked child
+ * %BG_ERROR_FORKED.
+ *
+ * Does not block; any thread may call it.
+ *
+ * Since: 1.0
+ */
+void
+bg_loop_run_task (BgLoop *self, int priority, GTask *task, GTaskThreadFunc func)
+{
+  BgCore *core;
+  BgTaskRun *run;
+  gboolean admitted = FALSE;
+
+  g_return_if_fail (BG_IS_LOOP (self));
+  g_return_if_fail (G_IS_TASK (task));
+  g_return_if_fail (func != NULL);
+
+  core = self->core;
+  run = g_new0 (BgTaskRun, 1);
+  run->core = bg_core_ref (core);
+  run->task = g_object_ref (task);
+  run->func = func;
+
+  if (!bg_core_is_forked (core))
+    {
+      bg_core_lock (core);
+      admitted = bg_core_admits (core);
+      if (admitted)
+        {
+          bg_inbox_append (&core->inbox, priority, task_outcome, func, run, NULL);
+          bg_inbox_press (&core->inbox);
+        }
+      bg_core_unlock (core);
+    }
+
+  if (!admitted)
+    refuse_task (run);
+}
+
 /* Flush */
 
 /* One marker goes to the end of each lane; the flush is done when all of them
- * have come out. */
+ * have come out. A marker is no work, and counted nowhere. */
 typedef struct
 {
   BgBlocked blocked;
@@ -759,12 +994,15 @@ flush_outcome (BgRecord *slot, gpointer owner)
   /* What was accepted before may still run, around this. */
   if (bg_inbox_is_nested (&core->inbox))
     {
+      bg_core_lock (core);
+      bg_inbox_take_marker (&core->inbox);
+      bg_core_unlock (core);
       bg_inbox_defer (&core->inbox, slot);
       return;
     }
 
-  bg_count (&core->inbox.run, 1);
   bg_core_lock (core);
+  bg_inbox_take_marker (&core->inbox);
   done = --self->n_markers == 0;
   settles = done && bg_core_remove_blocked (core, &self->blocked);
   done = done && self->abandoned;
@@ -805,22 +1043,23 @@ append_markers (BgCore *core, BgFlush *flush)
   for (guint i = 0; i < inbox->n_lanes; i++)
     {
       flush->n_markers++;
-      bg_inbox_append (inbox, inbox->lanes[i]->priority, flush_outcome, bg_loop_flush, flush, NULL);
+      bg_inbox_append_marker (inbox, inbox->lanes[i]->priority, flush_outcome, flush);
     }
   bg_inbox_press (inbox);
 }
 
 static gboolean
-flush_there (BgCore *core, int timeout_msec, GError **error)
+flush_blocking (BgCore *core, int timeout_msec, GCancellable *cancellable, GError **error)
 {
   BgFlush *flush = g_new0 (BgFlush, 1);
-  BgWaiter *waiter = bg_waiter_take (NULL);
+  BgWaiter *waiter = bg_waiter_take (cancellable);
   gint64 deadline = bg_deadline (timeout_msec);
   gboolean ok = FALSE, waits = FALSE, done;
+  BgWait wait;
 
   flush->blocked.waiter = waiter;
   flush->blocked.close = settle_blocked;
-  if (!bg_core_wait_begin (core, waiter, error))
+  if (!bg_core_wait_begin (core, &wait, FALSE, waiter, error))
     goto out;
 
   bg_core_lock (core);
@@ -839,10 +1078,10 @@ flush_there (BgCore *core, int timeout_msec, GError **error)
     ok = wait_for_flush (core, flush, deadline, error);
   else if (!ok)
     bg_core_set_refused_error (core, error);
-  bg_core_wait_end (core);
+  bg_wait_end (&wait);
 
 out:
-  bg_waiter_give_back (waiter, NULL);
+  bg_waiter_give_back (waiter, cancellable);
   bg_core_lock (core);
   flush->abandoned = TRUE;
   done = flush->n_markers == 0;
@@ -856,6 +1095,7 @@ out:
  * bg_loop_flush:
  * @self: a loop
  * @timeout_msec: how long to wait, in milliseconds; -1 for no limit
+ * @cancellable: (nullable): a cancellable
  * @error: return location for an error, or %NULL
  *
  * Waits until all work that the loop has accepted so far, at every priority, has
@@ -865,19 +1105,20 @@ out:
  * is not due, not functions given to [method@Bg.Loop.invoke], and not what that
  * work hands to the loop in turn. Blocks.
  *
- * Fails with %G_IO_ERROR_TIMED_OUT; %BG_ERROR_CLOSED if the loop is being shut
- * down or has ended; %BG_ERROR_WOULD_DEADLOCK on the loop's own thread, or that of
- * a loop which it waits for; %BG_ERROR_FORKED in a forked child.
+ * Fails with %G_IO_ERROR_TIMED_OUT; %G_IO_ERROR_CANCELLED; %BG_ERROR_CLOSED if the
+ * loop is being shut down or has ended; %BG_ERROR_WOULD_DEADLOCK on the loop's own
+ * thread, or that of a loop which it waits for; %BG_ERROR_FORKED in a forked child.
  *
  * Returns: %TRUE if all of it is done
  *
  * Since: 1.0
  */
 gboolean
-bg_loop_flush (BgLoop *self, int timeout_msec, GError **error)
+bg_loop_flush (BgLoop *self, int timeout_msec, GCancellable *cancellable, GError **error)
 {
   g_return_val_if_fail (BG_IS_LOOP (self), FALSE);
   g_return_val_if_fail (timeout_msec >= -1, FALSE);
+  g_return_val_if_fail (cancellable == NULL || G_IS_CANCELLABLE (cancellable), FALSE);
   g_return_val_if_fail (error == NULL || *error == NULL, FALSE);
 
   if (bg_core_is_forked (self->core))
@@ -885,6 +1126,8 @@ bg_loop_flush (BgLoop *self, int timeout_msec, GError **error)
       bg_core_set_refused_error (self->core, error);
       return FALSE;
     }
+  if (g_cancellable_set_error_if_cancelled (cancellable, error))
+    return FALSE;
 
-  return flush_there (self->core, timeout_msec, error);
+  return flush_blocking (self->core, timeout_msec, cancellable, error);
 }

@@ -4,27 +4,88 @@
 #include "config.h"
 
 #include <bgloop/bg-error.h>
+#include <bgloop/bg-glib-private.h>
 #include <bgloop/bg-loop-private.h>
 
-/* The default loop is known by a pointer without a reference: the loop takes
- * itself out in dispose, under the lock under which references are given out. A
- * #GWeakRef would do the same under a lock of GObject's that a fork may leave
- * locked. */
+/* The default loop is known by its core, without a reference to the object: that takes
+ * itself out when it is disposed of. */
 
-/* In dispose. Somebody may have been given a reference since it began: theirs is
- * a loop that is not the default one any more. */
+/* With the lock held. The reference that the default was is the caller's. */
+static BgCore *
+forget (BgGlobals *globals)
+{
+  BgCore *core = globals->default_core;
+
+  g_atomic_pointer_set (&globals->default_core, NULL);
+  return core;
+}
+
+/* In dispose, when nobody has a reference any more. */
 void
-bg_loop_unpublish (BgLoop *self)
+bg_loop_unpublish (BgCore *core)
 {
   BgGlobals *globals = bg_globals ();
+  BgCore *forgotten = NULL;
 
-  if (g_atomic_pointer_get (&globals->default_loop) != self)
+  if (g_atomic_pointer_get (&globals->default_core) != core)
     return;
 
   g_mutex_lock (&globals->default_lock);
-  if (globals->default_loop == self)
-    g_atomic_pointer_set (&globals->default_loop, NULL);
+  if (globals->default_core == core)
+    forgotten = forget (globals);
   g_mutex_unlock (&globals->default_lock);
+  g_clear_pointer (&forgotten, bg_core_unref);
+}
+
+static BgCore *
+ref_default (BgGlobals *globals)
+{
+  BgCore *core;
+
+  g_mutex_lock (&globals->default_lock);
+  core = globals->default_core;
+  if (core != NULL)
+    bg_core_ref (core);
+  g_mutex_unlock (&globals->default_lock);
+
+  return core;
+}
+
+/* The loop of the core, if it takes work. */
+static BgLoop *
+dup_running (BgCore *core)
+{
+  g_autoptr (BgLoop) loop = NULL;
+
+  if (core == NULL || bg_core_get_state (core) != BG_LOOP_RUNNING)
+    return NULL;
+
+  loop = bg_loop_dup_from_core (core);
+  if (loop != NULL && bg_core_get_state (core) != BG_LOOP_RUNNING)
+    g_clear_object (&loop);
+  return g_steal_pointer (&loop);
+}
+
+/* Starts a loop to be the default one in place of @core (nullable); NULL without an error
+ * if another one is by now. Starting one runs nobody's code. */
+static BgLoop *
+replace_default (BgGlobals *globals, BgCore *core, GError **error)
+{
+  BgLoop *self = NULL;
+  BgCore *forgotten = NULL;
+
+  g_mutex_lock (&globals->default_lock);
+  if (globals->default_core == core)
+    {
+      self = g_initable_new (BG_TYPE_LOOP, NULL, error, "name", "default", NULL);
+      forgotten = forget (globals);
+      if (self != NULL)
+        g_atomic_pointer_set (&globals->default_core, bg_core_ref (self->core));
+    }
+  g_mutex_unlock (&globals->default_lock);
+  g_clear_pointer (&forgotten, bg_core_unref);
+
+  return self;
 }
 
 /**
@@ -37,7 +98,7 @@ bg_loop_unpublish (BgLoop *self)
  * [func@Bg.Loop.reset_default], a shutdown, or in a forked child, the next call
  * starts a fresh one. Any thread may call it; it does not wait for work.
  *
- * Fails only if no thread can be made.
+ * Fails only if no thread, or no descriptor, can be had.
  *
  * Returns: (transfer full): the default loop
  *
@@ -47,27 +108,50 @@ BgLoop *
 bg_loop_dup_default (GError **error)
 {
   BgGlobals *globals = bg_globals ();
-  BgLoop *self;
+  g_autoptr (GError) local = NULL;
+  BgLoop *self = NULL;
 
   g_return_val_if_fail (error == NULL || *error == NULL, NULL);
 
-  bg_core_visit_graves ();
+  bg_glib_release_retired ();
 
-  /* Nothing below runs anybody's code. */
-  g_mutex_lock (&globals->default_lock);
-  self = globals->default_loop;
-  if (self != NULL && bg_core_get_state (self->core) == BG_LOOP_RUNNING)
+  while (self == NULL && local == NULL)
     {
-      g_object_ref (self);
-    }
-  else
-    {
-      self = g_initable_new (BG_TYPE_LOOP, NULL, error, "name", "default", NULL);
-      g_atomic_pointer_set (&globals->default_loop, self);
-    }
-  g_mutex_unlock (&globals->default_lock);
+      BgCore *core = ref_default (globals);
 
+      self = dup_running (core);
+      if (self == NULL)
+        self = replace_default (globals, core, &local);
+      g_clear_pointer (&core, bg_core_unref);
+    }
+
+  if (self == NULL)
+    g_propagate_error (error, g_steal_pointer (&local));
   return self;
+}
+
+/**
+ * bg_loop_dup_current:
+ *
+ * The loop whose thread the calling one is.
+ *
+ * So it is from the thread's first function to its last thread-local destructor.
+ * Does not block; any thread may call it.
+ *
+ * Returns: (transfer full) (nullable): the loop, or %NULL on a thread that is no
+ *   loop's, in a forked child, and when the last reference to the loop has gone
+ *
+ * Since: 1.0
+ */
+BgLoop *
+bg_loop_dup_current (void)
+{
+  BgCore *core = bg_core_get_current ();
+
+  if (core == NULL || bg_core_is_forked (core))
+    return NULL;
+
+  return bg_loop_dup_from_core (core);
 }
 
 /**
@@ -81,8 +165,8 @@ bg_loop_dup_default (GError **error)
  * next [func@Bg.Loop.dup_default] gives a fresh loop, even if this one has
  * missed the deadline. Blocks.
  *
- * Fails as [method@Bg.Loop.shutdown_full] does; on the default loop's own thread
- * nothing has changed.
+ * Fails as [method@Bg.Loop.shutdown_full] does; where that is with
+ * %BG_ERROR_WOULD_DEADLOCK nothing has changed.
  *
  * Returns: %TRUE if there is none any more
  *
@@ -93,19 +177,29 @@ bg_loop_reset_default (int timeout_msec, GError **error)
 {
   BgGlobals *globals = bg_globals ();
   g_autoptr (BgLoop) self = NULL;
+  BgCore *core, *forgotten = NULL;
 
   g_return_val_if_fail (timeout_msec >= -1, FALSE);
   g_return_val_if_fail (error == NULL || *error == NULL, FALSE);
 
-  g_mutex_lock (&globals->default_lock);
-  if (globals->default_loop != NULL)
-    self = g_object_ref (globals->default_loop);
-  if (self != NULL && !bg_core_is_current (self->core))
-    g_atomic_pointer_set (&globals->default_loop, NULL);
-  g_mutex_unlock (&globals->default_lock);
-
-  if (self == NULL)
+  core = ref_default (globals);
+  if (core == NULL)
     return TRUE;
 
-  return bg_loop_shutdown_full (self, BG_SHUTDOWN_DRAIN, timeout_msec, error);
+  self = bg_loop_dup_from_core (core);
+  if (self != NULL && !bg_actor_check_wait (&core->actor, TRUE, error))
+    {
+      bg_core_unref (core);
+      return FALSE;
+    }
+
+  g_mutex_lock (&globals->default_lock);
+  if (globals->default_core == core)
+    forgotten = forget (globals);
+  g_mutex_unlock (&globals->default_lock);
+  g_clear_pointer (&forgotten, bg_core_unref);
+  bg_core_unref (core);
+
+  return self == NULL
+         || bg_loop_shutdown_full (self, BG_SHUTDOWN_DRAIN, timeout_msec, NULL, error);
 }

@@ -8,12 +8,21 @@
 #include <bgloop/bg-reply-private.h>
 #include <bgloop/bg-symbol-private.h>
 
+/* The states of an operation:
+ *
+ *  QUEUED ──► BEGINNING ──► PENDING ──► ANSWERED ──► ENDED
+ *    │            └────────────────────────────────────▲
+ *    └─────────────────────────────────────────────────┘
+ *
+ * The callback that answers leaves the result behind and has a record appended:
+ * only when that runs, the callback has returned, and the result is handed over. */
 typedef enum
 {
   QUEUED,    /* begin() has not started */
-  BEGINNING, /* begin() runs */
+  BEGINNING, /* begin() runs; it may have answered */
   PENDING,   /* it has returned; the operation has not answered */
-  ENDED,     /* the operation has answered, or never began */
+  ANSWERED,  /* it has; the answer is to be handed over */
+  ENDED,     /* it was handed over, or nobody wanted it, or it never began */
 } BgPhase;
 
 /* An operation. It holds the loop from when it is accepted until it answers,
@@ -24,431 +33,587 @@ typedef enum
 typedef struct
 {
   int ref_count; /* atomic: one for whoever began it, one in the inbox or among
-                  * the known operations, one in the list of the blocked, one a
-                  * signal handler */
+                  * the known operations, one in the list of the blocked, one an
+                  * expiry */
 
   /* immutable once it is accepted */
   BgCore *core; /* (owned) */
   gsize id;
-  BgFollower follower;              /* what the operation gets */
+  int priority;
+  GCancellable *cancellable;        /* (owned) what the operation gets */
   GCancellable *caller_cancellable; /* (owned) (nullable) */
-  gulong caller_handler;
-  BgBeginFunc begin;
+  BgBeginFunc begin;                /* (nullable) this, or */
+  BgOperationFunc func;             /* (nullable) this begins it */
   gpointer data;
   GDestroyNotify destroy;
+  int timeout_msec;
 
   /* under the core's lock */
   BgHold hold;
   BgBlocked blocked;
   BgPhase phase;
-  gboolean cancelled;   /* the caller does not want it any more */
-  gboolean left;        /* nobody waits for more than for begin() to return */
+  gboolean answered;    /* there is a result or an error */
+  BgWaitResult gave_up; /* why nobody waits for it any more; SETTLED: somebody does */
   BgReply *reply;       /* (owned) (nullable) */
   GAsyncResult *result; /* (owned) (nullable) */
-} BgOperation;
+  GError *error;        /* (owned) (nullable) */
+} BgPerform;
 
-/* Followers
- *
- * Making a cancellable and connecting it costs more than all the rest. So one is
- * used again, as soon as nobody else has it and if nothing was done to it. */
-
-#define SPARE_FOLLOWERS 8
-
-static void
-follow_cb (GCancellable *cancellable, gpointer user_data)
-{
-  g_cancellable_cancel (user_data);
-}
-
-static gboolean
-is_as_new (GCancellable *cancellable)
-{
-  return bg_object_is_as_new (cancellable, 2) && !g_cancellable_is_cancelled (cancellable)
-         && !g_signal_has_handler_pending (cancellable,
-                                           g_signal_lookup ("cancelled", G_TYPE_CANCELLABLE), 0,
-                                           TRUE);
-}
-
-static BgFollower
-take_follower (BgCore *core)
-{
-  BgFollower follower = { NULL };
-
-  bg_core_lock (core);
-  for (guint i = 0; core->followers != NULL && i < core->followers->len; i++)
-    {
-      BgFollower *spare = &g_array_index (core->followers, BgFollower, i);
-
-      if (is_as_new (spare->cancellable))
-        {
-          follower = *spare;
-          g_array_remove_index_fast (core->followers, i);
-          break;
-        }
-    }
-  bg_core_unlock (core);
-
-  if (follower.cancellable == NULL)
-    {
-      follower.cancellable = g_cancellable_new ();
-      follower.handler
-          = g_cancellable_connect (core->cancellable, G_CALLBACK (follow_cb),
-                                   g_object_ref (follower.cancellable), g_object_unref);
-    }
-  return follower;
-}
-
-/* The operation has answered. Its answer may go on looking at the cancellable, and
- * is not to be spoilt by what happens to the loop from now on. */
-static void
-stop_following (BgCore *core, BgFollower *follower)
-{
-  if (g_atomic_int_get ((int *) &G_OBJECT (follower->cancellable)->ref_count) == 2)
-    return;
-
-  if (follower->handler != 0)
-    g_signal_handler_disconnect (core->cancellable, follower->handler);
-  follower->handler = 0;
-}
-
-static void
-give_back_follower (BgCore *core, BgFollower follower)
-{
-  gboolean kept = FALSE;
-
-  bg_core_lock (core);
-  if (core->followers == NULL)
-    core->followers = g_array_new (FALSE, FALSE, sizeof (BgFollower));
-  if (follower.handler != 0 && core->followers->len < SPARE_FOLLOWERS
-      && !g_cancellable_is_cancelled (follower.cancellable))
-    {
-      g_array_append_val (core->followers, follower);
-      kept = TRUE;
-    }
-  bg_core_unlock (core);
-
-  if (!kept)
-    {
-      if (follower.handler != 0)
-        g_signal_handler_disconnect (core->cancellable, follower.handler);
-      g_object_unref (follower.cancellable);
-    }
-}
-
-/* Operations */
-
-static BgOperation *
-operation_ref (BgOperation *self)
+static BgPerform *
+perform_ref (BgPerform *self)
 {
   g_atomic_int_inc (&self->ref_count);
   return self;
 }
 
 static void
-operation_unref (gpointer data)
+perform_unref (gpointer data)
 {
-  BgOperation *self = data;
+  BgPerform *self = data;
 
   if (!g_atomic_int_dec_and_test (&self->ref_count) || bg_core_is_forked (self->core))
     return;
 
-  give_back_follower (self->core, self->follower);
+  g_object_unref (self->cancellable);
   g_clear_object (&self->caller_cancellable);
   g_clear_object (&self->result);
+  g_clear_error (&self->error);
   bg_core_unref (self->core);
   g_free (self);
 }
 
-static BgOperation *
-operation_from_blocked (BgBlocked *blocked)
+static BgPerform *
+perform_from_blocked (BgBlocked *blocked)
 {
-  return (gpointer) ((char *) blocked - G_STRUCT_OFFSET (BgOperation, blocked));
+  return (gpointer) ((char *) blocked - G_STRUCT_OFFSET (BgPerform, blocked));
 }
 
-static BgOperation *
-operation_new (BgCore *core,
-               BgBeginFunc begin,
-               gpointer data,
-               GDestroyNotify destroy,
-               GCancellable *cancellable)
+static BgPerform *
+perform_new (BgCore *core, int priority, int timeout_msec, GCancellable *cancellable)
 {
-  BgOperation *self = g_new0 (BgOperation, 1);
+  BgPerform *self = g_new0 (BgPerform, 1);
 
   self->ref_count = 1;
   self->core = bg_core_ref (core);
-  self->begin = begin;
-  self->data = data;
-  self->destroy = destroy;
-  self->hold.func = begin;
+  self->priority = self->blocked.priority = priority;
+  self->timeout_msec = timeout_msec;
+  self->cancellable = self->hold.cancellable = g_cancellable_new ();
   g_set_object (&self->caller_cancellable, cancellable);
-  self->follower = take_follower (core);
   return self;
 }
 
-/* The operation is over, or will never begin: it follows its caller no more. It
- * may be the handler itself that brought this about, so it is not waited for. */
-static void
-disconnect (BgOperation *self)
+static gpointer
+get_func (BgPerform *self)
 {
-  if (self->caller_handler != 0)
-    g_signal_handler_disconnect (self->caller_cancellable, self->caller_handler);
+  return self->begin != NULL ? (gpointer) self->begin : (gpointer) self->func;
 }
 
 /* With the lock held. The list has a reference. */
 static void
-list (BgOperation *self)
+add_blocked (BgPerform *self)
 {
-  operation_ref (self);
+  perform_ref (self);
   bg_core_add_blocked (self->core, &self->blocked);
 }
 
 /* With the lock held, while the caller has a reference of its own. */
 static gboolean
-unlist (BgOperation *self)
+remove_blocked (BgPerform *self)
 {
   if (!bg_core_remove_blocked (self->core, &self->blocked))
     return FALSE;
 
-  operation_unref (self);
+  perform_unref (self);
   return TRUE;
+}
+
+/* Why there is no answer. */
+static void
+set_error (BgPerform *self, GError **error)
+{
+  BgCore *core = self->core;
+
+  if (self->blocked.closed)
+    g_set_error (error, BG_ERROR, BG_ERROR_CLOSED,
+                 "The loop “%s” was shut down before the operation answered", core->name);
+  else
+    bg_set_wait_error (error, self->gave_up, "An operation on the loop “%s”", core->name);
+}
+
+/* With the lock held: whether somebody waits for an answer. What comes after a wait was
+ * given up, or closed, is late: an operation that was cancelled for that says so. */
+static gboolean
+is_wanted (BgPerform *self)
+{
+  return self->gave_up == BG_WAIT_SETTLED && !self->blocked.closed
+         && !bg_core_is_cancelling (self->core);
 }
 
 /* Answers */
 
 static void
-publish (BgOperation *self)
+publish (BgPerform *self)
 {
   BgGlobals *globals = bg_globals ();
 
   g_mutex_lock (&globals->lock);
   if (globals->operations == NULL)
     globals->operations = g_hash_table_new (NULL, NULL);
-  self->id = ++globals->last_operation;
-  g_hash_table_insert (globals->operations, GSIZE_TO_POINTER (self->id), operation_ref (self));
+  /* Where a number comes round, that of an operation that is there is passed over. */
+  do
+    self->id = ++globals->last_operation;
+  while (self->id == 0
+         || g_hash_table_contains (globals->operations, GSIZE_TO_POINTER (self->id)));
+  g_hash_table_insert (globals->operations, GSIZE_TO_POINTER (self->id), perform_ref (self));
   g_mutex_unlock (&globals->lock);
 }
 
-/* What is no result is a programming error, and an answer all the same. */
-static GAsyncResult *
-ref_result (GAsyncResult *result)
+/* Whoever gets it has to answer, and has the table's reference. */
+static BgPerform *
+unpublish (gpointer id)
 {
-  GTask *task;
+  BgGlobals *globals = bg_globals ();
+  BgPerform *self = NULL;
 
-  if (G_LIKELY (G_IS_ASYNC_RESULT (result)))
-    return g_object_ref (result);
+  g_mutex_lock (&globals->lock);
+  if (globals->operations != NULL)
+    {
+      self = g_hash_table_lookup (globals->operations, id);
+      g_hash_table_remove (globals->operations, id);
+    }
+  g_mutex_unlock (&globals->lock);
 
-  g_critical ("An operation on a loop has answered without a result");
-  task = g_task_new (NULL, NULL, NULL, NULL);
-  g_task_return_new_error (task, G_IO_ERROR, G_IO_ERROR_FAILED,
-                           "The operation answered without a result");
-  return G_ASYNC_RESULT (task);
+  return self;
+}
+
+static void
+settle (BgPerform *self, BgWaiter *waiter)
+{
+  if (waiter != NULL && bg_waiter_settle (waiter))
+    bg_inbox_note_woken (&self->core->inbox);
+}
+
+/* Hands the answer, or the lack of one, to whoever waits. */
+static void
+hand_over (BgPerform *self)
+{
+  BgCore *core = self->core;
+  GAsyncResult *result = NULL;
+  GError *error = NULL;
+  BgWaiter *waiter;
+  BgReply *reply;
+
+  bg_core_lock (core);
+  self->phase = ENDED;
+  waiter = g_steal_pointer (&self->blocked.waiter);
+  reply = g_steal_pointer (&self->reply);
+  if (reply != NULL)
+    {
+      result = g_steal_pointer (&self->result);
+      error = g_steal_pointer (&self->error);
+    }
+  bg_core_unlock (core);
+
+  settle (self, waiter);
+  if (reply != NULL)
+    {
+      if (result == NULL && error == NULL)
+        set_error (self, &error);
+      bg_reply_return (reply, (GObject *) result, error);
+    }
+
+  /* Not before the reply is on its way: it may go to the loop itself, and keep it from
+   * ending. */
+  bg_core_lock (core);
+  bg_core_remove_hold (core, &self->hold);
+  bg_core_unlock (core);
+}
+
+static void
+answer_outcome (BgRecord *slot, gpointer owner)
+{
+  BgPerform *self = slot->data;
+
+  hand_over (self);
+  perform_unref (self);
+}
+
+/* Takes over @result and @error, one of which is NULL, and a reference. Any thread. */
+static void
+answer (BgPerform *self, GAsyncResult *result, GError *error)
+{
+  BgCore *core = self->core;
+  gboolean hands_over = FALSE;
+
+  bg_core_lock (core);
+  if (is_wanted (self))
+    {
+      self->result = g_steal_pointer (&result);
+      self->error = g_steal_pointer (&error);
+    }
+  else if (bg_core_is_cancelling (core))
+    {
+      self->blocked.closed = self->blocked.closed || self->gave_up == BG_WAIT_SETTLED;
+    }
+  self->answered = TRUE;
+  atomic_fetch_sub (&core->inbox.awaited, 1);
+  if (self->phase == PENDING)
+    {
+      self->phase = ANSWERED;
+      remove_blocked (self);
+      hands_over = core->closed;
+      if (!hands_over)
+        {
+          bg_inbox_requeue (&core->inbox, self->priority, answer_outcome, get_func (self),
+                            perform_ref (self), NULL);
+          bg_inbox_press (&core->inbox);
+        }
+    }
+  bg_core_unlock (core);
+
+  if (hands_over)
+    hand_over (self);
+  g_clear_object (&result);
+  g_clear_error (&error);
+  perform_unref (self);
 }
 
 static void
 answer_cb (GObject *source, GAsyncResult *result, gpointer user_data)
 {
-  BgGlobals *globals = bg_globals ();
-  BgOperation *self = NULL;
-  GAsyncResult *answer;
-  BgReply *reply = NULL;
-  gboolean settles;
-
-  g_mutex_lock (&globals->lock);
-  if (globals->operations != NULL)
-    {
-      self = g_hash_table_lookup (globals->operations, user_data);
-      g_hash_table_remove (globals->operations, user_data);
-    }
-  g_mutex_unlock (&globals->lock);
+  BgPerform *self = unpublish (user_data);
 
   if (self == NULL)
     {
       /* A forked child does not know its parent's. */
-      if (globals->generation > 0)
-        return;
-      g_critical ("An operation on a loop has answered more than once");
+      if (bg_fork_generation () == 0)
+        g_critical ("An operation on a loop has answered more than once, or though its "
+                    "beginning had failed");
       return;
     }
 
-  disconnect (self);
-  stop_following (self->core, &self->follower);
-  answer = ref_result (result);
-  bg_core_lock (self->core);
-  self->result = answer;
-  if (self->phase == PENDING)
-    {
-      self->phase = ENDED;
-      reply = g_steal_pointer (&self->reply);
-    }
-  settles = unlist (self) && self->blocked.waiter != NULL;
-  if (reply == NULL)
-    bg_core_remove_hold (self->core, &self->hold);
-  bg_core_unlock (self->core);
+  if (G_IS_ASYNC_RESULT (result))
+    answer (self, g_object_ref (result), NULL);
+  else
+    answer (self, NULL,
+            g_error_new (BG_ERROR, BG_ERROR_UNANSWERED,
+                         "An operation on the loop “%s” has answered without a result",
+                         self->core->name));
+}
 
-  /* Whoever has waited for this is likely to want the next thing. */
-  atomic_fetch_sub (&self->core->inbox.awaited, 1);
-  if (bg_core_is_current (self->core))
-    bg_inbox_stay (&self->core->inbox);
-  if (settles && bg_waiter_settle (self->blocked.waiter))
-    bg_inbox_note_woken (&self->core->inbox);
-  if (reply != NULL)
-    {
-      bg_reply_return (reply, G_OBJECT (g_steal_pointer (&self->result)), NULL);
+/* Operations for languages */
 
-      /* Not before the reply is on its way: it may go to the loop itself, and keep
-       * it from ending. */
-      bg_core_lock (self->core);
-      bg_core_remove_hold (self->core, &self->hold);
-      bg_core_unlock (self->core);
-    }
-  operation_unref (self);
+struct _BgOperation
+{
+  int ref_count; /* atomic */
+  guint generation;
+  gpointer id;   /* (nullable) atomic: of the BgPerform; NULL once it is answered or failed */
+};
+
+G_DEFINE_BOXED_TYPE (BgOperation, bg_operation, bg_operation_ref, bg_operation_unref)
+
+/* The id, for whoever is first: the others must not answer. */
+static gpointer
+exchange_id (BgOperation *self)
+{
+  return g_atomic_pointer_exchange (&self->id, NULL);
+}
+
+/**
+ * bg_operation_ref:
+ * @self: an operation
+ *
+ * Adds a reference.
+ *
+ * Does not block; any thread may call it.
+ *
+ * Returns: (transfer full): @self
+ *
+ * Since: 1.0
+ */
+BgOperation *
+bg_operation_ref (BgOperation *self)
+{
+  g_return_val_if_fail (self != NULL, NULL);
+
+  g_atomic_int_inc (&self->ref_count);
+  return self;
+}
+
+/**
+ * bg_operation_unref:
+ * @self: (transfer full): an operation
+ *
+ * Gives a reference back. With the last one an operation that was not answered is:
+ * with %BG_ERROR_UNANSWERED.
+ *
+ * Does not block; any thread may call it.
+ *
+ * Since: 1.0
+ */
+void
+bg_operation_unref (BgOperation *self)
+{
+  BgPerform *perform = NULL;
+
+  g_return_if_fail (self != NULL);
+
+  if (!g_atomic_int_dec_and_test (&self->ref_count))
+    return;
+
+  if (self->id != NULL && self->generation == bg_fork_generation ())
+    perform = unpublish (self->id);
+  if (perform != NULL)
+    answer (perform, NULL,
+            g_error_new (BG_ERROR, BG_ERROR_UNANSWERED,
+                         "Nobody can answer an operation on the loop “%s” any more",
+                         perform->core->name));
+  g_free (self);
+}
+
+/**
+ * bg_operation_answer:
+ * @self: an operation
+ * @result: the operation's own result, for its own finish function
+ *
+ * Answers an operation.
+ *
+ * Whoever waits for it gets @result, as soon as the loop comes to it. To be called
+ * once; a second time, and when the #BgOperationFunc has failed, is a programming error:
+ * it is reported and has no effect.
+ *
+ * Does not block; any thread may call it.
+ *
+ * Since: 1.0
+ */
+void
+bg_operation_answer (BgOperation *self, GAsyncResult *result)
+{
+  gpointer id;
+
+  g_return_if_fail (self != NULL);
+  g_return_if_fail (G_IS_ASYNC_RESULT (result));
+
+  if (self->generation != bg_fork_generation ())
+    return;
+
+  id = exchange_id (self);
+  if (id != NULL)
+    answer_cb (NULL, result, id);
+  else
+    g_critical ("An operation on a loop has been answered more than once, or though its "
+                "beginning had failed");
+}
+
+static gboolean
+begin_operation (BgPerform *self, GError **error)
+{
+  BgOperation *operation = g_new0 (BgOperation, 1);
+  gboolean ok;
+
+  operation->ref_count = 1;
+  operation->generation = bg_fork_generation ();
+  operation->id = GSIZE_TO_POINTER (self->id);
+  ok = self->func (operation, self->cancellable, self->data, error);
+  if (!ok && !bg_core_is_forked (self->core))
+    (void) exchange_id (operation);
+  bg_operation_unref (operation);
+  return ok;
 }
 
 /* Beginning */
 
+/* It was accepted, and will not begin. */
 static void
-set_closed_error (BgCore *core, GError **error)
+drop (BgPerform *self)
 {
-  g_set_error (error, BG_ERROR, BG_ERROR_CLOSED,
-               "The loop “%s” was shut down before the operation answered", core->name);
+  if (self->destroy != NULL)
+    self->destroy (self->data);
+  if (!bg_core_is_forked (self->core))
+    hand_over (self);
 }
 
-static void
-set_cancelled_error (GError **error)
+/* The function's word, held to what a GError function promises. */
+static gboolean
+run_begin (BgPerform *self, GError **error)
 {
-  g_set_error_literal (error, G_IO_ERROR, G_IO_ERROR_CANCELLED, "The operation was cancelled");
+  GError *local = NULL;
+  gboolean ok;
+
+  if (self->begin != NULL)
+    ok = !!self->begin (self->data, self->cancellable, answer_cb, GSIZE_TO_POINTER (self->id),
+                        &local);
+  else
+    ok = !!begin_operation (self, &local);
+
+  if (G_UNLIKELY (ok != (local == NULL)))
+    {
+      g_autofree char *name = bg_symbol_describe (get_func (self));
+
+      g_critical ("%s returned %s an error", name, ok ? "TRUE with" : "FALSE without");
+      if (ok)
+        g_clear_error (&local);
+      else
+        g_set_error (&local, G_IO_ERROR, G_IO_ERROR_FAILED, "%s failed without saying why", name);
+    }
+
+  g_propagate_error (error, local);
+  return ok;
+}
+
+/* Whatever the work around this has pushed, the operation is to complete on the loop. */
+static gboolean
+begin_on_context (BgPerform *self, GError **error)
+{
+  GMainContext *context = self->core->context;
+  gboolean pushes = g_main_context_get_thread_default () != context;
+  gboolean ok;
+
+  if (pushes)
+    g_main_context_push_thread_default (context);
+  ok = run_begin (self, error);
+  if (pushes && !bg_core_is_forked (self->core))
+    g_main_context_pop_thread_default (context);
+  return ok;
 }
 
 /* begin() has returned: whoever waits, waits for the answer from now on. */
 static void
-end_begin (BgOperation *self)
+end_begin (BgPerform *self, gboolean ok, GError *error)
 {
   BgCore *core = self->core;
+  BgPerform *unanswered = ok ? NULL : unpublish (GSIZE_TO_POINTER (self->id));
+  BgWaiter *waiter = NULL;
   BgReply *reply = NULL;
-  GAsyncResult *result = NULL;
-  GError *error = NULL;
-  gboolean settles = FALSE;
+  gboolean hands_over, gave_up = FALSE;
+
+  if (unanswered != NULL)
+    answer (unanswered, NULL, g_steal_pointer (&error));
+  else if (!ok)
+    g_critical ("An operation on the loop “%s” has answered and its beginning has failed",
+                core->name);
+  g_clear_error (&error);
 
   bg_core_lock (core);
-  self->phase = self->result != NULL ? ENDED : PENDING;
-  if (self->phase == PENDING && bg_core_is_cancelling (core))
-    self->blocked.closed = TRUE;
-
-  if (self->phase == PENDING && !self->blocked.closed && !self->left && !self->cancelled)
+  hands_over = self->answered;
+  if (!hands_over)
     {
-      if (self->blocked.waiter != NULL)
+      self->phase = PENDING;
+      if (bg_core_is_cancelling (core) && self->gave_up == BG_WAIT_SETTLED)
+        self->blocked.closed = TRUE;
+      gave_up = !is_wanted (self);
+      if (gave_up)
+        {
+          reply = g_steal_pointer (&self->reply);
+          waiter = g_steal_pointer (&self->blocked.waiter);
+        }
+      else if (self->blocked.waiter != NULL)
         bg_waiter_set_bound (self->blocked.waiter, FALSE);
-      list (self);
-    }
-  else
-    {
-      settles = self->blocked.waiter != NULL;
-      reply = g_steal_pointer (&self->reply);
-      if (reply != NULL)
-        result = g_steal_pointer (&self->result);
+      if (!gave_up)
+        add_blocked (self);
     }
   bg_core_unlock (core);
 
-  if (settles && bg_waiter_settle (self->blocked.waiter))
-    bg_inbox_note_woken (&core->inbox);
-  if (reply == NULL)
-    return;
-
-  if (result == NULL && self->blocked.closed)
-    set_closed_error (core, &error);
-  else if (result == NULL)
-    set_cancelled_error (&error);
-  bg_reply_return (reply, (GObject *) result, error);
+  if (hands_over)
+    {
+      hand_over (self);
+    }
+  else if (gave_up)
+    {
+      settle (self, waiter);
+      if (reply != NULL)
+        {
+          set_error (self, &error);
+          bg_reply_return (reply, NULL, error);
+        }
+    }
 }
 
-/* It was accepted, and will not begin. */
+/* Its function has ended the thread. */
 static void
-drop (BgOperation *self)
+half_begun_outcome (BgRecord *slot, gpointer owner)
 {
-  BgCore *core = self->core;
-  BgReply *reply;
-  GError *error = NULL;
+  BgCore *core = owner;
+  BgPerform *self = slot->data;
+  BgPerform *unanswered = unpublish (GSIZE_TO_POINTER (self->id));
 
-  if (bg_core_is_cancelling (core))
-    set_closed_error (core, &error);
-  else
-    set_cancelled_error (&error);
-
-  disconnect (self);
   if (self->destroy != NULL)
     self->destroy (self->data);
-  if (bg_core_is_forked (core))
-    return;
-
-  bg_core_lock (core);
-  self->phase = ENDED;
-  bg_core_remove_hold (core, &self->hold);
-  reply = g_steal_pointer (&self->reply);
-  bg_core_unlock (core);
-
-  if (self->blocked.waiter != NULL)
-    bg_waiter_settle (self->blocked.waiter);
-  bg_reply_return (reply, NULL, error);
+  if (unanswered != NULL)
+    answer (unanswered, NULL,
+            g_error_new (BG_ERROR, BG_ERROR_CLOSED,
+                         "The thread of the loop “%s” ended before the operation had begun",
+                         core->name));
+  end_begin (self, TRUE, NULL);
+  perform_unref (self);
 }
 
 static void
 begin_outcome (BgRecord *slot, gpointer owner)
 {
   BgCore *core = owner;
-  BgOperation *self;
-  gboolean dropped;
+  GError *error = NULL;
+  BgPerform *self;
+  gboolean ok, drops = FALSE;
 
   bg_core_lock (core);
-  self = slot->data;
+  self = bg_inbox_take (&core->inbox, slot);
   if (self != NULL)
     {
       self->blocked.slot = NULL;
-      self->phase = BEGINNING;
-      unlist (self);
-      dropped
-          = g_cancellable_is_cancelled (self->caller_cancellable) || bg_core_is_cancelling (core);
+      remove_blocked (self);
+      if (self->gave_up == BG_WAIT_SETTLED && bg_core_is_cancelling (core))
+        self->blocked.closed = TRUE;
+      else if (self->gave_up == BG_WAIT_SETTLED
+               && g_cancellable_is_cancelled (self->caller_cancellable))
+        self->gave_up = BG_WAIT_CANCELLED;
+      drops = !is_wanted (self);
+      self->phase = drops ? ENDED : BEGINNING;
     }
   bg_core_unlock (core);
 
   if (self == NULL)
-    {
-      bg_count (&core->inbox.cancelled, 1);
-      return;
-    }
+    return;
 
-  if (dropped)
+  if (drops)
     {
       bg_count (&core->inbox.cancelled, 1);
       drop (self);
+      perform_unref (self);
+      return;
     }
-  else
-    {
-      bg_count (&core->inbox.run, 1);
-      publish (self);
-      if (self->blocked.waiter != NULL)
-        bg_waiter_set_bound (self->blocked.waiter, TRUE);
-      atomic_fetch_add (&core->inbox.awaited, 1);
-      self->begin (self->follower.cancellable, answer_cb, GSIZE_TO_POINTER (self->id), self->data);
-      if (self->destroy != NULL)
-        self->destroy (self->data);
-      if (!bg_core_is_forked (core))
-        end_begin (self);
-    }
-  operation_unref (self);
+
+  bg_count (&core->inbox.run, 1);
+  publish (self);
+  if (self->blocked.waiter != NULL)
+    bg_waiter_set_bound (self->blocked.waiter, TRUE);
+  atomic_fetch_add (&core->inbox.awaited, 1);
+  if (g_cancellable_is_cancelled (core->cancellable))
+    g_cancellable_cancel (self->cancellable);
+  core->inbox.activity->kept = (BgRecord){ half_begun_outcome, get_func (self), self, NULL };
+  ok = begin_on_context (self, &error);
+  if (!bg_core_is_forked (core))
+    bg_inbox_drop_kept (&core->inbox);
+  if (self->destroy != NULL)
+    self->destroy (self->data);
+  if (!bg_core_is_forked (core))
+    end_begin (self, ok, error);
+  perform_unref (self);
 }
 
 /* With the lock held. The record has a reference. */
 static gboolean
-admit (BgOperation *self)
+admit (BgPerform *self)
 {
   BgCore *core = self->core;
 
   if (!bg_core_admits (core))
     return FALSE;
 
+  self->hold.func = get_func (self);
   bg_core_add_hold (core, &self->hold);
-  self->blocked.slot = bg_inbox_append (&core->inbox, G_PRIORITY_DEFAULT, begin_outcome,
-                                        self->begin, operation_ref (self), NULL);
+  self->blocked.slot = bg_inbox_append (&core->inbox, self->priority, begin_outcome,
+                                        get_func (self), perform_ref (self), NULL);
   bg_inbox_press (&core->inbox);
   return TRUE;
 }
@@ -458,118 +623,112 @@ admit (BgOperation *self)
 static void
 settle_closed (BgBlocked *blocked)
 {
-  BgOperation *self = operation_from_blocked (blocked);
+  BgPerform *self = perform_from_blocked (blocked);
+  BgWaiter *waiter;
 
-  bg_waiter_settle (blocked->waiter);
-  operation_unref (self);
+  bg_core_lock (self->core);
+  waiter = g_steal_pointer (&blocked->waiter);
+  bg_core_unlock (self->core);
+
+  settle (self, waiter);
+  perform_unref (self);
+}
+
+/* With the lock held: it was taken out of the inbox before it began. The record's
+ * reference is the caller's. */
+static void
+end_unstarted (BgPerform *self)
+{
+  self->phase = ENDED;
+  bg_core_remove_hold (self->core, &self->hold);
 }
 
 /* The wait was cancelled or timed out. TRUE if it is over at once. */
 static gboolean
-leave (BgOperation *self)
+give_up (BgPerform *self, BgWaitResult why)
 {
   BgCore *core = self->core;
-  gboolean queued, listed, over, cancels;
+  gboolean listed, unstarted, cancels;
 
   bg_core_lock (core);
-  queued = self->phase == QUEUED;
-  listed = unlist (self);
-  over = listed;
-  if (listed && queued)
+  listed = remove_blocked (self);
+  unstarted = listed && self->phase == QUEUED;
+  if (unstarted)
     {
-      self->blocked.slot->data = NULL;
-      self->phase = ENDED;
-      bg_core_remove_hold (core, &self->hold);
+      bg_core_withdraw (core, &self->blocked);
+      end_unstarted (self);
     }
-  self->left = TRUE;
-  cancels = self->phase != ENDED && self->result == NULL;
+  if (!self->answered && !self->blocked.closed)
+    self->gave_up = why;
+  if (listed)
+    self->blocked.waiter = NULL;
+  cancels = !unstarted && !self->answered;
   bg_core_unlock (core);
 
-  if (listed && queued)
-    {
-      disconnect (self);
-      operation_unref (self);
-    }
+  if (unstarted)
+    perform_unref (self);
   else if (cancels)
-    {
-      g_cancellable_cancel (self->follower.cancellable);
-    }
-  return over;
+    g_cancellable_cancel (self->cancellable);
+  return listed;
 }
 
-/* A CANCEL shutdown took it out of the inbox: nothing else will end it. */
+/* A CANCEL shutdown may have taken it out of the inbox: nothing else ends it then. */
 static void
-drop_withdrawn (BgOperation *self)
+end_closed (BgPerform *self)
 {
-  BgCore *core = self->core;
-  gboolean queued;
+  gboolean unstarted;
 
-  bg_core_lock (core);
-  queued = self->phase == QUEUED;
-  if (queued)
-    {
-      self->phase = ENDED;
-      bg_core_remove_hold (core, &self->hold);
-    }
-  bg_core_unlock (core);
+  bg_core_lock (self->core);
+  unstarted = self->phase == QUEUED;
+  if (unstarted)
+    end_unstarted (self);
+  bg_core_unlock (self->core);
 
-  if (queued)
-    {
-      disconnect (self);
-      operation_unref (self);
-    }
+  if (unstarted)
+    perform_unref (self);
 }
 
 static GAsyncResult *
-wait_for_answer (BgOperation *self, gint64 deadline, GError **error)
+wait_for_answer (BgPerform *self, BgWaiter *waiter, gint64 deadline, GError **error)
 {
   BgCore *core = self->core;
-  BgWaitResult result = bg_waiter_wait (self->blocked.waiter, deadline);
-  GAsyncResult *answer;
+  BgWaitResult why = bg_waiter_wait (waiter, deadline);
+  GAsyncResult *result;
+  GError *failure;
 
-  if (result == BG_WAIT_SETTLED || !leave (self))
-    {
-      bg_waiter_wait_settled (self->blocked.waiter);
+  if (why != BG_WAIT_SETTLED && !give_up (self, why))
+    bg_waiter_wait_settled (waiter);
 
-      bg_core_lock (core);
-      answer = g_steal_pointer (&self->result);
-      bg_core_unlock (core);
-      if (answer != NULL)
-        return answer;
-    }
+  bg_core_lock (core);
+  result = g_steal_pointer (&self->result);
+  failure = g_steal_pointer (&self->error);
+  bg_core_unlock (core);
 
   if (self->blocked.closed)
-    {
-      drop_withdrawn (self);
-      set_closed_error (core, error);
-    }
-  else if (result == BG_WAIT_SETTLED)
-    {
-      set_cancelled_error (error);
-    }
-  else
-    {
-      bg_set_wait_error (error, result, "An operation on the loop “%s”", core->name);
-    }
-  return NULL;
+    end_closed (self);
+  if (failure != NULL)
+    g_propagate_error (error, failure);
+  else if (result == NULL)
+    set_error (self, error);
+  return result;
 }
 
 static GAsyncResult *
-perform_there (BgOperation *self, int timeout_msec, GCancellable *cancellable, GError **error)
+perform_blocking (BgPerform *self, GError **error)
 {
   BgCore *core = self->core;
-  gint64 deadline = bg_deadline (timeout_msec);
+  GCancellable *cancellable = self->caller_cancellable;
+  gint64 deadline = bg_deadline (self->timeout_msec);
   BgWaiter *waiter = bg_waiter_take (cancellable);
-  GAsyncResult *answer = NULL;
+  GAsyncResult *result = NULL;
   gboolean admitted, awake;
+  BgWait wait;
 
   self->blocked.waiter = waiter;
   self->blocked.close = settle_closed;
-  g_set_object (&self->caller_cancellable, cancellable);
-  if (!bg_core_wait_begin (core, waiter, error))
+  if (!bg_core_wait_begin (core, &wait, FALSE, waiter, error))
     {
       bg_waiter_give_back (waiter, cancellable);
-      disconnect (self);
       return NULL;
     }
 
@@ -577,33 +736,59 @@ perform_there (BgOperation *self, int timeout_msec, GCancellable *cancellable, G
   awake = !core->inbox.asleep;
   admitted = admit (self);
   if (admitted)
-    list (self);
+    add_blocked (self);
   bg_core_unlock (core);
 
+  if (admitted && awake)
+    bg_waiter_spin (waiter, atomic_load (&core->inbox.linger), deadline,
+                    bg_inbox_is_served_elsewhere (&core->inbox));
   if (admitted)
-    {
-      if (awake)
-        bg_waiter_spin (waiter, atomic_load (&core->inbox.linger),
-                        bg_inbox_is_served_elsewhere (&core->inbox));
-      answer = wait_for_answer (self, deadline, error);
-    }
+    result = wait_for_answer (self, waiter, deadline, error);
   else
-    {
-      disconnect (self);
-      bg_core_set_refused_error (core, error);
-    }
+    bg_core_set_refused_error (core, error);
 
-  bg_core_wait_end (core);
+  bg_wait_end (&wait);
   bg_waiter_give_back (waiter, cancellable);
-  return answer;
+  return result;
+}
+
+static GAsyncResult *
+perform (BgLoop *loop,
+         int priority,
+         int timeout_msec,
+         BgBeginFunc begin,
+         BgOperationFunc func,
+         gpointer user_data,
+         GCancellable *cancellable,
+         GError **error)
+{
+  GAsyncResult *result;
+  BgPerform *self;
+
+  if (bg_core_is_forked (loop->core))
+    {
+      bg_core_set_refused_error (loop->core, error);
+      return NULL;
+    }
+  if (g_cancellable_set_error_if_cancelled (cancellable, error))
+    return NULL;
+
+  self = perform_new (loop->core, priority, timeout_msec, cancellable);
+  self->begin = begin;
+  self->func = func;
+  self->data = user_data;
+  result = perform_blocking (self, error);
+  perform_unref (self);
+  return result;
 }
 
 /**
- * bg_loop_perform:
+ * bg_loop_perform: (skip)
  * @self: a loop
- * @begin: (scope call) (closure user_data): begins the operation
- * @user_data: what to give it
+ * @priority: the priority, of the range of source priorities
  * @timeout_msec: how long to wait, in milliseconds; -1 for no limit
+ * @begin: begins the operation
+ * @user_data: data to pass to @begin
  * @cancellable: (nullable): a cancellable
  * @error: return location for an error, or %NULL
  *
@@ -616,14 +801,15 @@ perform_there (BgOperation *self, int timeout_msec, GCancellable *cancellable, G
  *
  * A wait that is cancelled or times out before @begin has started ends with
  * @begin never run. Once started, @begin is always waited for, so that
- * @user_data may live on the caller's stack. After that, a cancellation, a
- * timeout or a shutdown with %BG_SHUTDOWN_CANCEL ends the wait at once and
- * cancels the operation, whose late answer is dropped. The operation keeps the
- * loop from ending until it answers, whether or not anybody waits for it.
+ * @user_data may live on the caller's stack. If it fails, that is the answer. After
+ * that, a cancellation, a timeout or a shutdown with %BG_SHUTDOWN_CANCEL ends the wait
+ * at once and cancels the operation, whose late answer is dropped. The operation keeps
+ * the loop from ending until it answers, whether or not anybody waits for it.
  *
- * Fails with %BG_ERROR_CLOSED if the loop takes no more work or was shut down
- * meanwhile; %BG_ERROR_WOULD_DEADLOCK on the loop's own thread, or that of a
- * loop which it waits for; %BG_ERROR_FORKED in a forked child;
+ * Fails with what @begin failed with; %BG_ERROR_CLOSED if the loop takes no more work
+ * or was shut down meanwhile; %BG_ERROR_WOULD_DEADLOCK on the loop's own thread, or
+ * that of a loop which it waits for; %BG_ERROR_FORKED in a forked child;
+ * %BG_ERROR_UNANSWERED if the operation answered without a result;
  * %G_IO_ERROR_CANCELLED and %G_IO_ERROR_TIMED_OUT. How the operation itself went
  * is in its answer.
  *
@@ -633,65 +819,110 @@ perform_there (BgOperation *self, int timeout_msec, GCancellable *cancellable, G
  */
 GAsyncResult *
 bg_loop_perform (BgLoop *self,
+                 int priority,
+                 int timeout_msec,
                  BgBeginFunc begin,
                  gpointer user_data,
-                 int timeout_msec,
                  GCancellable *cancellable,
                  GError **error)
 {
-  BgOperation *operation;
-  GAsyncResult *answer;
-
   g_return_val_if_fail (BG_IS_LOOP (self), NULL);
-  g_return_val_if_fail (begin != NULL, NULL);
   g_return_val_if_fail (timeout_msec >= -1, NULL);
+  g_return_val_if_fail (begin != NULL, NULL);
   g_return_val_if_fail (cancellable == NULL || G_IS_CANCELLABLE (cancellable), NULL);
   g_return_val_if_fail (error == NULL || *error == NULL, NULL);
 
-  if (bg_core_is_forked (self->core))
-    {
-      bg_core_set_refused_error (self->core, error);
-      return NULL;
-    }
-  if (g_cancellable_set_error_if_cancelled (cancellable, error))
-    return NULL;
+  return perform (self, priority, timeout_msec, begin, NULL, user_data, cancellable, error);
+}
 
-  operation = operation_new (self->core, begin, user_data, NULL, cancellable);
-  answer = perform_there (operation, timeout_msec, cancellable, error);
-  operation_unref (operation);
-  return answer;
+/**
+ * bg_loop_perform_operation: (rename-to bg_loop_perform)
+ * @self: a loop
+ * @priority: the priority, of the range of source priorities
+ * @timeout_msec: how long to wait, in milliseconds; -1 for no limit
+ * @func: (scope call) (closure user_data): begins the operation
+ * @user_data: data to pass to @func
+ * @cancellable: (nullable): a cancellable
+ * @error: return location for an error, or %NULL
+ *
+ * Performs an asynchronous operation on the loop's thread and waits for its
+ * answer.
+ *
+ * This makes a blocking call of any asynchronous operation: @func begins it, and
+ * whatever is called when it is done hands its result to
+ * [method@Bg.Operation.answer]. What this returns is that result, for the operation's
+ * own finish function, which may be called here, in this thread.
+ *
+ * A wait that is cancelled or times out before @func has started ends with @func never
+ * run. Once started, @func is always waited for. If it fails, that is the answer. After
+ * that, a cancellation, a timeout or a shutdown with %BG_SHUTDOWN_CANCEL ends the wait
+ * at once and cancels the operation, whose late answer is dropped. The operation keeps
+ * the loop from ending until it is answered or nobody refers to it any more, whether or
+ * not anybody waits for it.
+ *
+ * Fails with what @func failed with; %BG_ERROR_CLOSED if the loop takes no more work
+ * or was shut down meanwhile; %BG_ERROR_WOULD_DEADLOCK on the loop's own thread, or
+ * that of a loop which it waits for; %BG_ERROR_FORKED in a forked child;
+ * %BG_ERROR_UNANSWERED if the last reference to the operation went without an answer;
+ * %G_IO_ERROR_CANCELLED and %G_IO_ERROR_TIMED_OUT. How the operation itself went
+ * is in its answer.
+ *
+ * Returns: (transfer full): the operation's answer, for its own finish function
+ *
+ * Since: 1.0
+ */
+GAsyncResult *
+bg_loop_perform_operation (BgLoop *self,
+                           int priority,
+                           int timeout_msec,
+                           BgOperationFunc func,
+                           gpointer user_data,
+                           GCancellable *cancellable,
+                           GError **error)
+{
+  g_return_val_if_fail (BG_IS_LOOP (self), NULL);
+  g_return_val_if_fail (timeout_msec >= -1, NULL);
+  g_return_val_if_fail (func != NULL, NULL);
+  g_return_val_if_fail (cancellable == NULL || G_IS_CANCELLABLE (cancellable), NULL);
+  g_return_val_if_fail (error == NULL || *error == NULL, NULL);
+
+  return perform (self, priority, timeout_msec, NULL, func, user_data, cancellable, error);
 }
 
 /* Asynchronous */
 
+/* The caller does not want to wait any longer, or not at all. What is queued is dropped
+ * when its turn comes, since its data is destroyed there. */
 static void
-caller_cancelled_cb (GCancellable *cancellable, gpointer user_data)
+expired_cb (gpointer data, BgWaitResult why)
 {
-  BgOperation *self = user_data;
+  BgPerform *self = data;
   BgReply *reply = NULL;
   GError *error = NULL;
-
-  if (bg_core_is_forked (self->core))
-    return;
+  gboolean expires;
 
   bg_core_lock (self->core);
-  self->cancelled = TRUE;
-  if (self->phase == PENDING && unlist (self))
+  expires = !self->answered && !self->blocked.closed && self->phase < ANSWERED
+            && self->gave_up == BG_WAIT_SETTLED;
+  if (expires)
+    self->gave_up = why;
+  if (expires && self->phase == PENDING && remove_blocked (self))
     reply = g_steal_pointer (&self->reply);
   bg_core_unlock (self->core);
 
-  g_cancellable_cancel (self->follower.cancellable);
+  if (expires)
+    g_cancellable_cancel (self->cancellable);
   if (reply == NULL)
     return;
 
-  set_cancelled_error (&error);
+  set_error (self, &error);
   bg_reply_return (reply, NULL, error);
 }
 
 static void
 reply_closed (BgBlocked *blocked)
 {
-  BgOperation *self = operation_from_blocked (blocked);
+  BgPerform *self = perform_from_blocked (blocked);
   BgReply *reply;
   GError *error = NULL;
 
@@ -699,47 +930,71 @@ reply_closed (BgBlocked *blocked)
   reply = g_steal_pointer (&self->reply);
   bg_core_unlock (self->core);
 
-  set_closed_error (self->core, &error);
+  set_error (self, &error);
   bg_reply_return (reply, NULL, error);
-  operation_unref (self);
+  perform_unref (self);
 }
 
-static BgOperation *
-async_operation_new (BgCore *core,
-                     BgBeginFunc begin,
-                     gpointer data,
-                     GDestroyNotify destroy,
-                     GCancellable *cancellable)
+/* Takes over @self. */
+static void
+perform_async (BgPerform *self,
+               BgLoop *loop,
+               GAsyncReadyCallback callback,
+               gpointer callback_data)
 {
-  BgOperation *self = operation_new (core, begin, data, destroy, cancellable);
+  BgCore *core = self->core;
+  BgReply *reply;
+  GError *error = NULL;
+  gboolean admitted = FALSE;
 
+  reply = bg_reply_new (loop, bg_loop_perform_async, get_func (self), self->priority, callback,
+                        callback_data);
   self->blocked.close = reply_closed;
-  if (cancellable != NULL)
+  if (!bg_core_is_forked (core))
     {
-      self->caller_handler = g_cancellable_connect (cancellable, G_CALLBACK (caller_cancelled_cb),
-                                                    operation_ref (self), operation_unref);
+      if (self->caller_cancellable != NULL || self->timeout_msec >= 0)
+        bg_reply_set_expiry (reply, self->timeout_msec, self->caller_cancellable, expired_cb,
+                             perform_ref (self), perform_unref);
+
+      bg_core_lock (core);
+      self->reply = reply;
+      admitted = admit (self);
+      if (!admitted)
+        self->reply = NULL;
+      bg_core_unlock (core);
     }
-  return self;
+
+  if (!admitted)
+    {
+      if (self->destroy != NULL)
+        self->destroy (self->data);
+      bg_core_set_refused_error (core, &error);
+      bg_reply_refuse (reply, error);
+    }
+  perform_unref (self);
 }
 
 /**
- * bg_loop_perform_async:
+ * bg_loop_perform_async: (skip)
  * @self: a loop
- * @begin: (scope notified) (closure user_data) (destroy destroy): begins the
- *   operation
- * @user_data: what to give it
- * @destroy: (nullable): what to do with @user_data once @begin has returned
+ * @priority: the priority, of the range of source priorities
+ * @timeout_msec: how long @callback is to wait, in milliseconds; -1 for no limit
+ * @begin: begins the operation
+ * @user_data: data to pass to @begin
+ * @destroy: (nullable): destroy notify for @user_data, once @begin has returned
  * @cancellable: (nullable): a cancellable
- * @callback: (nullable) (scope async) (closure callback_data): what to call with
- *   the answer
- * @callback_data: what to give it
+ * @callback: (nullable): function to call with the answer
+ * @callback_data: data to pass to @callback
  *
  * Performs an asynchronous operation on the loop's thread and has its answer in
  * this one's context.
  *
- * @callback is called in the thread-default context of the moment, once, and
- * never before this returns. Never waits; any thread may call it, the loop's own
- * included. As for the rest see [method@Bg.Loop.perform].
+ * @callback is called in the thread-default context of the moment, at @priority, once,
+ * and never before this returns. The limit is counted in that context; without a
+ * @callback nobody waits, and it has no effect. Does not block; any thread may call it,
+ * the loop's own included. As for the rest see [method@Bg.Loop.perform]; an operation
+ * that is cancelled or times out before @begin has started is told so when the loop
+ * comes to it, since @user_data is destroyed there first.
  *
  * @destroy runs before @callback, on the loop's thread, or, if the loop takes no
  * more work, in the calling one before this returns.
@@ -748,6 +1003,8 @@ async_operation_new (BgCore *core,
  */
 void
 bg_loop_perform_async (BgLoop *self,
+                       int priority,
+                       int timeout_msec,
                        BgBeginFunc begin,
                        gpointer user_data,
                        GDestroyNotify destroy,
@@ -755,37 +1012,71 @@ bg_loop_perform_async (BgLoop *self,
                        GAsyncReadyCallback callback,
                        gpointer callback_data)
 {
-  BgCore *core;
-  BgReply *reply;
-  BgOperation *operation;
-  GError *error = NULL;
-  gboolean admitted = FALSE;
+  BgPerform *operation;
 
   g_return_if_fail (BG_IS_LOOP (self));
+  g_return_if_fail (timeout_msec >= -1);
   g_return_if_fail (begin != NULL);
   g_return_if_fail (cancellable == NULL || G_IS_CANCELLABLE (cancellable));
 
-  core = self->core;
-  reply = bg_reply_new (self, bg_loop_perform_async, callback, callback_data);
-  if (!bg_core_is_forked (core))
-    {
-      operation = async_operation_new (core, begin, user_data, destroy, cancellable);
-      bg_core_lock (core);
-      operation->reply = reply;
-      admitted = admit (operation);
-      bg_core_unlock (core);
-      if (!admitted)
-        disconnect (operation);
-      operation_unref (operation);
-    }
+  operation = perform_new (self->core, priority, timeout_msec, cancellable);
+  operation->begin = begin;
+  operation->data = user_data;
+  operation->destroy = destroy;
+  perform_async (operation, self, callback, callback_data);
+}
 
-  if (!admitted)
-    {
-      if (destroy != NULL)
-        destroy (user_data);
-      bg_core_set_refused_error (core, &error);
-      bg_reply_return (reply, NULL, error);
-    }
+/**
+ * bg_loop_perform_operation_async: (rename-to bg_loop_perform_async)
+ * @self: a loop
+ * @priority: the priority, of the range of source priorities
+ * @timeout_msec: how long @callback is to wait, in milliseconds; -1 for no limit
+ * @func: (scope notified) (closure user_data) (destroy destroy): begins the operation
+ * @user_data: data to pass to @func
+ * @destroy: (nullable): destroy notify for @user_data, once @func has returned
+ * @cancellable: (nullable): a cancellable
+ * @callback: (nullable) (scope async) (closure callback_data): function to call with the
+ *   answer
+ * @callback_data: data to pass to @callback
+ *
+ * Performs an asynchronous operation on the loop's thread and has its answer in
+ * this one's context.
+ *
+ * @callback is called in the thread-default context of the moment, at @priority, once,
+ * and never before this returns. The limit is counted in that context; without a
+ * @callback nobody waits, and it has no effect. Does not block; any thread may call it,
+ * the loop's own included. As for the rest see [method@Bg.Loop.perform]; an operation
+ * that is cancelled or times out before @func has started is told so when the loop
+ * comes to it, since @user_data is destroyed there first.
+ *
+ * @destroy runs before @callback, on the loop's thread, or, if the loop takes no
+ * more work, in the calling one before this returns.
+ *
+ * Since: 1.0
+ */
+void
+bg_loop_perform_operation_async (BgLoop *self,
+                                 int priority,
+                                 int timeout_msec,
+                                 BgOperationFunc func,
+                                 gpointer user_data,
+                                 GDestroyNotify destroy,
+                                 GCancellable *cancellable,
+                                 GAsyncReadyCallback callback,
+                                 gpointer callback_data)
+{
+  BgPerform *operation;
+
+  g_return_if_fail (BG_IS_LOOP (self));
+  g_return_if_fail (timeout_msec >= -1);
+  g_return_if_fail (func != NULL);
+  g_return_if_fail (cancellable == NULL || G_IS_CANCELLABLE (cancellable));
+
+  operation = perform_new (self->core, priority, timeout_msec, cancellable);
+  operation->func = func;
+  operation->data = user_data;
+  operation->destroy = destroy;
+  perform_async (operation, self, callback, callback_data);
 }
 
 /**
@@ -796,8 +1087,9 @@ bg_loop_perform_async (BgLoop *self,
  *
  * The answer of [method@Bg.Loop.perform_async].
  *
- * Fails with %BG_ERROR_CLOSED if the loop takes no more work or was shut down
- * meanwhile, %BG_ERROR_FORKED and %G_IO_ERROR_CANCELLED.
+ * Fails as [method@Bg.Loop.perform] does, and with %BG_ERROR_CLOSED if the caller's own
+ * loop was shut down with %BG_SHUTDOWN_CANCEL meanwhile. To be called once for each
+ * result.
  *
  * Returns: (transfer full): the operation's answer, for its own finish function
  *
@@ -806,12 +1098,12 @@ bg_loop_perform_async (BgLoop *self,
 GAsyncResult *
 bg_loop_perform_finish (BgLoop *self, GAsyncResult *result, GError **error)
 {
-  GObject *answer = NULL;
+  GObject *answered = NULL;
 
   g_return_val_if_fail (BG_IS_LOOP (self), NULL);
   g_return_val_if_fail (bg_reply_is_valid (result, self, bg_loop_perform_async), NULL);
   g_return_val_if_fail (error == NULL || *error == NULL, NULL);
 
-  bg_reply_propagate (BG_REPLY (result), &answer, error);
-  return (GAsyncResult *) answer;
+  bg_reply_propagate (BG_REPLY (result), &answered, error);
+  return (GAsyncResult *) answered;
 }

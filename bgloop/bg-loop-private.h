@@ -15,7 +15,8 @@ struct _BgLoop
   BgCore *core; /* (owned) immutable */
 };
 
-void bg_loop_unpublish (BgLoop *self);
+BgLoop *bg_loop_dup_from_core (BgCore *core);
+void bg_loop_unpublish (BgCore *core);
 GPtrArray *bg_loop_list_work (BgCore *core);
 
 G_END_DECLS

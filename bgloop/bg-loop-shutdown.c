@@ -33,7 +33,11 @@ typedef struct
     QUEUED,
     INVOKED,
     HELD,
-    OPERATION
+    OPERATION,
+    OWED,
+    MORE,
+    DESTRUCTORS,
+    HANDLERS
   } kind;
   gpointer func;
   gint64 since;
@@ -46,6 +50,21 @@ static void
 work_clear (gpointer data)
 {
   g_free (((Work *) data)->reason);
+}
+
+/* How many of a kind are named one by one. */
+#define NAMED 6
+
+/* How many there are beside those that are named. */
+static void
+collect_more (GArray *works, guint n, guint n_named, const char *what)
+{
+  Work work = { .kind = MORE, .n = n - n_named, .reason = g_strdup (what) };
+
+  if (n > n_named)
+    g_array_append_val (works, work);
+  else
+    g_free (work.reason);
 }
 
 static void
@@ -68,14 +87,19 @@ collect_running (BgCore *core, GArray *works)
 static void
 collect_queued (BgCore *core, GArray *works)
 {
+  guint n = 0, n_lanes = 0;
+
   for (guint i = 0; i < core->inbox.n_lanes; i++)
     {
       BgLane *lane = core->inbox.lanes[i];
       Work work = { .kind = QUEUED, .n = bg_lane_get_queued (lane), .priority = lane->priority };
 
-      if (work.n > 0)
+      if (work.n > 0 && n_lanes++ < NAMED)
         g_array_append_val (works, work);
+      else
+        n += work.n;
     }
+  collect_more (works, n, 0, "queued at other priorities");
 
   if (core->invokes.length > 0)
     {
@@ -85,10 +109,13 @@ collect_queued (BgCore *core, GArray *works)
     }
 }
 
+/* Those that have been there for the longest. */
 static void
 collect_holds (BgCore *core, GArray *works)
 {
-  for (GList *link = core->holds.head; link != NULL; link = link->next)
+  guint n = 0;
+
+  for (GList *link = core->holds.head; link != NULL && n < NAMED; link = link->next, n++)
     {
       BgHold *hold = link->data;
       Work work = { .kind = hold->reason != NULL ? HELD : OPERATION,
@@ -98,6 +125,49 @@ collect_holds (BgCore *core, GArray *works)
 
       g_array_append_val (works, work);
     }
+  collect_more (works, core->holds.length, n, "holds and operations");
+}
+
+typedef struct
+{
+  GArray *works;
+  guint n;
+} Owed;
+
+static void
+collect_owed_cb (gpointer source, gpointer func, gint64 since, gpointer user_data)
+{
+  Owed *owed = user_data;
+  Work work = { .kind = OWED, .func = func, .since = since };
+
+  if (owed->n++ < NAMED)
+    {
+      work.reason = g_strdup (bg_loop_get_name (source));
+      g_array_append_val (owed->works, work);
+    }
+}
+
+static void
+collect_owed (BgCore *core, GArray *works)
+{
+  Owed owed = { .works = works };
+
+  if (core->mailbox == NULL || bg_core_get_state (core) != BG_LOOP_STOPPING)
+    return;
+
+  bg_mailbox_foreach_owed (core->mailbox, collect_owed_cb, &owed);
+  collect_more (works, owed.n, MIN (owed.n, NAMED), "replies");
+}
+
+static void
+collect_end (BgCore *core, GArray *works)
+{
+  Work destructors = { .kind = DESTRUCTORS }, handlers = { .kind = HANDLERS };
+
+  if (bg_core_get_state (core) == BG_LOOP_STOPPED && !core->gone)
+    g_array_append_val (works, destructors);
+  if (bg_core_get_state (core) == BG_LOOP_STOPPED && core->n_handling > 0)
+    g_array_append_val (works, handlers);
 }
 
 static char *
@@ -121,12 +191,22 @@ describe (const Work *work)
       return g_strdup_printf ("held by “%s” for %s", work->reason, age);
     case OPERATION:
       return g_strdup_printf ("waiting for the operation begun by %s for %s", name, age);
+    case OWED:
+      return g_strdup_printf ("waiting for the reply of “%s” to %s for %s", work->reason, name,
+                              age);
+    case MORE:
+      return g_strdup_printf ("and %u more %s", work->n, work->reason);
+    case DESTRUCTORS:
+      return g_strdup ("destructors of its thread run");
+    case HANDLERS:
+      return g_strdup ("handlers of its cancellable have not returned");
     default:
       g_assert_not_reached ();
     }
 }
 
-/* What keeps the loop busy, a line each. */
+/* What keeps the loop busy, a line each: of many the most telling ones, and how many
+ * more. */
 GPtrArray *
 bg_loop_list_work (BgCore *core)
 {
@@ -138,6 +218,8 @@ bg_loop_list_work (BgCore *core)
   collect_running (core, works);
   collect_queued (core, works);
   collect_holds (core, works);
+  collect_owed (core, works);
+  collect_end (core, works);
   bg_core_unlock (core);
 
   for (guint i = 0; i < works->len; i++)
@@ -201,6 +283,12 @@ bg_loop_describe (BgLoop *self)
 
 /* Quit */
 
+static gboolean
+is_mode (BgShutdownMode mode)
+{
+  return mode == BG_SHUTDOWN_DRAIN || mode == BG_SHUTDOWN_CANCEL;
+}
+
 /**
  * bg_loop_quit:
  * @self: a loop
@@ -217,6 +305,7 @@ void
 bg_loop_quit (BgLoop *self, BgShutdownMode mode)
 {
   g_return_if_fail (BG_IS_LOOP (self));
+  g_return_if_fail (is_mode (mode));
 
   if (!bg_core_is_forked (self->core))
     bg_core_quit (self->core, mode);
@@ -224,94 +313,147 @@ bg_loop_quit (BgLoop *self, BgShutdownMode mode)
 
 /* Shutdown */
 
-/* With the lock held: has @watcher closed when the loop has ended. FALSE if it
- * has. */
-static gboolean
-watch_end (BgCore *core, BgBlocked *watcher)
-{
-  if (atomic_load (&core->state) == BG_LOOP_STOPPED)
-    return FALSE;
-
-  watcher->listed = TRUE;
-  watcher->link.data = watcher;
-  g_queue_push_tail_link (&core->end_watchers, &watcher->link);
-  return TRUE;
-}
-
-/* With the lock held. FALSE if it is about to be closed. */
-static gboolean
-unwatch_end (BgCore *core, BgBlocked *watcher)
-{
-  if (!watcher->listed)
-    return FALSE;
-
-  watcher->listed = FALSE;
-  g_queue_unlink (&core->end_watchers, &watcher->link);
-  return TRUE;
-}
-
 static void
 settle_ended (BgBlocked *watcher)
 {
   bg_waiter_settle (watcher->waiter);
 }
 
-/* Waits for the end; FALSE if the deadline came first. */
-static gboolean
+/* Waits for the end; otherwise says what came first. */
+static BgWaitResult
 wait_for_end (BgCore *core, BgWaiter *waiter, gint64 deadline)
 {
   BgBlocked watcher = { .waiter = waiter, .close = settle_ended };
-  gboolean ended, left;
+  BgWaitResult result;
+  gboolean ended, removed;
 
   bg_core_lock (core);
-  ended = !watch_end (core, &watcher);
+  ended = !bg_core_add_end_watcher (core, &watcher);
   bg_core_unlock (core);
   if (ended)
-    return TRUE;
+    return BG_WAIT_SETTLED;
 
-  if (bg_waiter_wait (waiter, deadline) == BG_WAIT_SETTLED)
-    return TRUE;
+  result = bg_waiter_wait (waiter, deadline);
+  if (result == BG_WAIT_SETTLED)
+    return BG_WAIT_SETTLED;
 
   bg_core_lock (core);
-  left = unwatch_end (core, &watcher);
+  removed = bg_core_remove_end_watcher (core, &watcher);
   bg_core_unlock (core);
-  if (!left)
+  if (!removed)
     bg_waiter_wait_settled (waiter);
-  return !left;
+  return removed ? result : BG_WAIT_SETTLED;
+}
+
+static void
+set_own_thread_error (BgCore *core, GError **error)
+{
+  g_set_error (error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK,
+               "The loop “%s” cannot wait for its own end", core->name);
+}
+
+static void
+set_end_error (BgCore *core, BgWaitResult why, int timeout_msec, GError **error)
+{
+  if (why == BG_WAIT_TIMED_OUT)
+    set_timeout_error (core, timeout_msec, error);
+  else
+    bg_set_wait_error (error, why, "Waiting for the end of the loop “%s”", core->name);
+}
+
+/* What can be said at once, without asking for anything or waiting. */
+static gboolean
+check_end (BgCore *core, GCancellable *cancellable, GError **error)
+{
+  if (bg_core_is_forked (core) || core->failure != NULL)
+    bg_core_set_refused_error (core, error);
+  else if (bg_core_is_current (core))
+    set_own_thread_error (core, error);
+  else
+    return !g_cancellable_set_error_if_cancelled (cancellable, error);
+
+  return FALSE;
+}
+
+/* @mode: (nullable): how to end; %NULL to wait for an end that others ask for */
+static gboolean
+end_blocking (BgCore *core,
+              const BgShutdownMode *mode,
+              int timeout_msec,
+              GCancellable *cancellable,
+              GError **error)
+{
+  gint64 deadline = bg_deadline (timeout_msec);
+  BgWaiter *waiter = bg_waiter_take (cancellable);
+  BgWaitResult result = BG_WAIT_SETTLED;
+  BgWait wait;
+
+  if (!bg_core_wait_begin (core, &wait, TRUE, waiter, error))
+    {
+      bg_waiter_give_back (waiter, cancellable);
+      return FALSE;
+    }
+
+  if (mode != NULL)
+    bg_core_quit (core, *mode);
+  /* A handler of the cancellable has forked, and has come back in the child. */
+  if (bg_core_is_forked (core))
+    {
+      bg_waiter_give_back (waiter, cancellable);
+      bg_core_set_refused_error (core, error);
+      return FALSE;
+    }
+
+  if (mode != NULL)
+    bg_core_spin_for_end (core, waiter, timeout_msec == -1 ? G_MAXUINT : 1000 * (guint) MIN (timeout_msec, 1000));
+  /* Without a limit there is one thing less to be woken by. */
+  if (timeout_msec != -1 || cancellable != NULL)
+    result = wait_for_end (core, waiter, deadline);
+  if (result == BG_WAIT_SETTLED)
+    bg_core_join (core);
+  bg_wait_end (&wait);
+  bg_waiter_give_back (waiter, cancellable);
+
+  if (result != BG_WAIT_SETTLED)
+    set_end_error (core, result, timeout_msec, error);
+  return result == BG_WAIT_SETTLED;
+}
+
+/* Asks without waiting. */
+static gboolean
+end_at_once (BgCore *core, const BgShutdownMode *mode, GError **error)
+{
+  if (mode != NULL)
+    bg_core_quit (core, *mode);
+  if (bg_core_is_forked (core))
+    {
+      bg_core_set_refused_error (core, error);
+      return FALSE;
+    }
+
+  if (!bg_core_is_gone (core))
+    {
+      set_timeout_error (core, 0, error);
+      return FALSE;
+    }
+
+  bg_core_join (core);
+  return TRUE;
 }
 
 static gboolean
-shutdown_there (BgCore *core, BgShutdownMode mode, int timeout_msec, GError **error)
+end_until (BgCore *core,
+           const BgShutdownMode *mode,
+           int timeout_msec,
+           GCancellable *cancellable,
+           GError **error)
 {
-  gint64 deadline = bg_deadline (timeout_msec);
-  BgWaiter *waiter = bg_waiter_take (NULL);
-  gboolean allowed, ended = FALSE;
+  if (!check_end (core, cancellable, error))
+    return FALSE;
+  if (timeout_msec == 0)
+    return end_at_once (core, mode, error);
 
-  allowed = bg_core_wait_begin (core, waiter, error);
-  if (allowed)
-    {
-      bg_core_quit (core, mode);
-      /* A handler of the cancellable has forked, and has come back in the child. */
-      if (bg_core_is_forked (core))
-        {
-          bg_waiter_give_back (waiter, NULL);
-          bg_core_set_refused_error (core, error);
-          return FALSE;
-        }
-
-      if (timeout_msec != 0)
-        bg_core_spin_for_end (core, waiter);
-      /* Without a deadline there is one thing less to be woken by. */
-      ended = timeout_msec == -1 || wait_for_end (core, waiter, deadline);
-      if (ended)
-        bg_core_join (core);
-      bg_core_wait_end (core);
-    }
-  bg_waiter_give_back (waiter, NULL);
-
-  if (allowed && !ended)
-    set_timeout_error (core, timeout_msec, error);
-  return ended;
+  return end_blocking (core, mode, timeout_msec, cancellable, error);
 }
 
 /**
@@ -331,7 +473,7 @@ shutdown_there (BgCore *core, BgShutdownMode mode, int timeout_msec, GError **er
 gboolean
 bg_loop_shutdown (BgLoop *self, GError **error)
 {
-  return bg_loop_shutdown_full (self, BG_SHUTDOWN_DRAIN, -1, error);
+  return bg_loop_shutdown_full (self, BG_SHUTDOWN_DRAIN, -1, NULL, error);
 }
 
 /**
@@ -340,6 +482,8 @@ bg_loop_shutdown (BgLoop *self, GError **error)
  * @mode: how to end
  * @timeout_msec: how long to wait, in milliseconds; -1 for no limit, 0 to ask
  *   without waiting
+ * @cancellable: (nullable): a cancellable; cancelling it ends the wait, not the
+ *   shutdown
  * @error: return location for an error, or %NULL
  *
  * Ends the loop and waits until its thread is gone.
@@ -350,39 +494,80 @@ bg_loop_shutdown (BgLoop *self, GError **error)
  * runs, whoever waits for it fails with %BG_ERROR_CLOSED at once, the loop's
  * cancellable is cancelled, and nothing new is taken from anybody. Both wait for
  * what is running, for holds, and for operations that have not answered; neither
- * for delayed work that is not due, nor for attached sources. Then the teardown
- * functions run, sources that are left are destroyed on the loop's thread, and
- * the thread ends.
+ * for delayed work that is not due, nor for attached sources. Replies of other loops
+ * to code on this one are waited for with %BG_SHUTDOWN_DRAIN; with %BG_SHUTDOWN_CANCEL
+ * their callbacks are told %BG_ERROR_CLOSED. While the loop stops, a source that is
+ * always ready goes behind all others. Then the teardown functions run, sources that
+ * are left are destroyed on the loop's thread, and the thread ends, its thread-local
+ * destructors included.
  *
  * Blocks. It may be called any number of times and from many threads at once:
  * there is one shutdown, and everyone gets its outcome. When the deadline is
  * missed the loop goes on stopping; call again to wait longer, or with
  * %BG_SHUTDOWN_CANCEL, which overrides %BG_SHUTDOWN_DRAIN.
  *
- * Fails with %G_IO_ERROR_TIMED_OUT, and the message says what is in the way;
- * %BG_ERROR_WOULD_DEADLOCK on the loop's own thread, or that of a loop which it
- * waits for, in which case nothing has changed; %BG_ERROR_FORKED in a forked
- * child.
+ * With a @timeout_msec of 0 it asks for the end and says whether the loop has ended
+ * already.
  *
- * Returns: %TRUE if the loop has ended: the thread is gone and all notifies have
- *   run
+ * Fails with %G_IO_ERROR_TIMED_OUT, and the message says what is in the way;
+ * %G_IO_ERROR_CANCELLED, where nothing was asked for if @cancellable was cancelled
+ * before; %BG_ERROR_WOULD_DEADLOCK on the loop's own thread, that of a loop which it
+ * waits for, or in a handler of the loop's cancellable, in which case nothing has
+ * changed; %BG_ERROR_FORKED in a forked child.
+ *
+ * Returns: %TRUE if the loop has ended: the thread is gone, all notifies have run, and
+ *   the handlers of the loop's cancellable have returned
  *
  * Since: 1.0
  */
 gboolean
-bg_loop_shutdown_full (BgLoop *self, BgShutdownMode mode, int timeout_msec, GError **error)
+bg_loop_shutdown_full (BgLoop *self,
+                       BgShutdownMode mode,
+                       int timeout_msec,
+                       GCancellable *cancellable,
+                       GError **error)
+{
+  g_return_val_if_fail (BG_IS_LOOP (self), FALSE);
+  g_return_val_if_fail (is_mode (mode), FALSE);
+  g_return_val_if_fail (timeout_msec >= -1, FALSE);
+  g_return_val_if_fail (cancellable == NULL || G_IS_CANCELLABLE (cancellable), FALSE);
+  g_return_val_if_fail (error == NULL || *error == NULL, FALSE);
+
+  return end_until (self->core, &mode, timeout_msec, cancellable, error);
+}
+
+/**
+ * bg_loop_wait:
+ * @self: a loop
+ * @timeout_msec: how long to wait, in milliseconds; -1 for no limit, 0 to look
+ *   without waiting
+ * @cancellable: (nullable): a cancellable
+ * @error: return location for an error, or %NULL
+ *
+ * Waits for the end of the loop without asking for it: for a `main()` whose loop ends
+ * itself, with [method@Bg.Loop.quit].
+ *
+ * Blocks. Any number of threads may wait.
+ *
+ * Fails with %G_IO_ERROR_TIMED_OUT, and the message says what is in the way;
+ * %G_IO_ERROR_CANCELLED; %BG_ERROR_WOULD_DEADLOCK on the loop's own thread, that of a
+ * loop which it waits for, or in a handler of the loop's cancellable;
+ * %BG_ERROR_FORKED in a forked child.
+ *
+ * Returns: %TRUE if the loop has ended: the thread is gone, all notifies have run, and
+ *   the handlers of the loop's cancellable have returned
+ *
+ * Since: 1.0
+ */
+gboolean
+bg_loop_wait (BgLoop *self, int timeout_msec, GCancellable *cancellable, GError **error)
 {
   g_return_val_if_fail (BG_IS_LOOP (self), FALSE);
   g_return_val_if_fail (timeout_msec >= -1, FALSE);
+  g_return_val_if_fail (cancellable == NULL || G_IS_CANCELLABLE (cancellable), FALSE);
   g_return_val_if_fail (error == NULL || *error == NULL, FALSE);
 
-  if (bg_core_is_forked (self->core))
-    {
-      bg_core_set_refused_error (self->core, error);
-      return FALSE;
-    }
-
-  return shutdown_there (self->core, mode, timeout_msec, error);
+  return end_until (self->core, NULL, timeout_msec, cancellable, error);
 }
 
 /* Asynchronous */
@@ -390,40 +575,25 @@ bg_loop_shutdown_full (BgLoop *self, BgShutdownMode mode, int timeout_msec, GErr
 typedef struct
 {
   BgBlocked watcher;
-  int ref_count; /* atomic: one for each source, one until the loop has ended */
+  int ref_count; /* atomic: one for the expiry, one until the loop has ended */
   BgCore *core;  /* (owned) */
   int timeout_msec;
 
   /* under the core's lock */
-  BgReply *reply; /* (owned) (nullable) until the outcome is known */
-
-  /* the caller's context only */
-  GSource *sources[2]; /* (owned) (nullable) what ends the wait early */
-} BgAsyncShutdown;
+  BgReply *reply;       /* (owned) (nullable) until the outcome is known */
+  BgWaitResult gave_up; /* before the watcher was there */
+} BgAsyncEnd;
 
 static void
-async_shutdown_unref (gpointer data)
+async_end_unref (gpointer data)
 {
-  BgAsyncShutdown *self = data;
+  BgAsyncEnd *self = data;
 
   if (!g_atomic_int_dec_and_test (&self->ref_count))
     return;
 
-  for (guint i = 0; i < G_N_ELEMENTS (self->sources); i++)
-    g_clear_pointer (&self->sources[i], g_source_unref);
   bg_core_unref (self->core);
   g_free (self);
-}
-
-static void
-clear_sources (BgAsyncShutdown *self)
-{
-  for (guint i = 0; i < G_N_ELEMENTS (self->sources); i++)
-    {
-      if (self->sources[i] != NULL)
-        g_source_destroy (self->sources[i]);
-      g_clear_pointer (&self->sources[i], g_source_unref);
-    }
 }
 
 /* In the caller's context, just before the callback: the thread is about to
@@ -431,122 +601,87 @@ clear_sources (BgAsyncShutdown *self)
 static void
 join_cb (gpointer user_data)
 {
-  BgAsyncShutdown *self = user_data;
-
-  clear_sources (self);
-  bg_core_join (self->core);
+  bg_core_join (user_data);
 }
 
-/* On the loop's thread, the last thing that it does. */
+static void
+core_unref_cb (gpointer user_data)
+{
+  bg_core_unref (user_data);
+}
+
+/* On the loop's thread, the last thing that it does; or on the last that runs handlers
+ * of the loop's cancellable. */
 static void
 ended_cb (BgBlocked *watcher)
 {
-  BgAsyncShutdown *self = (BgAsyncShutdown *) watcher;
+  BgAsyncEnd *self = (BgAsyncEnd *) watcher;
 
-  bg_reply_set_prologue (self->reply, join_cb, self, async_shutdown_unref);
+  bg_reply_set_prologue (self->reply, join_cb, bg_core_ref (self->core), core_unref_cb);
   bg_reply_return (g_steal_pointer (&self->reply), NULL, NULL);
+  async_end_unref (self);
 }
 
-/* In the caller's context: @error is taken over unless the loop has ended. */
+/* The wait has timed out or was cancelled, perhaps before it began. */
 static void
-give_up (BgAsyncShutdown *self, GError *error)
+expired_cb (gpointer data, BgWaitResult why)
 {
+  BgAsyncEnd *self = data;
   BgReply *reply = NULL;
-
-  /* In a forked child the context of the parent's caller gives no replies. */
-  if (bg_core_is_forked (self->core))
-    {
-      g_error_free (error);
-      return;
-    }
-
-  bg_core_lock (self->core);
-  if (unwatch_end (self->core, &self->watcher))
-    reply = g_steal_pointer (&self->reply);
-  bg_core_unlock (self->core);
-
-  if (reply == NULL)
-    {
-      g_error_free (error);
-      return;
-    }
-
-  bg_reply_return (reply, NULL, error);
-  clear_sources (self);
-  async_shutdown_unref (self);
-}
-
-static gboolean
-timeout_cb (gpointer user_data)
-{
-  BgAsyncShutdown *self = user_data;
   GError *error = NULL;
 
-  if (bg_core_is_forked (self->core))
-    return G_SOURCE_REMOVE;
+  bg_core_lock (self->core);
+  self->gave_up = why;
+  if (bg_core_remove_end_watcher (self->core, &self->watcher))
+    reply = g_steal_pointer (&self->reply);
+  bg_core_unlock (self->core);
+  if (reply == NULL)
+    return;
 
-  set_timeout_error (self->core, self->timeout_msec, &error);
-  give_up (self, error);
-  return G_SOURCE_REMOVE;
-}
-
-static gboolean
-cancelled_cb (GCancellable *cancellable, gpointer user_data)
-{
-  BgAsyncShutdown *self = user_data;
-
-  give_up (self,
-           g_error_new (G_IO_ERROR, G_IO_ERROR_CANCELLED,
-                        "Waiting for the end of the loop “%s” was cancelled", self->core->name));
-  return G_SOURCE_REMOVE;
+  set_end_error (self->core, why, self->timeout_msec, &error);
+  bg_reply_return (reply, NULL, error);
+  async_end_unref (self);
 }
 
 static void
-add_source (BgAsyncShutdown *self, guint i, GSource *source, GSourceFunc callback)
+end_async (BgCore *core,
+           const BgShutdownMode *mode,
+           int timeout_msec,
+           GCancellable *cancellable,
+           BgReply *reply)
 {
-  g_atomic_int_inc (&self->ref_count);
-  self->sources[i] = source;
-  g_source_set_callback (source, callback, self, async_shutdown_unref);
-  g_source_attach (source, bg_reply_get_context (self->reply));
-}
+  BgAsyncEnd *self = g_new0 (BgAsyncEnd, 1);
+  GError *error = NULL;
+  BgWaitResult gave_up;
+  gboolean watches = FALSE;
 
-static void
-shutdown_async_there (BgCore *core,
-                      BgShutdownMode mode,
-                      int timeout_msec,
-                      GCancellable *cancellable,
-                      BgReply *reply)
-{
-  BgAsyncShutdown *self = g_new0 (BgAsyncShutdown, 1);
-  g_autoptr (GSource) timeout = NULL;
-  g_autoptr (GSource) cancelled = NULL;
-  gboolean watches;
-
-  if (timeout_msec >= 0)
-    timeout = g_timeout_source_new ((guint) timeout_msec);
-  if (cancellable != NULL)
-    cancelled = g_cancellable_source_new (cancellable);
-
-  self->ref_count = 1;
+  self->ref_count = 2;
   self->core = bg_core_ref (core);
   self->timeout_msec = timeout_msec;
   self->watcher.close = ended_cb;
   self->reply = reply;
+  bg_reply_set_expiry (reply, timeout_msec, cancellable, expired_cb, self, async_end_unref);
 
-  /* Under the lock, so that neither the end nor a source is dispatched in the
-   * caller's context before all of it stands. */
   bg_core_lock (core);
-  watches = watch_end (core, &self->watcher);
-  if (watches && timeout != NULL)
-    add_source (self, 0, g_steal_pointer (&timeout), timeout_cb);
-  if (watches && cancelled != NULL)
-    add_source (self, 1, g_steal_pointer (&cancelled), G_SOURCE_FUNC (cancelled_cb));
+  gave_up = self->gave_up;
+  if (gave_up == BG_WAIT_SETTLED)
+    watches = bg_core_add_end_watcher (core, &self->watcher);
   bg_core_unlock (core);
 
-  if (watches)
-    bg_core_quit (core, mode);
-  else
-    ended_cb (&self->watcher);
+  if (gave_up != BG_WAIT_SETTLED)
+    {
+      set_end_error (core, gave_up, timeout_msec, &error);
+      bg_reply_return (reply, NULL, error);
+      async_end_unref (self);
+    }
+  else if (!watches)
+    {
+      ended_cb (&self->watcher);
+    }
+  else if (mode != NULL)
+    {
+      bg_core_quit (core, *mode);
+    }
 }
 
 /**
@@ -563,8 +698,9 @@ shutdown_async_there (BgCore *core,
  *
  * @callback is called in the thread-default context of the moment, once, and
  * never before this returns. For a thread that must not block, such as that of a
- * user interface. Any thread may call it; on the loop's own thread it fails with
- * %BG_ERROR_WOULD_DEADLOCK and changes nothing.
+ * user interface. Without a @callback it is [method@Bg.Loop.quit]. A reference to the
+ * loop is held until then. Any thread may call it; on the loop's own thread it fails
+ * with %BG_ERROR_WOULD_DEADLOCK and changes nothing.
  *
  * Since: 1.0
  */
@@ -580,21 +716,15 @@ bg_loop_shutdown_async (BgLoop *self,
   GError *error = NULL;
 
   g_return_if_fail (BG_IS_LOOP (self));
+  g_return_if_fail (is_mode (mode));
   g_return_if_fail (timeout_msec >= -1);
   g_return_if_fail (cancellable == NULL || G_IS_CANCELLABLE (cancellable));
 
-  reply = bg_reply_new (self, bg_loop_shutdown_async, callback, user_data);
-
-  if (bg_core_is_forked (self->core))
+  reply = bg_reply_new (self, bg_loop_shutdown_async, bg_loop_shutdown_async, G_PRIORITY_DEFAULT,
+                        callback, user_data);
+  if (!check_end (self->core, cancellable, &error))
     {
-      bg_core_set_refused_error (self->core, &error);
-      bg_reply_return (reply, NULL, error);
-    }
-  else if (bg_core_is_current (self->core))
-    {
-      g_set_error (&error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK,
-                   "The loop “%s” cannot wait for its own end", self->core->name);
-      bg_reply_return (reply, NULL, error);
+      bg_reply_refuse (reply, error);
     }
   else if (callback == NULL)
     {
@@ -603,7 +733,7 @@ bg_loop_shutdown_async (BgLoop *self,
     }
   else
     {
-      shutdown_async_there (self->core, mode, timeout_msec, cancellable, reply);
+      end_async (self->core, &mode, timeout_msec, cancellable, reply);
     }
 }
 
@@ -628,6 +758,76 @@ bg_loop_shutdown_finish (BgLoop *self, GAsyncResult *result, GError **error)
 {
   g_return_val_if_fail (BG_IS_LOOP (self), FALSE);
   g_return_val_if_fail (bg_reply_is_valid (result, self, bg_loop_shutdown_async), FALSE);
+  g_return_val_if_fail (error == NULL || *error == NULL, FALSE);
+
+  return bg_reply_propagate (BG_REPLY (result), NULL, error);
+}
+
+/**
+ * bg_loop_wait_async:
+ * @self: a loop
+ * @timeout_msec: how long to wait, in milliseconds; -1 for no limit
+ * @cancellable: (nullable): a cancellable
+ * @callback: (nullable) (scope async): function to call with the outcome
+ * @user_data: data to pass to @callback
+ *
+ * Waits for the end of the loop without asking for it, and without blocking: see
+ * [method@Bg.Loop.wait].
+ *
+ * @callback is called in the thread-default context of the moment, once, and
+ * never before this returns. A reference to the loop is held until then, so the loop
+ * does not end by being dropped. Any thread may call it; on the loop's own thread it
+ * fails with %BG_ERROR_WOULD_DEADLOCK.
+ *
+ * Since: 1.0
+ */
+void
+bg_loop_wait_async (BgLoop *self,
+                    int timeout_msec,
+                    GCancellable *cancellable,
+                    GAsyncReadyCallback callback,
+                    gpointer user_data)
+{
+  BgReply *reply;
+  GError *error = NULL;
+
+  g_return_if_fail (BG_IS_LOOP (self));
+  g_return_if_fail (timeout_msec >= -1);
+  g_return_if_fail (cancellable == NULL || G_IS_CANCELLABLE (cancellable));
+
+  if (callback == NULL)
+    return;
+
+  reply = bg_reply_new (self, bg_loop_wait_async, bg_loop_wait_async, G_PRIORITY_DEFAULT, callback,
+                        user_data);
+  if (check_end (self->core, cancellable, &error))
+    end_async (self->core, NULL, timeout_msec, cancellable, reply);
+  else
+    bg_reply_refuse (reply, error);
+}
+
+/**
+ * bg_loop_wait_finish:
+ * @self: a loop
+ * @result: what the callback got
+ * @error: return location for an error, or %NULL
+ *
+ * The outcome of [method@Bg.Loop.wait_async].
+ *
+ * Fails with %G_IO_ERROR_TIMED_OUT, and the message says what is in the way;
+ * %G_IO_ERROR_CANCELLED; %BG_ERROR_WOULD_DEADLOCK and %BG_ERROR_FORKED; %BG_ERROR_CLOSED
+ * if the caller's own loop was shut down with %BG_SHUTDOWN_CANCEL meanwhile. To be called
+ * once for each result.
+ *
+ * Returns: %TRUE if the loop has ended
+ *
+ * Since: 1.0
+ */
+gboolean
+bg_loop_wait_finish (BgLoop *self, GAsyncResult *result, GError **error)
+{
+  g_return_val_if_fail (BG_IS_LOOP (self), FALSE);
+  g_return_val_if_fail (bg_reply_is_valid (result, self, bg_loop_wait_async), FALSE);
   g_return_val_if_fail (error == NULL || *error == NULL, FALSE);
 
   return bg_reply_propagate (BG_REPLY (result), NULL, error);

@@ -3,6 +3,8 @@
  */
 #include "config.h"
 
+#include <bgloop/bg-error.h>
+#include <bgloop/bg-glib-private.h>
 #include <bgloop/bg-loop-private.h>
 
 /**
@@ -60,10 +62,73 @@ G_DEFINE_ENUM_TYPE (BgShutdownMode,
                     G_DEFINE_ENUM_VALUE (BG_SHUTDOWN_DRAIN, "drain"),
                     G_DEFINE_ENUM_VALUE (BG_SHUTDOWN_CANCEL, "cancel"))
 
+/* A reference to the object of a core, %NULL if it is gone.
+ *
+ * g_object_ref() may run toggle notifies, other people's code, and so is not called
+ * under the lock. Instead the object is told of the claim, and if it is just being
+ * disposed of refers to itself in the claimant's place. */
+BgLoop *
+bg_loop_dup_from_core (BgCore *core)
+{
+  BgLoop *self;
+  gboolean granted;
+
+  bg_core_lock (core);
+  self = core->object;
+  if (self != NULL)
+    core->n_claims++;
+  bg_core_unlock (core);
+
+  if (self == NULL)
+    return NULL;
+  g_object_ref (self);
+
+  bg_core_lock (core);
+  core->n_claims--;
+  granted = core->n_granted > 0;
+  if (granted)
+    core->n_granted--;
+  bg_core_unlock (core);
+
+  if (granted)
+    g_object_unref (self);
+  return self;
+}
+
+static void
+bg_loop_constructed (GObject *object)
+{
+  BgLoop *self = BG_LOOP (object);
+
+  bg_core_start (self->core);
+  bg_core_lock (self->core);
+  self->core->object = self;
+  bg_core_unlock (self->core);
+
+  G_OBJECT_CLASS (bg_loop_parent_class)->constructed (object);
+}
+
 static void
 bg_loop_dispose (GObject *object)
 {
-  bg_loop_unpublish (BG_LOOP (object));
+  BgLoop *self = BG_LOOP (object);
+  BgCore *core = self->core;
+  guint n = 0;
+
+  if (!bg_core_is_forked (core))
+    {
+      bg_core_lock (core);
+      n = core->n_claims - core->n_granted;
+      core->n_granted += n;
+      if (core->n_claims == 0)
+        core->object = NULL;
+      bg_core_unlock (core);
+
+      if (n == 0)
+        bg_loop_unpublish (core);
+    }
+  for (; n > 0; n--)
+    g_object_ref (self);
 
   G_OBJECT_CLASS (bg_loop_parent_class)->dispose (object);
 }
@@ -129,6 +194,7 @@ bg_loop_class_init (BgLoopClass *klass)
 {
   GObjectClass *object_class = G_OBJECT_CLASS (klass);
 
+  object_class->constructed = bg_loop_constructed;
   object_class->dispose = bg_loop_dispose;
   object_class->finalize = bg_loop_finalize;
   object_class->get_property = bg_loop_get_property;
@@ -167,14 +233,15 @@ bg_loop_class_init (BgLoopClass *klass)
    * To be woken takes tens of microseconds, everything else less than one. The
    * loop learns whether staying awake pays, and does it only then. On the same
    * processor the two let each other run instead. Beyond the default, 50, the loop
-   * stays awake for so long whether that pays or not, which is for tests.
+   * stays awake for so long whether that pays or not, which is for tests. It never
+   * makes a deadline, a cancellation or delayed work late.
    *
    * It may be set at any time and from any thread.
    *
    * Since: 1.0
    */
   properties[PROP_LINGER]
-      = g_param_spec_uint ("linger", NULL, NULL, 0, G_USEC_PER_SEC, BG_LINGER_USEC,
+      = g_param_spec_uint ("linger", NULL, NULL, 0, BG_LINGER_MAX_USEC, BG_LINGER_USEC,
                            G_PARAM_READWRITE | G_PARAM_STATIC_STRINGS | G_PARAM_EXPLICIT_NOTIFY);
 
   g_object_class_install_properties (object_class, N_PROPS, properties);
@@ -185,6 +252,7 @@ bg_loop_init (BgLoop *self)
 {
 }
 
+/* The loop has been started with the object; this only says if that has failed. */
 static gboolean
 bg_loop_initable_init (GInitable *initable, GCancellable *cancellable, GError **error)
 {
@@ -192,8 +260,11 @@ bg_loop_initable_init (GInitable *initable, GCancellable *cancellable, GError **
 
   if (g_cancellable_set_error_if_cancelled (cancellable, error))
     return FALSE;
+  if (self->core->failure == NULL)
+    return TRUE;
 
-  return bg_core_start (self->core, error);
+  g_propagate_error (error, g_error_copy (self->core->failure));
+  return FALSE;
 }
 
 static void
@@ -213,7 +284,8 @@ initable_init (GInitableIface *iface)
  * made it its thread-default one. The thread's name is @name, cut to what the
  * system takes.
  *
- * Fails only if no thread can be made, with the #GThreadError that says why.
+ * Fails only if no thread can be had, with the #GThreadError that says why, or no
+ * descriptor, with %G_IO_ERROR_TOO_MANY_OPEN_FILES.
  *
  * Returns: (transfer full): a running loop
  *
@@ -222,7 +294,7 @@ initable_init (GInitableIface *iface)
 BgLoop *
 bg_loop_new (const char *name, GError **error)
 {
-  bg_core_visit_graves ();
+  bg_glib_release_retired ();
 
   return g_initable_new (BG_TYPE_LOOP, NULL, error, "name", name, NULL);
 }
@@ -263,7 +335,8 @@ bg_loop_get_name (BgLoop *self)
  *
  * Never waits; any thread may call it.
  *
- * Returns: (transfer none): the context
+ * Returns: (transfer none) (nullable): the context; %NULL only of a loop that could
+ *   not be started
  *
  * Since: 1.0
  */
@@ -360,6 +433,7 @@ bg_loop_get_stats (BgLoop *self)
   g_autoptr (BgLoopStats) stats = NULL;
   BgCore *core;
   BgInbox *inbox;
+  gint64 since;
 
   g_return_val_if_fail (BG_IS_LOOP (self), NULL);
 
@@ -382,7 +456,15 @@ bg_loop_get_stats (BgLoop *self)
   stats->batches = atomic_load (&inbox->batches);
   stats->busy_usec = atomic_load (&inbox->busy_usec);
   stats->longest_usec = atomic_load (&inbox->longest_usec);
+  since = atomic_load (&inbox->batch_since);
   bg_core_unlock (core);
 
+  if (since != 0)
+    {
+      gint64 usec = MAX (0, g_get_monotonic_time () - since);
+
+      stats->busy_usec += usec;
+      stats->longest_usec = MAX (stats->longest_usec, usec);
+    }
   return g_steal_pointer (&stats);
 }

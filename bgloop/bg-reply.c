@@ -4,6 +4,8 @@
 #include "config.h"
 
 #include <bgloop/bg-core-private.h>
+#include <bgloop/bg-error.h>
+#include <bgloop/bg-glib-private.h>
 #include <bgloop/bg-reply-private.h>
 
 /* Where replies to the callers of one context arrive: an inbox on that context.
@@ -11,17 +13,31 @@
  *
  * The context is kept alive as long as there are replies to be sent, not by those
  * that have arrived: when nobody is left to iterate it, it goes, and they go
- * with it. */
-typedef struct
+ * with it.
+ *
+ * A loop knows the replies that are owed to it, since it waits for them when it
+ * drains and tells whoever asked that there will be none when it cancels. Its
+ * mailbox is found and made by its own thread only. */
+struct _BgMailbox
 {
-  int ref_count;    /* atomic: one for the source, one a thread and one a reply */
+  int ref_count;    /* atomic: one for the source, the loop, a thread and a reply */
   int source_count; /* atomic: one for the source, one while it is dispatched */
   BgInbox inbox;
-  gpointer tag; /* immutable: the globals of the process that made it */
+  gpointer tag;  /* immutable: the globals of the process that made it */
+  BgCore *core;  /* immutable (unowned) (nullable) the loop whose context this is */
 
   _Atomic gboolean closed;     /* written under the inbox's lock */
   _Atomic guint n_outstanding; /* replies to be sent: above 0, they have the context */
-} BgMailbox;
+
+  /* under the inbox's lock, of a loop's */
+  GQueue owed;        /* of BgReply (unowned): to be sent */
+  guint n_answers;    /* that have arrived, of those that were not refused at once */
+  guint n_refusals;   /* that were given while the loop cancels */
+};
+
+/* How many callbacks that are refused something while the loop cancels, and so try
+ * again, are called. */
+#define LAST_REFUSALS 128
 
 /* A result on its way back, and the #GAsyncResult that the caller gets. A #GTask
  * would cost several times what a loop needs for the call itself. */
@@ -32,17 +48,27 @@ struct _BgReply
   /* immutable, until it is used again */
   GObject *source; /* (owned) (nullable) without a callback: work keeps no loop alive */
   gpointer tag;
+  gpointer func; /* that it is the answer of */
+  int priority;
   GAsyncReadyCallback callback; /* (nullable) */
   gpointer callback_data;
   BgMailbox *mailbox; /* (owned) (nullable) where it goes: nowhere without a callback */
   gboolean soon;
   BgReply *next; /* (owned) (nullable) of those that are to be used again */
 
-  /* of whoever has the reply */
+  /* under the mailbox's lock */
+  GList link;       /* in what is owed */
+  gint64 owed_at;   /* monotonic microseconds; 0: to nobody's loop */
+  gboolean claimed; /* the caller's loop has answered in place of whoever is to */
+  BgExpiry *expiry; /* (owned) (nullable) */
+
+  /* of whoever has the reply; once it is claimed, of the caller's loop */
   BgRequest request;
   GDestroyNotify prologue;
   gpointer prologue_data;
   GDestroyNotify prologue_destroy;
+  gboolean refused;
+  gboolean finished;
   GObject *value; /* (owned) (nullable) */
   GError *error;  /* (owned) (nullable) */
 };
@@ -56,8 +82,8 @@ G_DEFINE_FINAL_TYPE_WITH_CODE (BgReply,
 
 /* Mailboxes */
 
-static void
-mailbox_unref (gpointer data)
+void
+bg_mailbox_unref (gpointer data)
 {
   BgMailbox *self = data;
 
@@ -101,7 +127,7 @@ mailbox_source_unref (gpointer data)
       bg_inbox_discard (&self->inbox, g_object_unref);
     }
 
-  mailbox_unref (self);
+  bg_mailbox_unref (self);
 }
 
 static void
@@ -121,13 +147,80 @@ static BgMailbox *
 mailbox_new (GMainContext *context)
 {
   BgMailbox *self = g_aligned_alloc0 (1, sizeof *self, BG_CACHE_LINE_BYTES);
+  BgCore *here = bg_core_get_current ();
 
   self->ref_count = 1;
   self->source_count = 1;
   self->tag = bg_globals ();
   bg_inbox_init (&self->inbox, context, self);
   bg_inbox_tag (&self->inbox, &mailbox_callback_funcs, mailbox_ref (self));
+  if (here != NULL && here->context == context && !bg_core_is_forked (here))
+    {
+      self->core = here;
+      bg_core_lock (here);
+      here->mailbox = mailbox_ref (self);
+      bg_core_unlock (here);
+    }
   return self;
+}
+
+/* A loop's own mailbox */
+
+/* Whether there are replies whose callbacks are to be called before the loop ends.
+ * While it cancels, callbacks that are refused something, and so try again, are not
+ * called for ever. */
+gboolean
+bg_mailbox_has_replies (BgMailbox *self)
+{
+  gboolean has_replies;
+
+  bg_inbox_lock (&self->inbox);
+  has_replies = bg_inbox_has_work (&self->inbox);
+  if (has_replies && bg_core_is_cancelling (self->core))
+    has_replies = self->n_answers > 0 || self->n_refusals < LAST_REFUSALS;
+  bg_inbox_unlock (&self->inbox);
+
+  return has_replies;
+}
+
+/* Whether others are to send replies. */
+gboolean
+bg_mailbox_is_owed (BgMailbox *self)
+{
+  return atomic_load (&self->n_outstanding) > 0;
+}
+
+/* Calls callbacks of replies that have arrived. */
+void
+bg_mailbox_serve (BgMailbox *self)
+{
+  bg_inbox_run (&self->inbox);
+}
+
+guint
+bg_mailbox_get_n_sources (BgMailbox *self)
+{
+  return self->inbox.n_sources;
+}
+
+/* The loop's context is about to be cleared: what comes now, comes too late. */
+void
+bg_mailbox_close (BgMailbox *self)
+{
+  bg_inbox_stop (&self->inbox);
+}
+
+void
+bg_mailbox_foreach_owed (BgMailbox *self, BgOwedFunc func, gpointer user_data)
+{
+  bg_inbox_lock (&self->inbox);
+  for (GList *link = self->owed.head; link != NULL; link = link->next)
+    {
+      BgReply *reply = link->data;
+
+      func (reply->source, reply->func, reply->owed_at, user_data);
+    }
+  bg_inbox_unlock (&self->inbox);
 }
 
 /* What a thread keeps for its next replies: making an object costs several times
@@ -146,7 +239,7 @@ desk_free (gpointer data)
 {
   BgDesk *self = data;
 
-  g_clear_pointer (&self->mailbox, mailbox_unref);
+  g_clear_pointer (&self->mailbox, bg_mailbox_unref);
   while (self->spare != NULL)
     {
       BgReply *reply = self->spare;
@@ -177,7 +270,6 @@ static BgMailbox *
 desk_get_mailbox (BgDesk *self, GMainContext *context)
 {
   BgMailbox *mailbox = self->mailbox;
-  BgCore *here = bg_core_get_current ();
   BgInbox *inbox;
 
   if (mailbox != NULL && mailbox->inbox.context == context
@@ -186,10 +278,8 @@ desk_get_mailbox (BgDesk *self, GMainContext *context)
 
   inbox = bg_inbox_find (context, bg_globals ());
   mailbox = inbox != NULL ? mailbox_ref (inbox->owner) : mailbox_new (context);
-  g_clear_pointer (&self->mailbox, mailbox_unref);
+  g_clear_pointer (&self->mailbox, bg_mailbox_unref);
   self->mailbox = mailbox;
-  if (here != NULL && here->context == context)
-    here->replies = &mailbox->inbox;
   return mailbox;
 }
 
@@ -214,7 +304,7 @@ bg_reply_finalize (GObject *object)
   BgReply *self = BG_REPLY (object);
 
   clear (self);
-  g_clear_pointer (&self->mailbox, mailbox_unref);
+  g_clear_pointer (&self->mailbox, bg_mailbox_unref);
 
   G_OBJECT_CLASS (bg_reply_parent_class)->finalize (object);
 }
@@ -242,18 +332,12 @@ get_source_object (GAsyncResult *result)
   return g_object_ref (BG_REPLY (result)->source);
 }
 
-static gboolean
-is_tagged (GAsyncResult *result, gpointer tag)
-{
-  return BG_REPLY (result)->tag == tag;
-}
-
 static void
 async_result_init (GAsyncResultIface *iface)
 {
   iface->get_user_data = get_user_data;
   iface->get_source_object = get_source_object;
-  iface->is_tagged = is_tagged;
+  /* No tag: the address of a function is not the same in every program. */
 }
 
 /* It has been given. Is kept for another one, unless somebody else has it, too. */
@@ -262,14 +346,15 @@ put_aside (BgReply *self)
 {
   BgDesk *desk = desk_get ();
 
-  if (desk->n_spare >= SPARE_REPLIES || !bg_object_is_as_new (self, 1))
+  if (desk->n_spare >= SPARE_REPLIES || !bg_glib_is_unshared (self, 1))
     {
       g_object_unref (self);
       return;
     }
 
   clear (self);
-  self->soon = FALSE;
+  self->soon = self->claimed = self->refused = self->finished = FALSE;
+  self->owed_at = 0;
   self->next = desk->spare;
   desk->spare = self;
   desk->n_spare++;
@@ -288,32 +373,62 @@ take_spare (BgDesk *desk)
   return self;
 }
 
+/* With the lock of the mailbox: the reply is not to be sent any more. TRUE if it was
+ * the last. */
+static gboolean
+settle (BgReply *self)
+{
+  BgMailbox *mailbox = self->mailbox;
+
+  if (self->owed_at != 0)
+    g_queue_unlink (&mailbox->owed, &self->link);
+  if (self->soon)
+    atomic_fetch_sub (&mailbox->inbox.expected, 1);
+  return atomic_fetch_sub (&mailbox->n_outstanding, 1) == 1;
+}
+
 /* Has the reply go to @mailbox, which it may have gone to before. */
 static void
 address (BgReply *self, BgMailbox *mailbox)
 {
   if (self->mailbox != mailbox)
     {
-      g_clear_pointer (&self->mailbox, mailbox_unref);
+      g_clear_pointer (&self->mailbox, bg_mailbox_unref);
       self->mailbox = mailbox_ref (mailbox);
     }
 
   if (atomic_fetch_add (&mailbox->n_outstanding, 1) == 0)
     g_main_context_ref (mailbox->inbox.context);
+  if (mailbox->core == NULL)
+    return;
+
+  self->link.data = self;
+  self->owed_at = g_get_monotonic_time ();
+  bg_inbox_lock (&mailbox->inbox);
+  g_queue_push_tail_link (&mailbox->owed, &self->link);
+  bg_inbox_unlock (&mailbox->inbox);
 }
 
 /* A reply to be given in the context that is this thread's default now; without
  * a callback to nobody. */
 BgReply *
-bg_reply_new (gpointer source, gpointer tag, GAsyncReadyCallback callback, gpointer callback_data)
+bg_reply_new (gpointer source,
+              gpointer tag,
+              gpointer func,
+              int priority,
+              GAsyncReadyCallback callback,
+              gpointer callback_data)
 {
   BgDesk *desk = desk_get ();
   BgReply *self = take_spare (desk);
   GMainContext *context;
 
   self->tag = tag;
+  self->func = func;
+  self->priority = priority;
   self->callback = callback;
   self->callback_data = callback_data;
+  self->request.deadline = -1;
   if (callback == NULL)
     return self;
 
@@ -332,6 +447,20 @@ bg_reply_get_request (BgReply *self)
   return &self->request;
 }
 
+/* Before the reply is sent: the loop that it comes from. */
+gpointer
+bg_reply_get_source (BgReply *self)
+{
+  return self->source;
+}
+
+/* Whether there is a callback. */
+gboolean
+bg_reply_is_wanted (BgReply *self)
+{
+  return self->callback != NULL;
+}
+
 /* What the caller's thread does just before the callback, if it gets there. */
 void
 bg_reply_set_prologue (BgReply *self, GDestroyNotify func, gpointer data, GDestroyNotify destroy)
@@ -339,6 +468,21 @@ bg_reply_set_prologue (BgReply *self, GDestroyNotify func, gpointer data, GDestr
   self->prologue = func;
   self->prologue_data = data;
   self->prologue_destroy = destroy;
+}
+
+/* Has @func called when the caller does not want to wait any longer, until the reply is
+ * sent: see bg_expiry_new(). Only a reply that somebody gets has a limit of time. */
+void
+bg_reply_set_expiry (BgReply *self,
+                     int timeout_msec,
+                     GCancellable *cancellable,
+                     BgExpiryFunc func,
+                     gpointer data,
+                     GDestroyNotify destroy)
+{
+  GMainContext *context = self->callback != NULL ? self->mailbox->inbox.context : NULL;
+
+  self->expiry = bg_expiry_new (context, timeout_msec, cancellable, func, data, destroy);
 }
 
 /* The reply is likely to come at once: worth staying awake for. @asleep: whoever
@@ -355,11 +499,17 @@ bg_reply_expect_soon (BgReply *self, gboolean asleep)
     bg_inbox_note_woken (&self->mailbox->inbox);
 }
 
-/* Before the reply is sent. */
-GMainContext *
-bg_reply_get_context (BgReply *self)
+static void
+note_given (BgReply *self)
 {
-  return self->mailbox->inbox.context;
+  BgMailbox *mailbox = self->mailbox;
+
+  bg_inbox_lock (&mailbox->inbox);
+  if (!self->refused)
+    mailbox->n_answers--;
+  else if (bg_core_is_cancelling (mailbox->core))
+    mailbox->n_refusals++;
+  bg_inbox_unlock (&mailbox->inbox);
 }
 
 static void
@@ -367,6 +517,8 @@ reply_outcome (BgRecord *slot, gpointer owner)
 {
   BgReply *self = slot->data;
 
+  if (self->mailbox->core != NULL)
+    note_given (self);
   if (self->prologue != NULL)
     self->prologue (self->prologue_data);
 
@@ -374,30 +526,80 @@ reply_outcome (BgRecord *slot, gpointer owner)
   put_aside (self);
 }
 
-/* Puts the reply into its mailbox; FALSE if that is closed. Nothing of either is
- * used after this: the reply may have been seen. */
+/* With the lock of the mailbox, which is open. */
+static void
+append (BgReply *self)
+{
+  BgMailbox *mailbox = self->mailbox;
+
+  if (!self->refused)
+    mailbox->n_answers++;
+  bg_inbox_append (&mailbox->inbox, self->priority, reply_outcome, self->callback, self, NULL);
+  bg_inbox_press (&mailbox->inbox);
+}
+
+/* Tells each callback that waits for another loop's reply that there will be none. What
+ * comes later is dropped. */
+void
+bg_mailbox_close_owed (BgMailbox *self, const char *name)
+{
+  g_autoptr (GPtrArray) expiries = g_ptr_array_new ();
+  GMainContext *context = self->inbox.context;
+  GList *link;
+  gboolean last = FALSE;
+
+  bg_inbox_lock (&self->inbox);
+  while ((link = self->owed.head) != NULL)
+    {
+      BgReply *reply = g_object_ref (link->data);
+
+      last |= settle (reply);
+      reply->claimed = TRUE;
+      if (reply->expiry != NULL)
+        g_ptr_array_add (expiries, g_steal_pointer (&reply->expiry));
+      g_set_error (&reply->error, BG_ERROR, BG_ERROR_CLOSED,
+                   "The loop “%s” was shut down before the reply came", name);
+      append (reply);
+    }
+  bg_inbox_unlock (&self->inbox);
+
+  g_ptr_array_foreach (expiries, (GFunc) (GCallback) bg_expiry_end, NULL);
+  if (last)
+    g_main_context_unref (context);
+}
+
+/* Puts the reply into its mailbox; FALSE if that is closed, or if the caller does not
+ * wait for it any more. Nothing of either is used after this: the reply may have been
+ * seen. */
 static gboolean
-post (BgReply *self, gboolean *wakes)
+post (BgReply *self, GObject *value, GError *error, gboolean *wakes)
 {
   BgMailbox *mailbox = self->mailbox;
   BgInbox *inbox = &mailbox->inbox;
   GMainContext *context = inbox->context;
-  gboolean closed, last;
+  BgExpiry *expiry = NULL;
+  gboolean sends, last = FALSE;
 
   bg_inbox_lock (inbox);
-  closed = atomic_load (&mailbox->closed);
-  last = atomic_fetch_sub (&mailbox->n_outstanding, 1) == 1;
+  sends = !self->claimed && !atomic_load (&mailbox->closed);
   *wakes = inbox->asleep;
-  if (self->soon)
-    atomic_fetch_sub (&inbox->expected, 1);
-  if (!closed)
-    bg_inbox_append (inbox, G_PRIORITY_DEFAULT, reply_outcome, self->callback, self, NULL);
-  bg_inbox_press (inbox);
+  if (!self->claimed)
+    {
+      last = settle (self);
+      expiry = g_steal_pointer (&self->expiry);
+    }
+  if (sends)
+    {
+      self->value = value;
+      self->error = error;
+      append (self);
+    }
   bg_inbox_unlock (inbox);
 
+  bg_expiry_end (expiry);
   if (last)
     g_main_context_unref (context);
-  return !closed;
+  return sends;
 }
 
 /* Sends the reply. Takes over @self, @value and @error; nothing happens if @self
@@ -406,26 +608,36 @@ void
 bg_reply_return (BgReply *self, GObject *value, GError *error)
 {
   BgCore *here = bg_core_get_current ();
-  gboolean wakes;
+  gboolean sent = FALSE, wakes = FALSE;
 
-  if (self == NULL || self->callback == NULL)
+  /* In a forked child the parent's callers get no replies. */
+  if (self != NULL && self->mailbox != NULL
+      && self->mailbox->inbox.generation != bg_fork_generation ())
+    return;
+
+  if (self != NULL && self->callback != NULL)
+    sent = post (self, value, error, &wakes);
+  else if (self != NULL)
+    bg_expiry_end (g_steal_pointer (&self->expiry));
+
+  if (!sent)
     {
       g_clear_object (&value);
       g_clear_error (&error);
       g_clear_object (&self);
-      return;
     }
-
-  /* In a forked child the parent's callers get no replies. */
-  if (self->mailbox->inbox.generation != bg_fork_generation ())
-    return;
-
-  self->value = value;
-  self->error = error;
-  if (!post (self, &wakes))
-    g_object_unref (self);
   else if (wakes && here != NULL)
-    bg_inbox_note_woken (&here->inbox);
+    {
+      bg_inbox_note_woken (&here->inbox);
+    }
+}
+
+/* The same for what was not accepted. */
+void
+bg_reply_refuse (BgReply *self, GError *error)
+{
+  self->refused = TRUE;
+  bg_reply_return (self, NULL, error);
 }
 
 gboolean
@@ -438,6 +650,13 @@ bg_reply_is_valid (GAsyncResult *result, gpointer source, gpointer tag)
 gboolean
 bg_reply_propagate (BgReply *self, GObject **value, GError **error)
 {
+  if (self->finished)
+    {
+      g_critical ("A result was asked for a second time");
+      return FALSE;
+    }
+
+  self->finished = TRUE;
   if (self->error != NULL)
     {
       g_propagate_error (error, g_steal_pointer (&self->error));

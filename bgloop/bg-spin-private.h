@@ -10,6 +10,9 @@ G_BEGIN_DECLS
 /* How long to wait awake at most, in microseconds. */
 #define BG_LINGER_USEC 50
 
+/* And at most where somebody has asked for more. */
+#define BG_LINGER_MAX_USEC 1000
+
 /* How long a waker needs, in microseconds, before what it woke runs. */
 #define BG_WAKE_USEC 25
 
@@ -29,6 +32,7 @@ typedef gboolean (*BgSpinFunc) (gpointer data);
 
 gboolean bg_spin_is_possible (void);
 int bg_spin_get_processor (void);
+void bg_yield (void);
 gboolean bg_spin (BgSpin *self, guint limit_usec, BgSpinFunc done, gpointer data);
 gboolean bg_spin_yield (BgSpin *self, BgSpinFunc done, gpointer data);
 void

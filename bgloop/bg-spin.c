@@ -6,10 +6,12 @@
 #endif
 #include "config.h"
 
-#if HAVE_SCHED_GETCPU
+#if HAVE_SCHED_GETCPU || HAVE_SCHED_YIELD
 #include <sched.h>
 #endif
+#if HAVE_UNISTD_H
 #include <unistd.h>
+#endif
 
 #include <bgloop/bg-macros.h>
 #include <bgloop/bg-spin-private.h>
@@ -91,6 +93,18 @@ bg_spin_get_processor (void)
   return sched_getcpu ();
 #else
   return -1;
+#endif
+}
+
+/* Lets others that are ready run on this processor. Since GLib 2.89 g_thread_yield()
+ * sleeps, for longer than is waited awake at most. */
+void
+bg_yield (void)
+{
+#if HAVE_SCHED_YIELD
+  sched_yield ();
+#else
+  g_thread_yield ();
 #endif
 }
 
@@ -196,7 +210,7 @@ bg_spin_yield (BgSpin *self, BgSpinFunc done, gpointer data)
   if (self->began < self->quiet_until)
     return FALSE;
 
-  g_thread_yield ();
+  bg_yield ();
   is_done = done (data);
   now = g_get_monotonic_time ();
   if (!is_done || now - self->began > PREEMPTED_USEC)
@@ -228,7 +242,7 @@ bg_spin_once (BgSpin *self, guint limit_usec, gboolean elsewhere, BgSpinFunc don
       if (!is_done && elsewhere)
         pause_briefly ();
       else if (!is_done)
-        g_thread_yield ();
+        bg_yield ();
       last = now;
       now = g_get_monotonic_time ();
     }

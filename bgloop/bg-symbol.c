@@ -10,7 +10,34 @@
 
 #if HAVE_DLADDR
 #include <dlfcn.h>
+#endif
+#if HAVE_LINK_H
 #include <link.h>
+#include <string.h>
+#endif
+
+#if HAVE_DLADDR
+/* By how much a module's addresses are off from those in its file, which is not where it
+ * begins: a program that is no PIE is linked to where it is, and some libraries as well
+ * to where they could be. */
+static guintptr
+get_bias (gconstpointer base)
+{
+#if HAVE_LINK_H
+  const ElfW (Ehdr) *header = base;
+
+  if (memcmp (header->e_ident, ELFMAG, SELFMAG) == 0)
+    {
+      const ElfW (Phdr) *segment = (gconstpointer) ((const guint8 *) base + header->e_phoff);
+
+      for (guint i = 0; i < header->e_phnum; i++)
+        if (segment[i].p_type == PT_LOAD)
+          return (guintptr) base - segment[i].p_vaddr;
+    }
+#endif
+
+  return (guintptr) base;
+}
 #endif
 
 /* The name of a function, for people: its symbol where the dynamic linker knows
@@ -20,9 +47,8 @@ bg_symbol_describe (gpointer func)
 {
 #if HAVE_DLADDR
   Dl_info info;
-  struct link_map *map = NULL;
 
-  if (dladdr1 (func, &info, (void **) &map, RTLD_DL_LINKMAP) != 0)
+  if (dladdr (func, &info) != 0)
     {
       g_autofree char *module = NULL;
 
@@ -32,7 +58,7 @@ bg_symbol_describe (gpointer func)
 
       module = g_path_get_basename (info.dli_fname);
       return g_strdup_printf ("%s+0x%" G_GINTPTR_MODIFIER "x", module,
-                              (guintptr) func - (guintptr) map->l_addr);
+                              (guintptr) func - get_bias (info.dli_fbase));
     }
 #endif
 

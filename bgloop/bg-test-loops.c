@@ -19,14 +19,6 @@
 
 /* The list */
 
-static BgCore *
-get_default_core (BgGlobals *globals)
-{
-  BgLoop *loop = globals->default_loop;
-
-  return loop != NULL ? loop->core : NULL;
-}
-
 static const char *
 describe_state (BgCore *self, BgLoopState state)
 {
@@ -157,7 +149,7 @@ bg_test_describe_loops (guint64 since, int timeout_msec)
   g_mutex_unlock (&globals->lock);
 
   g_mutex_lock (&globals->default_lock);
-  default_core = get_default_core (globals);
+  default_core = globals->default_core;
   g_mutex_lock (&globals->lock);
   for (GList *link = globals->cores.head; link != NULL; link = link->next)
     {
@@ -195,7 +187,7 @@ gather_work (BgCore *self)
 
   bg_core_promote_due (self);
   if (self->timer != NULL)
-    g_source_set_ready_time (self->timer, -1);
+    bg_core_set_timer (self, -1);
 
   for (link = self->invokes.head; link != NULL; link = next)
     {
@@ -304,7 +296,7 @@ pause_outcome (BgRecord *slot, gpointer owner)
   if (is_running (self))
     self->inbox.driven = FALSE;
   if (self->timer != NULL)
-    g_source_set_ready_time (self->timer, bg_delays_get_next_due (&self->delays));
+    bg_core_set_timer (self, bg_delays_get_next_due (&self->delays));
   g_cond_broadcast (&self->changed);
   bg_core_unlock (self);
 }
@@ -357,8 +349,7 @@ ask_for_pause (BgCore *self)
 {
   self->pause.phase = BG_PAUSE_ASKED;
   self->pause.slot
-      = bg_inbox_append (&self->inbox, PAUSE_PRIORITY, pause_outcome, bg_test_pause, self, NULL);
-  self->inbox.posted--;
+      = bg_inbox_requeue (&self->inbox, PAUSE_PRIORITY, pause_outcome, bg_test_pause, self, NULL);
 }
 
 static void

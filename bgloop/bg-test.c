@@ -114,11 +114,11 @@ end_loop (BgTestFixture *self, GPtrArray *problems)
   if (self->loop == NULL)
     return TRUE;
 
-  ended = bg_loop_shutdown_full (self->loop, BG_SHUTDOWN_DRAIN, timeout, &error);
+  ended = bg_loop_shutdown_full (self->loop, BG_SHUTDOWN_DRAIN, timeout, NULL, &error);
   if (!ended)
     {
       g_ptr_array_add (problems, g_strdup (error->message));
-      bg_loop_shutdown_full (self->loop, BG_SHUTDOWN_CANCEL, timeout, NULL);
+      bg_loop_shutdown_full (self->loop, BG_SHUTDOWN_CANCEL, timeout, NULL, NULL);
     }
 
   g_clear_object (&self->loop);

@@ -20,7 +20,7 @@ typedef enum
 
 BgWaiter *bg_waiter_take (GCancellable *cancellable);
 void bg_waiter_give_back (BgWaiter *self, GCancellable *cancellable);
-void bg_waiter_spin (BgWaiter *self, guint limit_usec, gboolean elsewhere);
+void bg_waiter_spin (BgWaiter *self, guint limit_usec, gint64 deadline, gboolean elsewhere);
 void bg_waiter_spin_for_start (BgWaiter *self, guint limit_usec);
 void bg_waiter_spin_for_end (BgWaiter *self,
                              guint limit_usec,

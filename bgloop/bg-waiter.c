@@ -5,24 +5,38 @@
 
 #include <stdatomic.h>
 
+#include <bgloop/bg-fork-private.h>
+#include <bgloop/bg-macros.h>
 #include <bgloop/bg-waiter-private.h>
 
 /* A thread that waits for an answer. Each thread keeps one for its next wait, so
- * that a blocking call allocates nothing; when a thread ends another one gets
- * it. They are never freed.
+ * that a blocking call allocates nothing; a wait within a wait takes another one from
+ * the pool and puts it back. When a thread ends, its own goes to the pool. So there
+ * are at most as many as were ever needed at once. They are never freed, since a
+ * cancellation or a signal may come late (see below).
  *
  * Whoever settles the wait sets nothing any more once the waiting thread can see
  * that it is settled: either its one compare-and-exchange found the thread awake,
  * or it does so under the mutex. It may signal the condition after that, and so
  * wake whoever waits with it then, who looks and sleeps on: to signal under the
- * mutex would have the woken thread run into it. */
+ * mutex would have the woken thread run into it.
+ *
+ * In a forked child the parent's waiters are left alone, whether they wait, are in the
+ * pool or are the forking thread's own: their mutexes may be locked for ever. */
 struct _BgWaiter
 {
   int state;              /* atomic */
   _Atomic gboolean bound; /* what is waited for has started, and is waited for to the end */
-  BgWaiter *next;         /* (unowned) (nullable) of those that no thread has */
+
+  /* immutable */
+  guint generation; /* the process that it belongs to */
+  BgWaiter *older;  /* (unowned) (nullable) the one made before it */
+
+  /* under the pool's lock, while it is there */
+  BgWaiter *next; /* (unowned) (nullable) */
 
   /* the waiting thread only */
+  gboolean taken;
   gulong handler;
   gboolean slept;
   BgSpin spin;
@@ -35,7 +49,7 @@ struct _BgWaiter
 
   /* under lock */
   GCancellable *cancellable; /* (unowned) (nullable) as long as somebody waits */
-  gboolean cancelled;
+  _Atomic gboolean cancelled; /* written under lock */
   gint64 settled_at; /* if somebody had to be woken */
 };
 
@@ -46,45 +60,110 @@ enum
   SETTLED,
 };
 
-static BgWaiter *unused; /* atomic; a fork leaves it as it is */
-
-static void
-leave_unused (gpointer data)
+/* Those that no thread has. The lock is a leaf. */
+typedef struct
 {
-  BgWaiter *self = data;
+  BgForkLocal fork_local;
+  GMutex lock;
 
-  do
-    self->next = g_atomic_pointer_get (&unused);
-  while (!g_atomic_pointer_compare_and_exchange (&unused, self->next, self));
+  /* under lock */
+  BgWaiter *unused; /* (nullable) linked by next */
+  BgWaiter *newest; /* (nullable) of all that were made: leak checkers find them here */
+} BgWaiterPool;
+
+static BgWaiterPool *
+get_pool (void)
+{
+  static gpointer pool;
+
+  return bg_fork_local (&pool, sizeof (BgWaiterPool));
 }
 
-/* One of those that were left. All are taken at once, as taking one off would
- * race with its coming back; the rest is put back. */
-static BgWaiter *
-take_unused (void)
+static gboolean
+is_inherited (BgWaiter *self)
 {
-  BgWaiter *self = g_atomic_pointer_exchange (&unused, NULL);
-  BgWaiter *rest = self != NULL ? self->next : NULL;
+  return G_UNLIKELY (self->generation != bg_fork_generation ());
+}
 
-  while (rest != NULL)
+static void
+put_into_pool (BgWaiter *self)
+{
+  BgWaiterPool *pool = get_pool ();
+
+  g_mutex_lock (&pool->lock);
+  self->next = pool->unused;
+  pool->unused = self;
+  g_mutex_unlock (&pool->lock);
+}
+
+static BgWaiter *
+take_from_pool (void)
+{
+  BgWaiterPool *pool = get_pool ();
+  BgWaiter *self;
+
+  g_mutex_lock (&pool->lock);
+  self = pool->unused;
+  if (self != NULL)
     {
-      BgWaiter *next = rest->next;
-
-      leave_unused (rest);
-      rest = next;
+      pool->unused = self->next;
     }
-
+  else
+    {
+      self = g_new0 (BgWaiter, 1);
+      self->generation = pool->fork_local.generation;
+      self->older = pool->newest;
+      pool->newest = self;
+      g_mutex_init (&self->lock);
+      g_cond_init (&self->cond);
+    }
+  g_mutex_unlock (&pool->lock);
   return self;
 }
 
-static GPrivate spare_waiter = G_PRIVATE_INIT (leave_unused);
+/* Set once the thread has given up its own waiter. Other destructors of thread-local
+ * data may still wait, and what they left to the thread nobody might come for. */
+static BG_THREAD_LOCAL gboolean thread_ends;
 
-/* It may come late, in the midst of the thread's next wait, since nobody waits for a
- * cancellation that is under way: another handler of it may wait for this thread. */
+static void
+thread_ends_cb (gpointer data)
+{
+  BgWaiter *self = data;
+
+  thread_ends = TRUE;
+  /* A thread that ended within its wait: somebody may settle it yet. */
+  if (!self->taken && !is_inherited (self))
+    put_into_pool (self);
+}
+
+static GPrivate own_waiter = G_PRIVATE_INIT (thread_ends_cb);
+
+static BgWaiter *
+take (void)
+{
+  BgWaiter *own = g_private_get (&own_waiter);
+  BgWaiter *self;
+
+  if (G_LIKELY (own != NULL && !own->taken && !is_inherited (own)))
+    return own;
+
+  self = take_from_pool ();
+  if ((own == NULL || is_inherited (own)) && !thread_ends)
+    g_private_set (&own_waiter, self);
+  return self;
+}
+
+/* It may come late, in the midst of the next wait of this thread or another one, since
+ * nobody waits for a cancellation that is under way: another handler of it may wait for
+ * this thread. A next wait with another cancellable it does not touch; one with the
+ * same is cancelled indeed, as g_cancellable_reset() waits for what is under way. */
 static void
 cancelled_cb (GCancellable *cancellable, gpointer user_data)
 {
   BgWaiter *self = user_data;
+
+  if (is_inherited (self))
+    return;
 
   g_mutex_lock (&self->lock);
   if (self->cancellable == cancellable)
@@ -95,37 +174,37 @@ cancelled_cb (GCancellable *cancellable, gpointer user_data)
   g_mutex_unlock (&self->lock);
 }
 
+/* Not by g_cancellable_connect(): since GLib 2.82 that waits for handlers under way,
+ * and this thread may be in one of them. */
+static void
+heed (BgWaiter *self, GCancellable *cancellable)
+{
+  g_mutex_lock (&self->lock);
+  self->cancelled = FALSE;
+  self->cancellable = cancellable;
+  g_mutex_unlock (&self->lock);
+
+  if (!g_cancellable_is_cancelled (cancellable))
+    self->handler = g_signal_connect (cancellable, "cancelled", G_CALLBACK (cancelled_cb), self);
+  if (g_cancellable_is_cancelled (cancellable))
+    cancelled_cb (cancellable, self);
+}
+
 /* From now on a cancellation ends the wait, and bg_waiter_settle() settles it. */
 BgWaiter *
 bg_waiter_take (GCancellable *cancellable)
 {
-  BgWaiter *self = g_private_get (&spare_waiter);
-
-  if (self != NULL)
-    g_private_set (&spare_waiter, NULL);
-  else
-    self = take_unused ();
-  if (self == NULL)
-    {
-      self = g_new0 (BgWaiter, 1);
-      g_mutex_init (&self->lock);
-      g_cond_init (&self->cond);
-    }
+  BgWaiter *self = take ();
 
   g_atomic_int_set (&self->state, AWAKE);
   atomic_store_explicit (&self->bound, FALSE, memory_order_relaxed);
+  self->taken = TRUE;
   self->slept = FALSE;
   self->learns = FALSE;
   self->settled_at = 0;
   self->handler = 0;
   if (cancellable != NULL)
-    {
-      g_mutex_lock (&self->lock);
-      self->cancelled = FALSE;
-      self->cancellable = cancellable;
-      g_mutex_unlock (&self->lock);
-      self->handler = g_cancellable_connect (cancellable, G_CALLBACK (cancelled_cb), self, NULL);
-    }
+    heed (self, cancellable);
 
   return self;
 }
@@ -134,17 +213,22 @@ bg_waiter_take (GCancellable *cancellable)
 void
 bg_waiter_give_back (BgWaiter *self, GCancellable *cancellable)
 {
+  if (self->handler != 0)
+    g_signal_handler_disconnect (cancellable, self->handler);
+  if (is_inherited (self))
+    return;
+
   if (cancellable != NULL)
     {
-      if (self->handler != 0)
-        g_signal_handler_disconnect (cancellable, self->handler);
       g_mutex_lock (&self->lock);
       self->cancellable = NULL;
       self->cancelled = FALSE;
       g_mutex_unlock (&self->lock);
     }
 
-  g_private_replace (&spare_waiter, self);
+  self->taken = FALSE;
+  if (g_private_get (&own_waiter) != self)
+    put_into_pool (self);
 }
 
 static BgWaitResult
@@ -181,15 +265,28 @@ is_settled (gpointer data)
   return bg_waiter_is_settled (data);
 }
 
-/* Stays awake for what is about to happen, for @limit_usec at most. @elsewhere: on
- * another processor. */
-void
-bg_waiter_spin (BgWaiter *self, guint limit_usec, gboolean elsewhere)
+static gboolean
+is_settled_or_cancelled (gpointer data)
 {
+  BgWaiter *self = data;
+
+  return bg_waiter_is_settled (self)
+         || atomic_load_explicit (&self->cancelled, memory_order_relaxed);
+}
+
+/* Stays awake for what is about to happen, for @limit_usec at most, and not beyond
+ * @deadline (monotonic microseconds, -1: none) or a cancellation. @elsewhere: on another
+ * processor. */
+void
+bg_waiter_spin (BgWaiter *self, guint limit_usec, gint64 deadline, gboolean elsewhere)
+{
+  if (deadline != -1 && limit_usec > 0)
+    limit_usec = (guint) CLAMP (deadline - g_get_monotonic_time (), 0, (gint64) limit_usec);
+
   if (elsewhere)
-    self->learns = !bg_spin (&self->spin, limit_usec, is_settled, self);
+    self->learns = !bg_spin (&self->spin, limit_usec, is_settled_or_cancelled, self);
   else if (limit_usec > 0)
-    bg_spin_yield (&self->spin, is_settled, self);
+    bg_spin_yield (&self->spin, is_settled_or_cancelled, self);
 }
 
 /* The same for a loop's start, which settles the wait. */
@@ -232,6 +329,10 @@ bg_waiter_settle (BgWaiter *self)
   if (g_atomic_int_compare_and_exchange (&self->state, AWAKE, SETTLED))
     return FALSE;
 
+  /* In a forked child nobody waits. */
+  if (is_inherited (self))
+    return FALSE;
+
   g_mutex_lock (&self->lock);
   self->settled_at = g_get_monotonic_time ();
   g_atomic_int_set (&self->state, SETTLED);
@@ -258,7 +359,7 @@ bg_waiter_set_bound (BgWaiter *self, gboolean bound)
 gboolean
 bg_waiter_is_over (BgWaiter *self)
 {
-  gboolean over = bg_waiter_is_settled (self);
+  gboolean over = bg_waiter_is_settled (self) || is_inherited (self);
 
   if (!over && !atomic_load_explicit (&self->bound, memory_order_relaxed))
     {

@@ -49,8 +49,7 @@ static void
 call_work (Work *work, UtilReply *reply, GCancellable *cancellable)
 {
   util_reply_init (reply);
-  bg_loop_call_async (work->loop, G_PRIORITY_DEFAULT, run_cb, work, destroy_cb, cancellable,
-                      util_reply_cb, reply);
+  bg_loop_call_async (work->loop, G_PRIORITY_DEFAULT, -1, run_cb, work, destroy_cb, cancellable, util_reply_cb, reply);
 }
 
 static void
@@ -87,7 +86,7 @@ test_error (void)
   UtilReply reply;
 
   util_reply_init (&reply);
-  bg_loop_call_async (loop, G_PRIORITY_LOW, fail_cb, NULL, NULL, NULL, util_reply_cb, &reply);
+  bg_loop_call_async (loop, G_PRIORITY_LOW, -1, fail_cb, NULL, NULL, NULL, util_reply_cb, &reply);
   util_reply_wait (&reply);
 
   g_assert_false (bg_loop_call_finish (loop, reply.result, &error));
@@ -140,9 +139,9 @@ test_no_callback (void)
 {
   Work work = { .loop = util_loop_new ("no callback") };
 
-  bg_loop_call_async (work.loop, G_PRIORITY_DEFAULT, run_cb, &work, destroy_cb, NULL, NULL, NULL);
-  bg_loop_call_async (work.loop, G_PRIORITY_DEFAULT, fail_cb, &work, destroy_cb, NULL, NULL, NULL);
-  g_assert_true (bg_loop_flush (work.loop, -1, NULL));
+  bg_loop_call_async (work.loop, G_PRIORITY_DEFAULT, -1, run_cb, &work, destroy_cb, NULL, NULL, NULL);
+  bg_loop_call_async (work.loop, G_PRIORITY_DEFAULT, -1, fail_cb, &work, destroy_cb, NULL, NULL, NULL);
+  g_assert_true (bg_loop_flush (work.loop, -1, NULL, NULL));
   g_assert_cmpint (work.n_run, ==, 1);
   g_assert_cmpint (work.n_destroyed, ==, 2);
   util_loop_end (work.loop);
@@ -226,8 +225,7 @@ call_from_loop_cb (gpointer user_data)
 {
   OwnThread *test = user_data;
 
-  bg_loop_call_async (test->work.loop, G_PRIORITY_HIGH, run_cb, &test->work, destroy_cb, NULL,
-                      own_reply_cb, test);
+  bg_loop_call_async (test->work.loop, G_PRIORITY_HIGH, -1, run_cb, &test->work, destroy_cb, NULL, own_reply_cb, test);
   g_assert_cmpint (test->work.n_run, ==, 0);
 }
 
@@ -259,7 +257,7 @@ test_reply_on_other_loop (void)
   OwnThread test = { .work = { .loop = util_loop_new ("callee") } };
 
   g_assert_true (bg_loop_post (caller, call_other_loop_cb, &test, NULL));
-  g_assert_true (bg_loop_flush (caller, -1, NULL));
+  g_assert_true (bg_loop_flush (caller, -1, NULL, NULL));
   util_latch_wait (&test.reply.arrived);
   g_assert_true (test.reply.thread != g_thread_self ());
   g_assert_true (bg_loop_call_finish (test.work.loop, test.reply.result, NULL));
@@ -313,8 +311,7 @@ call_many_cb (gpointer user_data)
   Replies *self = user_data;
 
   for (guint i = 0; i < self->n_wanted; i++)
-    bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, done_cb, NULL, NULL, NULL,
-                        expect_slow_reply_cb, self);
+    bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, -1, done_cb, NULL, NULL, NULL, expect_slow_reply_cb, self);
 }
 
 static void
@@ -324,8 +321,7 @@ call_next_cb (GObject *source, GAsyncResult *result, gpointer user_data)
 
   expect_reply_cb (source, result, self);
   if (self->n_replies < self->n_wanted)
-    bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, done_cb, NULL, NULL, NULL, call_next_cb,
-                        self);
+    bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, -1, done_cb, NULL, NULL, NULL, call_next_cb, self);
 }
 
 static void
@@ -333,8 +329,7 @@ call_first_cb (gpointer user_data)
 {
   Replies *self = user_data;
 
-  bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, done_cb, NULL, NULL, NULL, call_next_cb,
-                      self);
+  bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, -1, done_cb, NULL, NULL, NULL, call_next_cb, self);
 }
 
 static void
@@ -373,7 +368,7 @@ retry_cb (GObject *source, GAsyncResult *result, gpointer user_data)
 
   if (self->n_replies++ == 0)
     util_latch_count_down (&self->begun);
-  bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, done_cb, NULL, NULL, NULL, retry_cb, self);
+  bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, -1, done_cb, NULL, NULL, NULL, retry_cb, self);
 }
 
 static void
@@ -381,7 +376,7 @@ try_cb (gpointer user_data)
 {
   Replies *self = user_data;
 
-  bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, done_cb, NULL, NULL, NULL, retry_cb, self);
+  bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, -1, done_cb, NULL, NULL, NULL, retry_cb, self);
 }
 
 static void
@@ -397,7 +392,7 @@ test_cancel_ends_retrying_replies (void)
       util_latch_wait (&self.begun);
       if (i % 2 == 0)
         bg_loop_quit (self.loop, BG_SHUTDOWN_DRAIN);
-      g_assert_true (bg_loop_shutdown_full (self.loop, BG_SHUTDOWN_CANCEL, -1, &error));
+      g_assert_true (bg_loop_shutdown_full (self.loop, BG_SHUTDOWN_CANCEL, -1, NULL, &error));
       g_assert_no_error (error);
       g_assert_finalize_object (self.loop);
       util_latch_clear (&self.begun);
@@ -445,8 +440,7 @@ test_replies_in_order (void)
   for (guint i = 0; i < MANY; i++)
     {
       calls[i] = (Numbered){ &sequence, i };
-      bg_loop_call_async (loop, G_PRIORITY_DEFAULT, nothing_cb, NULL, NULL, NULL, numbered_cb,
-                          &calls[i]);
+      bg_loop_call_async (loop, G_PRIORITY_DEFAULT, -1, nothing_cb, NULL, NULL, NULL, numbered_cb, &calls[i]);
     }
   util_iterate_until (&sequence.arrived);
   util_latch_clear (&sequence.arrived);
@@ -509,8 +503,7 @@ leave_calls_cb (gpointer user_data)
 
   g_main_context_push_thread_default (context);
   for (guint i = 0; i < HEAP; i++)
-    bg_loop_call_async (work->loop, G_PRIORITY_DEFAULT, run_cb, work, destroy_cb, NULL, never_cb,
-                        NULL);
+    bg_loop_call_async (work->loop, G_PRIORITY_DEFAULT, -1, run_cb, work, destroy_cb, NULL, never_cb, NULL);
   g_main_context_pop_thread_default (context);
   g_main_context_unref (context);
   return NULL;
@@ -526,7 +519,7 @@ test_context_gone_before_reply (void)
   util_block (&block, work.loop);
   g_thread_join (g_thread_new ("caller", leave_calls_cb, &work));
   util_unblock (&block);
-  g_assert_true (bg_loop_flush (work.loop, -1, NULL));
+  g_assert_true (bg_loop_flush (work.loop, -1, NULL, NULL));
   util_block_clear (&block);
 
   g_assert_cmpint (work.n_run, ==, HEAP);
@@ -544,10 +537,9 @@ test_context_gone_with_reply (void)
 
   g_main_context_push_thread_default (context);
   for (guint i = 0; i < HEAP; i++)
-    bg_loop_call_async (work.loop, G_PRIORITY_DEFAULT, run_cb, &work, destroy_cb, NULL, never_cb,
-                        NULL);
+    bg_loop_call_async (work.loop, G_PRIORITY_DEFAULT, -1, run_cb, &work, destroy_cb, NULL, never_cb, NULL);
   g_main_context_pop_thread_default (context);
-  g_assert_true (bg_loop_flush (work.loop, -1, NULL));
+  g_assert_true (bg_loop_flush (work.loop, -1, NULL, NULL));
   g_main_context_unref (context);
 
   g_assert_cmpint (work.n_destroyed, ==, HEAP);
@@ -626,7 +618,7 @@ call_wrong (guint how, BgLoop *loop, BgCallFunc func, GError **error)
       return bg_loop_call (loop, call_inside_cb, data, NULL, error);
     default:
       util_reply_init (&reply);
-      bg_loop_call_async (loop, 0, func, NULL, NULL, NULL, util_reply_cb, &reply);
+      bg_loop_call_async (loop, 0, -1, func, NULL, NULL, NULL, util_reply_cb, &reply);
       util_reply_wait (&reply);
       ok = bg_loop_call_finish (loop, reply.result, error);
       util_reply_clear (&reply);
@@ -722,7 +714,7 @@ test_result_kept (gconstpointer weakly)
 
   util_latch_init (&keeper.arrived, 1);
   g_weak_ref_init (&keeper.weak, NULL);
-  bg_loop_call_async (work.loop, G_PRIORITY_DEFAULT, fail_cb, NULL, NULL, NULL, keep_cb, &keeper);
+  bg_loop_call_async (work.loop, G_PRIORITY_DEFAULT, -1, fail_cb, NULL, NULL, NULL, keep_cb, &keeper);
   util_iterate_until (&keeper.arrived);
 
   for (guint i = 0; i < 3; i++)

@@ -484,7 +484,7 @@ test_cancelled_at_any_moment (void)
       if (!ok)
         g_assert_error (error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
       g_thread_join (thread);
-      g_assert_true (bg_loop_flush (loop, -1, NULL));
+      g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
       g_assert_cmpint (cancel.ran, ==, ok);
     }
   util_loop_end (loop);

@@ -43,16 +43,14 @@ call_cb (gpointer user_data, GError **error)
   return TRUE;
 }
 
-static void
-begin_cb (GCancellable *cancellable,
-          GAsyncReadyCallback callback,
-          gpointer callback_data,
-          gpointer user_data)
+static gboolean
+begin_cb (gpointer user_data, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer callback_data, GError **error)
 {
   Waiter *self = user_data;
 
   self->task = g_task_new (NULL, NULL, callback, callback_data);
   call_cb (self, NULL);
+  return TRUE;
 }
 
 static void
@@ -71,13 +69,12 @@ wait_cb (gpointer user_data)
 
   if (self->kind == PERFORM)
     {
-      answer = bg_loop_perform (self->loop, begin_cb, self, self->timeout_msec, self->cancellable,
-                                &self->error);
+      answer = bg_loop_perform (self->loop, G_PRIORITY_DEFAULT, self->timeout_msec, begin_cb, self, self->cancellable, &self->error);
       self->ok = answer != NULL;
     }
   else if (self->kind == FLUSH)
     {
-      self->ok = bg_loop_flush (self->loop, self->timeout_msec, &self->error);
+      self->ok = bg_loop_flush (self->loop, self->timeout_msec, NULL, &self->error);
     }
   else
     {
@@ -136,7 +133,7 @@ test_before (gconstpointer data)
   g_cancellable_cancel (waiter.cancellable);
   wait_cb (&waiter);
   g_assert_error (waiter.error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
-  g_assert_true (bg_loop_flush (loop, -1, NULL));
+  g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
   assert_never_ran (&waiter);
   waiter_clear (&waiter);
   util_loop_end (loop);
@@ -162,7 +159,7 @@ test_queued (gconstpointer data)
   util_wait_for_holds (loop, 0);
 
   util_unblock (&block);
-  g_assert_true (bg_loop_flush (loop, -1, NULL));
+  g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
   assert_never_ran (&waiter);
   util_block_clear (&block);
   waiter_clear (&waiter);
@@ -188,7 +185,7 @@ test_queued_timeout (gconstpointer data)
       waiter_clear (&waiter);
     }
   util_unblock (&block);
-  g_assert_true (bg_loop_flush (loop, -1, NULL));
+  g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
   util_block_clear (&block);
   util_loop_end (loop);
 }
@@ -239,7 +236,7 @@ test_pending (void)
   waiter.cancellable = g_cancellable_new ();
   waiter_start (&waiter);
   util_latch_wait (&waiter.started);
-  g_assert_true (bg_loop_flush (loop, -1, NULL));
+  g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
   g_cancellable_cancel (waiter.cancellable);
   waiter_join (&waiter);
   g_assert_error (waiter.error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
@@ -282,7 +279,7 @@ test_from_loop (gconstpointer data)
   g_assert_error (waiter.error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
   assert_never_ran (&waiter);
   waiter_clear (&waiter);
-  g_assert_true (bg_loop_flush (loop, -1, NULL));
+  g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
   util_block_clear (&block);
   util_loop_end (loop);
 }
@@ -342,12 +339,12 @@ test_after (void)
       util_latch_wait (&waiters[i].started);
       if (waiters[i].kind == PERFORM)
         {
-          g_assert_true (bg_loop_flush (loop, -1, NULL));
+          g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
           waiter_answer (&waiters[i]);
         }
       waiter_join (&waiters[i]);
       g_assert_true (waiters[i].ok);
-      g_assert_true (bg_loop_flush (loop, -1, NULL));
+      g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
       g_cancellable_cancel (waiters[i].cancellable);
 
       /* Nothing of the library's is left on it. */
@@ -387,11 +384,9 @@ async_start (Async *self, Kind kind, BgLoop *loop, UtilLatch *proceed)
   util_latch_init (&self->destroyed, 1);
   util_reply_init (&self->reply);
   if (kind == PERFORM)
-    bg_loop_perform_async (loop, begin_cb, self, destroy_cb, waiter->cancellable, util_reply_cb,
-                           &self->reply);
+    bg_loop_perform_async (loop, G_PRIORITY_DEFAULT, -1, begin_cb, self, destroy_cb, waiter->cancellable, util_reply_cb, &self->reply);
   else
-    bg_loop_call_async (loop, G_PRIORITY_LOW, call_cb, self, destroy_cb, waiter->cancellable,
-                        util_reply_cb, &self->reply);
+    bg_loop_call_async (loop, G_PRIORITY_LOW, -1, call_cb, self, destroy_cb, waiter->cancellable, util_reply_cb, &self->reply);
 }
 
 static gboolean
@@ -432,7 +427,7 @@ test_async_queued (gconstpointer data)
   g_assert_error (error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
   assert_never_ran (&async.waiter);
   async_clear (&async);
-  g_assert_true (bg_loop_flush (loop, -1, NULL));
+  g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
   util_block_clear (&block);
   util_loop_end (loop);
 }
@@ -507,16 +502,14 @@ count_cb (gpointer user_data, GError **error)
   return TRUE;
 }
 
-static void
-begin_count_cb (GCancellable *cancellable,
-                GAsyncReadyCallback callback,
-                gpointer callback_data,
-                gpointer user_data)
+static gboolean
+begin_count_cb (gpointer user_data, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer callback_data, GError **error)
 {
   g_autoptr (GTask) task = g_task_new (NULL, NULL, callback, callback_data);
 
   count_cb (user_data, NULL);
   g_task_return_boolean (task, TRUE);
+  return TRUE;
 }
 
 static gpointer
@@ -544,8 +537,7 @@ race_cb (gpointer user_data)
         }
       else
         {
-          answer = bg_loop_perform (race->loop, begin_count_cb, n_run, timeout_msec, cancellable,
-                                    &error);
+          answer = bg_loop_perform (race->loop, G_PRIORITY_DEFAULT, timeout_msec, begin_count_cb, n_run, cancellable, &error);
           ok = answer != NULL;
           g_assert_cmpuint (*n_run, >=, ok ? 1 : 0);
         }
@@ -598,7 +590,7 @@ shutdown_cb (gpointer user_data)
   Crowd *crowd = user_data;
   GError *error = NULL;
 
-  g_assert_true (bg_loop_shutdown_full (crowd->loop, crowd->mode, NEVER_MSEC, &error));
+  g_assert_true (bg_loop_shutdown_full (crowd->loop, crowd->mode, NEVER_MSEC, NULL, &error));
   g_assert_no_error (error);
   return NULL;
 }

@@ -49,29 +49,25 @@ step_post_cb (gpointer user_data)
   g_clear_object (operation);
 }
 
-static void
-step_begin_cb (GCancellable *cancellable,
-               GAsyncReadyCallback callback,
-               gpointer callback_data,
-               gpointer user_data)
+static gboolean
+step_begin_cb (gpointer user_data, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer callback_data, GError **error)
 {
   Circle *self = user_data;
   g_autoptr (GTask) task = g_task_new (NULL, NULL, callback, callback_data);
 
   step (self);
   g_task_return_boolean (task, TRUE);
+  return TRUE;
 }
 
-static void
-pending_begin_cb (GCancellable *cancellable,
-                  GAsyncReadyCallback callback,
-                  gpointer callback_data,
-                  gpointer user_data)
+static gboolean
+pending_begin_cb (gpointer user_data, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer callback_data, GError **error)
 {
   Circle *self = user_data;
 
   self->operations[self->at] = g_task_new (NULL, NULL, callback, callback_data);
   g_assert_true (bg_loop_post (self->loops[self->at], step_post_cb, self, NULL));
+  return TRUE;
 }
 
 /* For a wait that runs nothing there: the next one's turn comes by a post, and
@@ -100,13 +96,13 @@ wait_for (BgLoop *loop, Kind kind, Circle *self, GError **error)
     case CALL:
       return bg_loop_call (loop, step_call_cb, self, NULL, error);
     case PERFORM:
-      answer = bg_loop_perform (loop, step_begin_cb, self, -1, NULL, error);
+      answer = bg_loop_perform (loop, G_PRIORITY_DEFAULT, -1, step_begin_cb, self, NULL, error);
       return answer != NULL;
     case PENDING:
-      answer = bg_loop_perform (loop, pending_begin_cb, self, -1, NULL, error);
+      answer = bg_loop_perform (loop, G_PRIORITY_DEFAULT, -1, pending_begin_cb, self, NULL, error);
       return answer != NULL;
     case FLUSH:
-      return bg_loop_flush (loop, -1, error);
+      return bg_loop_flush (loop, -1, NULL, error);
     default:
       return bg_loop_shutdown (loop, error);
     }
@@ -160,7 +156,7 @@ run_circle (guint n, const Kind *kinds)
     }
 
   g_assert_true (bg_loop_post (self->loops[0], step_post_cb, self, NULL));
-  g_assert_true (bg_loop_flush (self->loops[0], -1, NULL));
+  g_assert_true (bg_loop_flush (self->loops[0], -1, NULL, NULL));
   g_assert_cmpint (bg_loop_get_state (self->loops[0]), ==, BG_LOOP_RUNNING);
   g_assert_cmpuint (self->at, ==, n);
   assert_refused (self);
@@ -274,16 +270,14 @@ call_back_cb (gpointer user_data)
   util_latch_count_down (&self->other_done);
 }
 
-static void
-over_begin_cb (GCancellable *cancellable,
-               GAsyncReadyCallback callback,
-               gpointer callback_data,
-               gpointer user_data)
+static gboolean
+over_begin_cb (gpointer user_data, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer callback_data, GError **error)
 {
   Over *self = user_data;
 
   self->operation = g_task_new (NULL, NULL, callback, callback_data);
   g_assert_true (bg_loop_post (self->other, call_back_cb, self, NULL));
+  return TRUE;
 }
 
 static void
@@ -295,7 +289,7 @@ wait_in_vain_cb (gpointer user_data)
 
   if (self->end == CANCELLED_PENDING)
     g_assert_null (
-        bg_loop_perform (self->other, over_begin_cb, self, -1, self->cancellable, &error));
+        bg_loop_perform (self->other, G_PRIORITY_DEFAULT, -1, over_begin_cb, self, self->cancellable, &error));
   else
     g_assert_false (bg_loop_call_full (self->other, 0, timeout_msec, nothing_cb, NULL,
                                        self->cancellable, &error));
@@ -348,18 +342,20 @@ cancel_and_call_back_cb (gpointer user_data, GError **error)
   return bg_loop_call (self->caller, nothing_cb, NULL, NULL, error);
 }
 
-static void
-cancel_begin_cb (GCancellable *cancellable,
+static gboolean
+cancel_begin_cb (gpointer user_data,
+                 GCancellable *cancellable,
                  GAsyncReadyCallback callback,
                  gpointer callback_data,
-                 gpointer user_data)
+                 GError **error)
 {
   g_autoptr (GTask) task = g_task_new (NULL, NULL, callback, callback_data);
-  g_autoptr (GError) error = NULL;
+  g_autoptr (GError) local = NULL;
 
-  g_assert_false (cancel_and_call_back_cb (user_data, &error));
-  g_assert_error (error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
+  g_assert_false (cancel_and_call_back_cb (user_data, &local));
+  g_assert_error (local, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
   g_task_return_boolean (task, TRUE);
+  return TRUE;
 }
 
 static void
@@ -374,7 +370,7 @@ wait_for_started_cb (gpointer user_data)
   g_assert_error (error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
   g_cancellable_reset (self->cancellable);
   g_clear_error (&error);
-  answer = bg_loop_perform (self->other, cancel_begin_cb, self, -1, self->cancellable, &error);
+  answer = bg_loop_perform (self->other, G_PRIORITY_DEFAULT, -1, cancel_begin_cb, self, self->cancellable, &error);
   g_assert_true (answer != NULL || g_error_matches (error, G_IO_ERROR, G_IO_ERROR_CANCELLED));
 }
 
@@ -385,7 +381,7 @@ test_cancelled_started (void)
   Over self = { util_loop_new ("caller"), util_loop_new ("other"), CANCELLED, cancellable };
 
   g_assert_true (bg_loop_post (self.caller, wait_for_started_cb, &self, NULL));
-  g_assert_true (bg_loop_flush (self.caller, -1, NULL));
+  g_assert_true (bg_loop_flush (self.caller, -1, NULL, NULL));
   util_loop_end (self.other);
   util_loop_end (self.caller);
 }
@@ -498,16 +494,14 @@ member_again (Member *self, BgPostFunc func)
 
 static gboolean climb_cb (gpointer user_data, GError **error);
 
-static void
-climb_begin_cb (GCancellable *cancellable,
-                GAsyncReadyCallback callback,
-                gpointer callback_data,
-                gpointer user_data)
+static gboolean
+climb_begin_cb (gpointer user_data, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer callback_data, GError **error)
 {
   g_autoptr (GTask) task = g_task_new (NULL, NULL, callback, callback_data);
 
   climb_cb (user_data, NULL);
   g_task_return_boolean (task, TRUE);
+  return TRUE;
 }
 
 static gboolean
@@ -527,10 +521,10 @@ climb_cb (gpointer user_data, GError **error)
   switch (next_random (&above, 4))
     {
     case 0:
-      g_assert_true (bg_loop_flush (loop, -1, &local));
+      g_assert_true (bg_loop_flush (loop, -1, NULL, &local));
       break;
     case 1:
-      answer = bg_loop_perform (loop, climb_begin_cb, &above, -1, NULL, &local);
+      answer = bg_loop_perform (loop, G_PRIORITY_DEFAULT, -1, climb_begin_cb, &above, NULL, &local);
       g_assert_nonnull (answer);
       break;
     default:

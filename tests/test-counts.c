@@ -222,7 +222,7 @@ warm_up (Fixture *self, void (*batch) (Fixture *self))
     g_assert_true (bg_loop_post (self->loop, count_cb, self, NULL));
   util_unblock (&block);
   wait_for (self, 2 * BATCH);
-  g_assert_true (bg_loop_flush (self->loop, -1, NULL));
+  g_assert_true (bg_loop_flush (self->loop, -1, NULL, NULL));
   util_block_clear (&block);
 
   for (guint i = 0; i < 20; i++)
@@ -349,7 +349,7 @@ flood (guint n)
   for (guint i = 0; i < n; i++)
     bg_loop_post (self.loop, count_cb, &self, NULL);
   util_unblock (&block);
-  bg_loop_flush (self.loop, -1, NULL);
+  bg_loop_flush (self.loop, -1, NULL, NULL);
 
   util_block_clear (&block);
   util_loop_end (self.loop);

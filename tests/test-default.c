@@ -71,7 +71,7 @@ test_after_shutdown (void)
       else if (way == 2)
         assert_reset ();
       else
-        g_assert_false (bg_loop_shutdown_full (first, BG_SHUTDOWN_DRAIN, 0, NULL)
+        g_assert_false (bg_loop_shutdown_full (first, BG_SHUTDOWN_DRAIN, 0, NULL, NULL)
                         && bg_loop_get_state (first) != BG_LOOP_STOPPED);
 
       second = dup_default ();
@@ -88,7 +88,7 @@ static void
 test_reset_timeout (void)
 {
   BgLoop *stuck = dup_default ();
-  guint hold = bg_loop_hold (stuck, "stuck");
+  guint64 hold = bg_loop_hold (stuck, "stuck");
   g_autoptr (GError) error = NULL;
   BgLoop *fresh;
 
@@ -125,7 +125,7 @@ test_reset_own_thread (void)
   BgLoop *loop = dup_default ();
 
   g_assert_true (bg_loop_post (loop, reset_cb, loop, NULL));
-  g_assert_true (bg_loop_flush (loop, -1, NULL));
+  g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
   g_assert_cmpint (bg_loop_get_state (loop), ==, BG_LOOP_RUNNING);
   assert_reset ();
   g_assert_finalize_object (loop);
@@ -164,11 +164,10 @@ static void
 run_many (gboolean resets)
 {
   Many self = { .resets = resets };
-  guint threads = util_count_threads (), fds;
+  guint threads, fds;
 
-  /* A thread that was joined is in the system's list for a little longer. */
   util_loop_end (util_loop_new (NULL));
-  util_wait_for_threads (threads);
+  threads = util_count_threads ();
   fds = util_count_fds ();
   util_run_threads (6, many_thread, &self);
   util_wait_for_threads (threads);

@@ -126,10 +126,10 @@ test_cancel (void)
   util_latch_init (&self.destroyed, 1);
   work = bg_loop_post_after (self.loop, G_MAXINT, not_reached_cb, &self, destroyed_there_cb);
   g_assert_cmpuint (work, !=, 0);
-  g_assert_true (bg_loop_cancel (self.loop, work));
-  g_assert_false (bg_loop_cancel (self.loop, work));
-  g_assert_false (bg_loop_cancel (self.loop, 0));
-  g_assert_false (bg_loop_cancel (self.loop, work + 1));
+  g_assert_true (bg_loop_withdraw (self.loop, work));
+  g_assert_false (bg_loop_withdraw (self.loop, work));
+  g_assert_false (bg_loop_withdraw (self.loop, 0));
+  g_assert_false (bg_loop_withdraw (self.loop, work + 1));
 
   /* While the loop runs, too, the destroy comes soon. */
   util_latch_wait (&self.destroyed);
@@ -156,7 +156,7 @@ test_cancel_due (void)
         works[i] = bg_loop_post_after (self.loop, 0, util_count_cb, &ran, NULL);
     }
   for (guint i = 0; i < G_N_ELEMENTS (works); i += 2)
-    g_assert_true (bg_loop_cancel (self.loop, works[i]));
+    g_assert_true (bg_loop_withdraw (self.loop, works[i]));
   util_unblock (&block);
   util_latch_wait (&self.destroyed);
   util_loop_end (self.loop);
@@ -184,7 +184,7 @@ take_back_cb (gpointer user_data)
 
   self->ran++;
   for (guint i = 0; i < G_N_ELEMENTS (self->works); i++)
-    self->taken += bg_loop_cancel (self->loop, self->works[i]);
+    self->taken += bg_loop_withdraw (self->loop, self->works[i]);
 }
 
 static void
@@ -232,9 +232,9 @@ test_cancel_race (void)
       guint64 other = bg_loop_post_after (loop, 0, noop_cb, &destroyed, util_count_cb);
 
       if (i % 3 != 0)
-        (void) bg_loop_flush (loop, -1, NULL);
-      taken += bg_loop_cancel (loop, work);
-      (void) bg_loop_cancel (loop, other);
+        (void) bg_loop_flush (loop, -1, NULL, NULL);
+      taken += bg_loop_withdraw (loop, work);
+      (void) bg_loop_withdraw (loop, other);
     }
 
   util_loop_end (loop);
@@ -255,7 +255,7 @@ test_ids (void)
       g_assert_cmpuint (work, !=, 0);
       g_assert_true (g_hash_table_add (seen, g_memdup2 (&work, sizeof work)));
       if (i % 3 == 0)
-        (void) bg_loop_cancel (loop, work);
+        (void) bg_loop_withdraw (loop, work);
     }
 
   util_loop_end (loop);
@@ -275,9 +275,9 @@ run_dropped (BgShutdownMode mode)
   for (guint i = 0; i < n; i++)
     work = bg_loop_post_after (self.loop, 1000 * 1000 + i % 7, not_reached_cb, &self,
                                destroyed_there_cb);
-  g_assert_true (bg_loop_shutdown_full (self.loop, mode, -1, NULL));
+  g_assert_true (bg_loop_shutdown_full (self.loop, mode, -1, NULL, NULL));
   g_assert_true (util_latch_is_open (&self.destroyed));
-  g_assert_false (bg_loop_cancel (self.loop, work));
+  g_assert_false (bg_loop_withdraw (self.loop, work));
   util_loop_end (self.loop);
   util_latch_clear (&self.destroyed);
 }
@@ -287,6 +287,111 @@ test_dropped (void)
 {
   run_dropped (BG_SHUTDOWN_DRAIN);
   run_dropped (BG_SHUTDOWN_CANCEL);
+}
+
+/* In a teardown, and from a destroy on the way, it can still be taken back: it has not
+ * started, and never will. Its destroy runs once, before the loop is gone. */
+
+#define N_LEFT 6
+
+typedef struct
+{
+  BgLoop *loop;
+  guint64 works[N_LEFT];
+  int destroyed[N_LEFT];
+  gboolean elsewhere;
+} Teardown;
+
+static void
+assert_cancelled (Teardown *self, guint n)
+{
+  g_autoptr (BgLoopStats) stats = bg_loop_get_stats (self->loop);
+
+  g_assert_cmpuint (stats->cancelled, ==, n);
+}
+
+static gpointer
+take_back_thread (gpointer data)
+{
+  Teardown *self = data;
+
+  g_assert_true (bg_loop_withdraw (self->loop, self->works[2]));
+  g_assert_false (bg_loop_withdraw (self->loop, self->works[2]));
+  return NULL;
+}
+
+static void
+take_back_in_teardown_cb (gpointer user_data)
+{
+  Teardown *self = user_data;
+
+  assert_cancelled (self, 0);
+  g_assert_true (bg_loop_withdraw (self->loop, self->works[0]));
+  g_assert_false (bg_loop_withdraw (self->loop, self->works[0]));
+  g_assert_true (bg_loop_withdraw (self->loop, self->works[1]));
+  if (self->elsewhere)
+    g_thread_join (g_thread_new ("elsewhere", take_back_thread, self));
+  else
+    take_back_thread (self);
+  g_assert_false (bg_loop_withdraw (self->loop, 0));
+  assert_cancelled (self, 3);
+  for (guint i = 0; i < N_LEFT; i++)
+    g_assert_cmpint (self->destroyed[i], ==, 0);
+}
+
+/* The fourth takes the fifth back; the others, itself included, have had their
+ * outcome. */
+static void
+destroyed_in_teardown_cb (gpointer user_data)
+{
+  int *destroyed = *(int **) user_data;
+  Teardown *self = ((gpointer *) user_data)[1];
+  gssize number = destroyed - self->destroyed;
+
+  g_assert_true (bg_loop_is_current (self->loop));
+  (*destroyed)++;
+  g_free (user_data);
+  if (number != 3)
+    return;
+
+  for (guint i = 0; i < N_LEFT - 1; i++)
+    g_assert_cmpint (bg_loop_withdraw (self->loop, self->works[i]), ==, i == 4);
+}
+
+static void
+run_teardown (BgShutdownMode mode, gboolean elsewhere)
+{
+  Teardown self = { util_loop_new ("teardown") };
+
+  self.elsewhere = elsewhere;
+  for (guint i = 0; i < N_LEFT; i++)
+    {
+      gpointer *data = g_new (gpointer, 2);
+
+      data[0] = &self.destroyed[i];
+      data[1] = &self;
+      self.works[i] = bg_loop_post_after (self.loop, 1000 * 1000 + i, not_reached_cb, data,
+                                          destroyed_in_teardown_cb);
+      g_assert_cmpuint (self.works[i], !=, 0);
+    }
+  g_assert_true (bg_loop_add_teardown (self.loop, take_back_in_teardown_cb, &self, NULL));
+  g_assert_true (bg_loop_shutdown_full (self.loop, mode, -1, NULL, NULL));
+
+  for (guint i = 0; i < N_LEFT; i++)
+    {
+      g_assert_cmpint (self.destroyed[i], ==, 1);
+      g_assert_false (bg_loop_withdraw (self.loop, self.works[i]));
+    }
+  assert_cancelled (&self, N_LEFT);
+  util_loop_end (self.loop);
+}
+
+static void
+test_teardown (void)
+{
+  run_teardown (BG_SHUTDOWN_DRAIN, FALSE);
+  run_teardown (BG_SHUTDOWN_CANCEL, FALSE);
+  run_teardown (BG_SHUTDOWN_DRAIN, TRUE);
 }
 
 /* What is due counts as accepted: DRAIN runs it, CANCEL does not. */
@@ -320,7 +425,7 @@ static void
 test_due_while_stopping (void)
 {
   BgLoop *loop = util_loop_new ("stopping");
-  guint hold = bg_loop_hold (loop, "delay");
+  guint64 hold = bg_loop_hold (loop, "delay");
   UtilLatch done;
 
   util_latch_init (&done, 1);
@@ -345,6 +450,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/delay/cancel/queued", test_cancel_queued);
   util_add_trapped ("/delay/cancel/race", test_cancel_race);
   util_add_trapped ("/delay/end/dropped", test_dropped);
+  util_add_trapped ("/delay/end/teardown", test_teardown);
   util_add_trapped ("/delay/end/due", test_due);
   util_add_trapped ("/delay/end/due-while-stopping", test_due_while_stopping);
 

@@ -308,15 +308,13 @@ true_call_cb (gpointer user_data, GError **error)
   return TRUE;
 }
 
-static void
-begin_cb (GCancellable *cancellable,
-          GAsyncReadyCallback callback,
-          gpointer callback_data,
-          gpointer user_data)
+static gboolean
+begin_cb (gpointer user_data, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer callback_data, GError **error)
 {
   g_autoptr (GTask) task = g_task_new (NULL, NULL, callback, callback_data);
 
   g_task_return_boolean (task, TRUE);
+  return TRUE;
 }
 
 static void
@@ -332,8 +330,8 @@ test_unanswered (void)
 
   last_init (&last);
   util_block (&block, last.loop);
-  bg_loop_call_async (last.loop, 0, true_call_cb, NULL, NULL, NULL, NULL, NULL);
-  bg_loop_perform_async (last.loop, begin_cb, NULL, NULL, NULL, NULL, NULL);
+  bg_loop_call_async (last.loop, 0, -1, true_call_cb, NULL, NULL, NULL, NULL, NULL);
+  bg_loop_perform_async (last.loop, G_PRIORITY_DEFAULT, -1, begin_cb, NULL, NULL, NULL, NULL, NULL);
   last_drop_cb (&last);
   util_unblock (&block);
   util_wait_for_threads (n_threads);

@@ -29,7 +29,7 @@ static void
 assert_flush (BgLoop *loop)
 {
   g_autoptr (GError) error = NULL;
-  gboolean flushed = bg_loop_flush (loop, -1, &error);
+  gboolean flushed = bg_loop_flush (loop, -1, NULL, &error);
 
   g_assert_no_error (error);
   g_assert_true (flushed);
@@ -73,7 +73,7 @@ test_what_runs (void)
   int n = 0;
 
   util_block (&block, loop);
-  g_assert_false (bg_loop_flush (loop, 0, &error));
+  g_assert_false (bg_loop_flush (loop, 0, NULL, &error));
   g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
   g_assert_true (bg_loop_post (loop, count_cb, &n, NULL));
   util_unblock (&block);
@@ -148,16 +148,14 @@ typedef struct
   int n;
 } Operation;
 
-static void
-begin_cb (GCancellable *cancellable,
-          GAsyncReadyCallback callback,
-          gpointer callback_data,
-          gpointer user_data)
+static gboolean
+begin_cb (gpointer user_data, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer callback_data, GError **error)
 {
   Operation *self = user_data;
 
   self->task = g_task_new (NULL, cancellable, callback, callback_data);
   self->n++;
+  return TRUE;
 }
 
 static void
@@ -180,8 +178,8 @@ test_calls_and_begins (void)
 
   util_block (&block, loop);
   for (guint i = 0; i < 10; i++)
-    bg_loop_call_async (loop, G_PRIORITY_LOW, count_call_cb, &n, count_cb, NULL, NULL, NULL);
-  bg_loop_perform_async (loop, begin_cb, &operation, NULL, NULL, NULL, NULL);
+    bg_loop_call_async (loop, G_PRIORITY_LOW, -1, count_call_cb, &n, count_cb, NULL, NULL, NULL);
+  bg_loop_perform_async (loop, G_PRIORITY_DEFAULT, -1, begin_cb, &operation, NULL, NULL, NULL, NULL);
   util_unblock (&block);
   assert_flush (loop);
   g_assert_cmpint (n, ==, 20);
@@ -283,11 +281,11 @@ flush_here_cb (gpointer user_data, GError **error)
   BgLoop *loop = user_data;
   g_autoptr (GError) local = NULL;
 
-  g_assert_false (bg_loop_flush (loop, -1, &local));
+  g_assert_false (bg_loop_flush (loop, -1, NULL, &local));
   g_assert_error (local, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
   g_assert_nonnull (strstr (local->message, "flush"));
   g_clear_error (&local);
-  g_assert_false (bg_loop_flush (loop, 0, &local));
+  g_assert_false (bg_loop_flush (loop, 0, NULL, &local));
   g_assert_error (local, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
   return TRUE;
 }
@@ -326,9 +324,9 @@ test_stopped (void)
   g_autoptr (GError) error = NULL;
 
   g_assert_true (bg_loop_shutdown (loop, NULL));
-  g_assert_false (bg_loop_flush (loop, -1, &error));
+  g_assert_false (bg_loop_flush (loop, -1, NULL, &error));
   g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
-  g_assert_false (bg_loop_flush (loop, 0, NULL));
+  g_assert_false (bg_loop_flush (loop, 0, NULL, NULL));
 }
 
 /* However often one gives up, nothing is left behind. */
@@ -345,7 +343,7 @@ test_timeout (void)
     {
       g_autoptr (GError) error = NULL;
 
-      g_assert_false (bg_loop_flush (loop, (int) i % 3, &error));
+      g_assert_false (bg_loop_flush (loop, (int) i % 3, NULL, &error));
       g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
     }
   util_unblock (&block);
@@ -403,7 +401,7 @@ race_thread (gpointer data)
     {
       posted = bg_loop_post (self->loop, count_cb, &n, NULL);
       n_posted += posted;
-      if (posted && bg_loop_flush (self->loop, -1, &error))
+      if (posted && bg_loop_flush (self->loop, -1, NULL, &error))
         g_assert_cmpint (g_atomic_int_get (&n), ==, n_posted);
       else if (error != NULL)
         g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);

@@ -45,13 +45,11 @@ not_reached_source_cb (gpointer user_data)
   g_assert_not_reached ();
 }
 
-static void
-not_reached_begin_cb (GCancellable *cancellable,
-                      GAsyncReadyCallback callback,
-                      gpointer callback_data,
-                      gpointer user_data)
+static gboolean
+not_reached_begin_cb (gpointer user_data, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer callback_data, GError **error)
 {
   g_assert_not_reached ();
+  return FALSE;
 }
 
 /* A child that hangs is killed. */
@@ -135,7 +133,7 @@ assert_takes_nothing (BgLoop *loop)
   g_assert_false (bg_loop_add_teardown (loop, not_reached_cb, &destroyed, util_count_cb));
   g_assert_cmpint (destroyed, ==, 5);
   g_assert_false (bg_loop_attach (loop, source));
-  g_assert_false (bg_loop_cancel (loop, 1));
+  g_assert_false (bg_loop_withdraw (loop, 1));
   g_assert_cmpuint (bg_loop_hold (loop, "child"), ==, 0);
   bg_loop_release (loop, 1);
 }
@@ -147,11 +145,11 @@ assert_waits_for_nothing (BgLoop *loop)
 
   assert_forked (!bg_loop_call (loop, not_reached_call_cb, NULL, NULL, &error), &error);
   assert_forked (!bg_loop_call_full (loop, 7, -1, not_reached_call_cb, NULL, NULL, &error), &error);
-  assert_forked (!bg_loop_flush (loop, -1, &error), &error);
-  assert_forked (bg_loop_perform (loop, not_reached_begin_cb, NULL, -1, NULL, &error) == NULL,
+  assert_forked (!bg_loop_flush (loop, -1, NULL, &error), &error);
+  assert_forked (bg_loop_perform (loop, G_PRIORITY_DEFAULT, -1, not_reached_begin_cb, NULL, NULL, &error) == NULL,
                  &error);
   assert_forked (!bg_loop_shutdown (loop, &error), &error);
-  assert_forked (!bg_loop_shutdown_full (loop, BG_SHUTDOWN_CANCEL, 0, &error), &error);
+  assert_forked (!bg_loop_shutdown_full (loop, BG_SHUTDOWN_CANCEL, 0, NULL, &error), &error);
   bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
   bg_loop_quit (loop, BG_SHUTDOWN_CANCEL);
 }
@@ -190,10 +188,8 @@ assert_replies_forked (BgLoop *loop)
   int replies = 0, destroyed = 0;
 
   g_main_context_push_thread_default (context);
-  bg_loop_call_async (loop, 0, not_reached_call_cb, &destroyed, util_count_cb, NULL, called_cb,
-                      &replies);
-  bg_loop_perform_async (loop, not_reached_begin_cb, &destroyed, util_count_cb, NULL, performed_cb,
-                         &replies);
+  bg_loop_call_async (loop, 0, -1, not_reached_call_cb, &destroyed, util_count_cb, NULL, called_cb, &replies);
+  bg_loop_perform_async (loop, G_PRIORITY_DEFAULT, -1, not_reached_begin_cb, &destroyed, util_count_cb, NULL, performed_cb, &replies);
   bg_loop_shutdown_async (loop, BG_SHUTDOWN_CANCEL, -1, NULL, ended_cb, &replies);
   g_assert_cmpint (destroyed, ==, 2);
   g_assert_cmpint (replies, ==, 0);
@@ -218,7 +214,7 @@ use_loop (BgLoop *loop)
   int ran = 0;
 
   g_assert_true (bg_loop_post (loop, util_count_cb, &ran, util_count_cb));
-  g_assert_true (bg_loop_flush (loop, -1, NULL));
+  g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
   g_assert_cmpint (ran, ==, 2);
 }
 
@@ -337,7 +333,7 @@ test_states (void)
 {
   BgLoop *loop = util_loop_new ("parent");
   UtilBlock block;
-  guint hold;
+  guint64 hold;
   int ran = 0;
 
   wait_for_child (start_child (do_everything, loop));
@@ -484,10 +480,10 @@ storm_thread (gpointer user_data)
 
   while (!g_atomic_int_get (&self->stop))
     {
-      guint hold = bg_loop_hold (self->loop, "storm");
+      guint64 hold = bg_loop_hold (self->loop, "storm");
       guint64 work = bg_loop_post_after (self->loop, G_MAXINT, not_reached_cb, NULL, NULL);
 
-      (void) bg_loop_cancel (self->loop, work);
+      (void) bg_loop_withdraw (self->loop, work);
       for (guint i = 0; i < 10; i++)
         {
           if (bg_loop_post (self->loop, util_count_cb, &self->ran, NULL))
@@ -561,7 +557,7 @@ assert_call_async (BgLoop *loop, gboolean forked)
   UtilReply reply;
 
   util_reply_init (&reply);
-  bg_loop_call_async (loop, 0, true_cb, NULL, NULL, NULL, util_reply_cb, &reply);
+  bg_loop_call_async (loop, 0, -1, true_cb, NULL, NULL, NULL, util_reply_cb, &reply);
   util_reply_wait (&reply);
   if (forked)
     {
@@ -617,7 +613,7 @@ contention_thread (gpointer user_data)
   Contention *self = user_data;
 
   while (!g_atomic_int_get (&self->stop))
-    (void) bg_loop_cancel (self->loop, G_MAXUINT64);
+    (void) bg_loop_withdraw (self->loop, G_MAXUINT64);
   return NULL;
 }
 
@@ -650,13 +646,11 @@ fork_with_contention (ChildFunc func, BgLoop *loop)
 }
 
 /* An operation that answers when the test says so. */
-static void
-begin_task_cb (GCancellable *cancellable,
-               GAsyncReadyCallback callback,
-               gpointer callback_data,
-               gpointer user_data)
+static gboolean
+begin_task_cb (gpointer user_data, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer callback_data, GError **error)
 {
   *(GTask **) user_data = g_task_new (NULL, NULL, callback, callback_data);
+  return TRUE;
 }
 
 static GCancellable *inherited_cancellable;
@@ -679,11 +673,10 @@ test_cancels_inherited (void)
   inherited_cancellable = g_cancellable_new ();
   util_reply_init (&performed);
   util_reply_init (&called);
-  bg_loop_perform_async (loop, begin_task_cb, &task, NULL, inherited_cancellable, util_reply_cb,
-                         &performed);
-  g_assert_true (bg_loop_flush (loop, -1, NULL));
+  bg_loop_perform_async (loop, G_PRIORITY_DEFAULT, -1, begin_task_cb, &task, NULL, inherited_cancellable, util_reply_cb, &performed);
+  g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
   util_block (&block, loop);
-  bg_loop_call_async (loop, 0, true_cb, NULL, NULL, inherited_cancellable, util_reply_cb, &called);
+  bg_loop_call_async (loop, 0, -1, true_cb, NULL, NULL, inherited_cancellable, util_reply_cb, &called);
   fork_with_contention (cancel_child, loop);
   g_assert_false (g_cancellable_is_cancelled (inherited_cancellable));
   util_unblock (&block);
@@ -730,7 +723,7 @@ test_iterates_inherited (void)
 {
   g_autoptr (GMainContext) context = g_main_context_new ();
   BgLoop *loop = util_loop_new ("parent");
-  guint hold = bg_loop_hold (loop, "parent");
+  guint64 hold = bg_loop_hold (loop, "parent");
   g_autoptr (GError) error = NULL;
   UtilReply reply;
 
@@ -888,16 +881,14 @@ fork_and_return_call_cb (gpointer user_data, GError **error)
   return TRUE;
 }
 
-static void
-fork_and_return_begin_cb (GCancellable *cancellable,
-                          GAsyncReadyCallback callback,
-                          gpointer callback_data,
-                          gpointer user_data)
+static gboolean
+fork_and_return_begin_cb (gpointer user_data, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer callback_data, GError **error)
 {
   g_autoptr (GTask) task = g_task_new (NULL, NULL, callback, callback_data);
 
   fork_and_return_cb (user_data);
   g_task_return_boolean (task, TRUE);
+  return TRUE;
 }
 
 static void
@@ -932,10 +923,10 @@ fork_at (BgLoop *loop, Place place, int *n)
       break;
     case IN_CALL:
     case IN_CALL_ASYNC:
-      bg_loop_call_async (loop, 0, fork_and_return_call_cb, NULL, NULL, NULL, NULL, NULL);
+      bg_loop_call_async (loop, 0, -1, fork_and_return_call_cb, NULL, NULL, NULL, NULL, NULL);
       break;
     case IN_BEGIN:
-      bg_loop_perform_async (loop, fork_and_return_begin_cb, NULL, NULL, NULL, NULL, NULL);
+      bg_loop_perform_async (loop, G_PRIORITY_DEFAULT, -1, fork_and_return_begin_cb, NULL, NULL, NULL, NULL, NULL);
       break;
     default:
       bg_loop_add_teardown (loop, fork_and_return_cb, NULL, NULL);
@@ -997,7 +988,7 @@ test_returned_shuts_down (void)
 
   g_cancellable_connect (bg_loop_get_cancellable (loop), G_CALLBACK (fork_and_stay_cancelled_cb),
                          &pid, NULL);
-  ended = bg_loop_shutdown_full (loop, BG_SHUTDOWN_CANCEL, -1, &error);
+  ended = bg_loop_shutdown_full (loop, BG_SHUTDOWN_CANCEL, -1, NULL, &error);
   if (pid == 0)
     {
       assert_forked (!ended, &error);

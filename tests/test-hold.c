@@ -16,7 +16,7 @@ assert_held (BgLoop *loop, BgShutdownMode mode)
 {
   g_autoptr (GError) error = NULL;
 
-  g_assert_false (bg_loop_shutdown_full (loop, mode, 1, &error));
+  g_assert_false (bg_loop_shutdown_full (loop, mode, 1, NULL, &error));
   g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
 }
 
@@ -25,7 +25,7 @@ static void
 run_keeps (BgShutdownMode mode)
 {
   BgLoop *loop = util_loop_new ("held");
-  guint holds[3];
+  guint64 holds[3];
 
   for (guint i = 0; i < G_N_ELEMENTS (holds); i++)
     {
@@ -58,7 +58,7 @@ test_keeps (void)
 typedef struct
 {
   BgLoop *loop;
-  guint hold;
+  guint64 hold;
   guint left;
 } Ticks;
 
@@ -106,7 +106,7 @@ typedef struct
 {
   BgLoop *loop;
   UtilLatch taken;
-  guint hold;
+  guint64 hold;
 } Late;
 
 static void
@@ -123,7 +123,7 @@ static void
 run_late (BgShutdownMode mode)
 {
   Late self = { util_loop_new ("late") };
-  guint early = bg_loop_hold (self.loop, "early");
+  guint64 early = bg_loop_hold (self.loop, "early");
   UtilBlock block;
 
   util_latch_init (&self.taken, 1);
@@ -155,7 +155,7 @@ static void
 test_not_held (void)
 {
   BgLoop *loop = util_loop_new ("not held");
-  guint hold = bg_loop_hold (loop, "once");
+  guint64 hold = bg_loop_hold (loop, "once");
 
   util_catch_criticals ();
   bg_loop_release (loop, 0);
@@ -187,7 +187,7 @@ take_thread (gpointer user_data)
 
   for (guint i = 0; i < util_scale (1000); i++)
     {
-      guint hold = bg_loop_hold (self->loop, "many");
+      guint64 hold = bg_loop_hold (self->loop, "many");
 
       g_assert_cmpuint (hold, !=, 0);
       g_async_queue_push (self->holds, GUINT_TO_POINTER (hold));
@@ -235,7 +235,7 @@ test_release_wakes (void)
   for (guint i = 0; i < util_scale (200); i++)
     {
       BgLoop *loop = util_loop_new ("wakes");
-      guint hold = bg_loop_hold (loop, "asleep");
+      guint64 hold = bg_loop_hold (loop, "asleep");
       GThread *thread = g_thread_new ("shutdown", shutdown_thread, loop);
 
       while (bg_loop_get_state (loop) == BG_LOOP_RUNNING)

@@ -412,7 +412,7 @@ test_cancel_ends_what_repeats (gconstpointer data)
     invoke_work (&work);
   while (g_atomic_int_get (&work.runs) < 3)
     g_thread_yield ();
-  g_assert_true (bg_loop_shutdown_full (loop, BG_SHUTDOWN_CANCEL, -1, NULL));
+  g_assert_true (bg_loop_shutdown_full (loop, BG_SHUTDOWN_CANCEL, -1, NULL, NULL));
   g_assert_cmpint (work.notified, ==, 1);
   g_assert_finalize_object (loop);
   work_clear (&work);
@@ -429,7 +429,7 @@ test_cancel_overrides_drain (void)
   bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
   while (g_atomic_int_get (&work.runs) < 3)
     g_thread_yield ();
-  g_assert_true (bg_loop_shutdown_full (loop, BG_SHUTDOWN_CANCEL, -1, NULL));
+  g_assert_true (bg_loop_shutdown_full (loop, BG_SHUTDOWN_CANCEL, -1, NULL, NULL));
   g_assert_cmpint (work.notified, ==, 1);
   g_assert_finalize_object (loop);
   work_clear (&work);

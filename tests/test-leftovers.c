@@ -107,7 +107,7 @@ run_destroyed (BgShutdownMode mode)
         g_source_attach (source, bg_loop_get_context (self.loop));
     }
 
-  g_assert_true (bg_loop_shutdown_full (self.loop, mode, -1, NULL));
+  g_assert_true (bg_loop_shutdown_full (self.loop, mode, -1, NULL, NULL));
   g_assert_cmpint (self.destroyed, ==, n);
   g_assert_finalize_object (self.loop);
   g_assert_cmpint (self.finalized, ==, n);
@@ -154,7 +154,7 @@ run_finalized (BgShutdownMode mode)
         g_source_destroy (source);
     }
 
-  g_assert_true (bg_loop_shutdown_full (self.loop, mode, -1, NULL));
+  g_assert_true (bg_loop_shutdown_full (self.loop, mode, -1, NULL, NULL));
   g_assert_cmpint (self.finalized, ==, n);
   g_assert_finalize_object (self.loop);
 }
@@ -276,12 +276,14 @@ test_handles (void)
   assert_nothing_left (&before);
 }
 
+#define FLUSH_EACH 100
+
 /* A loop that is used for long does not collect sources that are gone. */
 static void
 test_many_come_and_go (void)
 {
   Sources self = { util_loop_new ("come and go") };
-  guint n = util_scale (5000);
+  guint n = MAX (util_scale (5000), 10 * FLUSH_EACH);
 
   for (guint i = 0; i < n; i++)
     {
@@ -291,8 +293,8 @@ test_many_come_and_go (void)
       g_assert_true (bg_loop_attach (self.loop, source));
       g_source_destroy (source);
       g_source_unref (source);
-      if (i % 100 == 99)
-        g_assert_true (bg_loop_flush (self.loop, -1, NULL));
+      if (i % FLUSH_EACH == FLUSH_EACH - 1)
+        g_assert_true (bg_loop_flush (self.loop, -1, NULL, NULL));
     }
 
   g_assert_cmpint (g_atomic_int_get (&self.finalized), >=, n / 2);
@@ -347,7 +349,7 @@ run_tasks (BgShutdownMode mode, gboolean with_ready_source)
       g_source_set_callback (source, count_on_cb, &turns, NULL);
       g_assert_true (bg_loop_attach (self.loop, source));
     }
-  g_assert_true (bg_loop_shutdown_full (self.loop, mode, -1, NULL));
+  g_assert_true (bg_loop_shutdown_full (self.loop, mode, -1, NULL, NULL));
   g_assert_cmpint (self.completed, ==, 10);
   g_assert_cmpint (self.destroyed, ==, 10);
   g_assert_finalize_object (self.loop);
@@ -441,7 +443,7 @@ test_flood (void)
         threads[i] = g_thread_new ("flood", flood_thread, &self);
       for (guint i = 0; i < 50; i++)
         g_assert_true (bg_loop_post_full (self.loop, G_PRIORITY_LOW, noop_cb, &low, util_count_cb));
-      g_assert_true (bg_loop_shutdown_full (self.loop, mode, -1, NULL));
+      g_assert_true (bg_loop_shutdown_full (self.loop, mode, -1, NULL, NULL));
       g_assert_cmpint (low, ==, 50);
       g_atomic_int_set (&self.stop, TRUE);
       for (guint i = 0; i < G_N_ELEMENTS (threads); i++)

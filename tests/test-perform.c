@@ -84,11 +84,8 @@ operation_answer (gpointer user_data)
   self->callback (NULL, G_ASYNC_RESULT (answer), self->callback_data);
 }
 
-static void
-begin_cb (GCancellable *cancellable,
-          GAsyncReadyCallback callback,
-          gpointer callback_data,
-          gpointer user_data)
+static gboolean
+begin_cb (gpointer user_data, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer callback_data, GError **error)
 {
   Operation *self = user_data;
 
@@ -101,6 +98,7 @@ begin_cb (GCancellable *cancellable,
   for (guint i = 0; i < self->n_at_once; i++)
     operation_answer (self);
   util_latch_count_down (&self->begun);
+  return TRUE;
 }
 
 static void
@@ -135,8 +133,7 @@ perform_thread_cb (gpointer user_data)
 {
   Performer *self = user_data;
 
-  self->answer = bg_loop_perform (self->operation.loop, begin_cb, &self->operation,
-                                  self->timeout_msec, self->cancellable, &self->error);
+  self->answer = bg_loop_perform (self->operation.loop, G_PRIORITY_DEFAULT, self->timeout_msec, begin_cb, &self->operation, self->cancellable, &self->error);
   return NULL;
 }
 
@@ -158,13 +155,11 @@ performer_clear (Performer *self)
 
 /* Answers */
 
-static void
-begin_read_cb (GCancellable *cancellable,
-               GAsyncReadyCallback callback,
-               gpointer callback_data,
-               gpointer user_data)
+static gboolean
+begin_read_cb (gpointer user_data, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer callback_data, GError **error)
 {
   g_file_read_async (user_data, G_PRIORITY_DEFAULT, cancellable, callback, callback_data);
+  return TRUE;
 }
 
 /* A real operation's own error, from a thread of GIO's. */
@@ -177,7 +172,7 @@ test_error (void)
   g_autoptr (GError) error = NULL, same = NULL;
   BgLoop *loop = util_loop_new ("error");
 
-  answer = bg_loop_perform (loop, begin_read_cb, file, -1, NULL, &error);
+  answer = bg_loop_perform (loop, G_PRIORITY_DEFAULT, -1, begin_read_cb, file, NULL, &error);
   g_assert_no_error (error);
   stream = g_file_read_finish (file, answer, &error);
   g_assert_null (stream);
@@ -195,16 +190,14 @@ add_in_thread_cb (GTask *task, gpointer source, gpointer data, GCancellable *can
   g_task_return_int (task, GPOINTER_TO_INT (data) + 1);
 }
 
-static void
-begin_add_cb (GCancellable *cancellable,
-              GAsyncReadyCallback callback,
-              gpointer callback_data,
-              gpointer user_data)
+static gboolean
+begin_add_cb (gpointer user_data, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer callback_data, GError **error)
 {
   g_autoptr (GTask) task = g_task_new (NULL, cancellable, callback, callback_data);
 
   g_task_set_task_data (task, user_data, NULL);
   g_task_run_in_thread (task, add_in_thread_cb);
+  return TRUE;
 }
 
 static void
@@ -218,7 +211,7 @@ test_task_in_thread (void)
       g_autoptr (GAsyncResult) answer = NULL;
       g_autoptr (GError) error = NULL;
 
-      answer = bg_loop_perform (loop, begin_add_cb, GUINT_TO_POINTER (i), -1, NULL, &error);
+      answer = bg_loop_perform (loop, G_PRIORITY_DEFAULT, -1, begin_add_cb, GUINT_TO_POINTER (i), NULL, &error);
       g_assert_no_error (error);
       g_assert_true (g_task_is_valid (answer, NULL));
       g_assert_cmpint (g_task_propagate_int (G_TASK (answer), &error), ==, i + 1);
@@ -257,7 +250,7 @@ test_inside_begin (void)
 
   operation_init (&operation, loop);
   operation.n_at_once = 1;
-  answer = bg_loop_perform (loop, begin_cb, &operation, -1, NULL, &error);
+  answer = bg_loop_perform (loop, G_PRIORITY_DEFAULT, -1, begin_cb, &operation, NULL, &error);
   g_assert_no_error (error);
   g_assert_true (TEST_IS_ANSWER (answer));
   g_assert_finalize_object (answer);
@@ -309,11 +302,8 @@ answer_nothing_cb (gpointer user_data)
   self->callback (NULL, NULL, self->callback_data);
 }
 
-static void
-begin_nothing_cb (GCancellable *cancellable,
-                  GAsyncReadyCallback callback,
-                  gpointer callback_data,
-                  gpointer user_data)
+static gboolean
+begin_nothing_cb (gpointer user_data, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer callback_data, GError **error)
 {
   Operation *self = user_data;
 
@@ -323,6 +313,7 @@ begin_nothing_cb (GCancellable *cancellable,
     answer_nothing_cb (self);
   else
     g_assert_true (bg_loop_post (self->loop, answer_nothing_cb, self, NULL));
+  return TRUE;
 }
 
 static void
@@ -344,13 +335,12 @@ test_without_result (gconstpointer at_once)
   UtilReply reply;
 
   util_catch_criticals ();
-  answer = bg_loop_perform (operation.loop, begin_nothing_cb, &operation, -1, NULL, NULL);
+  answer = bg_loop_perform (operation.loop, G_PRIORITY_DEFAULT, -1, begin_nothing_cb, &operation, NULL, NULL);
   util_take_critical ("*without a result*");
   assert_failed (answer);
 
   util_reply_init (&reply);
-  bg_loop_perform_async (operation.loop, begin_nothing_cb, &operation, NULL, NULL, util_reply_cb,
-                         &reply);
+  bg_loop_perform_async (operation.loop, G_PRIORITY_DEFAULT, -1, begin_nothing_cb, &operation, NULL, NULL, util_reply_cb, &reply);
   util_reply_wait (&reply);
   util_take_critical ("*without a result*");
   async_answer = bg_loop_perform_finish (operation.loop, reply.result, NULL);
@@ -369,7 +359,7 @@ test_never (void)
   Operation operation;
 
   operation_init (&operation, loop);
-  g_assert_null (bg_loop_perform (loop, begin_cb, &operation, 0, NULL, &error));
+  g_assert_null (bg_loop_perform (loop, G_PRIORITY_DEFAULT, 0, begin_cb, &operation, NULL, &error));
   g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
   g_clear_error (&error);
 
@@ -384,7 +374,7 @@ test_never (void)
 
   description = bg_loop_describe (loop);
   g_assert_nonnull (strstr (description, "operation begun by"));
-  g_assert_false (bg_loop_shutdown_full (loop, BG_SHUTDOWN_CANCEL, 1, &error));
+  g_assert_false (bg_loop_shutdown_full (loop, BG_SHUTDOWN_CANCEL, 1, NULL, &error));
   g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
   g_assert_nonnull (strstr (error->message, "operation begun by"));
   operation_answer (&operation);
@@ -406,7 +396,7 @@ test_timeout (void)
   for (int timeout_msec = 1; !begun; timeout_msec *= 2)
     {
       operation_init (&operation, loop);
-      g_assert_null (bg_loop_perform (loop, begin_cb, &operation, timeout_msec, NULL, &error));
+      g_assert_null (bg_loop_perform (loop, G_PRIORITY_DEFAULT, timeout_msec, begin_cb, &operation, NULL, &error));
       g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
       g_clear_error (&error);
       begun = util_latch_is_open (&operation.begun);
@@ -415,7 +405,7 @@ test_timeout (void)
     }
 
   g_assert_true (g_cancellable_is_cancelled (operation.cancellable));
-  g_assert_true (bg_loop_flush (loop, -1, NULL));
+  g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
   util_wait_for_holds (loop, 1);
   operation_answer (&operation);
   util_wait_for_holds (loop, 0);
@@ -436,18 +426,16 @@ typedef struct
   gboolean in_time; /* it answered before that */
 } Lasting;
 
-static void
-begin_lasting_cb (GCancellable *cancellable,
-                  GAsyncReadyCallback callback,
-                  gpointer callback_data,
-                  gpointer user_data)
+static gboolean
+begin_lasting_cb (gpointer user_data, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer callback_data, GError **error)
 {
   Lasting *self = user_data;
 
-  begin_cb (cancellable, callback, callback_data, &self->operation);
+  begin_cb (&self->operation, cancellable, callback, callback_data, error);
   self->in_time = g_get_monotonic_time () < self->due;
   while (g_get_monotonic_time () < self->due + 20 * G_TIME_SPAN_MILLISECOND)
     g_thread_yield ();
+  return TRUE;
 }
 
 static void
@@ -465,7 +453,7 @@ test_timeout_answered (void)
       operation_init (&self.operation, loop);
       self.operation.n_at_once = 1;
       self.due = g_get_monotonic_time () + timeout_msec * G_TIME_SPAN_MILLISECOND;
-      answer = bg_loop_perform (loop, begin_lasting_cb, &self, timeout_msec, NULL, &error);
+      answer = bg_loop_perform (loop, G_PRIORITY_DEFAULT, timeout_msec, begin_lasting_cb, &self, NULL, &error);
       in_time = self.in_time;
       if (in_time)
         {
@@ -487,7 +475,7 @@ test_refused (void)
   g_autoptr (BgLoop) loop = util_loop_new ("refused");
 
   g_assert_true (bg_loop_shutdown (loop, NULL));
-  g_assert_null (bg_loop_perform (loop, begin_cb, NULL, -1, NULL, &error));
+  g_assert_null (bg_loop_perform (loop, G_PRIORITY_DEFAULT, -1, begin_cb, NULL, NULL, &error));
   g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
 }
 
@@ -526,7 +514,7 @@ test_shutdown_drain (void)
   performer_start (&performer, loop);
   util_latch_wait (&performer.operation.begun);
   bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
-  g_assert_false (bg_loop_shutdown_full (loop, BG_SHUTDOWN_DRAIN, 1, NULL));
+  g_assert_false (bg_loop_shutdown_full (loop, BG_SHUTDOWN_DRAIN, 1, NULL, NULL));
   g_assert_false (g_cancellable_is_cancelled (performer.operation.cancellable));
   operation_answer (&performer.operation);
 
@@ -543,8 +531,7 @@ static void
 perform_async (Operation *operation, UtilReply *reply, GCancellable *cancellable)
 {
   util_reply_init (reply);
-  bg_loop_perform_async (operation->loop, begin_cb, operation, destroy_cb, cancellable,
-                         util_reply_cb, reply);
+  bg_loop_perform_async (operation->loop, G_PRIORITY_DEFAULT, -1, begin_cb, operation, destroy_cb, cancellable, util_reply_cb, reply);
 }
 
 static void
@@ -701,7 +688,7 @@ test_async_no_callback (void)
   Operation operation;
 
   operation_init (&operation, loop);
-  bg_loop_perform_async (loop, begin_cb, &operation, destroy_cb, NULL, NULL, NULL);
+  bg_loop_perform_async (loop, G_PRIORITY_DEFAULT, -1, begin_cb, &operation, destroy_cb, NULL, NULL, NULL);
   util_latch_wait (&operation.destroyed);
   operation_answer (&operation);
   util_loop_end (loop);
@@ -727,7 +714,7 @@ test_async_context_gone (gconstpointer data)
 
   g_main_context_push_thread_default (context);
   operation_init (&operation, loop);
-  bg_loop_perform_async (loop, begin_cb, &operation, destroy_cb, NULL, never_cb, NULL);
+  bg_loop_perform_async (loop, G_PRIORITY_DEFAULT, -1, begin_cb, &operation, destroy_cb, NULL, never_cb, NULL);
   g_main_context_pop_thread_default (context);
   util_latch_wait (&operation.destroyed);
 
@@ -761,15 +748,13 @@ typedef struct
   gpointer callback_data;
 } Begun;
 
-static void
-begin_step_cb (GCancellable *cancellable,
-               GAsyncReadyCallback callback,
-               gpointer callback_data,
-               gpointer user_data)
+static gboolean
+begin_step_cb (gpointer user_data, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer callback_data, GError **error)
 {
   Steps *self = user_data;
 
   g_async_queue_push (self->begun, g_memdup2 (&(Begun){ callback, callback_data }, sizeof (Begun)));
+  return TRUE;
 }
 
 static gpointer
@@ -799,7 +784,7 @@ stepped_cb (GObject *source, GAsyncResult *result, gpointer user_data)
   g_assert_no_error (error);
   g_assert_true (TEST_IS_ANSWER (answer));
   if (++self->n_replies < N_STEPS)
-    bg_loop_perform_async (self->loop, begin_step_cb, self, NULL, NULL, stepped_cb, self);
+    bg_loop_perform_async (self->loop, G_PRIORITY_DEFAULT, -1, begin_step_cb, self, NULL, NULL, stepped_cb, self);
 }
 
 static void
@@ -807,7 +792,7 @@ first_step_cb (gpointer user_data)
 {
   Steps *self = user_data;
 
-  bg_loop_perform_async (self->loop, begin_step_cb, self, NULL, NULL, stepped_cb, self);
+  bg_loop_perform_async (self->loop, G_PRIORITY_DEFAULT, -1, begin_step_cb, self, NULL, NULL, stepped_cb, self);
 }
 
 static void
@@ -831,11 +816,8 @@ test_async_drain_own_loop (void)
 /* Nor is a cancellable used for another operation if somebody could still cancel
  * that one by it. */
 
-static void
-weak_begin_cb (GCancellable *cancellable,
-               GAsyncReadyCallback callback,
-               gpointer callback_data,
-               gpointer user_data)
+static gboolean
+weak_begin_cb (gpointer user_data, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer callback_data, GError **error)
 {
   g_autoptr (TestAnswer) answer = g_object_new (TEST_TYPE_ANSWER, NULL);
   g_autoptr (GCancellable) other = g_weak_ref_get (user_data);
@@ -843,6 +825,7 @@ weak_begin_cb (GCancellable *cancellable,
   g_assert_true (other != cancellable);
   g_weak_ref_set (user_data, cancellable);
   callback (NULL, G_ASYNC_RESULT (answer), callback_data);
+  return TRUE;
 }
 
 static void
@@ -856,7 +839,7 @@ test_cancellable_kept_weakly (void)
     {
       g_autoptr (GAsyncResult) answer = NULL;
 
-      answer = bg_loop_perform (loop, weak_begin_cb, &weak, -1, NULL, NULL);
+      answer = bg_loop_perform (loop, G_PRIORITY_DEFAULT, -1, weak_begin_cb, &weak, NULL, NULL);
       g_assert_nonnull (answer);
     }
   g_weak_ref_clear (&weak);

@@ -286,7 +286,7 @@ test_order_over_post_and_call (void)
       Entry *entry = g_new (Entry, 1);
 
       *entry = (Entry){ &log, i };
-      bg_loop_call_async (loop, G_PRIORITY_DEFAULT, entry_call_cb, entry, g_free, NULL, NULL, NULL);
+      bg_loop_call_async (loop, G_PRIORITY_DEFAULT, -1, entry_call_cb, entry, g_free, NULL, NULL, NULL);
       post_entry (&log, G_PRIORITY_DEFAULT, i + 1);
     }
   util_unblock (&block);
@@ -477,7 +477,7 @@ test_priority_overtakes (void)
   for (int i = 0; i < 10000; i++)
     post_entry (&log, G_PRIORITY_DEFAULT, i);
   util_unblock (&block);
-  g_assert_true (bg_loop_flush (loop, -1, NULL));
+  g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
 
   while (g_array_index (log.values, int, before) != -1)
     before++;

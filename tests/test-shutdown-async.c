@@ -71,7 +71,7 @@ static void
 test_timeout (void)
 {
   BgLoop *loop = util_loop_new ("late");
-  guint hold = bg_loop_hold (loop, "a reason");
+  guint64 hold = bg_loop_hold (loop, "a reason");
   g_autoptr (GError) error = NULL;
   UtilReply first, second, last;
 
@@ -106,7 +106,7 @@ static void
 run_cancelled (gboolean before)
 {
   BgLoop *loop = util_loop_new ("cancelled");
-  guint hold = bg_loop_hold (loop, "a reason");
+  guint64 hold = bg_loop_hold (loop, "a reason");
   g_autoptr (GCancellable) cancellable = g_cancellable_new ();
   UtilReply reply;
 
@@ -136,7 +136,7 @@ static void
 test_many (void)
 {
   BgLoop *loop = util_loop_new ("many");
-  guint hold = bg_loop_hold (loop, "many");
+  guint64 hold = bg_loop_hold (loop, "many");
   g_autoptr (GCancellable) cancellable = g_cancellable_new ();
   UtilReply replies[30];
 
@@ -208,7 +208,7 @@ static void
 run_forgotten (gboolean held, int timeout_msec, GAsyncReadyCallback callback)
 {
   BgLoop *loop = util_loop_new ("forgotten");
-  guint hold = held ? bg_loop_hold (loop, "forgotten") : 0;
+  guint64 hold = held ? bg_loop_hold (loop, "forgotten") : 0;
   GMainContext *context = g_main_context_new ();
   g_autoptr (GCancellable) cancellable = g_cancellable_new ();
   GWeakRef weak;
@@ -286,13 +286,13 @@ test_across (void)
 {
   BgLoop *loop = util_loop_new ("one");
   Across self = { util_loop_new ("another") };
-  guint hold = bg_loop_hold (self.other, "across");
+  guint64 hold = bg_loop_hold (self.other, "across");
 
   util_reply_init (&self.reply);
   g_assert_true (bg_loop_post (loop, shut_down_other_cb, &self, NULL));
-  g_assert_true (bg_loop_flush (loop, -1, NULL));
+  g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
   g_assert_true (bg_loop_post (loop, noop_cb, NULL, NULL));
-  g_assert_true (bg_loop_flush (loop, -1, NULL));
+  g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
   bg_loop_release (self.other, hold);
   util_latch_wait (&self.reply.arrived);
   g_assert_true (finish (self.other, &self.reply, NULL));

@@ -67,7 +67,7 @@ assert_ended (Race *self, BgShutdownMode mode)
 {
   g_autoptr (GError) error = NULL;
 
-  g_assert_true (bg_loop_shutdown_full (self->loop, mode, -1, &error));
+  g_assert_true (bg_loop_shutdown_full (self->loop, mode, -1, NULL, &error));
   g_assert_no_error (error);
   g_assert_cmpint (bg_loop_get_state (self->loop), ==, BG_LOOP_STOPPED);
   g_atomic_int_inc (&self->joined);
@@ -190,7 +190,7 @@ post_after (Race *self, int number)
       work = bg_loop_post_after (self->loop, i % 3, ran_cb, self, destroyed_cb);
       note (self, work != 0);
       if (i % 5 == 0 && last != 0)
-        (void) bg_loop_cancel (self->loop, last);
+        (void) bg_loop_withdraw (self->loop, last);
       last = work;
     }
 }

@@ -43,7 +43,7 @@ typedef struct
 
   BgLoop *loop;
   UtilBlock block;
-  guint hold;
+  guint64 hold;
   int ran;
   int destroyed;
   UtilLatch done;
@@ -174,7 +174,7 @@ static void
 end_blocking (Case *self)
 {
   g_autoptr (GError) error = NULL;
-  gboolean ended = bg_loop_shutdown_full (self->loop, self->mode, -1, &error);
+  gboolean ended = bg_loop_shutdown_full (self->loop, self->mode, -1, NULL, &error);
 
   if (self->caller == OWN)
     {
@@ -265,7 +265,7 @@ prepare (Case *self)
     {
       self->hold = bg_loop_hold (self->loop, "the test");
       post_work (self);
-      g_assert_true (bg_loop_flush (self->loop, -1, NULL));
+      g_assert_true (bg_loop_flush (self->loop, -1, NULL, NULL));
       bg_loop_quit (self->loop, BG_SHUTDOWN_DRAIN);
     }
   else if (self->state == STOPPED)
@@ -395,13 +395,11 @@ not_reached_source_cb (gpointer user_data)
   g_assert_not_reached ();
 }
 
-static void
-not_reached_begin_cb (GCancellable *cancellable,
-                      GAsyncReadyCallback callback,
-                      gpointer callback_data,
-                      gpointer user_data)
+static gboolean
+not_reached_begin_cb (gpointer user_data, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer callback_data, GError **error)
 {
   g_assert_not_reached ();
+  return FALSE;
 }
 
 static void
@@ -467,7 +465,7 @@ assert_waits_refused (Refused *self)
   g_assert_false (bg_loop_call (self->loop, not_reached_call_cb, NULL, NULL, &error));
   g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
   g_clear_error (&error);
-  g_assert_null (bg_loop_perform (self->loop, not_reached_begin_cb, NULL, -1, NULL, &error));
+  g_assert_null (bg_loop_perform (self->loop, G_PRIORITY_DEFAULT, -1, not_reached_begin_cb, NULL, NULL, &error));
   g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
 }
 
@@ -477,10 +475,8 @@ assert_async_refused (Refused *self)
   int destroyed = self->destroyed;
   int replies = self->replies;
 
-  bg_loop_call_async (self->loop, 0, not_reached_call_cb, self, refused_cb, NULL, refused_call_cb,
-                      self);
-  bg_loop_perform_async (self->loop, not_reached_begin_cb, self, refused_cb, NULL,
-                         refused_perform_cb, self);
+  bg_loop_call_async (self->loop, 0, -1, not_reached_call_cb, self, refused_cb, NULL, refused_call_cb, self);
+  bg_loop_perform_async (self->loop, G_PRIORITY_DEFAULT, -1, not_reached_begin_cb, self, refused_cb, NULL, refused_perform_cb, self);
   g_assert_cmpint (self->destroyed, ==, destroyed + 2);
   g_assert_cmpint (self->replies, ==, replies);
   while (self->replies < replies + 2)
@@ -491,7 +487,7 @@ static void
 run_refused (BgShutdownMode mode)
 {
   Refused self = { util_loop_new ("refusing") };
-  guint hold = bg_loop_hold (self.loop, "the test");
+  guint64 hold = bg_loop_hold (self.loop, "the test");
   g_autoptr (GError) error = NULL;
 
   bg_loop_quit (self.loop, mode);
@@ -505,7 +501,7 @@ run_refused (BgShutdownMode mode)
   assert_posts_refused (&self);
   assert_waits_refused (&self);
   assert_async_refused (&self);
-  g_assert_false (bg_loop_flush (self.loop, -1, &error));
+  g_assert_false (bg_loop_flush (self.loop, -1, NULL, &error));
   g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
 
   g_assert_finalize_object (self.loop);
@@ -544,7 +540,7 @@ typedef struct
 {
   BgLoop *loop;
   guint left;
-  guint hold;
+  guint64 hold;
   int destroyed;
 } Chain;
 

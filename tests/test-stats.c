@@ -73,7 +73,7 @@ test_counts (void)
   g_autoptr (BgLoopStats) busy = NULL;
   g_autoptr (BgLoopStats) stats = NULL;
   UtilBlock block;
-  guint hold;
+  guint64 hold;
 
   util_block (&block, loop);
   for (guint i = 0; i < 100; i++)
@@ -168,11 +168,11 @@ test_all_kinds (gconstpointer data)
   g_assert_true (bg_loop_post (loop, nothing_cb, NULL, NULL));
   n = 0;
   g_assert_true (bg_loop_invoke (loop, five_times_cb, &n));
-  bg_loop_call_async (loop, G_PRIORITY_DEFAULT, nothing_call_cb, NULL, NULL, NULL, NULL, NULL);
+  bg_loop_call_async (loop, G_PRIORITY_DEFAULT, -1, nothing_call_cb, NULL, NULL, NULL, NULL, NULL);
   g_assert_true (bg_loop_post_after (loop, 0, nothing_cb, NULL, NULL) != 0);
   g_assert_true (bg_loop_post_after (loop, G_MAXINT, nothing_cb, NULL, NULL) != 0);
   id = bg_loop_post_after (loop, G_MAXINT, nothing_cb, NULL, g_free);
-  g_assert_true (bg_loop_cancel (loop, id));
+  g_assert_true (bg_loop_withdraw (loop, id));
   bg_loop_quit (loop, mode);
   util_unblock (&block);
   g_assert_true (bg_loop_shutdown (loop, NULL));

@@ -113,7 +113,7 @@ test_twice (void)
       assert_shutdown (loop);
       bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
       bg_loop_quit (loop, BG_SHUTDOWN_CANCEL);
-      g_assert_true (bg_loop_shutdown_full (loop, BG_SHUTDOWN_DRAIN, 0, NULL));
+      g_assert_true (bg_loop_shutdown_full (loop, BG_SHUTDOWN_DRAIN, 0, NULL, NULL));
     }
   g_assert_finalize_object (loop);
 }
@@ -379,7 +379,7 @@ shut_down_here_cb (gpointer user_data, GError **error)
   g_assert_false (bg_loop_shutdown (loop, &local));
   g_assert_error (local, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
   g_clear_error (&local);
-  g_assert_false (bg_loop_shutdown_full (loop, BG_SHUTDOWN_CANCEL, 0, &local));
+  g_assert_false (bg_loop_shutdown_full (loop, BG_SHUTDOWN_CANCEL, 0, NULL, &local));
   g_assert_error (local, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
   g_assert_cmpint (bg_loop_get_state (loop), ==, BG_LOOP_RUNNING);
   return TRUE;
@@ -450,11 +450,11 @@ test_no_time_to_wait (void)
   UtilBlock block;
 
   util_block (&block, loop);
-  g_assert_false (bg_loop_shutdown_full (loop, BG_SHUTDOWN_DRAIN, 0, &error));
+  g_assert_false (bg_loop_shutdown_full (loop, BG_SHUTDOWN_DRAIN, 0, NULL, &error));
   g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
   util_unblock (&block);
   assert_shutdown (loop);
-  g_assert_true (bg_loop_shutdown_full (loop, BG_SHUTDOWN_DRAIN, 0, NULL));
+  g_assert_true (bg_loop_shutdown_full (loop, BG_SHUTDOWN_DRAIN, 0, NULL, NULL));
   g_assert_finalize_object (loop);
   util_block_clear (&block);
 }

@@ -171,7 +171,7 @@ busy_cb (gpointer user_data)
   g_assert_cmpuint (bg_loop_hold (loop, "refused"), ==, 0);
   g_assert_false (bg_loop_attach (loop, source));
   g_assert_false (bg_loop_invoke (loop, invoked_cb, NULL));
-  g_assert_false (bg_loop_cancel (loop, 1));
+  g_assert_false (bg_loop_withdraw (loop, 1));
 
   /* On the loop's own thread that is a plain function call, in every state. */
   g_assert_true (bg_loop_call (loop, call_cb, &self->calls, NULL, &error));
@@ -218,7 +218,7 @@ wild_destroyed_cb (gpointer user_data)
 {
   Wild *self = user_data;
   BgLoop *loop = g_object_ref (self->loop);
-  guint hold = bg_loop_hold (loop, "wild");
+  guint64 hold = bg_loop_hold (loop, "wild");
 
   g_mutex_lock (&self->lock);
   self->destroyed++;
@@ -226,7 +226,7 @@ wild_destroyed_cb (gpointer user_data)
 
   /* Never lost: the destroy counts, wherever it runs. */
   (void) bg_loop_post (loop, not_reached_cb, &self->posted, util_count_cb);
-  (void) bg_loop_cancel (loop, 1);
+  (void) bg_loop_withdraw (loop, 1);
   g_free (bg_loop_describe (loop));
   if (hold != 0)
     bg_loop_release (loop, hold);

@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -10,6 +11,8 @@
 
 #define HANG_SECONDS    240
 #define SUBPROCESS_USEC (60 * G_USEC_PER_SEC)
+
+#define KERNEL_PF_EXITING 0x4 /* proc(5) leaves it to <linux/sched.h>, which is not for us */
 
 static void
 hang_cb (int signal_number)
@@ -264,7 +267,7 @@ util_take_critical (const char *pattern)
 }
 
 static guint
-count_entries (const char *folder, const char *target)
+count_entries (const char *folder, gboolean (*counts) (const char *path))
 {
   g_autoptr (GError) error = NULL;
   g_autoptr (GDir) dir = g_dir_open (folder, 0, &error);
@@ -275,13 +278,39 @@ count_entries (const char *folder, const char *target)
   while ((name = g_dir_read_name (dir)) != NULL)
     {
       g_autofree char *path = g_build_filename (folder, name, NULL);
-      g_autofree char *link = target != NULL ? g_file_read_link (path, NULL) : NULL;
 
-      if (target == NULL || (link != NULL && strstr (link, target) != NULL))
+      if (counts == NULL || counts (path))
         n++;
     }
 
   return n;
+}
+
+static gboolean
+is_eventfd (const char *path)
+{
+  g_autofree char *link = g_file_read_link (path, NULL);
+
+  return link != NULL && strstr (link, "eventfd") != NULL;
+}
+
+/* A thread that has been joined stays in the list until the system has cleared it
+ * away; that it is on its way out is marked before it can be joined. */
+static gboolean
+is_alive (const char *path)
+{
+  g_autofree char *stat = g_build_filename (path, "stat", NULL);
+  g_autofree char *text = NULL;
+  const char *rest;
+  guint flags;
+
+  /* ID (NAME) STATE PARENT GROUP SESSION TERMINAL TERMINAL_GROUP FLAGS */
+  if (!g_file_get_contents (stat, &text, NULL, NULL))
+    return FALSE;
+  rest = strrchr (text, ')');
+  g_assert_nonnull (rest);
+  g_assert_cmpint (sscanf (rest, ") %*c %*d %*d %*d %*d %*d %u", &flags), ==, 1);
+  return (flags & KERNEL_PF_EXITING) == 0;
 }
 
 guint
@@ -293,13 +322,13 @@ util_count_fds (void)
 guint
 util_count_eventfds (void)
 {
-  return count_entries ("/proc/self/fd", "eventfd");
+  return count_entries ("/proc/self/fd", is_eventfd);
 }
 
 guint
 util_count_threads (void)
 {
-  return count_entries ("/proc/self/task", NULL);
+  return count_entries ("/proc/self/task", is_alive);
 }
 
 void

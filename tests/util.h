@@ -75,6 +75,8 @@ void util_take_critical (const char *pattern);
 
 guint util_count_fds (void);
 guint util_count_eventfds (void);
+
+/* Without those that have been joined, which the system lists for a while longer. */
 guint util_count_threads (void);
 
 /* Waits for threads that nobody can join. */
@@ -87,6 +89,13 @@ void util_assert_subprocess_passes (const char *path);
 /* g_test_add_func(), but the test runs in a process of its own: what hangs
  * fails. @path stays the caller's. */
 void util_add_trapped (const char *path, GTestFunc func);
+
+/* How a report names @function, in a pattern in which @any stands for anything. */
+#if HAVE_DLADDR
+#define UTIL_NAME(function, any) #function
+#else
+#define UTIL_NAME(function, any) "a function at " any
+#endif
 
 /* Counts in the int that @counter points to, from any thread. */
 void util_count_cb (gpointer counter);

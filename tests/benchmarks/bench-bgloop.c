@@ -148,8 +148,7 @@ caller_ask (void *caller, BenchFunc func, BenchFunc reply, void *data)
   Request *request = g_new (Request, 1);
 
   *request = (Request){ func, reply, data };
-  bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, request_cb, request, NULL, NULL,
-                      request_ready_cb, request);
+  bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, -1, request_cb, request, NULL, NULL, request_ready_cb, request);
 }
 
 static void
@@ -184,15 +183,13 @@ watch (void *loop, int fd, BenchFunc func, void *data)
   g_source_unref (source);
 }
 
-static void
-begin_cb (GCancellable *cancellable,
-          GAsyncReadyCallback callback,
-          gpointer callback_data,
-          gpointer user_data)
+static gboolean
+begin_cb (gpointer user_data, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer callback_data, GError **error)
 {
   Work *work = user_data;
 
   bench_operation_async (work->func, work->data, cancellable, callback, callback_data);
+  return TRUE;
 }
 
 static void
@@ -202,7 +199,7 @@ perform (void *loop, BenchFunc func, void *data)
   g_autoptr (GError) error = NULL;
   Work work = { func, data };
 
-  result = bg_loop_perform (loop, begin_cb, &work, -1, NULL, &error);
+  result = bg_loop_perform (loop, G_PRIORITY_DEFAULT, -1, begin_cb, &work, NULL, &error);
   if (result == NULL || !bench_operation_finish (result, &error))
     bench_fail ("%s", error->message);
 }

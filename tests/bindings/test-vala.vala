@@ -144,14 +144,14 @@ private async void call_async (Bg.Loop loop, MainLoop main_loop) {
   var answered = false;
 
   try {
-    answered = yield loop.call_async (Priority.DEFAULT, () => loop.is_current (), null);
+    answered = yield loop.call_async (Priority.DEFAULT, -1, () => loop.is_current (), null);
   } catch (Error error) {
     GLib.error ("%s", error.message);
   }
   assert_true (answered);
 
   try {
-    yield loop.call_async (Priority.DEFAULT, fail, null);
+    yield loop.call_async (Priority.DEFAULT, -1, fail, null);
     assert_not_reached ();
   } catch (Error error) {
     assert_nospc (error);

@@ -1,0 +1,21 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#pragma once
+
+#include <gio/gio.h>
+
+G_BEGIN_DECLS
+
+gboolean bg_glib_is_unshared (gpointer object, int n_refs);
+
+GMainContext *bg_glib_context_new (GError **error);
+int bg_glib_get_wakeup_fd (GMainContext *context);
+guint
+bg_glib_list_sources (GMainContext *context, GArray *priorities, guint n_own, GPtrArray *sources);
+gboolean bg_glib_is_referenced_once (GSource *source);
+
+void bg_glib_retire_context (GMainContext *context, GPtrArray *handles, guint n_sources);
+void bg_glib_release_retired (void);
+
+G_END_DECLS

@@ -1,0 +1,377 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <string.h>
+#if HAVE_EVENTFD
+#include <sys/eventfd.h>
+#endif
+#if HAVE_UNISTD_H
+#include <fcntl.h>
+#include <unistd.h>
+#endif
+
+#include <bgloop/bg-fork-private.h>
+#include <bgloop/bg-glib-private.h>
+
+/* All that relies on what GLib does not promise, and with which versions it was
+ * seen to hold: 2.74 to 2.87. Where it does not hold nothing breaks but what is
+ * named at each part. */
+
+/* Whether an object can be used again, as if it were new: besides the caller's
+ * @n_refs references nobody has one, nor has anybody what one could be had from, or
+ * anything stored with it. (GObject's public fields, the same in all versions.) */
+gboolean
+bg_glib_is_unshared (gpointer object, int n_refs)
+{
+  GObject *self = object;
+
+  /* The second look at the references is for a weak one that became a strong one. */
+  return g_atomic_int_get ((int *) &self->ref_count) == n_refs
+         && g_atomic_pointer_get (&self->qdata) == NULL
+         && g_atomic_int_get ((int *) &self->ref_count) == n_refs;
+}
+
+/* Whether nobody but the caller refers to the source. (A public field.) */
+gboolean
+bg_glib_is_referenced_once (GSource *source)
+{
+  return g_atomic_int_get ((int *) &source->ref_count) == 1;
+}
+
+/* References to a context
+ *
+ * Where in a context its count of references is: found by what three references
+ * more, and then four more, change in a new one that nobody else has. If it is not
+ * found, a context that GIO still uses when its loop has ended may leak. */
+
+#define REF_COUNT_WORDS 16
+
+enum
+{
+  UNKNOWN = -1,
+  NOT_FOUND = -2,
+};
+
+static int ref_count_word = UNKNOWN; /* atomic */
+
+static void
+find_ref_count (GMainContext *context)
+{
+  int words[3][REF_COUNT_WORDS];
+  int n_refs[3] = { 0, 3, 7 };
+  int found = NOT_FOUND, n_found = 0, n = 0;
+
+  for (guint i = 0; i < G_N_ELEMENTS (n_refs); i++)
+    {
+      for (; n < n_refs[i]; n++)
+        g_main_context_ref (context);
+      memcpy (words[i], context, sizeof words[i]);
+    }
+  for (; n > 0; n--)
+    g_main_context_unref (context);
+
+  for (int i = 0; i < REF_COUNT_WORDS; i++)
+    {
+      if (words[0][i] == 1 && words[1][i] == 4 && words[2][i] == 8)
+        {
+          found = i;
+          n_found++;
+        }
+    }
+
+  g_atomic_int_set (&ref_count_word, n_found == 1 ? found : NOT_FOUND);
+}
+
+/* Whether nobody but the caller refers to the context. */
+static gboolean
+is_context_unshared (GMainContext *context)
+{
+  int word = g_atomic_int_get (&ref_count_word);
+
+  return word < 0 || g_atomic_int_get ((int *) context + word) == 1;
+}
+
+/* Making a context */
+
+/* GLib aborts where it cannot have the descriptor that a context is woken with. */
+static gboolean
+check_descriptors (GError **error)
+{
+#if HAVE_EVENTFD
+  int fd = eventfd (0, EFD_CLOEXEC);
+#elif HAVE_UNISTD_H
+  int fd = dup (STDERR_FILENO);
+#else
+  int fd = 0;
+#endif
+
+  if (fd < 0)
+    {
+      int code = errno;
+
+      g_set_error (error, G_IO_ERROR, g_io_error_from_errno (code),
+                   "No descriptor for a main context: %s", g_strerror (code));
+      return FALSE;
+    }
+
+#if HAVE_UNISTD_H
+  close (fd);
+#endif
+  return TRUE;
+}
+
+/* A new context; fails where there is no descriptor to be had. (Another thread may
+ * still take the last one in between, and then GLib aborts.) */
+GMainContext *
+bg_glib_context_new (GError **error)
+{
+  GMainContext *context;
+
+  if (!check_descriptors (error))
+    return NULL;
+
+  context = g_main_context_new ();
+  if (G_UNLIKELY (g_atomic_int_get (&ref_count_word) == UNKNOWN))
+    find_ref_count (context);
+  return context;
+}
+
+/* The descriptor that wakes a context which has no other; -1 if it cannot be told. */
+int
+bg_glib_get_wakeup_fd (GMainContext *context)
+{
+  GPollFD fd = { .fd = -1 };
+  int timeout;
+
+  if (g_main_context_query (context, G_MAXINT, &timeout, &fd, 1) == 1)
+    return (int) fd.fd;
+  return -1;
+}
+
+/* The sources of a context
+ *
+ * GLib has no call for them. It does call a source's GSourceCallbackFuncs.get under
+ * the context's lock, where no source can come or go, and links the sources of one
+ * priority by their public fields. So a probe that is moved from priority to
+ * priority finds them, and refers to them safely whatever other threads do. Sources
+ * of a priority that is not asked for are not found; nothing is done to them, and
+ * they go with the context. */
+
+/* Those at which GLib, GIO, GTK and WebKit put sources. */
+static const int usual_priorities[] = {
+  G_PRIORITY_HIGH,
+  -75,
+  -50,
+  G_PRIORITY_DEFAULT,
+  50,
+  G_PRIORITY_HIGH_IDLE,
+  G_PRIORITY_HIGH_IDLE + 10,
+  G_PRIORITY_HIGH_IDLE + 20,
+  G_PRIORITY_HIGH_IDLE + 50,
+  G_PRIORITY_DEFAULT_IDLE,
+  G_PRIORITY_LOW,
+  G_MAXINT,
+};
+
+#define NEAR_DEFAULT 20
+
+typedef struct
+{
+  GSource *probe;
+  GPtrArray *sources;
+} BgProbe;
+
+static void
+probe_ref (gpointer data)
+{
+}
+
+static void
+add_source (BgProbe *self, GSource *source)
+{
+  if (!g_source_is_destroyed (source))
+    g_ptr_array_add (self->sources, g_source_ref (source));
+}
+
+/* Under the context's lock. */
+static void
+probe_get (gpointer data, GSource *source, GSourceFunc *func, gpointer *user_data)
+{
+  BgProbe *self = data;
+
+  *func = NULL;
+  *user_data = NULL;
+  for (GSource *other = source->prev; other != NULL; other = other->prev)
+    add_source (self, other);
+  for (GSource *other = source->next; other != NULL; other = other->next)
+    add_source (self, other);
+}
+
+static GSourceCallbackFuncs probe_callback_funcs = {
+  .ref = probe_ref,
+  .unref = probe_ref,
+  .get = probe_get,
+};
+
+static GSourceFuncs probe_funcs = { NULL };
+
+static void
+probe_at (BgProbe *self, GMainContext *context, int priority)
+{
+  g_source_set_priority (self->probe, priority);
+  (void) g_main_context_find_source_by_funcs_user_data (context, &probe_funcs, self);
+}
+
+/* Adds the sources that are in the context at the usual priorities and at @priorities
+ * (nullable), unless it has had no more than @n_own in its life. Returns how many it
+ * has had. One thread at a time. */
+guint
+bg_glib_list_sources (GMainContext *context, GArray *priorities, guint n_own, GPtrArray *sources)
+{
+  BgProbe self = { g_source_new (&probe_funcs, sizeof (GSource)), sources };
+  guint n_had;
+
+  g_source_set_callback_indirect (self.probe, &self, &probe_callback_funcs);
+  n_had = g_source_attach (self.probe, context) - 1;
+  if (n_had != n_own)
+    {
+      for (guint i = 0; i < G_N_ELEMENTS (usual_priorities); i++)
+        probe_at (&self, context, usual_priorities[i]);
+      for (int i = 1; i <= NEAR_DEFAULT; i++)
+        {
+          probe_at (&self, context, G_PRIORITY_DEFAULT + i);
+          probe_at (&self, context, G_PRIORITY_DEFAULT - i);
+        }
+      for (guint i = 0; priorities != NULL && i < priorities->len; i++)
+        probe_at (&self, context, g_array_index (priorities, int, i));
+    }
+  g_source_destroy (self.probe);
+  g_source_unref (self.probe);
+
+  return n_had + 1;
+}
+
+/* Retired contexts
+ *
+ * A context outlives its loop while somebody else uses it:
+ *
+ *  - Before GLib 2.85, g_source_destroy() and g_source_unref() may still use the
+ *    source's context while its last reference goes in another thread. So the
+ *    context stays as long as somebody has a source that was in it.
+ *  - What GIO began there comes back when it is done, though nobody iterates the
+ *    context any more: a source that refers to a task that refers to the context,
+ *    for ever. So what comes late is destroyed.
+ *
+ * They are looked at when loops start and end, some of them each time. */
+
+#define RELEASES 8
+
+typedef struct
+{
+  GMainContext *context; /* (owned) */
+  GPtrArray *handles;    /* (owned) of GSource: that others may have */
+  guint n_sources;       /* that it had had when it was last looked at */
+} BgRetired;
+
+typedef struct
+{
+  BgForkLocal fork_local;
+  GMutex lock;
+  GQueue retired; /* of BgRetired, under lock */
+} BgRetirement;
+
+static BgRetirement *
+get_retirement (void)
+{
+  static gpointer retirement;
+
+  return bg_fork_local (&retirement, sizeof (BgRetirement));
+}
+
+static void
+destroy_late (BgRetired *self)
+{
+  GMainContext *context = self->context;
+  g_autoptr (GPtrArray) late = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
+
+  /* Somebody who iterates it has a use for them. */
+  if (!g_main_context_acquire (context))
+    return;
+
+  self->n_sources = bg_glib_list_sources (context, NULL, self->n_sources, late);
+  for (guint i = 0; i < late->len; i++)
+    g_source_destroy (g_ptr_array_index (late, i));
+  g_main_context_release (context);
+}
+
+static gboolean
+try_release (BgRetired *self)
+{
+  destroy_late (self);
+  for (guint i = self->handles->len; i > 0; i--)
+    {
+      if (bg_glib_is_referenced_once (g_ptr_array_index (self->handles, i - 1)))
+        g_ptr_array_remove_index_fast (self->handles, i - 1);
+    }
+  if (self->handles->len > 0 || !is_context_unshared (self->context))
+    return FALSE;
+
+  /* Whoever gave the last reference back did so under the context's lock, and may
+   * still be in there. */
+  (void) g_main_context_is_owner (self->context);
+  g_ptr_array_unref (self->handles);
+  g_main_context_unref (self->context);
+  g_free (self);
+  return TRUE;
+}
+
+/* Gives up a context whose loop has ended, with the sources in @handles, when nobody
+ * else uses either any more. Takes both over. @n_sources: how many the context had had
+ * when it was cleared. */
+void
+bg_glib_retire_context (GMainContext *context, GPtrArray *handles, guint n_sources)
+{
+  BgRetirement *retirement = get_retirement ();
+  BgRetired *self = g_new0 (BgRetired, 1);
+
+  self->context = context;
+  self->handles = handles;
+  self->n_sources = n_sources;
+  if (try_release (self))
+    return;
+
+  g_mutex_lock (&retirement->lock);
+  g_queue_push_tail (&retirement->retired, self);
+  g_mutex_unlock (&retirement->lock);
+}
+
+/* Frees of the retired contexts what can be freed by now. May run destroy notifies of
+ * sources that came late. */
+void
+bg_glib_release_retired (void)
+{
+  BgRetirement *retirement = get_retirement ();
+  guint n;
+
+  g_mutex_lock (&retirement->lock);
+  n = MIN (retirement->retired.length, RELEASES);
+  g_mutex_unlock (&retirement->lock);
+
+  for (; n > 0; n--)
+    {
+      BgRetired *self;
+
+      g_mutex_lock (&retirement->lock);
+      self = g_queue_pop_head (&retirement->retired);
+      g_mutex_unlock (&retirement->lock);
+      if (self == NULL || try_release (self))
+        continue;
+
+      g_mutex_lock (&retirement->lock);
+      g_queue_push_tail (&retirement->retired, self);
+      g_mutex_unlock (&retirement->lock);
+    }
+}
