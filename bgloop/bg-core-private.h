@@ -119,6 +119,7 @@ struct _BgCore
   gboolean closed; /* nothing is taken any more, from nobody */
   GThread *thread; /* (owned) (nullable) until somebody joins it or lets it go */
   gboolean joined;
+  gboolean ended;   /* written by the loop's thread: everything has had its outcome */
   gboolean gone;    /* the thread has nothing more to do, or never ran */
   guint n_handling; /* threads that run the handlers of the cancellable */
   gboolean dropped; /* nobody has the object any more */
@@ -162,7 +163,6 @@ struct _BgCore
   BgMailbox *mailbox;    /* (owned) (nullable) where replies to work on this loop arrive */
   gint64 wakeup_fd;      /* by which the context is woken; -1: unknown */
   gboolean finished;     /* the main loop is to return */
-  gboolean ended;
   GPtrArray *attached;   /* (nullable) of GSource, that may be in the context or that others may
                           * have */
   guint recheck_msec;    /* after how long to look at them again; 0: not before the next sleep */

@@ -35,10 +35,9 @@
  *  3. When nothing is queued and nothing holds the loop, the drain source quits the
  *     main loop. Below everything that may still run on it, the thread looks once
  *     more and closes the loop for good.
- *  4. The thread runs the teardown functions and clears the context. The loop is
- *     STOPPED.
- *  5. The thread's own destructors run; the last is the library's, which tells
- *     whoever waits for the end.
+ *  4. The thread runs the teardown functions and clears the context.
+ *  5. The thread's own destructors run; the last is the library's. The loop is STOPPED,
+ *     and whoever waits for the end is told.
  *  6. Whoever waits joins it; if nobody does, the last reference lets it go. */
 
 #define DRAIN_PRIORITY G_MININT
@@ -916,6 +915,8 @@ drain_check (GSource *source)
   return FALSE;
 }
 
+static gboolean is_own_source (BgCore *self, GSource *source);
+
 /* Sources of one priority that are always ready keep those below from having a turn,
  * an answer that the loop waits for perhaps among them. So the most urgent ones go
  * behind all others, which they would do anyway at the end. */
@@ -927,15 +928,23 @@ demote_most_urgent (BgCore *self)
 
   self->starved = 0;
   bg_glib_list_sources (self->context, self->priorities, 0, sources);
-  for (guint i = 0; i < sources->len; i++)
-    urgent = MIN (urgent, g_source_get_priority (g_ptr_array_index (sources, i)));
+  for (guint i = sources->len; i > 0; i--)
+    {
+      GSource *source = g_ptr_array_index (sources, i - 1);
 
+      if (is_own_source (self, source))
+        g_ptr_array_remove_index (sources, i - 1);
+      else
+        urgent = MIN (urgent, g_source_get_priority (source));
+    }
+
+  /* In this order a source comes before its children, which go with it and may not be
+   * moved alone. */
   for (guint i = 0; i < sources->len; i++)
     {
       GSource *source = g_ptr_array_index (sources, i);
 
-      if (g_source_get_priority (source) == urgent && !bg_inbox_owns (&self->inbox, source)
-          && source != self->timer)
+      if (g_source_get_priority (source) == urgent)
         g_source_set_priority (source, G_MAXINT);
     }
 }
@@ -1010,6 +1019,13 @@ static GSourceFuncs drain_funcs = {
   .check = drain_check,
   .dispatch = drain_dispatch,
 };
+
+static gboolean
+is_own_source (BgCore *self, GSource *source)
+{
+  return source == self->timer || source->source_funcs == &drain_funcs
+         || bg_inbox_is_lane (source);
+}
 
 static void
 attach_drain (BgCore *self)
@@ -1257,6 +1273,8 @@ drop_delays (BgCore *self)
 
       bg_core_lock (self);
       delay = bg_delays_take (&self->delays);
+      if (delay != NULL)
+        bg_delay_start (delay);
       bg_core_unlock (self);
 
       if (delay == NULL)
@@ -1399,7 +1417,6 @@ end (BgCore *self)
 
   bg_core_lock (self);
   self->ended = TRUE;
-  atomic_store (&self->state, BG_LOOP_STOPPED);
   atomic_store_explicit (&self->awake_since, 0, memory_order_relaxed);
   bg_core_unlock (self);
 }
@@ -1494,6 +1511,7 @@ static void
 leave (BgCore *self)
 {
   bg_core_lock (self);
+  atomic_store (&self->state, BG_LOOP_STOPPED);
   self->gone = TRUE;
   bg_core_unlock (self);
   report_end (self);

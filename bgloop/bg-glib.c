@@ -162,6 +162,7 @@ bg_glib_get_wakeup_fd (GMainContext *context)
 
 /* Those at which GLib, GIO, GTK and WebKit put sources. */
 static const int usual_priorities[] = {
+  G_MININT,
   G_PRIORITY_HIGH,
   -75,
   -50,

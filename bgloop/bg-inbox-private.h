@@ -152,7 +152,7 @@ struct _BgLane
 void bg_inbox_init (BgInbox *self, GMainContext *context, gpointer owner);
 void bg_inbox_tag (BgInbox *self, GSourceCallbackFuncs *funcs, gpointer data);
 BgInbox *bg_inbox_find (GMainContext *context, gpointer tag);
-gboolean bg_inbox_owns (BgInbox *self, GSource *source);
+gboolean bg_inbox_is_lane (GSource *source);
 void bg_inbox_discard (BgInbox *self, GDestroyNotify destroy_data);
 void bg_inbox_stop (BgInbox *self);
 void bg_inbox_clear (BgInbox *self);
@@ -211,8 +211,7 @@ bg_inbox_requeue (BgInbox *self,
 
 gpointer bg_inbox_take (BgInbox *self, BgRecord *slot);
 void bg_inbox_withdraw (BgInbox *self, BgRecord *slot, int priority);
-void bg_inbox_append_marker (BgInbox *self, int priority, BgRecordFunc outcome, gpointer data);
-void bg_inbox_take_marker (BgInbox *self);
+void bg_inbox_count_void (BgInbox *self, int priority, int n);
 void bg_inbox_press (BgInbox *self);
 void bg_inbox_wake (BgInbox *self);
 void bg_inbox_hurry (BgInbox *self);

@@ -343,7 +343,7 @@ bg_inbox_is_nested (BgInbox *self)
   return self->depth > 1;
 }
 
-/* Has the marker come again when the outermost function has returned. */
+/* Has the record come again when the outermost function has returned. */
 void
 bg_inbox_defer (BgInbox *self, const BgRecord *record)
 {
@@ -360,7 +360,8 @@ append_deferred (BgInbox *self)
     {
       BgRecord *record = &g_array_index (self->deferred, BgRecord, i);
 
-      bg_inbox_append_marker (self, G_PRIORITY_DEFAULT, record->outcome, record->data);
+      bg_inbox_requeue (self, G_PRIORITY_DEFAULT, record->outcome, record->func, record->data,
+                        record->destroy);
     }
   bg_inbox_unlock (self);
   g_clear_pointer (&self->deferred, g_array_unref);
@@ -822,9 +823,9 @@ bg_inbox_init (BgInbox *self, GMainContext *context, gpointer owner)
   self->default_lane = add_lane (self, G_PRIORITY_DEFAULT, 0);
 }
 
-/* Whether the source is one of the lanes'. On the serving thread. */
+/* Whether the source is a lane's. */
 gboolean
-bg_inbox_owns (BgInbox *self, GSource *source)
+bg_inbox_is_lane (GSource *source)
 {
   return source->source_funcs == &lane_funcs;
 }
@@ -999,13 +1000,20 @@ bg_inbox_append_slot (BgInbox *self, int priority)
   return &tail->records[tail->n++];
 }
 
+/* So many records in the lane of @priority, which has them, count as queued no more. */
+void
+bg_inbox_count_void (BgInbox *self, int priority, int n)
+{
+  get_lane (self, priority)->n_void += (guint) n;
+}
+
 /* Sees to it that a queued record does nothing when its turn comes, and does not count
  * as queued any more. */
 void
 bg_inbox_withdraw (BgInbox *self, BgRecord *slot, int priority)
 {
   slot->data = NULL;
-  get_lane (self, priority)->n_void++;
+  bg_inbox_count_void (self, priority, 1);
 }
 
 /* The data of the record whose turn it is; NULL if it was withdrawn. To be called by its
@@ -1016,21 +1024,6 @@ bg_inbox_take (BgInbox *self, BgRecord *slot)
   if (slot->data == NULL)
     self->lane->n_void--;
   return slot->data;
-}
-
-/* Appends a record that is no work, only tells when what is before it is done, and is
- * counted nowhere. Its outcome calls bg_inbox_take_marker() first. */
-void
-bg_inbox_append_marker (BgInbox *self, int priority, BgRecordFunc outcome, gpointer data)
-{
-  bg_inbox_requeue (self, priority, outcome, outcome, data, NULL);
-  get_lane (self, priority)->n_void++;
-}
-
-void
-bg_inbox_take_marker (BgInbox *self)
-{
-  self->lane->n_void--;
 }
 
 gboolean

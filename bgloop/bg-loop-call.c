@@ -972,45 +972,65 @@ bg_loop_run_task (BgLoop *self, int priority, GTask *task, GTaskThreadFunc func)
 
 /* Flush */
 
-/* One marker goes to the end of each lane; the flush is done when all of them
- * have come out. A marker is no work, and counted nowhere. */
+typedef struct _BgFlush BgFlush;
+
 typedef struct
+{
+  BgFlush *flush;
+  int priority; /* of the lane that it is in */
+  gboolean done;
+} BgMarker;
+
+/* One marker goes to the end of each lane; the flush is done when all of them
+ * have come out. */
+struct _BgFlush
 {
   BgBlocked blocked;
 
   /* under lock */
+  guint n_left;
+  gboolean abandoned; /* what is left counts as nothing any more */
   guint n_markers;
-  gboolean abandoned;
-} BgFlush;
+  BgMarker markers[];
+};
 
 static void
 flush_outcome (BgRecord *slot, gpointer owner)
 {
   BgCore *core = owner;
-  BgFlush *self = slot->data;
-  BgWaiter *waiter = self->blocked.waiter;
-  gboolean done, settles;
+  BgMarker *marker = slot->data;
+  BgFlush *self = marker->flush;
+  gboolean defers, settles = FALSE, frees = FALSE;
 
+  bg_core_lock (core);
   /* What was accepted before may still run, around this. */
-  if (bg_inbox_is_nested (&core->inbox))
+  defers = bg_inbox_is_nested (&core->inbox) && !self->abandoned;
+  if (defers)
     {
-      bg_core_lock (core);
-      bg_inbox_take_marker (&core->inbox);
-      bg_core_unlock (core);
+      marker->priority = G_PRIORITY_DEFAULT;
+    }
+  else
+    {
+      marker->done = TRUE;
+      if (self->abandoned)
+        bg_inbox_count_void (&core->inbox, marker->priority, -1);
+      self->n_left--;
+      settles = self->n_left == 0 && bg_core_remove_blocked (core, &self->blocked);
+      frees = self->n_left == 0 && self->abandoned;
+    }
+  bg_core_unlock (core);
+
+  if (defers)
+    {
       bg_inbox_defer (&core->inbox, slot);
       return;
     }
 
-  bg_core_lock (core);
-  bg_inbox_take_marker (&core->inbox);
-  done = --self->n_markers == 0;
-  settles = done && bg_core_remove_blocked (core, &self->blocked);
-  done = done && self->abandoned;
-  bg_core_unlock (core);
-
+  if (!frees)
+    bg_count (&core->inbox.run, 1);
   if (settles)
-    bg_waiter_settle (waiter);
-  if (done)
+    bg_waiter_settle (self->blocked.waiter);
+  if (frees)
     g_free (self);
 }
 
@@ -1035,59 +1055,85 @@ wait_for_flush (BgCore *core, BgFlush *flush, gint64 deadline, GError **error)
   return TRUE;
 }
 
-static void
-append_markers (BgCore *core, BgFlush *flush)
+/* With the lock held. */
+static BgFlush *
+append_markers (BgCore *core, BgWaiter *waiter)
 {
   BgInbox *inbox = &core->inbox;
+  BgFlush *flush = g_malloc0 (sizeof (BgFlush) + inbox->n_lanes * sizeof (BgMarker));
 
-  for (guint i = 0; i < inbox->n_lanes; i++)
+  flush->blocked.waiter = waiter;
+  flush->blocked.close = settle_blocked;
+  flush->n_left = flush->n_markers = inbox->n_lanes;
+  for (guint i = 0; i < flush->n_markers; i++)
     {
-      flush->n_markers++;
-      bg_inbox_append_marker (inbox, inbox->lanes[i]->priority, flush_outcome, flush);
+      BgMarker *marker = &flush->markers[i];
+
+      marker->flush = flush;
+      marker->priority = inbox->lanes[i]->priority;
+      bg_inbox_append (inbox, marker->priority, flush_outcome, bg_loop_flush, marker, NULL);
     }
   bg_inbox_press (inbox);
+  bg_core_add_blocked (core, &flush->blocked);
+  return flush;
+}
+
+/* Nobody waits for it any more. */
+static void
+abandon_flush (BgCore *core, BgFlush *flush)
+{
+  gboolean frees;
+
+  bg_core_lock (core);
+  flush->abandoned = TRUE;
+  frees = flush->n_left == 0;
+  core->withdrawn += flush->n_left;
+  for (guint i = 0; i < flush->n_markers; i++)
+    {
+      if (!flush->markers[i].done)
+        bg_inbox_count_void (&core->inbox, flush->markers[i].priority, 1);
+    }
+  bg_core_unlock (core);
+
+  if (frees)
+    g_free (flush);
 }
 
 static gboolean
 flush_blocking (BgCore *core, int timeout_msec, GCancellable *cancellable, GError **error)
 {
-  BgFlush *flush = g_new0 (BgFlush, 1);
+  BgFlush *flush = NULL;
   BgWaiter *waiter = bg_waiter_take (cancellable);
   gint64 deadline = bg_deadline (timeout_msec);
-  gboolean ok = FALSE, waits = FALSE, done;
+  gboolean ok = FALSE;
   BgWait wait;
 
-  flush->blocked.waiter = waiter;
-  flush->blocked.close = settle_blocked;
   if (!bg_core_wait_begin (core, &wait, FALSE, waiter, error))
-    goto out;
+    {
+      bg_waiter_give_back (waiter, cancellable);
+      return FALSE;
+    }
 
   bg_core_lock (core);
-  ok = bg_core_admits (core);
-  if (ok)
+  if (bg_core_admits (core))
     {
       bg_core_promote_due (core);
-      append_markers (core, flush);
+      flush = append_markers (core, waiter);
     }
-  waits = flush->n_markers > 0;
-  if (waits)
-    bg_core_add_blocked (core, &flush->blocked);
   bg_core_unlock (core);
 
-  if (waits)
-    ok = wait_for_flush (core, flush, deadline, error);
-  else if (!ok)
-    bg_core_set_refused_error (core, error);
+  if (flush != NULL)
+    {
+      ok = wait_for_flush (core, flush, deadline, error);
+      abandon_flush (core, flush);
+    }
+  else
+    {
+      bg_core_set_refused_error (core, error);
+    }
+
   bg_wait_end (&wait);
-
-out:
   bg_waiter_give_back (waiter, cancellable);
-  bg_core_lock (core);
-  flush->abandoned = TRUE;
-  done = flush->n_markers == 0;
-  bg_core_unlock (core);
-  if (done)
-    g_free (flush);
   return ok;
 }
 

@@ -457,7 +457,8 @@ run_begin (BgPerform *self, GError **error)
         g_set_error (&local, G_IO_ERROR, G_IO_ERROR_FAILED, "%s failed without saying why", name);
     }
 
-  g_propagate_error (error, local);
+  if (!ok)
+    g_propagate_error (error, local);
   return ok;
 }
 

@@ -164,7 +164,7 @@ collect_end (BgCore *core, GArray *works)
 {
   Work destructors = { .kind = DESTRUCTORS }, handlers = { .kind = HANDLERS };
 
-  if (bg_core_get_state (core) == BG_LOOP_STOPPED && !core->gone)
+  if (core->ended && !core->gone)
     g_array_append_val (works, destructors);
   if (bg_core_get_state (core) == BG_LOOP_STOPPED && core->n_handling > 0)
     g_array_append_val (works, handlers);

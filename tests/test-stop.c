@@ -379,7 +379,7 @@ shut_down_here_cb (gpointer user_data, GError **error)
   g_assert_false (bg_loop_shutdown (loop, &local));
   g_assert_error (local, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
   g_clear_error (&local);
-  g_assert_false (bg_loop_shutdown_full (loop, BG_SHUTDOWN_CANCEL, 0, NULL, &local));
+  g_assert_false (bg_loop_shutdown_full (loop, BG_SHUTDOWN_CANCEL, 1000, NULL, &local));
   g_assert_error (local, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
   g_assert_cmpint (bg_loop_get_state (loop), ==, BG_LOOP_RUNNING);
   return TRUE;
