@@ -449,8 +449,8 @@ bg_core_post_outcome (BgRecord *slot, gpointer owner)
 
   if (G_LIKELY (!bg_core_is_cancelling (self)))
     {
-      bg_count (&self->inbox.run, 1);
       ((BgPostFunc) record->func) (record->data);
+      bg_count (&self->inbox.run, 1);
     }
   else
     {
@@ -661,8 +661,8 @@ delay_outcome (BgRecord *slot, gpointer owner)
   record->destroy = delay->destroy;
   if (!bg_core_is_cancelling (self))
     {
-      bg_count (&self->inbox.run, 1);
       ((BgPostFunc) delay->func) (delay->data);
+      bg_count (&self->inbox.run, 1);
     }
   else
     {
