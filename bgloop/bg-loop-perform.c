@@ -598,6 +598,7 @@ begin_outcome (BgRecord *slot, gpointer owner)
       return;
     }
 
+  core->began = TRUE;
   publish (self);
   if (self->blocked.waiter != NULL)
     bg_waiter_set_bound (self->blocked.waiter, TRUE);
