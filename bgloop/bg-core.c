@@ -1411,6 +1411,10 @@ end (BgCore *self)
   if (atomic_load (&self->has_attached))
     clear_attached (self);
 
+  bg_glib_release_retired ();
+  if (bg_core_is_forked (self))
+    return;
+
   g_signal_handler_disconnect (self->cancellable, self->cancelled_handler);
   g_main_context_pop_thread_default (self->context);
   g_main_context_release (self->context);
@@ -1564,6 +1568,7 @@ thread_cb (gpointer data)
   atomic_store (&self->state, BG_LOOP_RUNNING);
   bg_core_unlock (self);
   bg_waiter_settle (self->starter);
+  bg_glib_release_retired ();
 
   /* Whoever starts a loop has something for it to do. */
   bg_inbox_linger (&self->inbox);

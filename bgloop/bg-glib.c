@@ -15,6 +15,7 @@
 
 #include <bgloop/bg-fork-private.h>
 #include <bgloop/bg-glib-private.h>
+#include <bgloop/bg-symbol-private.h>
 
 /* All that relies on what GLib does not promise, and with which versions it was
  * seen to hold: 2.74 to 2.87. Where it does not hold nothing breaks but what is
@@ -264,17 +265,21 @@ bg_glib_list_sources (GMainContext *context, GArray *priorities, guint n_own, GP
  *    context stays as long as somebody has a source that was in it.
  *  - What GIO began there comes back when it is done, though nobody iterates the
  *    context any more: a source that refers to a task that refers to the context,
- *    for ever. So what comes late is destroyed.
+ *    for ever. So the completions of its tasks that come late are dispatched, and what
+ *    they bring about. Anything else that comes late is destroyed.
  *
- * They are looked at when loops start and end, some of them each time. */
+ * Both is done on the threads of other loops, as they start and end, until so many
+ * contexts are found that have to stay. */
 
-#define RELEASES 8
+#define STAY       8
+#define LATE_TURNS 16
 
 typedef struct
 {
   GMainContext *context; /* (owned) */
   GPtrArray *handles;    /* (owned) of GSource: that others may have */
   guint n_sources;       /* that it had had when it was last looked at */
+  gboolean dispatches;   /* once a completion has come late */
 } BgRetired;
 
 typedef struct
@@ -282,6 +287,7 @@ typedef struct
   BgForkLocal fork_local;
   GMutex lock;
   GQueue retired; /* of BgRetired, under lock */
+  int n_retired;  /* atomic, written under lock */
 } BgRetirement;
 
 static BgRetirement *
@@ -292,26 +298,53 @@ get_retirement (void)
   return bg_fork_local (&retirement, sizeof (BgRetirement));
 }
 
-static void
-destroy_late (BgRetired *self)
+/* Whether the source is what g_task_return_*() makes of a task that is done: an idle
+ * source with a function of GIO's own. */
+static gboolean
+is_completion (GSource *source)
 {
-  GMainContext *context = self->context;
-  g_autoptr (GPtrArray) late = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
+  GSourceFunc func = NULL;
+  gpointer data;
 
-  /* Somebody who iterates it has a use for them. */
+  if (source->source_funcs != &g_idle_funcs || source->callback_funcs == NULL)
+    return FALSE;
+
+  source->callback_funcs->get (source->callback_data, source, &func, &data);
+  return func != NULL && bg_symbol_share_module ((gpointer) func, (gpointer) g_task_get_type);
+}
+
+static void
+serve_late (BgRetired *self)
+{
+  g_autoptr (GPtrArray) late = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
+  GMainContext *context = self->context;
+  guint n_completions = 0;
+
+  /* Somebody who iterates it does all that. */
   if (!g_main_context_acquire (context))
     return;
 
   self->n_sources = bg_glib_list_sources (context, NULL, self->n_sources, late);
   for (guint i = 0; i < late->len; i++)
+    n_completions += is_completion (g_ptr_array_index (late, i));
+  self->dispatches |= n_completions > 0;
+  for (guint i = 0; i < late->len && !self->dispatches; i++)
     g_source_destroy (g_ptr_array_index (late, i));
+  g_ptr_array_set_size (late, 0);
+
+  if (self->dispatches)
+    {
+      g_main_context_push_thread_default (context);
+      for (guint i = 0; i < LATE_TURNS && g_main_context_iteration (context, FALSE); i++)
+        ;
+      g_main_context_pop_thread_default (context);
+    }
   g_main_context_release (context);
 }
 
 static gboolean
-try_release (BgRetired *self)
+release_if_unused (BgRetired *self)
 {
-  destroy_late (self);
   for (guint i = self->handles->len; i > 0; i--)
     {
       if (bg_glib_is_referenced_once (g_ptr_array_index (self->handles, i - 1)))
@@ -329,6 +362,29 @@ try_release (BgRetired *self)
   return TRUE;
 }
 
+static void
+push_retired (BgRetirement *retirement, BgRetired *self)
+{
+  g_mutex_lock (&retirement->lock);
+  g_queue_push_tail (&retirement->retired, self);
+  g_atomic_int_inc (&retirement->n_retired);
+  g_mutex_unlock (&retirement->lock);
+}
+
+static BgRetired *
+pop_retired (BgRetirement *retirement)
+{
+  BgRetired *self;
+
+  g_mutex_lock (&retirement->lock);
+  self = g_queue_pop_head (&retirement->retired);
+  if (self != NULL)
+    g_atomic_int_add (&retirement->n_retired, -1);
+  g_mutex_unlock (&retirement->lock);
+
+  return self;
+}
+
 /* Gives up a context whose loop has ended, with the sources in @handles, when nobody
  * else uses either any more. Takes both over. @n_sources: how many the context had had
  * when it was cleared. */
@@ -341,38 +397,30 @@ bg_glib_retire_context (GMainContext *context, GPtrArray *handles, guint n_sourc
   self->context = context;
   self->handles = handles;
   self->n_sources = n_sources;
-  if (try_release (self))
-    return;
-
-  g_mutex_lock (&retirement->lock);
-  g_queue_push_tail (&retirement->retired, self);
-  g_mutex_unlock (&retirement->lock);
+  if (!release_if_unused (self))
+    push_retired (retirement, self);
 }
 
-/* Frees of the retired contexts what can be freed by now. May run destroy notifies of
- * sources that came late. */
+/* Frees of the retired contexts what can be freed by now. On the thread of a loop, since
+ * it runs what comes late there. */
 void
 bg_glib_release_retired (void)
 {
   BgRetirement *retirement = get_retirement ();
-  guint n;
+  guint n_staying = 0;
 
-  g_mutex_lock (&retirement->lock);
-  n = MIN (retirement->retired.length, RELEASES);
-  g_mutex_unlock (&retirement->lock);
-
-  for (; n > 0; n--)
+  for (int n = g_atomic_int_get (&retirement->n_retired); n > 0 && n_staying < STAY; n--)
     {
-      BgRetired *self;
+      BgRetired *self = pop_retired (retirement);
 
-      g_mutex_lock (&retirement->lock);
-      self = g_queue_pop_head (&retirement->retired);
-      g_mutex_unlock (&retirement->lock);
-      if (self == NULL || try_release (self))
+      if (self == NULL)
+        return;
+
+      serve_late (self);
+      if (release_if_unused (self))
         continue;
 
-      g_mutex_lock (&retirement->lock);
-      g_queue_push_tail (&retirement->retired, self);
-      g_mutex_unlock (&retirement->lock);
+      n_staying++;
+      push_retired (retirement, self);
     }
 }

@@ -4,7 +4,6 @@
 #include "config.h"
 
 #include <bgloop/bg-error.h>
-#include <bgloop/bg-glib-private.h>
 #include <bgloop/bg-loop-private.h>
 
 /* The default loop is known by its core, without a reference to the object: that takes
@@ -112,8 +111,6 @@ bg_loop_dup_default (GError **error)
   BgLoop *self = NULL;
 
   g_return_val_if_fail (error == NULL || *error == NULL, NULL);
-
-  bg_glib_release_retired ();
 
   while (self == NULL && local == NULL)
     {

@@ -4,7 +4,6 @@
 #include "config.h"
 
 #include <bgloop/bg-error.h>
-#include <bgloop/bg-glib-private.h>
 #include <bgloop/bg-loop-private.h>
 
 /**
@@ -294,8 +293,6 @@ initable_init (GInitableIface *iface)
 BgLoop *
 bg_loop_new (const char *name, GError **error)
 {
-  bg_glib_release_retired ();
-
   return g_initable_new (BG_TYPE_LOOP, NULL, error, "name", name, NULL);
 }
 

@@ -8,5 +8,6 @@
 G_BEGIN_DECLS
 
 char *bg_symbol_describe (gpointer func);
+gboolean bg_symbol_share_module (gpointer func, gpointer other);
 
 G_END_DECLS

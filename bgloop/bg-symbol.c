@@ -64,3 +64,17 @@ bg_symbol_describe (gpointer func)
 
   return g_strdup_printf ("a function at %p", func);
 }
+
+/* Whether two functions are in the same library; TRUE where that cannot be told. */
+gboolean
+bg_symbol_share_module (gpointer func, gpointer other)
+{
+#if HAVE_DLADDR
+  Dl_info info, other_info;
+
+  if (dladdr (func, &info) != 0 && dladdr (other, &other_info) != 0)
+    return info.dli_fbase == other_info.dli_fbase;
+#endif
+
+  return TRUE;
+}

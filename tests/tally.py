@@ -95,7 +95,8 @@ def count_build(build_dir, kind):
         with open(path) as file:
             entries = [json.loads(line) for line in file]
         for entry in entries:
-            name = entry['name'].split(' / ')[-1]
+            # “PROJECT:SUITE / NAME”, and in newer Mesons “SUITE - PROJECT:NAME”
+            name = re.split(' / |:', entry['name'])[-1]
             expected[name] -= 1
             program = count_program(protocols.get(name), entry)
             tally.extend(program, name + ' ')

@@ -21,9 +21,10 @@ static const char xml[] = "<node>"
                           "  </interface>"
                           "</node>";
 
-/* The loop's thread only, but for the address. */
+/* The loop's thread only, but for the first two. */
 typedef struct
 {
+  BgLoop *loop;
   const char *address;
   GDBusConnection *connection;
   int sum;
@@ -57,6 +58,17 @@ method_call_cb (GDBusConnection *connection,
   g_dbus_method_invocation_return_value (invocation, g_variant_new ("(i)", a + b));
 }
 
+/* On the loop, the last thing that happens there. */
+static void
+stop_service_cb (gpointer user_data)
+{
+  Service *service = user_data;
+
+  if (service->connection != NULL)
+    g_dbus_connection_close_sync (service->connection, NULL, NULL);
+  g_clear_object (&service->connection);
+}
+
 /* On the loop: method calls arrive in the context that is the thread-default one
  * when the object is registered. */
 static gboolean
@@ -66,6 +78,12 @@ start_service_cb (gpointer user_data, GError **error)
   g_autoptr (GDBusNodeInfo) info = g_dbus_node_info_new_for_xml (xml, error);
   g_autoptr (GVariant) reply = NULL;
   Service *service = user_data;
+
+  if (bg_loop_add_teardown (service->loop, stop_service_cb, service, NULL) == 0)
+    {
+      g_set_error_literal (error, BG_ERROR, BG_ERROR_CLOSED, "The loop is already ending");
+      return FALSE;
+    }
 
   service->connection = connect_to (service->address, error);
   if (service->connection == NULL
@@ -79,17 +97,6 @@ start_service_cb (gpointer user_data, GError **error)
                                        "RequestName", g_variant_new ("(su)", NAME, 0), NULL,
                                        G_DBUS_CALL_FLAGS_NONE, -1, NULL, error);
   return reply != NULL;
-}
-
-/* On the loop, the last thing that happens there. */
-static void
-stop_service_cb (gpointer user_data)
-{
-  Service *service = user_data;
-
-  if (service->connection != NULL)
-    g_dbus_connection_close_sync (service->connection, NULL, NULL);
-  g_clear_object (&service->connection);
 }
 
 static gboolean
@@ -125,14 +132,13 @@ main (int argc, char **argv)
   g_autoptr (GTestDBus) bus = g_test_dbus_new (G_TEST_DBUS_NONE);
   g_autoptr (GError) error = NULL;
   g_autoptr (BgLoop) loop = bg_loop_new ("service", &error);
-  Service service = { NULL };
+  Service service = { .loop = loop };
   gboolean ok;
 
   g_test_dbus_up (bus);
   service.address = g_test_dbus_get_bus_address (bus);
 
-  ok = loop != NULL && bg_loop_add_teardown (loop, stop_service_cb, &service, NULL) != 0
-       && bg_loop_call (loop, start_service_cb, &service, NULL, &error)
+  ok = loop != NULL && bg_loop_call (loop, start_service_cb, &service, NULL, &error)
        && use_service (service.address, &error);
   ok = loop != NULL && bg_loop_shutdown (loop, ok ? &error : NULL) && ok;
   if (ok)

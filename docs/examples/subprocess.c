@@ -2,16 +2,37 @@
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
 
-/* Runs commands from a thread that just wants their output. A loop feeds them,
- * reads what they say, and notices their end. */
+/* Runs commands from a thread that just wants their output. A loop reads what they
+ * say, and notices their end. */
 
 #include <bgloop/bgloop.h>
+#include <glib/gstdio.h>
 
-typedef struct
+/* Starts a command that reads @input from a file. A command need not read all that
+ * it is given: with a pipe, this program would have to ignore SIGPIPE, and
+ * g_subprocess_communicate() would fail and lose the output, now and then. */
+static GSubprocess *
+start_command (const char *const *argv, const char *input, GError **error)
 {
-  GSubprocess *process;
-  const char *input;
-} Communication;
+  g_autoptr (GSubprocessLauncher) launcher = NULL;
+  g_autofree char *path = NULL;
+  GSubprocess *process = NULL;
+  int fd = g_file_open_tmp ("subprocess-XXXXXX", &path, error);
+
+  if (fd < 0)
+    return NULL;
+
+  if (g_file_set_contents_full (path, input, -1, G_FILE_SET_CONTENTS_NONE, 0600, error))
+    {
+      launcher = g_subprocess_launcher_new (G_SUBPROCESS_FLAGS_STDOUT_PIPE);
+      g_subprocess_launcher_set_stdin_file_path (launcher, path);
+      process = g_subprocess_launcher_spawnv (launcher, argv, error);
+    }
+
+  g_close (fd, NULL);
+  g_unlink (path);
+  return process;
+}
 
 static gboolean
 begin_communicate_cb (gpointer user_data,
@@ -20,10 +41,7 @@ begin_communicate_cb (gpointer user_data,
                       gpointer callback_data,
                       GError **error)
 {
-  Communication *communication = user_data;
-
-  g_subprocess_communicate_utf8_async (communication->process, communication->input, cancellable,
-                                       callback, callback_data);
+  g_subprocess_communicate_utf8_async (user_data, NULL, cancellable, callback, callback_data);
   return TRUE;
 }
 
@@ -57,31 +75,24 @@ run_command (BgLoop *loop,
              int timeout_msec,
              GError **error)
 {
-  g_autoptr (GSubprocess) process = NULL;
+  g_autoptr (GSubprocess) process = start_command (argv, input, error);
   g_autoptr (GAsyncResult) answer = NULL;
   g_autofree char *output = NULL;
-  Communication communication;
 
-  process = g_subprocess_newv (argv, G_SUBPROCESS_FLAGS_STDIN_PIPE | G_SUBPROCESS_FLAGS_STDOUT_PIPE,
-                               error);
   if (process == NULL)
     return NULL;
 
-  communication = (Communication){ process, input };
-  answer = bg_loop_perform (loop, G_PRIORITY_DEFAULT, timeout_msec, begin_communicate_cb,
-                            &communication, NULL, error);
-  if (answer == NULL)
+  answer = bg_loop_perform (loop, G_PRIORITY_DEFAULT, timeout_msec, begin_communicate_cb, process,
+                            NULL, error);
+  if (answer == NULL
+      || !g_subprocess_communicate_utf8_finish (process, answer, &output, NULL, error))
     {
       g_subprocess_force_exit (process);
       reap (loop, process, NULL);
       return NULL;
     }
 
-  if (!g_subprocess_communicate_utf8_finish (process, answer, &output, NULL, error)
-      || !reap (loop, process, error))
-    return NULL;
-
-  return g_steal_pointer (&output);
+  return reap (loop, process, error) ? g_steal_pointer (&output) : NULL;
 }
 
 static gboolean
@@ -90,6 +101,9 @@ run_commands (BgLoop *loop, GError **error)
   const char *sort[] = { "sort", NULL };
   const char *fail[] = { "sh", "-c", "exit 3", NULL };
   const char *hang[] = { "sh", "-c", "read line; exec sleep 1000", NULL };
+  const char *deaf[] = { "echo", "Not a word of it.", NULL };
+  g_autofree char *much = g_strnfill (1024 * 1024, 'x');
+  g_autofree char *said = NULL;
   g_autoptr (GError) failed = NULL;
   g_autoptr (GError) hung = NULL;
   g_autofree char *output = run_command (loop, sort, "two\nthree\none\n", -1, error);
@@ -99,7 +113,12 @@ run_commands (BgLoop *loop, GError **error)
   g_print ("Sorted:\n%s", output);
   g_assert (g_strcmp0 (output, "one\nthree\ntwo\n") == 0);
 
-  g_assert (run_command (loop, fail, NULL, -1, &failed) == NULL);
+  said = run_command (loop, deaf, much, -1, error);
+  if (said == NULL)
+    return FALSE;
+  g_print ("Not read: %s", said);
+
+  g_assert (run_command (loop, fail, "", -1, &failed) == NULL);
   g_assert (g_error_matches (failed, G_SPAWN_EXIT_ERROR, 3));
   g_print ("Failed: %s\n", failed->message);
 

@@ -4,6 +4,7 @@
 """A loop from Python, through the typelib alone (TAP)."""
 
 import faulthandler
+import functools
 import gc
 import sys
 import threading
@@ -13,7 +14,7 @@ import weakref
 import gi
 
 gi.require_version('Bg', '1.0')
-from gi.repository import Bg, Gio, GLib  # noqa: E402
+from gi.repository import Bg, Gio, GLib, GObject  # noqa: E402
 
 # Longer than anything takes: what hangs says where.
 HANG_SECONDS = 240
@@ -280,6 +281,253 @@ def test_stats():
     stats = loop.get_stats()
     assert (stats.posted, stats.run, stats.refused, stats.cancelled) == (1, 1, 0, 0)
     assert 'stats' in loop.describe()
+
+
+class Result(GObject.Object, Gio.AsyncResult):
+    """An operation's own."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+
+def perform(loop, begin, timeout=-1, cancellable=None):
+    """What an operation answers, for a caller that blocks."""
+    return loop.perform(GLib.PRIORITY_DEFAULT, timeout, begin, None, cancellable)
+
+
+def perform_async(loop, begin, timeout=-1, cancellable=None):
+    """The same for a caller that does not."""
+    main_loop = GLib.MainLoop()
+    answers = []
+
+    def replied(source, answer):
+        assert threading.get_ident() == here
+        answers.append(answer)
+        main_loop.quit()
+
+    here = threading.get_ident()
+    loop.perform_async(GLib.PRIORITY_DEFAULT, timeout, begin, (None,), cancellable, replied)
+    main_loop.run()
+    return loop.perform_finish(*answers)
+
+
+def raised_by(function, *args, **kwargs):
+    try:
+        function(*args, **kwargs)
+    except GLib.Error as error:
+        return error
+    raise AssertionError('nothing was raised')
+
+
+def check_operation_answers(run):
+    loop = Bg.Loop.new('answers')
+    file = Gio.File.new_for_path(__file__)
+    threads = set()
+
+    def begin(operation, cancellable, data):
+        def loaded(source, result):
+            threads.add((threading.get_ident(), loop.is_current()))
+            operation.answer(result)
+
+        assert isinstance(operation, Bg.Operation)
+        assert isinstance(cancellable, Gio.Cancellable)
+        threads.add((threading.get_ident(), loop.is_current()))
+        file.load_contents_async(cancellable, loaded)
+        return True
+
+    for _ in range(100):
+        done, contents, _etag = file.load_contents_finish(run(loop, begin))
+        assert done and b'The bgloop developers' in contents
+    (thread, is_current), = threads
+    assert is_current and thread != threading.get_ident()
+    assert loop.shutdown()
+
+
+def check_operation_answers_at_once(run):
+    loop = Bg.Loop.new('at once')
+
+    def begin(operation, cancellable, data):
+        operation.answer(Result(42))
+        return True
+
+    assert run(loop, begin).value == 42
+    assert loop.shutdown()
+
+
+def check_operation_raises_unchanged(run):
+    loop = Bg.Loop.new('raises')
+
+    def begin(operation, cancellable, data):
+        raise GLib.Error('no room for more', DOMAIN, 7)
+
+    error = raised_by(run, loop, begin)
+    assert (error.domain, error.code, error.message) == (DOMAIN, 7, 'no room for more')
+    assert loop.shutdown()
+
+
+def check_operation_raises_what_is_no_gerror(run):
+    """PyGObject prints it; that the caller has an error and the loop an end is ours."""
+    loop = Bg.Loop.new('raises')
+
+    def begin(operation, cancellable, data):
+        kept.append(operation)
+        raise ValueError('this is part of the test')
+
+    kept = []
+    raised_by(run, loop, begin)
+    assert loop.shutdown()
+
+
+def check_operation_never_answered(run):
+    loop = Bg.Loop.new('never')
+    kept = []
+
+    def begin(operation, cancellable, data):
+        kept.append((operation, cancellable))
+        return True
+
+    error = raised_by(run, loop, begin, timeout=50)
+    assert matches(error, Gio.io_error_quark(), Gio.IOErrorEnum.TIMED_OUT), error
+    assert kept[0][1].is_cancelled()
+
+    error = raised_by(loop.shutdown_full, Bg.ShutdownMode.CANCEL, 50)
+    assert matches(error, Gio.io_error_quark(), Gio.IOErrorEnum.TIMED_OUT), error
+    assert 'operation' in error.message, error.message
+    kept.clear()
+    gc.collect()
+    assert loop.shutdown()
+
+
+def check_operation_answers_too_late(run):
+    loop = Bg.Loop.new('late')
+    kept = []
+
+    def begin(operation, cancellable, data):
+        kept.append(operation)
+        return True
+
+    raised_by(run, loop, begin, timeout=50)
+    kept[0].answer(Result(42))
+    assert loop.shutdown()
+    kept.clear()
+
+
+def check_operation_answers_from_another_thread(run):
+    loop = Bg.Loop.new('thread')
+    threads = []
+
+    def begin(operation, cancellable, data):
+        threads.append(threading.Thread(target=operation.answer, args=(Result(42),)))
+        threads[-1].start()
+        return True
+
+    for _ in range(100):
+        assert run(loop, begin).value == 42
+        threads.pop().join()
+    assert loop.shutdown()
+
+
+def check_operation_dropped(run):
+    loop = Bg.Loop.new('dropped')
+
+    def begin(operation, cancellable, data):
+        return True
+
+    error = raised_by(run, loop, begin)
+    assert matches(error, Bg.error_quark(), Bg.Error.UNANSWERED), error
+    assert loop.shutdown()
+
+
+def check_operation_dropped_later(run):
+    loop = Bg.Loop.new('dropped')
+
+    def begin(operation, cancellable, data):
+        kept = [operation]
+        threading.Timer(0.01, kept.clear).start()
+        return True
+
+    error = raised_by(run, loop, begin)
+    assert matches(error, Bg.error_quark(), Bg.Error.UNANSWERED), error
+    assert loop.shutdown()
+
+
+def check_operation_cancelled(run):
+    loop = Bg.Loop.new('cancelled')
+    cancellable = Gio.Cancellable()
+    kept = []
+
+    def begin(operation, followed, data):
+        kept.append((operation, followed))
+        cancellable.cancel()
+        return True
+
+    error = raised_by(run, loop, begin, cancellable=cancellable)
+    assert matches(error, Gio.io_error_quark(), Gio.IOErrorEnum.CANCELLED), error
+    assert kept[0][1].is_cancelled()
+    kept.clear()
+    assert loop.shutdown()
+
+
+def check_operation_closed(run):
+    loop = Bg.Loop.new('closed')
+    assert loop.shutdown()
+    error = raised_by(run, loop, lambda operation, cancellable, data: 1 / 0)
+    assert matches(error, Bg.error_quark(), Bg.Error.CLOSED), error
+
+
+def test_perform_on_its_own_thread():
+    loop = Bg.Loop.new('own')
+    errors = []
+
+    def work(_data):
+        errors.append(raised_by(perform, loop, lambda operation, cancellable, data: 1 / 0))
+        return True
+
+    assert loop.call(work, None)
+    assert matches(errors[0], Bg.error_quark(), Bg.Error.WOULD_DEADLOCK), errors
+    assert loop.shutdown()
+
+
+def test_perform_gives_the_data():
+    loop = Bg.Loop.new('data')
+
+    def begin(operation, cancellable, data):
+        operation.answer(Result(data))
+        return True
+
+    assert loop.perform(GLib.PRIORITY_DEFAULT, -1, begin, 'data').value == 'data'
+    assert loop.shutdown()
+
+
+def test_perform_async_frees_the_data():
+    class Data:
+        pass
+
+    loop = Bg.Loop.new('data')
+    data = Data()
+    gone = weakref.ref(data)
+
+    def begin(operation, cancellable, data):
+        return True
+
+    loop.perform_async(GLib.PRIORITY_DEFAULT, -1, begin, (data,), None, None)
+    del data
+    assert loop.shutdown()
+    gc.collect()
+    assert gone() is None
+
+
+def operation_tests():
+    """Each check, for a caller that blocks and for one that does not."""
+    for name, check in list(globals().items()):
+        if name.startswith('check_operation_'):
+            for run in perform, perform_async:
+                test = name.replace('check_operation', f'test_{run.__name__}')
+                globals()[test] = functools.partial(check, run)
+
+
+operation_tests()
 
 
 def main():

@@ -68,8 +68,9 @@ close_backend (gpointer user_data)
 {
   Backend *backend = user_data;
 
-  g_clear_pointer (&backend->uncommitted, g_ptr_array_unref);
-  g_clear_pointer (&backend->database, search_database_free);
+  g_ptr_array_unref (backend->uncommitted);
+  search_database_free (backend->database);
+  g_free (backend);
 }
 
 typedef struct
@@ -109,18 +110,23 @@ static gboolean
 open_backend (gpointer user_data, GError **error)
 {
   Opening *opening = user_data;
-  SearchDatabase *database = search_database_open (opening->path, opening->flags, error);
+  g_autoptr (SearchDatabase) database = search_database_open (opening->path, opening->flags, error);
   Backend *backend;
 
   if (database == NULL)
     return FALSE;
 
   backend = g_new0 (Backend, 1);
-  backend->database = database;
+  backend->database = g_steal_pointer (&database);
   backend->uncommitted = g_ptr_array_new_with_free_func (g_object_unref);
-  opening->store->backend = backend;
-  bg_loop_add_teardown (opening->store->loop, close_backend, backend, g_free);
+  if (bg_loop_add_teardown (opening->store->loop, close_backend, backend, NULL) == 0)
+    {
+      close_backend (backend);
+      g_set_error_literal (error, BG_ERROR, BG_ERROR_CLOSED, "The store is already closing");
+      return FALSE;
+    }
 
+  opening->store->backend = backend;
   return TRUE;
 }
 

@@ -18,12 +18,28 @@ static char *database; /* absolute */
 static char **arguments;
 static gboolean hidden;
 static gboolean verbose;
-static int limit = DEFAULT_LIMIT;
+static guint limit = DEFAULT_LIMIT;
+
+static gboolean
+parse_limit (const char *option, const char *value, gpointer data, GError **error)
+{
+  guint64 number;
+
+  if (!g_ascii_string_to_unsigned (value, 10, 1, G_MAXUINT, &number, NULL))
+    {
+      g_set_error (error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
+                   "%s takes a number of files, 1 or more: “%s” is none", option, value);
+      return FALSE;
+    }
+
+  limit = number;
+  return TRUE;
+}
 
 static const GOptionEntry entries[] = {
   { "database", 'd', G_OPTION_FLAG_NONE, G_OPTION_ARG_FILENAME, &database_option,
     "The index (default: ~/.cache/bgloop-search/index.db)", "FILE" },
-  { "limit", 'n', G_OPTION_FLAG_NONE, G_OPTION_ARG_INT, &limit,
+  { "limit", 'n', G_OPTION_FLAG_NONE, G_OPTION_ARG_CALLBACK, parse_limit,
     "query: how many files to show at most (default: 10)", "N" },
   { "hidden", 'H', G_OPTION_FLAG_NONE, G_OPTION_ARG_NONE, &hidden, "index: hidden files, too",
     NULL },
@@ -52,6 +68,8 @@ index_folder (void)
     .verbose = verbose,
   };
 
+  /* Who reads the report may have enough of it; the index is made all the same. */
+  signal (SIGPIPE, SIG_IGN);
   return search_index (&options);
 }
 

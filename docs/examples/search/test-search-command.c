@@ -482,6 +482,64 @@ test_interrupt (Fixture *fixture, gconstpointer data)
 }
 
 static void
+assert_limit_refused (Fixture *fixture, const char *limit)
+{
+  g_autofree char *option = g_strconcat ("--limit=", limit, NULL);
+  g_autofree char *reason = g_strdup_printf ("“%s” is none", limit);
+
+  run (fixture, option, "query", "needle");
+  assert_sentence (fixture, reason);
+  g_assert_cmpstr (fixture->out, ==, "");
+}
+
+static void
+test_limit (Fixture *fixture, gconstpointer data)
+{
+  static const char *const bad[] = { "-1", "0", "", "x", "1x", "1.5", " 1", "4294967296", "1e9" };
+  guint n_lines = 0;
+
+  test_files_write_many (fixture->tree, 20);
+  run (fixture, "index", fixture->tree);
+  run (fixture, "--limit", "7", "query", "needle");
+  g_assert_cmpint (fixture->status, ==, 0);
+  for (const char *p = fixture->out; *p != '\0'; p++)
+    n_lines += *p == '\n';
+  g_assert_cmpuint (n_lines, ==, 7);
+
+  for (guint i = 0; i < G_N_ELEMENTS (bad); i++)
+    assert_limit_refused (fixture, bad[i]);
+  run (fixture, "-n", "-1", "query", "needle");
+  assert_sentence (fixture, "-n takes a number of files");
+}
+
+/* The report is longer than a pipe, and nobody reads it. */
+static void
+test_index_unread (Fixture *fixture, gconstpointer data)
+{
+  const char *const arguments[] = { "index", "--verbose", fixture->tree, NULL };
+  g_autoptr (GOutputStream) err = g_memory_output_stream_new_resizable ();
+  g_autoptr (GSubprocess) process = NULL;
+  g_autoptr (GBytes) bytes = NULL;
+  g_autoptr (GError) error = NULL;
+
+  test_files_write_many (fixture->tree, N_FILES);
+  process = spawn (fixture, NULL, arguments);
+  g_assert_true (g_input_stream_close (g_subprocess_get_stdout_pipe (process), NULL, &error));
+  g_assert_no_error (error);
+  g_output_stream_splice (err, g_subprocess_get_stderr_pipe (process),
+                          G_OUTPUT_STREAM_SPLICE_CLOSE_TARGET, NULL, &error);
+  g_assert_no_error (error);
+  bytes = g_memory_output_stream_steal_as_bytes (G_MEMORY_OUTPUT_STREAM (err));
+  fixture->err = bytes_to_string (bytes);
+
+  g_assert_true (g_subprocess_wait (process, NULL, NULL));
+  g_assert_true (g_subprocess_get_if_exited (process));
+  fixture->status = g_subprocess_get_exit_status (process);
+  assert_sentence (fixture, "The output cannot be written");
+  g_assert_cmpuint (count_files (fixture), ==, N_FILES);
+}
+
+static void
 test_usage (Fixture *fixture, gconstpointer data)
 {
   run (fixture, "query");
@@ -505,11 +563,13 @@ main (int argc, char **argv)
   add_test ("/search/index-and-query", NULL, test_index_and_query);
   add_test ("/search/query/nothing", NULL, test_query_nothing);
   add_test ("/search/query/no-syntax", NULL, test_query_no_syntax);
+  add_test ("/search/query/limit", NULL, test_limit);
   add_test ("/search/index/again", NULL, test_index_again);
   add_test ("/search/index/odd-names", NULL, test_index_odd_names);
   add_test ("/search/index/skips", NULL, test_index_skips);
   add_test ("/search/index/unreadable", NULL, test_index_unreadable);
   add_test ("/search/index/no-folder", NULL, test_index_no_folder);
+  add_test ("/search/index/unread", NULL, test_index_unread);
   add_test ("/search/error/missing", NULL, test_error_missing);
   add_test ("/search/error/not-an-index", NULL, test_error_not_an_index);
   add_test ("/search/error/corrupt", NULL, test_error_corrupt);

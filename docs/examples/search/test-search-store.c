@@ -272,6 +272,34 @@ test_open_cancelled (Fixture *fixture, gconstpointer data)
   g_assert_error (error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
 }
 
+/* Called by SQLite when it has opened a database, on the thread of the store's loop. */
+static int
+quit_loop (sqlite3 *connection, char **message, const void *api)
+{
+  g_autoptr (BgLoop) loop = bg_loop_dup_current ();
+
+  bg_loop_quit (loop, BG_SHUTDOWN_CANCEL);
+  return SQLITE_OK;
+}
+
+static void
+test_open_ends_meanwhile (Fixture *fixture, gconstpointer data)
+{
+  g_autoptr (GAsyncResult) result = NULL;
+  g_autoptr (GError) error = NULL;
+
+  close_store (fixture);
+  sqlite3_auto_extension ((void (*) (void)) quit_loop);
+  g_assert_null (search_store_open (fixture->path, SEARCH_STORE_NONE, NULL, &error));
+  g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
+  g_clear_error (&error);
+
+  search_store_open_async (fixture->path, SEARCH_STORE_NONE, NULL, result_cb, &result);
+  g_assert_null (search_store_open_finish (wait_for (&result), &error));
+  g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
+  sqlite3_reset_auto_extension ();
+}
+
 static void
 test_add (Fixture *fixture, gconstpointer data)
 {
@@ -616,6 +644,7 @@ static const struct
   { "/search-store/open/async", test_open_async },
   { "/search-store/open/async-missing", test_open_async_missing },
   { "/search-store/open/cancelled", test_open_cancelled },
+  { "/search-store/open/ends-meanwhile", test_open_ends_meanwhile },
   { "/search-store/add/stays", test_add },
   { "/search-store/add/replaces", test_add_replaces },
   { "/search-store/add/odd-name", test_add_odd_name },
