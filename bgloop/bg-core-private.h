@@ -167,6 +167,7 @@ struct _BgCore
                           * have */
   guint recheck_msec;    /* after how long to look at them again; 0: not before the next sleep */
   guint n_shared;        /* of the attached, that were destroyed and that others have */
+  gboolean began;        /* an operation */
   guint n_had;           /* sources that the context had had when it was cleared */
   guint n_closings;      /* of what other loops owe, in CANCEL mode */
   gboolean exited;       /* something has ended the thread under the loop */

@@ -303,6 +303,8 @@ free_holds (BgCore *self)
   g_clear_pointer (&self->held, g_hash_table_unref);
 }
 
+/* The context outlives the loop where an operation that was begun there may come back,
+ * and where others may have sources that were in it. */
 static void
 free_context (BgCore *self)
 {
@@ -312,7 +314,15 @@ free_context (BgCore *self)
     handles = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
   if (self->arriving != NULL)
     g_ptr_array_extend_and_steal (handles, g_steal_pointer (&self->arriving));
-  bg_glib_retire_context (self->context, handles, self->n_had);
+
+  if (self->began || handles->len > 0)
+    {
+      bg_glib_retire_context (self->context, handles, self->n_had);
+      return;
+    }
+
+  g_ptr_array_unref (handles);
+  g_main_context_unref (self->context);
 }
 
 static void
@@ -449,8 +459,8 @@ bg_core_post_outcome (BgRecord *slot, gpointer owner)
 
   if (G_LIKELY (!bg_core_is_cancelling (self)))
     {
-      bg_count (&self->inbox.run, 1);
       ((BgPostFunc) record->func) (record->data);
+      bg_count (&self->inbox.run, 1);
     }
   else
     {
@@ -661,8 +671,8 @@ delay_outcome (BgRecord *slot, gpointer owner)
   record->destroy = delay->destroy;
   if (!bg_core_is_cancelling (self))
     {
-      bg_count (&self->inbox.run, 1);
       ((BgPostFunc) delay->func) (delay->data);
+      bg_count (&self->inbox.run, 1);
     }
   else
     {

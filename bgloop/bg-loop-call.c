@@ -390,9 +390,24 @@ typedef struct
   BgCallFunc func;
   gpointer data;
   GCancellable *cancellable; /* (unowned) (nullable) */
+  gint64 deadline;           /* monotonic microseconds; -1: none */
   gboolean ok;
   GError *error;
 } BgCall;
+
+/* Whether a call that has not started is cancelled or has timed out. */
+static gboolean
+is_too_late (BgCore *core, GCancellable *cancellable, gint64 deadline, GError **error)
+{
+  if (g_cancellable_set_error_if_cancelled (cancellable, error))
+    return TRUE;
+  if (deadline == -1 || g_get_monotonic_time () < deadline)
+    return FALSE;
+
+  bg_set_wait_error (error, BG_WAIT_TIMED_OUT, "A call to the loop “%s” that had not started",
+                     core->name);
+  return TRUE;
+}
 
 /* The function's word, held to what a GError function promises. */
 static gboolean
@@ -446,18 +461,18 @@ call_outcome (BgRecord *slot, gpointer owner)
     return;
 
   /* Its thread may not have woken up yet to take it back. */
-  if (g_cancellable_set_error_if_cancelled (self->cancellable, &self->error))
+  if (is_too_late (core, self->cancellable, self->deadline, &self->error))
     {
       bg_count (&core->inbox.cancelled, 1);
     }
   else
     {
-      bg_count (&core->inbox.run, 1);
       bg_waiter_set_bound (self->blocked.waiter, TRUE);
       core->inbox.activity->kept
           = (BgRecord){ half_done_call_outcome, self->func, self, NULL };
       self->ok = run_call (self->func, self->data, &self->error);
       bg_inbox_drop_kept (&core->inbox);
+      bg_count (&core->inbox.run, 1);
     }
   if (!bg_core_is_forked (core) && bg_waiter_settle (self->blocked.waiter))
     bg_inbox_note_woken (&core->inbox);
@@ -520,7 +535,7 @@ call_blocking (BgCore *core,
                GCancellable *cancellable,
                GError **error)
 {
-  gint64 deadline = bg_deadline (timeout_msec);
+  gint64 deadline = call->deadline = bg_deadline (timeout_msec);
   gboolean admitted, awake, ok = FALSE;
   BgWait wait;
 
@@ -667,10 +682,8 @@ get_reason_not_to_run (BgCore *core, BgRequest *request)
   if (bg_core_is_cancelling (core))
     g_set_error (&error, BG_ERROR, BG_ERROR_CLOSED,
                  "The loop “%s” was shut down before the call started", core->name);
-  else if (!g_cancellable_set_error_if_cancelled (request->cancellable, &error)
-           && request->deadline != -1 && g_get_monotonic_time () >= request->deadline)
-    bg_set_wait_error (&error, BG_WAIT_TIMED_OUT, "A call to the loop “%s” that had not started",
-                       core->name);
+  else
+    (void) is_too_late (core, request->cancellable, request->deadline, &error);
 
   return error;
 }
@@ -697,8 +710,8 @@ async_call_outcome (BgRecord *slot, gpointer owner)
   record->outcome = half_done_async_call_outcome;
   if (error == NULL)
     {
-      bg_count (&core->inbox.run, 1);
       run_call (record->func, request->data, &error);
+      bg_count (&core->inbox.run, 1);
     }
   else
     {
@@ -896,12 +909,12 @@ task_outcome (BgRecord *slot, gpointer owner)
     }
   else
     {
-      bg_count (&core->inbox.run, 1);
       core->inbox.activity->kept
           = (BgRecord){ half_done_task_outcome, self->func, self, NULL };
       self->func (self->task, g_task_get_source_object (self->task),
                   g_task_get_task_data (self->task), g_task_get_cancellable (self->task));
       bg_inbox_drop_kept (&core->inbox);
+      bg_count (&core->inbox.run, 1);
     }
   task_run_free (self);
 }

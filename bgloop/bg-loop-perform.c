@@ -47,6 +47,7 @@ typedef struct
   gpointer data;
   GDestroyNotify destroy;
   int timeout_msec;
+  gint64 deadline; /* monotonic microseconds; -1: none */
 
   /* under the core's lock */
   BgHold hold;
@@ -97,6 +98,7 @@ perform_new (BgCore *core, int priority, int timeout_msec, GCancellable *cancell
   self->core = bg_core_ref (core);
   self->priority = self->blocked.priority = priority;
   self->timeout_msec = timeout_msec;
+  self->deadline = bg_deadline (timeout_msec);
   self->cancellable = self->hold.cancellable = g_cancellable_new ();
   g_set_object (&self->caller_cancellable, cancellable);
   return self;
@@ -549,6 +551,16 @@ half_begun_outcome (BgRecord *slot, gpointer owner)
   perform_unref (self);
 }
 
+/* Whether somebody waits, and would not any more if awake. */
+static gboolean
+is_late (BgPerform *self)
+{
+  gboolean waits = self->blocked.waiter != NULL
+                   || (self->reply != NULL && bg_reply_is_wanted (self->reply));
+
+  return waits && self->deadline != -1 && g_get_monotonic_time () >= self->deadline;
+}
+
 static void
 begin_outcome (BgRecord *slot, gpointer owner)
 {
@@ -568,6 +580,8 @@ begin_outcome (BgRecord *slot, gpointer owner)
       else if (self->gave_up == BG_WAIT_SETTLED
                && g_cancellable_is_cancelled (self->caller_cancellable))
         self->gave_up = BG_WAIT_CANCELLED;
+      else if (self->gave_up == BG_WAIT_SETTLED && is_late (self))
+        self->gave_up = BG_WAIT_TIMED_OUT;
       drops = !is_wanted (self);
       self->phase = drops ? ENDED : BEGINNING;
     }
@@ -584,7 +598,7 @@ begin_outcome (BgRecord *slot, gpointer owner)
       return;
     }
 
-  bg_count (&core->inbox.run, 1);
+  core->began = TRUE;
   publish (self);
   if (self->blocked.waiter != NULL)
     bg_waiter_set_bound (self->blocked.waiter, TRUE);
@@ -593,8 +607,8 @@ begin_outcome (BgRecord *slot, gpointer owner)
     g_cancellable_cancel (self->cancellable);
   core->inbox.activity->kept = (BgRecord){ half_begun_outcome, get_func (self), self, NULL };
   ok = begin_on_context (self, &error);
-  if (!bg_core_is_forked (core))
-    bg_inbox_drop_kept (&core->inbox);
+  bg_inbox_drop_kept (&core->inbox);
+  bg_count (&core->inbox.run, 1);
   if (self->destroy != NULL)
     self->destroy (self->data);
   if (!bg_core_is_forked (core))
@@ -719,7 +733,6 @@ perform_blocking (BgPerform *self, GError **error)
 {
   BgCore *core = self->core;
   GCancellable *cancellable = self->caller_cancellable;
-  gint64 deadline = bg_deadline (self->timeout_msec);
   BgWaiter *waiter = bg_waiter_take (cancellable);
   GAsyncResult *result = NULL;
   gboolean admitted, awake;
@@ -741,10 +754,10 @@ perform_blocking (BgPerform *self, GError **error)
   bg_core_unlock (core);
 
   if (admitted && awake)
-    bg_waiter_spin (waiter, atomic_load (&core->inbox.linger), deadline,
+    bg_waiter_spin (waiter, atomic_load (&core->inbox.linger), self->deadline,
                     bg_inbox_is_served_elsewhere (&core->inbox));
   if (admitted)
-    result = wait_for_answer (self, waiter, deadline, error);
+    result = wait_for_answer (self, waiter, self->deadline, error);
   else
     bg_core_set_refused_error (core, error);
 
