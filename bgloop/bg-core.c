@@ -63,9 +63,11 @@
 /* How many priorities of sources that were attached are remembered. */
 #define PRIORITIES 64
 
-/* In how many rounds a thread's destructors run. The last is the library's. */
-#ifdef PTHREAD_DESTRUCTOR_ITERATIONS
-#define DESTRUCTOR_ROUNDS PTHREAD_DESTRUCTOR_ITERATIONS
+/* A thread's destructors run in so many rounds, as long as some have more to do. The
+ * library's is done in the last but one: what GLib keeps for the thread is made anew by
+ * what it does, and goes in the last. */
+#if defined(PTHREAD_DESTRUCTOR_ITERATIONS) && PTHREAD_DESTRUCTOR_ITERATIONS > 2
+#define DESTRUCTOR_ROUNDS (PTHREAD_DESTRUCTOR_ITERATIONS - 1)
 #else
 #define DESTRUCTOR_ROUNDS 1
 #endif
@@ -873,7 +875,8 @@ has_replies (BgCore *self)
 static gboolean
 has_work (BgCore *self)
 {
-  return bg_inbox_has_work (&self->inbox) || has_replies (self);
+  return bg_inbox_has_work (&self->inbox) || has_replies (self)
+         || (bg_core_is_cancelling (self) && bg_delays_get_next_due (&self->delays) != -1);
 }
 
 /* With the lock held. In CANCEL mode nobody waits for other loops' replies. */
@@ -926,6 +929,7 @@ drain_check (GSource *source)
 }
 
 static gboolean is_own_source (BgCore *self, GSource *source);
+static void drop_delays (BgCore *self);
 
 /* Sources of one priority that are always ready keep those below from having a turn,
  * an answer that the loop waits for perhaps among them. So the most urgent ones go
@@ -992,6 +996,8 @@ drain_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
     }
 
   bg_inbox_run (&self->inbox);
+  if (bg_core_is_cancelling (self))
+    drop_delays (self);
   if (self->mailbox != NULL && !bg_core_is_forked (self))
     bg_mailbox_serve (self->mailbox);
   drain->sits_out = TRUE;

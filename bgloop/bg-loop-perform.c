@@ -452,7 +452,9 @@ run_begin (BgPerform *self, GError **error)
     {
       g_autofree char *name = bg_symbol_describe (get_func (self));
 
-      g_critical ("%s returned %s an error", name, ok ? "TRUE with" : "FALSE without");
+      /* Functions of other languages may have no way to say why. */
+      if (ok || self->begin != NULL)
+        g_critical ("%s returned %s an error", name, ok ? "TRUE with" : "FALSE without");
       if (ok)
         g_clear_error (&local);
       else
