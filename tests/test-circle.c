@@ -78,36 +78,6 @@ pending_begin_cb (gpointer user_data,
   return TRUE;
 }
 
-/* That somebody flushes cannot be seen but by being refused. Until then this only
- * takes too long. */
-static void
-wait_until_waited_for (BgLoop *other)
-{
-  g_autoptr (GError) error = NULL;
-
-  while (!g_error_matches (error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK))
-    {
-      g_clear_error (&error);
-      g_thread_yield ();
-      g_assert_false (bg_loop_flush (other, 1, NULL, &error));
-    }
-}
-
-/* And if it was this one who was first, the other one is refused, and tries again. */
-static gboolean
-flush (BgLoop *loop, Circle *self, GError **error)
-{
-  gboolean is_last = bg_loop_is_current (self->loops[self->n - 1]);
-  gboolean flushed = bg_loop_flush (loop, -1, NULL, error);
-
-  while (!is_last && g_error_matches (*error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK))
-    {
-      g_clear_error (error);
-      flushed = bg_loop_flush (loop, -1, NULL, error);
-    }
-  return flushed;
-}
-
 /* For a wait that runs nothing there: the next one's turn comes by a post, and
  * begins once it is waited for. */
 static void
@@ -117,7 +87,7 @@ step_waited_for_cb (gpointer user_data)
   BgLoop *loop = self->loops[self->at];
 
   if (self->kinds[self->at - 1] == FLUSH)
-    wait_until_waited_for (self->loops[self->at - 1]);
+    util_wait_for_queued (loop, 1);
   else
     while (bg_loop_get_state (loop) == BG_LOOP_RUNNING)
       g_thread_yield ();
@@ -140,7 +110,7 @@ wait_for (BgLoop *loop, Kind kind, Circle *self, GError **error)
       answer = bg_loop_perform (loop, G_PRIORITY_DEFAULT, -1, pending_begin_cb, self, NULL, error);
       return answer != NULL;
     case FLUSH:
-      return flush (loop, self, error);
+      return bg_loop_flush (loop, -1, NULL, error);
     default:
       return bg_loop_shutdown (loop, error);
     }

@@ -235,15 +235,22 @@ typedef struct
   BgLoop *other;
 } Circle;
 
+/* It is refused only while the other one tries. */
 static void
 wait_for_other_cb (gpointer user_data)
 {
   Circle *self = user_data;
+  g_autoptr (GError) error = NULL;
 
-  assert_ended (self->other);
+  while (!bg_loop_wait (self->other, -1, NULL, &error))
+    {
+      g_assert_error (error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
+      g_clear_error (&error);
+      g_thread_yield ();
+    }
 }
 
-/* Until the other one waits, it can only be too late. */
+/* Until that one waits, this can only be too late. */
 static void
 wait_back_cb (gpointer user_data)
 {
@@ -257,6 +264,7 @@ wait_back_cb (gpointer user_data)
         break;
       g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
       g_clear_error (&error);
+      g_thread_yield ();
     }
 
   /* That is no wait. */
