@@ -141,6 +141,7 @@ struct _BgCore
   GSource *timer;      /* (nullable) */
   guint n_sources;     /* the inbox's apart, that the library put into the context */
   GPtrArray *arriving; /* (nullable) of GSource, that were attached */
+  GPtrArray *spare_cancellables; /* (nullable) of GCancellable: to be used again */
   GArray *priorities;  /* (nullable) of sources that were attached, some of them */
   BgPause pause;
 
@@ -170,6 +171,7 @@ struct _BgCore
   gboolean began;        /* an operation */
   guint n_had;           /* sources that the context had had when it was cleared */
   guint n_closings;      /* of what other loops owe, in CANCEL mode */
+  gboolean runs;         /* the main loop */
   gboolean exited;       /* something has ended the thread under the loop */
   GPtrArray *kept;       /* (nullable) of GSource, that go with the context */
   GSource *drain;        /* (unowned) (nullable) runs what was accepted while the loop stops */

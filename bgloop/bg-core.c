@@ -180,18 +180,14 @@ release_attached (BgCore *self, int *timeout_msec)
     *timeout_msec = (int) self->recheck_msec;
 }
 
-/* The context's poll function. A loop that is busy and has no descriptors makes no
- * system call: the one that wakes it is of no interest while it is awake. */
+/* A loop that is busy and has no descriptors makes no system call: the one that wakes it
+ * is of no interest while it is awake. */
 static int
-poll_cb (GPollFD *fds, guint n_fds, int timeout_msec)
+poll_own (BgCore *self, GPollFD *fds, guint n_fds, int timeout_msec)
 {
-  BgCore *self = current_core;
   gint64 before = 0, now;
   GPollFD *wakeup;
   int n_ready;
-
-  if (self == NULL || bg_core_is_forked (self))
-    return g_poll (fds, n_fds, timeout_msec);
 
   wakeup = find_fd (fds, n_fds, self->wakeup_fd);
   if (timeout_msec == 0 && wakeup != NULL && n_fds == 1)
@@ -221,6 +217,22 @@ poll_cb (GPollFD *fds, guint n_fds, int timeout_msec)
   atomic_store_explicit (&self->awake_since, now, memory_order_relaxed);
   if (n_ready <= 0 || now - before > SLEEP_USEC)
     self->starved = 0;
+  return n_ready;
+}
+
+/* The context's poll function. */
+static int
+poll_cb (GPollFD *fds, guint n_fds, int timeout_msec)
+{
+  BgCore *self = current_core;
+  int n_ready;
+
+  if (self == NULL || bg_core_is_forked (self))
+    return g_poll (fds, n_fds, timeout_msec);
+
+  n_ready = poll_own (self, fds, n_fds, timeout_msec);
+  if (!bg_core_is_forked (self))
+    bg_inbox_awake (&self->inbox);
   return n_ready;
 }
 
@@ -352,6 +364,7 @@ core_free (BgCore *self)
   free_holds (self);
   g_clear_pointer (&self->torn_down, g_hash_table_unref);
   g_clear_pointer (&self->priorities, g_array_unref);
+  g_clear_pointer (&self->spare_cancellables, g_ptr_array_unref);
   g_clear_pointer (&self->main_loop, g_main_loop_unref);
   g_object_unref (self->cancellable);
   if (self->context != NULL)
@@ -468,12 +481,15 @@ void
 bg_core_post_outcome (BgRecord *slot, gpointer owner)
 {
   BgCore *self = owner;
-  BgRecord *record = bg_inbox_keep (&self->inbox, slot);
-  GDestroyNotify destroy;
+  GDestroyNotify destroy = slot->destroy;
+  gpointer data = slot->data;
+
+  if (destroy != NULL)
+    bg_inbox_keep (&self->inbox, slot);
 
   if (G_LIKELY (!bg_core_is_cancelling (self)))
     {
-      ((BgPostFunc) record->func) (record->data);
+      ((BgPostFunc) slot->func) (data);
       bg_count (&self->inbox.run, 1);
     }
   else
@@ -481,10 +497,11 @@ bg_core_post_outcome (BgRecord *slot, gpointer owner)
       bg_count (&self->inbox.cancelled, 1);
     }
 
-  record->outcome = NULL;
-  destroy = record->destroy;
-  if (destroy != NULL)
-    destroy (record->data);
+  if (destroy == NULL)
+    return;
+
+  bg_inbox_drop_kept (&self->inbox);
+  destroy (data);
 }
 
 static void
@@ -916,7 +933,10 @@ drain_prepare (GSource *source, int *timeout)
     bg_core_promote_due (self);
   work = has_work (self);
   idle = !work && !is_held (self);
-  self->inbox.asleep = !work;
+  if (work)
+    self->inbox.asleep = FALSE;
+  else
+    bg_inbox_fall_asleep (&self->inbox);
   bg_core_unlock (self);
 
   /* Two turns of the other sources in a row would be one of those that are always
@@ -1531,7 +1551,9 @@ run (BgCore *self)
 
   while (!closed)
     {
+      self->runs = TRUE;
       g_main_loop_run (self->main_loop);
+      self->runs = FALSE;
       if (bg_core_is_forked (self))
         return;
 
@@ -1573,8 +1595,18 @@ abandon (BgCore *self)
   g_cond_broadcast (&self->changed);
   bg_core_unlock (self);
 
+  /* g_main_loop_run() does not return to give back what it has. */
+  if (self->runs)
+    {
+      g_main_loop_unref (self->main_loop);
+      g_main_context_release (self->context);
+    }
+  self->runs = FALSE;
+
   bg_actor_abandon_waits (&self->actor);
   bg_inbox_abandon_activities (&self->inbox);
+  if (self->mailbox != NULL)
+    bg_mailbox_abandon (self->mailbox);
   bg_core_lock (self);
   begin_drain (self);
   bg_core_unlock (self);

@@ -102,11 +102,13 @@ struct _BgInbox
   BgChunk *done;    /* (owned) chunks to be used again */
   guint n_batches;  /* lanes that have a batch */
   BgLane *staying;  /* (unowned) (nullable) stays awake, though it has no work */
+  gboolean fell_asleep; /* since the context has polled */
+  gboolean crowded;     /* with lanes, when the last batch was taken */
   guint depth;      /* how many records run within each other */
   GArray *deferred; /* (owned) (nullable) of BgRecord: for when none runs any more */
   guint batch_size; /* of the last one taken */
   gboolean pressed; /* somebody waited for some of it */
-  BgLane *lane;     /* (unowned) (nullable) whose record has just begun to run */
+  BgLane *lane;     /* (unowned) (nullable) whose records run, the innermost */
   BgActivity *activity;      /* (unowned) the innermost */
   BgActivity root_activity;
   GSourceCallbackFuncs *tag_funcs; /* (nullable) of the default lane's source */
@@ -215,6 +217,7 @@ void bg_inbox_count_void (BgInbox *self, int priority, int n);
 void bg_inbox_press (BgInbox *self);
 void bg_inbox_wake (BgInbox *self);
 void bg_inbox_hurry (BgInbox *self);
+void bg_inbox_fall_asleep (BgInbox *self);
 void bg_inbox_note_woken (BgInbox *self);
 void bg_inbox_note_poster (BgInbox *self);
 gboolean bg_inbox_has_work (BgInbox *self);
@@ -226,6 +229,7 @@ guint bg_lane_get_queued (BgLane *lane);
 /* on the serving thread, without the lock */
 void bg_inbox_run (BgInbox *self);
 gboolean bg_inbox_linger (BgInbox *self);
+void bg_inbox_awake (BgInbox *self);
 
 /* on any other */
 gboolean bg_inbox_is_served_elsewhere (BgInbox *self);

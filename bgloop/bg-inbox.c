@@ -381,6 +381,7 @@ run_batch (BgLane *lane)
   BgInbox *inbox = lane->inbox;
   gboolean outermost = inbox->activity == &inbox->root_activity;
   BgInbox *outer_serving = serving;
+  BgLane *outer_lane = inbox->lane;
   gint64 start, end;
   guint stride = 1, left = 1;
   BgRecord *slot;
@@ -390,11 +391,11 @@ run_batch (BgLane *lane)
   if (outermost)
     atomic_store_explicit (&inbox->batch_since, start, memory_order_relaxed);
   serving = inbox;
+  inbox->lane = lane;
   inbox->depth++;
   while ((slot = next_record (lane)) != NULL)
     {
       atomic_store_explicit (&inbox->running, slot->func, memory_order_relaxed);
-      inbox->lane = lane;
       slot->outcome (slot, inbox->owner);
       if (G_UNLIKELY (is_inherited (inbox)))
         return;
@@ -414,6 +415,7 @@ run_batch (BgLane *lane)
   if (--inbox->depth == 0 && inbox->deferred != NULL)
     append_deferred (inbox);
   serving = outer_serving;
+  inbox->lane = outer_lane;
   end = bg_inbox_pop_activity (inbox);
   bg_count (&inbox->batches, 1);
   if (!outermost)
@@ -455,6 +457,7 @@ serve_lane (BgLane *lane)
         inbox->pressed = atomic_load_explicit (&inbox->pressing, memory_order_relaxed);
       atomic_store_explicit (&inbox->pressing, FALSE, memory_order_relaxed);
       inbox->self_posted = FALSE;
+      inbox->crowded = inbox->n_lanes > KEPT_LANES;
       bg_inbox_unlock (inbox);
       free_chunks (surplus);
     }
@@ -548,6 +551,27 @@ bg_inbox_linger (BgInbox *self)
   return self->pressed && bg_spin_yield (&self->spin, has_something_to_do, self);
 }
 
+/* With the lock held, on the serving thread: from here on an append wakes the context. */
+void
+bg_inbox_fall_asleep (BgInbox *self)
+{
+  self->asleep = TRUE;
+  self->fell_asleep = TRUE;
+}
+
+/* The context has polled: whatever is appended now is found when it polls next. */
+void
+bg_inbox_awake (BgInbox *self)
+{
+  if (!self->fell_asleep)
+    return;
+
+  self->fell_asleep = FALSE;
+  bg_inbox_lock (self);
+  self->asleep = FALSE;
+  bg_inbox_unlock (self);
+}
+
 static gboolean
 lane_prepare (GSource *source, int *timeout)
 {
@@ -569,7 +593,7 @@ lane_prepare (GSource *source, int *timeout)
   bg_inbox_lock (inbox);
   ready = !inbox->driven && bg_lane_has_work (lane);
   if (!ready && inbox->staying == NULL)
-    inbox->asleep = TRUE;
+    bg_inbox_fall_asleep (inbox);
   bg_inbox_unlock (inbox);
 
   return ready;
@@ -674,7 +698,7 @@ lane_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
 
   if (G_UNLIKELY (g_source_is_destroyed (source)) && lane->n_dispatches == 0)
     attach_lane (lane);
-  if (G_UNLIKELY (!busy && inbox->n_lanes > KEPT_LANES) && lane->n_dispatches == 0)
+  if (G_UNLIKELY (!busy && inbox->crowded) && lane->n_dispatches == 0)
     retire_lane (lane);
   return G_SOURCE_CONTINUE;
 }
@@ -1098,6 +1122,7 @@ bg_inbox_run_one (BgInbox *self)
 {
   BgLane *lane = NULL;
   BgInbox *outer_serving = serving;
+  BgLane *outer_lane = self->lane;
   BgRecord *slot;
 
   bg_inbox_lock (self);
@@ -1121,6 +1146,7 @@ bg_inbox_run_one (BgInbox *self)
   slot->outcome (slot, self->owner);
   lane->n_dispatches--;
   serving = outer_serving;
+  self->lane = outer_lane;
   settle_batch (lane);
   bg_inbox_pop_activity (self);
   return TRUE;

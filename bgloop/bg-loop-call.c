@@ -121,7 +121,13 @@ end_invoke (BgCore *core, BgInvoke *self)
 static void
 half_done_invoke_outcome (BgRecord *slot, gpointer owner)
 {
-  end_invoke (owner, slot->data);
+  BgInvoke *self = slot->data;
+  gboolean listed = self->listed;
+
+  /* Not in the list, it is a record's that is gone as well, or the caller's. */
+  end_invoke (owner, self);
+  if (!listed)
+    bg_invoke_unref (self);
 }
 
 /* Runs the function once; TRUE if it wants to run again. It may have forked, and this

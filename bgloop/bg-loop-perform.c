@@ -4,6 +4,7 @@
 #include "config.h"
 
 #include <bgloop/bg-error.h>
+#include <bgloop/bg-glib-private.h>
 #include <bgloop/bg-loop-private.h>
 #include <bgloop/bg-reply-private.h>
 #include <bgloop/bg-symbol-private.h>
@@ -60,6 +61,53 @@ typedef struct
   GError *error;        /* (owned) (nullable) */
 } BgPerform;
 
+/* Making a cancellable costs as much as half of the rest. So one is used again, if nobody
+ * else has it and nothing was done to it. */
+
+#define SPARE_CANCELLABLES 8
+
+static GCancellable *
+take_cancellable (BgCore *core)
+{
+  GCancellable *cancellable = NULL;
+
+  bg_core_lock (core);
+  if (core->spare_cancellables != NULL && core->spare_cancellables->len > 0)
+    cancellable = g_ptr_array_steal_index_fast (core->spare_cancellables,
+                                                core->spare_cancellables->len - 1);
+  bg_core_unlock (core);
+
+  return cancellable != NULL ? cancellable : g_cancellable_new ();
+}
+
+static gboolean
+is_as_new (GCancellable *cancellable)
+{
+  return bg_glib_is_unshared (cancellable, 1) && !g_cancellable_is_cancelled (cancellable)
+         && !g_signal_has_handler_pending (cancellable,
+                                           g_signal_lookup ("cancelled", G_TYPE_CANCELLABLE), 0,
+                                           TRUE);
+}
+
+static void
+give_back_cancellable (BgCore *core, GCancellable *cancellable)
+{
+  gboolean kept = is_as_new (cancellable);
+
+  if (kept)
+    {
+      bg_core_lock (core);
+      if (core->spare_cancellables == NULL)
+        core->spare_cancellables = g_ptr_array_new_with_free_func (g_object_unref);
+      kept = core->spare_cancellables->len < SPARE_CANCELLABLES;
+      if (kept)
+        g_ptr_array_add (core->spare_cancellables, cancellable);
+      bg_core_unlock (core);
+    }
+  if (!kept)
+    g_object_unref (cancellable);
+}
+
 static BgPerform *
 perform_ref (BgPerform *self)
 {
@@ -75,7 +123,7 @@ perform_unref (gpointer data)
   if (!g_atomic_int_dec_and_test (&self->ref_count) || bg_core_is_forked (self->core))
     return;
 
-  g_object_unref (self->cancellable);
+  give_back_cancellable (self->core, self->cancellable);
   g_clear_object (&self->caller_cancellable);
   g_clear_object (&self->result);
   g_clear_error (&self->error);
@@ -99,7 +147,7 @@ perform_new (BgCore *core, int priority, int timeout_msec, GCancellable *cancell
   self->priority = self->blocked.priority = priority;
   self->timeout_msec = timeout_msec;
   self->deadline = bg_deadline (timeout_msec);
-  self->cancellable = self->hold.cancellable = g_cancellable_new ();
+  self->cancellable = self->hold.cancellable = take_cancellable (core);
   g_set_object (&self->caller_cancellable, cancellable);
   return self;
 }
@@ -246,6 +294,7 @@ answer (BgPerform *self, GAsyncResult *result, GError *error)
 {
   BgCore *core = self->core;
   gboolean hands_over = FALSE;
+  int poster;
 
   bg_core_lock (core);
   if (is_wanted (self))
@@ -266,9 +315,12 @@ answer (BgPerform *self, GAsyncResult *result, GError *error)
       hands_over = core->closed;
       if (!hands_over)
         {
+          poster = atomic_load_explicit (&core->inbox.poster_processor, memory_order_relaxed);
           bg_inbox_requeue (&core->inbox, self->priority, answer_outcome, get_func (self),
                             perform_ref (self), NULL);
           bg_inbox_press (&core->inbox);
+          /* What comes next comes from where the operation came from. */
+          atomic_store_explicit (&core->inbox.poster_processor, poster, memory_order_relaxed);
         }
     }
   bg_core_unlock (core);

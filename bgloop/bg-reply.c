@@ -31,6 +31,7 @@ struct _BgMailbox
 
   /* under the inbox's lock, of a loop's */
   GQueue owed;        /* of BgReply (unowned): to be sent */
+  guint n_ends;       /* of these, that tell of a loop's end */
   guint n_answers;    /* that have arrived, of those that were not refused at once */
   guint n_refusals;   /* that were given while the loop cancels */
 };
@@ -183,11 +184,25 @@ bg_mailbox_has_replies (BgMailbox *self)
   return has_replies;
 }
 
-/* Whether others are to send replies. */
+/* Whether others are to send replies to work that they have accepted. The end of another
+ * loop is not waited for: two loops could do so for each other. */
 gboolean
 bg_mailbox_is_owed (BgMailbox *self)
 {
-  return atomic_load (&self->n_outstanding) > 0;
+  gboolean owed;
+
+  bg_inbox_lock (&self->inbox);
+  owed = self->owed.length > self->n_ends;
+  bg_inbox_unlock (&self->inbox);
+
+  return owed;
+}
+
+/* The thread has ended in the midst of it. */
+void
+bg_mailbox_abandon (BgMailbox *self)
+{
+  bg_inbox_abandon_activities (&self->inbox);
 }
 
 /* Calls callbacks of replies that have arrived. */
@@ -387,7 +402,10 @@ settle (BgReply *self)
   BgMailbox *mailbox = self->mailbox;
 
   if (self->owed_at != 0)
-    g_queue_unlink (&mailbox->owed, &self->link);
+    {
+      g_queue_unlink (&mailbox->owed, &self->link);
+      mailbox->n_ends -= self->prologue != NULL;
+    }
   if (self->soon)
     atomic_fetch_sub (&mailbox->inbox.expected, 1);
   return atomic_fetch_sub (&mailbox->n_outstanding, 1) == 1;
@@ -474,14 +492,20 @@ bg_reply_is_to_loop (BgReply *self)
   return self->callback != NULL && self->mailbox->core != NULL;
 }
 
-/* What the caller's thread does just before the callback is told of success. To be called
- * before anybody else has the reply. */
+/* What the caller's thread does just before the callback is told of success: the reply
+ * tells of a loop's end. To be called before anybody else has the reply. */
 void
 bg_reply_set_prologue (BgReply *self, GDestroyNotify func, gpointer data, GDestroyNotify destroy)
 {
   self->prologue = func;
   self->prologue_data = data;
   self->prologue_destroy = destroy;
+  if (self->owed_at == 0)
+    return;
+
+  bg_inbox_lock (&self->mailbox->inbox);
+  self->mailbox->n_ends++;
+  bg_inbox_unlock (&self->mailbox->inbox);
 }
 
 /* Has @func called when the caller does not want to wait any longer, until the reply is
@@ -526,10 +550,20 @@ note_given (BgReply *self)
   bg_inbox_unlock (&mailbox->inbox);
 }
 
+/* The callback has ended the thread. */
+static void
+half_given_outcome (BgRecord *slot, gpointer owner)
+{
+  g_object_unref (slot->data);
+}
+
 static void
 reply_outcome (BgRecord *slot, gpointer owner)
 {
+  BgMailbox *mailbox = owner;
   BgReply *self = slot->data;
+
+  mailbox->inbox.activity->kept = (BgRecord){ half_given_outcome, NULL, self, NULL };
 
   if (self->mailbox->core != NULL)
     note_given (self);
@@ -537,6 +571,7 @@ reply_outcome (BgRecord *slot, gpointer owner)
     self->prologue (self->prologue_data);
 
   self->callback (self->source, G_ASYNC_RESULT (self), self->callback_data);
+  bg_inbox_drop_kept (&mailbox->inbox);
   put_aside (self);
 }
 
