@@ -917,6 +917,14 @@ is_held (BgCore *self)
              && bg_mailbox_is_owed (self->mailbox));
 }
 
+/* With the lock held, on the loop's thread. In this order: a reply that is owed becomes
+ * one that has arrived. */
+static gboolean
+is_idle (BgCore *self)
+{
+  return !is_held (self) && !has_work (self);
+}
+
 static gboolean
 drain_prepare (GSource *source, int *timeout)
 {
@@ -931,8 +939,8 @@ drain_prepare (GSource *source, int *timeout)
   bg_core_lock (self);
   if (!bg_core_is_cancelling (self))
     bg_core_promote_due (self);
-  work = has_work (self);
-  idle = !work && !is_held (self);
+  idle = is_idle (self);
+  work = !idle && has_work (self);
   if (work)
     self->inbox.asleep = FALSE;
   else
@@ -1025,13 +1033,6 @@ close_owed (BgCore *self)
 {
   if (self->mailbox != NULL && bg_core_is_cancelling (self) && self->n_closings++ < LAST_REPLIES)
     bg_mailbox_close_owed (self->mailbox, self->name);
-}
-
-/* With the lock held, on the loop's thread. */
-static gboolean
-is_idle (BgCore *self)
-{
-  return !has_work (self) && !is_held (self);
 }
 
 static gboolean
@@ -1520,14 +1521,14 @@ end (BgCore *self)
       clear_context (self);
       if (bg_core_is_forked (self))
         return;
+      if (atomic_load (&self->has_attached))
+        clear_attached (self);
     }
   while (serve_last_replies (self) && rounds++ < LAST_REPLIES);
   if (bg_core_is_forked (self))
     return;
   if (self->mailbox != NULL)
     bg_mailbox_close (self->mailbox);
-  if (atomic_load (&self->has_attached))
-    clear_attached (self);
 
   bg_glib_release_retired ();
   if (bg_core_is_forked (self))

@@ -1,6 +1,9 @@
 /* Copyright 2026 The bgloop developers
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 #include "config.h"
 
 #include <errno.h>
@@ -8,8 +11,10 @@
 #if HAVE_EVENTFD
 #include <sys/eventfd.h>
 #endif
+#if HAVE_PROCESS_VM_READV
+#include <sys/uio.h>
+#endif
 #if HAVE_UNISTD_H
-#include <fcntl.h>
 #include <unistd.h>
 #endif
 
@@ -157,9 +162,16 @@ bg_glib_get_wakeup_fd (GMainContext *context)
  * GLib has no call for them. It does call a source's GSourceCallbackFuncs.get under
  * the context's lock, where no source can come or go, and links the sources of one
  * priority by their public fields. So a probe that is moved from priority to
- * priority finds them, and refers to them safely whatever other threads do. Sources
- * of a priority that is not asked for are not found; nothing is done to them, and
- * they go with the context. */
+ * priority finds them, and refers to them safely whatever other threads do.
+ *
+ * What other priorities there are the sources themselves tell: ids are given in order,
+ * and so the latest are asked for. A source that is found so may be freed by another
+ * thread at once. So its priority is read by the system, which looks whether there is
+ * memory, and is only where to probe next. Elsewhere than on Linux sources of a priority
+ * that nobody knows of are not found; nothing is done to them, and they go with the
+ * context. */
+
+#define LATEST_IDS 4096
 
 /* Those at which GLib, GIO, GTK and WebKit put sources. */
 static const int usual_priorities[] = {
@@ -227,6 +239,36 @@ probe_at (BgProbe *self, GMainContext *context, int priority)
   (void) g_main_context_find_source_by_funcs_user_data (context, &probe_funcs, self);
 }
 
+#if HAVE_PROCESS_VM_READV
+static gboolean
+read_priority (GSource *source, int *priority)
+{
+  struct iovec here = { priority, sizeof *priority };
+  struct iovec there = { &source->priority, sizeof source->priority };
+
+  return process_vm_readv (getpid (), &here, 1, &there, 1, 0) == sizeof *priority;
+}
+
+static void
+probe_latest (BgProbe *self, GMainContext *context, guint last_id)
+{
+  g_autoptr (GHashTable) known = g_hash_table_new (NULL, NULL);
+  guint n_known = 0;
+
+  for (guint id = last_id; id > 0 && last_id - id < LATEST_IDS; id--)
+    {
+      GSource *source = g_main_context_find_source_by_id (context, id);
+      int priority;
+
+      for (; n_known < self->sources->len; n_known++)
+        g_hash_table_add (known, g_ptr_array_index (self->sources, n_known));
+      if (source != NULL && source != self->probe && !g_hash_table_contains (known, source)
+          && read_priority (source, &priority))
+        probe_at (self, context, priority);
+    }
+}
+#endif
+
 /* Adds the sources that are in the context at the usual priorities and at @priorities
  * (nullable), unless it has had no more than @n_own in its life. Returns how many it
  * has had. One thread at a time. */
@@ -249,6 +291,9 @@ bg_glib_list_sources (GMainContext *context, GArray *priorities, guint n_own, GP
         }
       for (guint i = 0; priorities != NULL && i < priorities->len; i++)
         probe_at (&self, context, g_array_index (priorities, int, i));
+#if HAVE_PROCESS_VM_READV
+      probe_latest (&self, context, n_had);
+#endif
     }
   g_source_destroy (self.probe);
   g_source_unref (self.probe);

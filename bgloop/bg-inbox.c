@@ -666,9 +666,13 @@ static gboolean
 lane_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
 {
   BgLane *lane = ((BgLaneSource *) source)->lane;
-  BgInbox *inbox = lane->inbox;
+  BgInbox *inbox;
   gboolean busy;
 
+  if (lane == NULL)
+    return G_SOURCE_REMOVE;
+
+  inbox = lane->inbox;
   /* The loop may have begun to stop, or stands still, since the lane was found
    * ready. Only this thread writes it. */
   if (inbox->driven)
@@ -696,7 +700,7 @@ lane_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
       lane->sits_out = TRUE;
     }
 
-  if (G_UNLIKELY (g_source_is_destroyed (source)) && lane->n_dispatches == 0)
+  if (G_UNLIKELY (g_source_is_destroyed (source)) && lane->source == (BgLaneSource *) source)
     attach_lane (lane);
   if (G_UNLIKELY (!busy && inbox->crowded) && lane->n_dispatches == 0)
     retire_lane (lane);
@@ -928,7 +932,13 @@ bg_inbox_stop (BgInbox *self)
 {
   self->stopped = TRUE;
   for (guint i = 0; i < self->n_lanes; i++)
-    g_source_destroy (&self->lanes[i]->source->source);
+    {
+      if (self->lanes[i] != self->default_lane)
+        g_source_destroy (&self->lanes[i]->source->source);
+    }
+  /* Last: with its tag the lanes may go. */
+  if (self->n_lanes > 0)
+    g_source_destroy (&self->default_lane->source->source);
 }
 
 void

@@ -756,7 +756,9 @@ async_call_outcome (BgRecord *slot, gpointer owner)
  * thread may call it.
  *
  * @destroy runs before @callback, on the loop's thread, or, if the loop takes no
- * more work, in the calling one before this returns.
+ * more work, in the calling one before this returns. The exception is a caller that is
+ * itself on a loop which is shut down with %BG_SHUTDOWN_CANCEL meanwhile: @callback is
+ * told %BG_ERROR_CLOSED at once there, and the work may be going on here.
  *
  * Since: 1.0
  */
@@ -920,6 +922,7 @@ task_outcome (BgRecord *slot, gpointer owner)
     }
   else
     {
+      core->began = TRUE;
       core->inbox.activity->kept
           = (BgRecord){ half_done_task_outcome, self->func, self, NULL };
       self->func (self->task, g_task_get_source_object (self->task),
@@ -928,6 +931,41 @@ task_outcome (BgRecord *slot, gpointer owner)
       bg_count (&core->inbox.run, 1);
     }
   task_run_free (self);
+}
+
+/* A loop whose work waits for the task, on this thread, is owed it as a reply. */
+
+static void
+owed_task_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+}
+
+static void
+owed_task_returned (gpointer data, GClosure *closure)
+{
+  bg_reply_return (data, NULL, NULL);
+}
+
+static void
+task_completed_cb (GTask *task, GParamSpec *pspec, gpointer user_data)
+{
+  g_signal_handlers_disconnect_by_func (task, G_CALLBACK (task_completed_cb), user_data);
+}
+
+static void
+owe_task (BgLoop *self, GTask *task, GTaskThreadFunc func)
+{
+  BgCore *here = bg_core_get_current ();
+  BgReply *reply;
+
+  if (here == NULL || bg_core_is_forked (here) || g_task_get_context (task) != here->context
+      || g_main_context_get_thread_default () != here->context)
+    return;
+
+  reply = bg_reply_new (self, bg_loop_run_task, func, g_task_get_priority (task), owed_task_cb,
+                        NULL);
+  g_signal_connect_data (task, "notify::completed", G_CALLBACK (task_completed_cb), reply,
+                         owed_task_returned, 0);
 }
 
 /**
@@ -977,6 +1015,7 @@ bg_loop_run_task (BgLoop *self, int priority, GTask *task, GTaskThreadFunc func)
   run->core = bg_core_ref (core);
   run->task = g_object_ref (task);
   run->func = func;
+  owe_task (self, task, func);
 
   if (!bg_core_is_forked (core))
     {

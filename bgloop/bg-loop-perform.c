@@ -182,12 +182,19 @@ static void
 set_error (BgPerform *self, GError **error)
 {
   BgCore *core = self->core;
+  BgWaitResult gave_up;
+  gboolean closed;
 
-  if (self->blocked.closed)
+  bg_core_lock (core);
+  closed = self->blocked.closed;
+  gave_up = self->gave_up;
+  bg_core_unlock (core);
+
+  if (closed)
     g_set_error (error, BG_ERROR, BG_ERROR_CLOSED,
                  "The loop “%s” was shut down before the operation answered", core->name);
   else
-    bg_set_wait_error (error, self->gave_up, "An operation on the loop “%s”", core->name);
+    bg_set_wait_error (error, gave_up, "An operation on the loop “%s”", core->name);
 }
 
 /* With the lock held: whether somebody waits for an answer. What comes after a wait was
@@ -782,6 +789,7 @@ wait_for_answer (BgPerform *self, BgWaiter *waiter, gint64 deadline, GError **er
   BgWaitResult why = bg_waiter_wait (waiter, deadline);
   GAsyncResult *result;
   GError *failure;
+  gboolean closed;
 
   if (why != BG_WAIT_SETTLED && !give_up (self, why))
     bg_waiter_wait_settled (waiter);
@@ -789,9 +797,10 @@ wait_for_answer (BgPerform *self, BgWaiter *waiter, gint64 deadline, GError **er
   bg_core_lock (core);
   result = g_steal_pointer (&self->result);
   failure = g_steal_pointer (&self->error);
+  closed = self->blocked.closed;
   bg_core_unlock (core);
 
-  if (self->blocked.closed)
+  if (closed)
     end_closed (self);
   if (failure != NULL)
     g_propagate_error (error, failure);

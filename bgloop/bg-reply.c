@@ -155,7 +155,8 @@ mailbox_new (GMainContext *context)
   self->tag = bg_globals ();
   bg_inbox_init (&self->inbox, context, self);
   bg_inbox_tag (&self->inbox, &mailbox_callback_funcs, mailbox_ref (self));
-  if (here != NULL && here->context == context && !bg_core_is_forked (here))
+  if (here != NULL && here->context == context && !bg_core_is_forked (here)
+      && here->mailbox == NULL)
     {
       self->core = here;
       bg_core_lock (here);
