@@ -928,7 +928,13 @@ drain_check (GSource *source)
   return FALSE;
 }
 
-static gboolean is_own_source (BgCore *self, GSource *source);
+static gboolean
+is_own_source (BgCore *self, GSource *source)
+{
+  return source == self->timer || source == self->drain || bg_inbox_owns (&self->inbox, source)
+         || (self->mailbox != NULL && bg_mailbox_owns (self->mailbox, source));
+}
+
 static void drop_delays (BgCore *self);
 
 /* Sources of one priority that are always ready keep those below from having a turn,
@@ -1036,13 +1042,6 @@ static GSourceFuncs drain_funcs = {
   .dispatch = drain_dispatch,
 };
 
-static gboolean
-is_own_source (BgCore *self, GSource *source)
-{
-  return source == self->timer || source->source_funcs == &drain_funcs
-         || bg_inbox_is_lane (source);
-}
-
 static void
 attach_drain (BgCore *self)
 {
@@ -1054,6 +1053,7 @@ attach_drain (BgCore *self)
   g_source_set_can_recurse (source, TRUE);
   g_source_attach (source, self->context);
   g_source_unref (source);
+  self->drain = source;
   self->n_sources++;
 }
 

@@ -152,7 +152,7 @@ struct _BgLane
 void bg_inbox_init (BgInbox *self, GMainContext *context, gpointer owner);
 void bg_inbox_tag (BgInbox *self, GSourceCallbackFuncs *funcs, gpointer data);
 BgInbox *bg_inbox_find (GMainContext *context, gpointer tag);
-gboolean bg_inbox_is_lane (GSource *source);
+gboolean bg_inbox_owns (BgInbox *self, GSource *source);
 void bg_inbox_discard (BgInbox *self, GDestroyNotify destroy_data);
 void bg_inbox_stop (BgInbox *self);
 void bg_inbox_clear (BgInbox *self);

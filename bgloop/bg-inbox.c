@@ -823,11 +823,18 @@ bg_inbox_init (BgInbox *self, GMainContext *context, gpointer owner)
   self->default_lane = add_lane (self, G_PRIORITY_DEFAULT, 0);
 }
 
-/* Whether the source is a lane's. */
+/* Whether the source is one of the lanes'. On the serving thread. */
 gboolean
-bg_inbox_is_lane (GSource *source)
+bg_inbox_owns (BgInbox *self, GSource *source)
 {
-  return source->source_funcs == &lane_funcs;
+  gboolean owns = FALSE;
+
+  bg_inbox_lock (self);
+  for (guint i = 0; i < self->n_lanes; i++)
+    owns |= &self->lanes[i]->source->source == source;
+  bg_inbox_unlock (self);
+
+  return owns;
 }
 
 /* Gives the lane of a new inbox a callback whose funcs->get() answers with the tag

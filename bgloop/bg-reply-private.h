@@ -51,6 +51,7 @@ gboolean bg_mailbox_is_owed (BgMailbox *self);
 void bg_mailbox_serve (BgMailbox *self);
 void bg_mailbox_close_owed (BgMailbox *self, const char *name);
 void bg_mailbox_close (BgMailbox *self);
+gboolean bg_mailbox_owns (BgMailbox *self, GSource *source);
 guint bg_mailbox_get_n_sources (BgMailbox *self);
 void bg_mailbox_unref (gpointer data);
 

@@ -197,6 +197,12 @@ bg_mailbox_serve (BgMailbox *self)
   bg_inbox_run (&self->inbox);
 }
 
+gboolean
+bg_mailbox_owns (BgMailbox *self, GSource *source)
+{
+  return bg_inbox_owns (&self->inbox, source);
+}
+
 guint
 bg_mailbox_get_n_sources (BgMailbox *self)
 {

@@ -479,6 +479,25 @@ g_source_new (GSourceFuncs *source_funcs, guint struct_size)
   return REAL (g_source_new) (&funcs_get (source_funcs)->funcs, struct_size);
 }
 
+/* Whoever looks for a source by its functions means what it gave to g_source_new(). */
+DEFINE_REAL (g_main_context_find_source_by_funcs_user_data)
+EXPORT GSource *
+g_main_context_find_source_by_funcs_user_data (GMainContext *context,
+                                               GSourceFuncs *source_funcs,
+                                               gpointer user_data)
+{
+  GSource *source
+      = REAL (g_main_context_find_source_by_funcs_user_data) (context, source_funcs, user_data);
+  Funcs *funcs = __atomic_load_n (&all_funcs, __ATOMIC_ACQUIRE);
+
+  for (; funcs != NULL && source == NULL; funcs = funcs->next)
+    if (funcs->real == source_funcs)
+      source = REAL (g_main_context_find_source_by_funcs_user_data) (context, &funcs->funcs,
+                                                                     user_data);
+
+  return source;
+}
+
 typedef struct
 {
   gatomicrefcount ref_count;
