@@ -171,6 +171,7 @@ struct _BgCore
   guint n_had;           /* sources that the context had had when it was cleared */
   guint n_closings;      /* of what other loops owe, in CANCEL mode */
   gboolean exited;       /* something has ended the thread under the loop */
+  GPtrArray *kept;       /* (nullable) of GSource, that go with the context */
   GSource *drain;        /* (unowned) (nullable) runs what was accepted while the loop stops */
   guint starved;         /* iterations without sleep, work or an answer, while stopping */
   guint repeats; /* invoked functions that ran and want to run again */

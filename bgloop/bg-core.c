@@ -50,6 +50,9 @@
  * get one while the loop stops. */
 #define LAST_TURNS 16
 
+/* What takes so long has slept; what is shorter found something ready. */
+#define SLEEP_USEC 50
+
 /* How often what is destroyed at the end may bring about more to be destroyed. */
 #define LAST_ROUNDS 10000
 
@@ -183,6 +186,7 @@ static int
 poll_cb (GPollFD *fds, guint n_fds, int timeout_msec)
 {
   BgCore *self = current_core;
+  gint64 before = 0, now;
   GPollFD *wakeup;
   int n_ready;
 
@@ -200,18 +204,23 @@ poll_cb (GPollFD *fds, guint n_fds, int timeout_msec)
   if (timeout_msec == 0 || (wakeup == NULL && self->wakeup_fd != -1))
     return g_poll (fds, n_fds, timeout_msec);
 
-  self->starved = 0;
   if (atomic_load_explicit (&self->has_attached, memory_order_relaxed))
     release_attached (self, &timeout_msec);
 
+  if (self->drain != NULL)
+    before = g_get_monotonic_time ();
   atomic_store_explicit (&self->awake_since, 0, memory_order_relaxed);
   if (timeout_msec > 0)
     n_ready = poll_until_due (self, fds, n_fds, timeout_msec);
   else
     n_ready = g_poll (fds, n_fds, timeout_msec);
-  if (!bg_core_is_forked (self))
-    atomic_store_explicit (&self->awake_since, g_get_monotonic_time (), memory_order_relaxed);
+  if (bg_core_is_forked (self))
+    return n_ready;
 
+  now = g_get_monotonic_time ();
+  atomic_store_explicit (&self->awake_since, now, memory_order_relaxed);
+  if (n_ready <= 0 || now - before > SLEEP_USEC)
+    self->starved = 0;
   return n_ready;
 }
 
@@ -316,6 +325,9 @@ free_context (BgCore *self)
     handles = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
   if (self->arriving != NULL)
     g_ptr_array_extend_and_steal (handles, g_steal_pointer (&self->arriving));
+
+  if (self->kept != NULL)
+    g_ptr_array_extend_and_steal (handles, g_steal_pointer (&self->kept));
 
   if (self->began || handles->len > 0)
     {
@@ -935,6 +947,14 @@ is_own_source (BgCore *self, GSource *source)
          || (self->mailbox != NULL && bg_mailbox_owns (self->mailbox, source));
 }
 
+static void
+keep_source (BgCore *self, GSource *source)
+{
+  if (self->kept == NULL)
+    self->kept = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
+  g_ptr_array_add (self->kept, g_source_ref (source));
+}
+
 static void drop_delays (BgCore *self);
 
 /* Sources of one priority that are always ready keep those below from having a turn,
@@ -964,8 +984,14 @@ demote_most_urgent (BgCore *self)
     {
       GSource *source = g_ptr_array_index (sources, i);
 
-      if (g_source_get_priority (source) == urgent)
-        g_source_set_priority (source, G_MAXINT);
+      if (g_source_get_priority (source) != urgent)
+        continue;
+
+      g_source_set_priority (source, G_MAXINT);
+      /* Another thread has just destroyed it, and it came back to what is polled: it
+       * stays as long as the context. */
+      if (g_source_is_destroyed (source))
+        keep_source (self, source);
     }
 }
 
@@ -1169,17 +1195,20 @@ cancelled_cb (GCancellable *cancellable, gpointer user_data)
     g_cancellable_cancel (g_ptr_array_index (operations, i));
 }
 
-/* Tells everybody that the loop is being cancelled: the second half of what began with
- * n_handling. */
-static void
-cancel (BgCore *self, GQueue *blocked)
+typedef struct
 {
   BgHandling handling;
+  BgCore *core;
+} BgCancelling;
 
-  bg_handling_begin (&handling, &self->actor);
-  close_blocked (self, blocked);
-  g_cancellable_cancel (self->cancellable);
-  bg_handling_end (&handling);
+/* Also if a handler has ended the thread. */
+static void
+end_handling (gpointer data)
+{
+  BgCancelling *cancelling = data;
+  BgCore *self = cancelling->core;
+
+  bg_handling_end (&cancelling->handling);
 
   /* A handler has forked, and has come back in the child. */
   if (bg_core_is_forked (self))
@@ -1189,6 +1218,25 @@ cancel (BgCore *self, GQueue *blocked)
   self->n_handling--;
   bg_core_unlock (self);
   report_end (self);
+}
+
+/* Tells everybody that the loop is being cancelled: the second half of what began with
+ * n_handling. */
+static void
+cancel (BgCore *self, GQueue *blocked)
+{
+  BgCancelling cancelling = { .core = self };
+
+  bg_handling_begin (&cancelling.handling, &self->actor);
+  close_blocked (self, blocked);
+#if HAVE_PTHREAD_ATFORK
+  pthread_cleanup_push (end_handling, &cancelling);
+#endif
+  g_cancellable_cancel (self->cancellable);
+#if HAVE_PTHREAD_ATFORK
+  pthread_cleanup_pop (0);
+#endif
+  end_handling (&cancelling);
 }
 
 void
@@ -1333,8 +1381,15 @@ clear_context (BgCore *self)
       self->n_had = bg_glib_list_sources (self->context, self->priorities,
                                           count_own_sources (self), sources);
       self->n_sources++; /* the probe */
-      for (guint i = 0; i < sources->len; i++)
-        urgent = MIN (urgent, g_source_get_priority (g_ptr_array_index (sources, i)));
+      for (guint i = sources->len; i > 0; i--)
+        {
+          GSource *source = g_ptr_array_index (sources, i - 1);
+
+          if (self->mailbox != NULL && bg_mailbox_owns (self->mailbox, source))
+            g_ptr_array_remove_index (sources, i - 1);
+          else
+            urgent = MIN (urgent, g_source_get_priority (source));
+        }
 
       left = sources->len;
       for (guint i = 0; i < sources->len; i++)
@@ -1345,6 +1400,26 @@ clear_context (BgCore *self)
             g_source_destroy (source);
         }
     }
+}
+
+/* Replies that what was destroyed has brought about. FALSE if there are none. */
+static gboolean
+serve_last_replies (BgCore *self)
+{
+  gboolean any = FALSE;
+
+  if (self->mailbox == NULL)
+    return FALSE;
+
+  bg_mailbox_close_owed (self->mailbox, self->name);
+  for (guint i = 0; i < LAST_ROUNDS && bg_mailbox_has_replies (self->mailbox); i++)
+    {
+      any = TRUE;
+      bg_mailbox_serve (self->mailbox);
+      if (bg_core_is_forked (self))
+        return FALSE;
+    }
+  return any;
 }
 
 /* What was attached and nobody else has goes here, where its own code belongs. */
@@ -1399,6 +1474,7 @@ run_last (BgCore *self)
 static void
 end (BgCore *self)
 {
+  guint rounds = 0;
   GSource *timer;
 
   /* From now on nothing becomes due: nobody would run it, nor drop it. */
@@ -1417,13 +1493,19 @@ end (BgCore *self)
     return;
 
   bg_inbox_stop (&self->inbox);
-  if (self->mailbox != NULL)
-    bg_mailbox_close (self->mailbox);
-  if (atomic_load (&self->has_attached))
-    clear_attached (self);
-  clear_context (self);
+  do
+    {
+      if (atomic_load (&self->has_attached))
+        clear_attached (self);
+      clear_context (self);
+      if (bg_core_is_forked (self))
+        return;
+    }
+  while (serve_last_replies (self) && rounds++ < LAST_REPLIES);
   if (bg_core_is_forked (self))
     return;
+  if (self->mailbox != NULL)
+    bg_mailbox_close (self->mailbox);
   if (atomic_load (&self->has_attached))
     clear_attached (self);
 
@@ -1487,14 +1569,15 @@ abandon (BgCore *self)
       self->n_handling++;
       take_blocked (self, &blocked);
     }
-  for (GList *link = self->invokes.head; link != NULL; link = link->next)
-    ((BgInvoke *) link->data)->running = FALSE;
-  begin_drain (self);
   self->closed = TRUE;
   g_cond_broadcast (&self->changed);
   bg_core_unlock (self);
 
+  bg_actor_abandon_waits (&self->actor);
   bg_inbox_abandon_activities (&self->inbox);
+  bg_core_lock (self);
+  begin_drain (self);
+  bg_core_unlock (self);
   if (cancels)
     cancel (self, &blocked);
   while (g_main_context_get_thread_default () != self->context

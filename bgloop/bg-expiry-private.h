@@ -20,6 +20,7 @@ BgExpiry *bg_expiry_new (GMainContext *context,
                          BgExpiryFunc func,
                          gpointer data,
                          GDestroyNotify destroy);
+void bg_expiry_give_up (BgExpiry *self);
 void bg_expiry_end (BgExpiry *self);
 
 G_END_DECLS

@@ -108,6 +108,14 @@ bg_expiry_new (GMainContext *context,
   return self;
 }
 
+/* Whoever is told does not want to wait any longer. */
+void
+bg_expiry_give_up (BgExpiry *self)
+{
+  if (self->generation == bg_fork_generation ())
+    self->func (self->data, BG_WAIT_CANCELLED);
+}
+
 /* The wait is over. To be called once, by any thread; a handler that is under way is
  * not waited for. */
 void

@@ -1084,8 +1084,12 @@ bg_inbox_run (BgInbox *self)
   lane = choose_lane (self);
   bg_inbox_unlock (self);
 
-  if (lane != NULL)
-    serve_lane (lane);
+  if (lane == NULL)
+    return;
+
+  lane->n_dispatches++;
+  serve_lane (lane);
+  lane->n_dispatches--;
 }
 
 /* Runs the next record alone; FALSE if there is none. */
@@ -1113,7 +1117,9 @@ bg_inbox_run_one (BgInbox *self)
   bg_inbox_push_activity (self, slot->func);
   serving = self;
   self->lane = lane;
+  lane->n_dispatches++;
   slot->outcome (slot, self->owner);
+  lane->n_dispatches--;
   serving = outer_serving;
   settle_batch (lane);
   bg_inbox_pop_activity (self);

@@ -705,6 +705,7 @@ async_call_outcome (BgRecord *slot, gpointer owner)
   BgCore *core = owner;
   BgRecord *record = bg_inbox_keep (&core->inbox, slot);
   BgRequest *request = bg_reply_get_request (record->data);
+  GDestroyNotify destroy;
   GError *error = get_reason_not_to_run (core, request);
 
   record->outcome = half_done_async_call_outcome;
@@ -718,8 +719,12 @@ async_call_outcome (BgRecord *slot, gpointer owner)
       bg_count (&core->inbox.cancelled, 1);
     }
 
+  destroy = record->destroy;
+  record->destroy = NULL;
+  if (destroy != NULL)
+    destroy (request->data);
   record->outcome = NULL;
-  end_async_call (record->data, record->destroy, error);
+  end_async_call (record->data, NULL, error);
 }
 
 /**

@@ -425,12 +425,32 @@ begin_operation (BgPerform *self, GError **error)
 
 /* Beginning */
 
+static void
+destroy_data (BgPerform *self)
+{
+  GDestroyNotify destroy = g_steal_pointer (&self->destroy);
+
+  if (destroy != NULL)
+    destroy (self->data);
+}
+
+/* The destroy notify of one that was dropped has ended the thread. */
+static void
+half_dropped_outcome (BgRecord *slot, gpointer owner)
+{
+  hand_over (slot->data);
+  perform_unref (slot->data);
+}
+
 /* It was accepted, and will not begin. */
 static void
 drop (BgPerform *self)
 {
-  if (self->destroy != NULL)
-    self->destroy (self->data);
+  BgInbox *inbox = &self->core->inbox;
+
+  inbox->activity->kept = (BgRecord){ half_dropped_outcome, get_func (self), self, NULL };
+  destroy_data (self);
+  bg_inbox_drop_kept (inbox);
   if (!bg_core_is_forked (self->core))
     hand_over (self);
 }
@@ -534,7 +554,7 @@ end_begin (BgPerform *self, gboolean ok, GError *error)
     }
 }
 
-/* Its function has ended the thread. */
+/* Its function, or the destroy notify after it, has ended the thread. */
 static void
 half_begun_outcome (BgRecord *slot, gpointer owner)
 {
@@ -542,8 +562,7 @@ half_begun_outcome (BgRecord *slot, gpointer owner)
   BgPerform *self = slot->data;
   BgPerform *unanswered = unpublish (GSIZE_TO_POINTER (self->id));
 
-  if (self->destroy != NULL)
-    self->destroy (self->data);
+  destroy_data (self);
   if (unanswered != NULL)
     answer (unanswered, NULL,
             g_error_new (BG_ERROR, BG_ERROR_CLOSED,
@@ -609,10 +628,9 @@ begin_outcome (BgRecord *slot, gpointer owner)
     g_cancellable_cancel (self->cancellable);
   core->inbox.activity->kept = (BgRecord){ half_begun_outcome, get_func (self), self, NULL };
   ok = begin_on_context (self, &error);
-  bg_inbox_drop_kept (&core->inbox);
   bg_count (&core->inbox.run, 1);
-  if (self->destroy != NULL)
-    self->destroy (self->data);
+  destroy_data (self);
+  bg_inbox_drop_kept (&core->inbox);
   if (!bg_core_is_forked (core))
     end_begin (self, ok, error);
   perform_unref (self);
@@ -968,7 +986,8 @@ perform_async (BgPerform *self,
   self->blocked.close = reply_closed;
   if (!bg_core_is_forked (core))
     {
-      if (self->caller_cancellable != NULL || self->timeout_msec >= 0)
+      if (self->caller_cancellable != NULL || self->timeout_msec >= 0
+          || bg_reply_is_to_loop (reply))
         bg_reply_set_expiry (reply, self->timeout_msec, self->caller_cancellable, expired_cb,
                              perform_ref (self), perform_unref);
 

@@ -617,7 +617,6 @@ ended_cb (BgBlocked *watcher)
 {
   BgAsyncEnd *self = (BgAsyncEnd *) watcher;
 
-  bg_reply_set_prologue (self->reply, join_cb, bg_core_ref (self->core), core_unref_cb);
   bg_reply_return (g_steal_pointer (&self->reply), NULL, NULL);
   async_end_unref (self);
 }
@@ -660,6 +659,7 @@ end_async (BgCore *core,
   self->timeout_msec = timeout_msec;
   self->watcher.close = ended_cb;
   self->reply = reply;
+  bg_reply_set_prologue (reply, join_cb, bg_core_ref (core), core_unref_cb);
   bg_reply_set_expiry (reply, timeout_msec, cancellable, expired_cb, self, async_end_unref);
 
   bg_core_lock (core);

@@ -31,6 +31,7 @@ BgReply *bg_reply_new (gpointer source,
 BgRequest *bg_reply_get_request (BgReply *self);
 gpointer bg_reply_get_source (BgReply *self);
 gboolean bg_reply_is_wanted (BgReply *self);
+gboolean bg_reply_is_to_loop (BgReply *self);
 void
 bg_reply_set_prologue (BgReply *self, GDestroyNotify func, gpointer data, GDestroyNotify destroy);
 void bg_reply_set_expiry (BgReply *self,

@@ -467,7 +467,15 @@ bg_reply_is_wanted (BgReply *self)
   return self->callback != NULL;
 }
 
-/* What the caller's thread does just before the callback, if it gets there. */
+/* Whether the caller's context is that of a loop. */
+gboolean
+bg_reply_is_to_loop (BgReply *self)
+{
+  return self->callback != NULL && self->mailbox->core != NULL;
+}
+
+/* What the caller's thread does just before the callback is told of success. To be called
+ * before anybody else has the reply. */
 void
 bg_reply_set_prologue (BgReply *self, GDestroyNotify func, gpointer data, GDestroyNotify destroy)
 {
@@ -525,7 +533,7 @@ reply_outcome (BgRecord *slot, gpointer owner)
 
   if (self->mailbox->core != NULL)
     note_given (self);
-  if (self->prologue != NULL)
+  if (self->prologue != NULL && self->error == NULL)
     self->prologue (self->prologue_data);
 
   self->callback (self->source, G_ASYNC_RESULT (self), self->callback_data);
@@ -544,8 +552,8 @@ append (BgReply *self)
   bg_inbox_press (&mailbox->inbox);
 }
 
-/* Tells each callback that waits for another loop's reply that there will be none. What
- * comes later is dropped. */
+/* Tells each callback that waits for another loop's reply that there will be none, and
+ * whoever is to send it that nobody waits. What comes later is dropped. */
 void
 bg_mailbox_close_owed (BgMailbox *self, const char *name)
 {
@@ -569,7 +577,13 @@ bg_mailbox_close_owed (BgMailbox *self, const char *name)
     }
   bg_inbox_unlock (&self->inbox);
 
-  g_ptr_array_foreach (expiries, (GFunc) (GCallback) bg_expiry_end, NULL);
+  for (guint i = 0; i < expiries->len; i++)
+    {
+      BgExpiry *expiry = g_ptr_array_index (expiries, i);
+
+      bg_expiry_give_up (expiry);
+      bg_expiry_end (expiry);
+    }
   if (last)
     g_main_context_unref (context);
 }

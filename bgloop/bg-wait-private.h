@@ -40,6 +40,8 @@ BgActor *bg_actor_get_current (void);
 void bg_actor_set_current (BgActor *self);
 gboolean bg_actor_check_wait (BgActor *self, gboolean for_end, GError **error);
 
+void bg_actor_abandon_waits (BgActor *self);
+
 gboolean bg_wait_begin (
     BgWait *self, BgActor *target, gboolean for_end, BgWaiter *waiter, GError **error);
 void bg_wait_end (BgWait *self);

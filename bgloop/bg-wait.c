@@ -169,6 +169,15 @@ bg_wait_end (BgWait *self)
   g_mutex_unlock (get_lock ());
 }
 
+/* The actor's thread does not come back to what it waited in. */
+void
+bg_actor_abandon_waits (BgActor *self)
+{
+  g_mutex_lock (get_lock ());
+  self->waits = NULL;
+  g_mutex_unlock (get_lock ());
+}
+
 /* Before this thread runs handlers of the cancellable of @target's loop. */
 void
 bg_handling_begin (BgHandling *self, BgActor *target)
