@@ -252,7 +252,8 @@ nothing_cb (gpointer user_data, GError **error)
 static void
 end_wait (Over *self)
 {
-  if (self->end != CANCELLED_PENDING)
+  /* What has given up is not counted any more. */
+  if (self->end != CANCELLED_PENDING && self->end != TIMED_OUT)
     util_wait_for_queued (self->other, 1);
 
   if (self->end == TIMED_OUT)

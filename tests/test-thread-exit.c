@@ -1,0 +1,297 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include <unistd.h>
+
+#include "util.h"
+
+/* Code that ends the loop's thread under it: a critical, and everything gets its
+ * outcome, as in CANCEL mode. */
+
+typedef enum
+{
+  POST,
+  DESTROY,
+  CALL,
+  INVOKE,
+  BEGIN,
+  SOURCE,
+  DELAY,
+  TEARDOWN,
+  N_KINDS,
+} Kind;
+
+#define N_DESTROYED 6
+
+typedef struct
+{
+  Kind kind;
+  BgLoop *loop;
+  UtilLatch entered;
+  UtilLatch proceed;
+  int destroyed;
+  BgOperation *operation;
+  UtilLatch begun;
+  UtilReply call;
+  UtilReply perform;
+  UtilReply wait;
+} Test;
+
+G_NORETURN static void
+end_thread (Test *self)
+{
+  g_assert_true (bg_loop_is_current (self->loop));
+  util_latch_count_down (&self->entered);
+  util_latch_wait (&self->proceed);
+  g_thread_exit (NULL);
+  g_assert_not_reached ();
+}
+
+static void
+post_cb (gpointer user_data)
+{
+  end_thread (user_data);
+}
+
+static void
+nothing_cb (gpointer user_data)
+{
+}
+
+static gboolean
+call_cb (gpointer user_data, GError **error)
+{
+  end_thread (user_data);
+}
+
+static gboolean
+source_cb (gpointer user_data)
+{
+  end_thread (user_data);
+}
+
+static gboolean
+begin_cb (gpointer user_data,
+          GCancellable *cancellable,
+          GAsyncReadyCallback callback,
+          gpointer callback_data,
+          GError **error)
+{
+  end_thread (user_data);
+}
+
+static gboolean
+operation_cb (BgOperation *operation, GCancellable *cancellable, gpointer user_data, GError **error)
+{
+  Test *self = user_data;
+
+  self->operation = bg_operation_ref (operation);
+  util_latch_count_down (&self->begun);
+  return TRUE;
+}
+
+static gboolean
+never_call_cb (gpointer user_data, GError **error)
+{
+  g_assert_not_reached ();
+}
+
+static void
+destroyed_cb (gpointer user_data)
+{
+  Test *self = user_data;
+
+  g_assert_true (bg_loop_is_current (self->loop));
+  util_count_cb (&self->destroyed);
+}
+
+/* Whoever gave what ends the thread is told, too. */
+static void
+give (Test *self)
+{
+  g_autoptr (GSource) source = g_idle_source_new ();
+  g_autoptr (GError) error = NULL;
+
+  switch (self->kind)
+    {
+    case POST:
+      g_assert_true (bg_loop_post (self->loop, post_cb, self, NULL));
+      break;
+    case DESTROY:
+      g_assert_true (bg_loop_post (self->loop, nothing_cb, self, post_cb));
+      break;
+    case CALL:
+      g_assert_false (bg_loop_call (self->loop, call_cb, self, NULL, &error));
+      g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
+      break;
+    case INVOKE:
+      g_assert_true (bg_loop_invoke (self->loop, source_cb, self));
+      break;
+    case BEGIN:
+      g_assert_null (bg_loop_perform (self->loop, 0, -1, begin_cb, self, NULL, &error));
+      g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
+      break;
+    case SOURCE:
+      g_source_set_callback (source, source_cb, self, NULL);
+      g_assert_true (bg_loop_attach (self->loop, source));
+      break;
+    case DELAY:
+      g_assert_cmpuint (bg_loop_post_after (self->loop, 0, post_cb, self, NULL), !=, 0);
+      break;
+    default:
+      g_assert_cmpuint (bg_loop_add_teardown (self->loop, post_cb, self, NULL), !=, 0);
+      bg_loop_quit (self->loop, BG_SHUTDOWN_DRAIN);
+    }
+}
+
+static gpointer
+give_thread (gpointer user_data)
+{
+  give (user_data);
+  return NULL;
+}
+
+static gpointer
+wait_thread (gpointer user_data)
+{
+  g_assert_true (bg_loop_wait (user_data, -1, NULL, NULL));
+  return NULL;
+}
+
+static gpointer
+call_thread (gpointer user_data)
+{
+  g_autoptr (GError) error = NULL;
+
+  g_assert_false (bg_loop_call (user_data, never_call_cb, NULL, NULL, &error));
+  g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
+  return NULL;
+}
+
+/* What is there when the thread ends. The loop of the last kind stops already, and
+ * takes none of it. */
+static void
+give_others (Test *self)
+{
+  g_autoptr (GSource) source = g_timeout_source_new (G_MAXINT);
+
+  bg_loop_wait_async (self->loop, -1, NULL, util_reply_cb, &self->wait);
+  if (self->kind == TEARDOWN)
+    return;
+
+  g_assert_true (bg_loop_post (self->loop, util_not_reached_cb, self, destroyed_cb));
+  g_assert_true (bg_loop_post_full (self->loop, 5, util_not_reached_cb, self, destroyed_cb));
+  g_assert_cmpuint (bg_loop_post_after (self->loop, G_MAXINT, util_not_reached_cb, self,
+                                        destroyed_cb),
+                    !=, 0);
+  g_assert_cmpuint (bg_loop_add_teardown (self->loop, nothing_cb, self, destroyed_cb), !=, 0);
+  g_source_set_callback (source, G_SOURCE_FUNC (never_call_cb), self, destroyed_cb);
+  g_assert_true (bg_loop_attach (self->loop, source));
+  bg_loop_call_async (self->loop, 0, -1, never_call_cb, self, destroyed_cb, NULL, util_reply_cb,
+                      &self->call);
+  g_assert_cmpuint (bg_loop_hold (self->loop, "never released"), !=, 0);
+}
+
+static void
+assert_outcomes (Test *self)
+{
+  g_autoptr (GError) error = NULL;
+
+  util_reply_wait (&self->wait);
+  g_assert_true (bg_loop_wait_finish (self->loop, self->wait.result, NULL));
+  if (self->kind == TEARDOWN)
+    return;
+
+  g_assert_cmpint (self->destroyed, ==, N_DESTROYED);
+  util_reply_wait (&self->call);
+  g_assert_false (bg_loop_call_finish (self->loop, self->call.result, &error));
+  g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
+  g_clear_error (&error);
+  util_reply_wait (&self->perform);
+  g_assert_null (bg_loop_perform_finish (self->loop, self->perform.result, &error));
+  g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
+}
+
+static void
+begin_operation (Test *self)
+{
+  bg_loop_perform_operation_async (self->loop, 0, -1, operation_cb, self, NULL, NULL, util_reply_cb,
+                                   &self->perform);
+  util_latch_wait (&self->begun);
+  util_wait_for_holds (self->loop, 1);
+}
+
+static void
+test_exit (gconstpointer data)
+{
+  Test self = { GPOINTER_TO_INT (data), util_loop_new ("exit") };
+  GThread *threads[3] = { NULL };
+
+  util_catch_criticals ();
+  util_latch_init (&self.entered, 1);
+  util_latch_init (&self.proceed, 1);
+  util_latch_init (&self.begun, 1);
+  util_reply_init (&self.call);
+  util_reply_init (&self.perform);
+  util_reply_init (&self.wait);
+  if (self.kind != TEARDOWN)
+    begin_operation (&self);
+
+  threads[0] = g_thread_new ("give", give_thread, &self);
+  util_latch_wait (&self.entered);
+  give_others (&self);
+  threads[1] = g_thread_new ("wait", wait_thread, self.loop);
+  threads[2] = g_thread_new ("call", call_thread, self.loop);
+  util_latch_count_down (&self.proceed);
+  g_assert_true (bg_loop_shutdown (self.loop, NULL));
+  util_take_critical ("*thread*");
+  for (guint i = 0; i < G_N_ELEMENTS (threads); i++)
+    g_thread_join (threads[i]);
+  assert_outcomes (&self);
+
+  /* What begun and was given up is dropped without harm. */
+  g_clear_pointer (&self.operation, bg_operation_unref);
+  util_reply_clear (&self.call);
+  util_reply_clear (&self.perform);
+  util_reply_clear (&self.wait);
+  util_loop_end (self.loop);
+  util_latch_clear (&self.entered);
+  util_latch_clear (&self.proceed);
+  util_latch_clear (&self.begun);
+
+  /* What GLib's own frames had when they were left is lost: no leak of ours. */
+  _exit (0);
+}
+
+static void
+trapped_cb (gconstpointer path)
+{
+  util_assert_subprocess_passes (path);
+}
+
+static void
+add (const char *name, Kind kind)
+{
+  g_autofree char *path = g_strdup_printf ("/thread-exit/%s", name);
+  char *trapped = g_strconcat (path, "/subprocess", NULL);
+
+  g_test_add_data_func (trapped, GINT_TO_POINTER (kind), test_exit);
+  g_test_add_data_func_full (path, trapped, trapped_cb, g_free);
+}
+
+int
+main (int argc, char *argv[])
+{
+  util_init (&argc, &argv);
+
+  add ("post", POST);
+  add ("destroy", DESTROY);
+  add ("call", CALL);
+  add ("invoke", INVOKE);
+  add ("begin", BEGIN);
+  add ("source", SOURCE);
+  add ("delay", DELAY);
+  add ("teardown", TEARDOWN);
+
+  return g_test_run ();
+}
