@@ -1,0 +1,948 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include <string.h>
+
+#include "util.h"
+
+/* An answer, so that the tests can see it go */
+
+#define TEST_TYPE_ANSWER (test_answer_get_type ())
+G_DECLARE_FINAL_TYPE (TestAnswer, test_answer, TEST, ANSWER, GObject)
+
+struct _TestAnswer
+{
+  GObject parent_instance;
+};
+
+static void
+test_answer_async_result_init (GAsyncResultIface *iface)
+{
+}
+
+G_DEFINE_FINAL_TYPE_WITH_CODE (TestAnswer,
+                               test_answer,
+                               G_TYPE_OBJECT,
+                               G_IMPLEMENT_INTERFACE (G_TYPE_ASYNC_RESULT,
+                                                      test_answer_async_result_init))
+
+static void
+test_answer_class_init (TestAnswerClass *klass)
+{
+}
+
+static void
+test_answer_init (TestAnswer *self)
+{
+}
+
+/* A reply to work that was accepted is owed. One loop, the asker, asks another one, or
+ * itself, and is shut down. */
+
+typedef enum
+{
+  CALL,
+  PERFORM,
+  OPERATION,
+  SHUTDOWN,
+  WAIT,
+  N_KINDS,
+} Kind;
+
+typedef struct
+{
+  BgLoop *asker;
+  BgLoop *asked;
+  Kind kind;
+  guint n;             /* how often it is asked */
+  guint callback_usec; /* how long a callback takes */
+  UtilBlock block;
+  guint64 hold;
+
+  GAsyncReadyCallback answer; /* of the operation that has begun */
+  gpointer answer_data;
+  BgOperation *operation;
+  GWeakRef answered_with;
+
+  int n_run;
+  int n_destroyed;
+  int n_answered; /* callbacks that got their answer */
+  int n_closed;   /* callbacks that were told CLOSED */
+} Owed;
+
+gboolean owed_call_cb (gpointer user_data, GError **error);
+gboolean owed_begin_cb (gpointer user_data,
+                        GCancellable *cancellable,
+                        GAsyncReadyCallback callback,
+                        gpointer callback_data,
+                        GError **error);
+gboolean owed_operation_cb (BgOperation *operation,
+                            GCancellable *cancellable,
+                            gpointer user_data,
+                            GError **error);
+
+/* Exported, so that the dynamic linker knows their names. */
+gboolean
+owed_call_cb (gpointer user_data, GError **error)
+{
+  Owed *self = user_data;
+
+  g_assert_true (bg_loop_is_current (self->asked));
+  self->n_run++;
+  return TRUE;
+}
+
+gboolean
+owed_begin_cb (gpointer user_data,
+               GCancellable *cancellable,
+               GAsyncReadyCallback callback,
+               gpointer callback_data,
+               GError **error)
+{
+  Owed *self = user_data;
+
+  self->n_run++;
+  self->answer = callback;
+  self->answer_data = callback_data;
+  return TRUE;
+}
+
+gboolean
+owed_operation_cb (BgOperation *operation,
+                   GCancellable *cancellable,
+                   gpointer user_data,
+                   GError **error)
+{
+  Owed *self = user_data;
+
+  self->n_run++;
+  self->operation = bg_operation_ref (operation);
+  return TRUE;
+}
+
+/* Those that answer at once */
+
+static gboolean
+begin_and_answer_cb (gpointer user_data,
+                     GCancellable *cancellable,
+                     GAsyncReadyCallback callback,
+                     gpointer callback_data,
+                     GError **error)
+{
+  g_autoptr (TestAnswer) answer = g_object_new (TEST_TYPE_ANSWER, NULL);
+
+  ((Owed *) user_data)->n_run++;
+  callback (NULL, G_ASYNC_RESULT (answer), callback_data);
+  return TRUE;
+}
+
+static gboolean
+operate_and_answer_cb (BgOperation *operation,
+                       GCancellable *cancellable,
+                       gpointer user_data,
+                       GError **error)
+{
+  g_autoptr (TestAnswer) answer = g_object_new (TEST_TYPE_ANSWER, NULL);
+
+  ((Owed *) user_data)->n_run++;
+  bg_operation_answer (operation, G_ASYNC_RESULT (answer));
+  return TRUE;
+}
+
+static void
+owed_init (Owed *self, Kind kind, guint n)
+{
+  *self = (Owed){ .kind = kind, .n = n };
+  self->asker = util_loop_new ("asker");
+  self->asked = util_loop_new ("asked");
+  self->hold = bg_loop_hold (self->asked, "owed");
+  g_weak_ref_init (&self->answered_with, NULL);
+}
+
+static void
+destroyed_cb (gpointer user_data)
+{
+  Owed *self = user_data;
+
+  g_assert_true (bg_loop_is_current (self->asked));
+  g_atomic_int_inc (&self->n_destroyed);
+}
+
+static gboolean
+finish (Owed *self, GAsyncResult *result, GError **error)
+{
+  g_autoptr (GAsyncResult) answer = NULL;
+
+  switch (self->kind)
+    {
+    case CALL:
+      return bg_loop_call_finish (self->asked, result, error);
+    case SHUTDOWN:
+      return bg_loop_shutdown_finish (self->asked, result, error);
+    case WAIT:
+      return bg_loop_wait_finish (self->asked, result, error);
+    default:
+      answer = bg_loop_perform_finish (self->asked, result, error);
+      return answer != NULL;
+    }
+}
+
+static void
+replied_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  Owed *self = user_data;
+  g_autoptr (GError) error = NULL;
+
+  g_assert_true (source == G_OBJECT (self->asked));
+  g_assert_true (bg_loop_is_current (self->asker));
+  g_assert_cmpint (bg_loop_get_state (self->asker), !=, BG_LOOP_STOPPED);
+  util_spin_until (g_get_monotonic_time () + self->callback_usec);
+  if (finish (self, result, &error))
+    {
+      g_assert_no_error (error);
+      g_atomic_int_inc (&self->n_answered);
+    }
+  else
+    {
+      g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
+      g_atomic_int_inc (&self->n_closed);
+    }
+}
+
+static void
+ask_once (Owed *self, gboolean at_once)
+{
+  switch (self->kind)
+    {
+    case CALL:
+      bg_loop_call_async (self->asked, 0, -1, owed_call_cb, self, destroyed_cb, NULL, replied_cb,
+                          self);
+      break;
+    case PERFORM:
+      bg_loop_perform_async (self->asked, 0, -1, at_once ? begin_and_answer_cb : owed_begin_cb,
+                             self, destroyed_cb, NULL, replied_cb, self);
+      break;
+    case OPERATION:
+      bg_loop_perform_operation_async (self->asked, 0, -1,
+                                       at_once ? operate_and_answer_cb : owed_operation_cb, self,
+                                       destroyed_cb, NULL, replied_cb, self);
+      break;
+    case SHUTDOWN:
+      bg_loop_shutdown_async (self->asked, BG_SHUTDOWN_DRAIN, -1, NULL, replied_cb, self);
+      break;
+    default:
+      bg_loop_wait_async (self->asked, -1, NULL, replied_cb, self);
+      break;
+    }
+}
+
+static void
+ask_cb (gpointer user_data)
+{
+  Owed *self = user_data;
+
+  for (guint i = 0; i < self->n; i++)
+    ask_once (self, FALSE);
+}
+
+/* The other loop is asked, and does not answer before it is let to. */
+static void
+ask_and_leave_waiting (Owed *self)
+{
+  if (self->kind == CALL)
+    util_block (&self->block, self->asked);
+  g_assert_true (bg_loop_post (self->asker, ask_cb, self, NULL));
+  g_assert_true (bg_loop_flush (self->asker, -1, NULL, NULL));
+  if (self->kind == PERFORM || self->kind == OPERATION)
+    g_assert_true (bg_loop_flush (self->asked, -1, NULL, NULL));
+  g_assert_cmpint (self->n_answered + self->n_closed, ==, 0);
+}
+
+static void
+let_answer (Owed *self)
+{
+  g_autoptr (TestAnswer) answer = g_object_new (TEST_TYPE_ANSWER, NULL);
+
+  g_weak_ref_set (&self->answered_with, answer);
+  if (self->kind == CALL)
+    util_unblock (&self->block);
+  else if (self->kind == PERFORM)
+    self->answer (NULL, G_ASYNC_RESULT (answer), self->answer_data);
+  else if (self->kind == OPERATION)
+    bg_operation_answer (self->operation, G_ASYNC_RESULT (answer));
+  else if (self->kind == WAIT)
+    bg_loop_quit (self->asked, BG_SHUTDOWN_DRAIN);
+  g_clear_pointer (&self->operation, bg_operation_unref);
+  bg_loop_release (self->asked, self->hold);
+}
+
+/* Nothing is left of what it did. */
+static void
+owed_end_asked (Owed *self)
+{
+  util_loop_end (self->asked);
+  if (self->kind == CALL)
+    util_block_clear (&self->block);
+  g_assert_cmpint (self->n_destroyed, ==, self->kind < SHUTDOWN ? self->n : 0);
+  g_assert_null (g_weak_ref_get (&self->answered_with));
+  g_weak_ref_clear (&self->answered_with);
+}
+
+static char *
+get_timeout_message (BgLoop *loop, BgShutdownMode mode)
+{
+  g_autoptr (GError) error = NULL;
+
+  g_assert_false (bg_loop_shutdown_full (loop, mode, 1, NULL, &error));
+  g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+  return g_strdup (error->message);
+}
+
+static void
+assert_matches (const char *text, const char *pattern)
+{
+  if (!g_regex_match_simple (pattern, text, 0, 0))
+    g_error ("“%s” does not match “%s”", text, pattern);
+}
+
+#define OWED_BY "waiting for the reply of “asked” to "
+
+/* A loop that drains waits for what it is owed, and says so. */
+static void
+test_drain_waits (void)
+{
+  static const char *names[N_KINDS] = {
+    UTIL_NAME (owed_call_cb, ".*"),       UTIL_NAME (owed_begin_cb, ".*"),
+    UTIL_NAME (owed_operation_cb, ".*"),  UTIL_NAME (bg_loop_shutdown_async, ".*"),
+    UTIL_NAME (bg_loop_wait_async, ".*"),
+  };
+
+  for (Kind kind = 0; kind < N_KINDS; kind++)
+    {
+      g_autofree char *message = NULL, *text = NULL, *pattern = NULL;
+      Owed self;
+
+      owed_init (&self, kind, 1);
+      ask_and_leave_waiting (&self);
+      message = get_timeout_message (self.asker, BG_SHUTDOWN_DRAIN);
+      pattern = g_strdup_printf (OWED_BY "%s for (\\d+ ms|\\d+\\.\\d s)$", names[kind]);
+      assert_matches (message, pattern);
+      text = bg_loop_describe (self.asker);
+      assert_matches (text, "\n  " OWED_BY);
+
+      let_answer (&self);
+      util_loop_end (self.asker);
+      g_assert_cmpint (self.n_answered, ==, 1);
+      g_assert_cmpint (self.n_closed, ==, 0);
+      owed_end_asked (&self);
+    }
+}
+
+/* Of many the report names some. */
+static void
+test_report_of_many (void)
+{
+  g_autofree char *message = NULL;
+  Owed self;
+
+  owed_init (&self, CALL, 1000);
+  ask_and_leave_waiting (&self);
+  message = get_timeout_message (self.asker, BG_SHUTDOWN_DRAIN);
+  assert_matches (message, OWED_BY ".*; and \\d+ more replies$");
+  g_assert_cmpuint (strlen (message), <, 4000);
+  let_answer (&self);
+  util_loop_end (self.asker);
+  g_assert_cmpint (self.n_answered, ==, 1000);
+  owed_end_asked (&self);
+}
+
+/* A loop that cancels does not wait: its callbacks are told before it ends, and what
+ * comes later is dropped, with nothing left of it. */
+static void
+run_cancel (Kind kind, gboolean drains_first)
+{
+  Owed self;
+
+  owed_init (&self, kind, kind < SHUTDOWN ? 1 : 10);
+  ask_and_leave_waiting (&self);
+  if (drains_first)
+    g_free (get_timeout_message (self.asker, BG_SHUTDOWN_DRAIN));
+  g_assert_true (bg_loop_shutdown_full (self.asker, BG_SHUTDOWN_CANCEL, -1, NULL, NULL));
+  g_assert_cmpint (self.n_closed, ==, self.n);
+  g_assert_cmpint (self.n_answered, ==, 0);
+  let_answer (&self);
+  owed_end_asked (&self);
+  g_assert_cmpint (self.n_closed, ==, self.n);
+  g_assert_cmpint (self.n_answered, ==, 0);
+  g_assert_finalize_object (self.asker);
+}
+
+static void
+test_cancel_tells (void)
+{
+  guint eventfds;
+
+  run_cancel (CALL, FALSE);
+  util_loop_end (util_loop_new (NULL));
+  eventfds = util_count_eventfds ();
+  for (Kind kind = 0; kind < N_KINDS; kind++)
+    {
+      run_cancel (kind, FALSE);
+      run_cancel (kind, TRUE);
+    }
+  util_loop_end (util_loop_new (NULL));
+  g_assert_cmpuint (util_count_eventfds (), ==, eventfds);
+}
+
+/* So is a callback whose work the other loop has not begun, of which all are. */
+static void
+test_cancel_tells_many (void)
+{
+  Owed self;
+
+  owed_init (&self, CALL, util_scale (5000));
+  ask_and_leave_waiting (&self);
+  g_assert_true (bg_loop_shutdown_full (self.asker, BG_SHUTDOWN_CANCEL, -1, NULL, NULL));
+  g_assert_cmpint (self.n_closed, ==, self.n);
+  let_answer (&self);
+  owed_end_asked (&self);
+  g_assert_cmpint (self.n_run, ==, self.n);
+  g_assert_cmpint (self.n_closed, ==, self.n);
+  g_assert_cmpint (self.n_answered, ==, 0);
+  g_assert_finalize_object (self.asker);
+}
+
+/* The answer comes when the callback has been told, and the asker has not ended. */
+
+static void
+closed_then_answered_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  Owed *self = user_data;
+
+  replied_cb (source, result, self);
+  g_assert_cmpint (self->n_closed, ==, 1);
+  let_answer (self);
+  g_assert_true (bg_loop_flush (self->asked, -1, NULL, NULL));
+}
+
+static void
+ask_for_late_cb (gpointer user_data)
+{
+  Owed *self = user_data;
+
+  if (self->kind == CALL)
+    bg_loop_call_async (self->asked, 0, -1, owed_call_cb, self, destroyed_cb, NULL,
+                        closed_then_answered_cb, self);
+  else
+    bg_loop_perform_async (self->asked, 0, -1, owed_begin_cb, self, destroyed_cb, NULL,
+                           closed_then_answered_cb, self);
+}
+
+static void
+test_cancel_late (void)
+{
+  for (Kind kind = CALL; kind <= PERFORM; kind++)
+    {
+      Owed self;
+
+      owed_init (&self, kind, 1);
+      if (kind == CALL)
+        util_block (&self.block, self.asked);
+      g_assert_true (bg_loop_post (self.asker, ask_for_late_cb, &self, NULL));
+      g_assert_true (bg_loop_flush (self.asker, -1, NULL, NULL));
+      if (kind == PERFORM)
+        g_assert_true (bg_loop_flush (self.asked, -1, NULL, NULL));
+      g_assert_true (bg_loop_shutdown_full (self.asker, BG_SHUTDOWN_CANCEL, -1, NULL, NULL));
+      g_assert_cmpint (self.n_run, ==, 1);
+      g_assert_cmpint (self.n_closed, ==, 1);
+      g_assert_cmpint (self.n_answered, ==, 0);
+      owed_end_asked (&self);
+      g_assert_finalize_object (self.asker);
+    }
+}
+
+/* What has arrived is handed over in either mode, however long that takes. */
+static void
+run_arrived (BgShutdownMode mode, guint n, guint callback_usec)
+{
+  UtilBlock block;
+  Owed self;
+
+  owed_init (&self, CALL, n);
+  self.callback_usec = callback_usec;
+  g_assert_true (bg_loop_post (self.asker, ask_cb, &self, NULL));
+  util_block (&block, self.asker);
+  g_assert_true (bg_loop_flush (self.asked, -1, NULL, NULL));
+  g_assert_cmpint (self.n_run, ==, n);
+  bg_loop_quit (self.asker, mode);
+  util_unblock (&block);
+  util_loop_end (self.asker);
+  util_block_clear (&block);
+  g_assert_cmpint (self.n_answered, ==, n);
+  g_assert_cmpint (self.n_closed, ==, 0);
+  bg_loop_release (self.asked, self.hold);
+  util_loop_end (self.asked);
+}
+
+static void
+test_arrived (void)
+{
+  for (BgShutdownMode mode = BG_SHUTDOWN_DRAIN; mode <= BG_SHUTDOWN_CANCEL; mode++)
+    {
+      run_arrived (mode, util_scale (5000), 0);
+      run_arrived (mode, util_scale (1000), 100);
+    }
+}
+
+/* A loop owes itself replies, too: each piece that was accepted has one. */
+
+static void
+ask_itself_cb (gpointer user_data)
+{
+  Owed *self = user_data;
+
+  for (guint i = 0; i < self->n; i++)
+    ask_once (self, TRUE);
+  bg_loop_quit (self->asker, BG_SHUTDOWN_CANCEL);
+}
+
+static void
+run_own (Kind kind, guint n, guint callback_usec)
+{
+  Owed self = { .kind = kind, .n = n, .callback_usec = callback_usec };
+
+  self.asker = self.asked = util_loop_new ("itself");
+  g_assert_true (bg_loop_post (self.asker, ask_itself_cb, &self, NULL));
+  util_loop_end (self.asker);
+  g_assert_cmpint (self.n_run, ==, 0);
+  g_assert_cmpint (self.n_destroyed, ==, n);
+  g_assert_cmpint (self.n_closed, ==, n);
+}
+
+static void
+test_own (void)
+{
+  for (Kind kind = CALL; kind <= OPERATION; kind++)
+    {
+      run_own (kind, 1, 0);
+      run_own (kind, util_scale (10000), 0);
+      run_own (kind, util_scale (1000), 100);
+    }
+}
+
+/* Also when each of them tries again: only what is refused then is not told for ever. */
+
+static void
+refused_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  g_assert_false (bg_loop_call_finish (BG_LOOP (source), result, NULL));
+}
+
+static void
+try_again_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  Owed *self = user_data;
+
+  replied_cb (source, result, self);
+  bg_loop_call_async (self->asked, 0, -1, owed_call_cb, self, destroyed_cb, NULL, refused_cb, NULL);
+}
+
+static void
+ask_and_try_again_cb (gpointer user_data)
+{
+  Owed *self = user_data;
+
+  for (guint i = 0; i < self->n; i++)
+    bg_loop_call_async (self->asked, 0, -1, owed_call_cb, self, destroyed_cb, NULL, try_again_cb,
+                        self);
+  bg_loop_quit (self->asker, BG_SHUTDOWN_CANCEL);
+}
+
+static void
+test_own_tries_again (void)
+{
+  Owed self = { .n = 1000 };
+
+  self.asker = self.asked = util_loop_new ("itself");
+  g_assert_true (bg_loop_post (self.asker, ask_and_try_again_cb, &self, NULL));
+  util_loop_end (self.asker);
+  g_assert_cmpint (self.n_run, ==, 0);
+  g_assert_cmpint (self.n_closed, ==, self.n);
+  g_assert_cmpint (self.n_destroyed, ==, 2 * self.n);
+}
+
+/* What has begun by then, too: its callback is told when the operation is not waited
+ * for any more. */
+
+static void
+begin_own_cb (gpointer user_data)
+{
+  ask_once (user_data, FALSE);
+}
+
+static void
+run_own_begun (Kind kind, BgShutdownMode mode)
+{
+  Owed self = { .kind = kind, .n = 1 };
+
+  g_weak_ref_init (&self.answered_with, NULL);
+  self.asker = self.asked = util_loop_new ("itself");
+  self.hold = bg_loop_hold (self.asked, "owed");
+  g_assert_true (bg_loop_post (self.asker, begin_own_cb, &self, NULL));
+  while (g_atomic_int_get (&self.n_destroyed) == 0)
+    g_assert_true (bg_loop_flush (self.asked, -1, NULL, NULL));
+  bg_loop_quit (self.asker, mode);
+  let_answer (&self);
+  util_loop_end (self.asker);
+  g_assert_cmpint (self.n_answered, ==, mode == BG_SHUTDOWN_DRAIN);
+  g_assert_cmpint (self.n_closed, ==, mode == BG_SHUTDOWN_CANCEL);
+  g_assert_null (g_weak_ref_get (&self.answered_with));
+  g_weak_ref_clear (&self.answered_with);
+}
+
+static void
+test_own_begun (void)
+{
+  for (Kind kind = PERFORM; kind <= OPERATION; kind++)
+    {
+      run_own_begun (kind, BG_SHUTDOWN_DRAIN);
+      run_own_begun (kind, BG_SHUTDOWN_CANCEL);
+    }
+}
+
+/* A callback may ask again while its loop drains, and is answered. */
+
+typedef struct
+{
+  Owed owed;
+  guint n_left;
+} Again;
+
+static void again_cb (GObject *source, GAsyncResult *result, gpointer user_data);
+
+static void
+ask_again (Again *self)
+{
+  bg_loop_call_async (self->owed.asked, 0, -1, owed_call_cb, &self->owed, destroyed_cb, NULL,
+                      again_cb, self);
+}
+
+static void
+again_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  Again *self = user_data;
+
+  replied_cb (source, result, &self->owed);
+  if (self->n_left > 0)
+    {
+      self->n_left--;
+      self->owed.n++;
+      ask_again (self);
+    }
+}
+
+static void
+ask_again_cb (gpointer user_data)
+{
+  ask_again (user_data);
+}
+
+static void
+test_drain_goes_on (void)
+{
+  guint n = util_scale (1000);
+  Again self = { .n_left = n };
+
+  owed_init (&self.owed, CALL, 1);
+  util_block (&self.owed.block, self.owed.asked);
+  g_assert_true (bg_loop_post (self.owed.asker, ask_again_cb, &self, NULL));
+  bg_loop_quit (self.owed.asker, BG_SHUTDOWN_DRAIN);
+  let_answer (&self.owed);
+  util_loop_end (self.owed.asker);
+  g_assert_cmpint (self.owed.n_answered, ==, n + 1);
+  owed_end_asked (&self.owed);
+}
+
+/* One that cancels is not asked for ever by callbacks that are told CLOSED. */
+static void
+test_cancel_ends (void)
+{
+  Again self = { .n_left = G_MAXUINT };
+
+  owed_init (&self.owed, CALL, 1);
+  util_block (&self.owed.block, self.owed.asked);
+  g_assert_true (bg_loop_post (self.owed.asker, ask_again_cb, &self, NULL));
+  g_assert_true (bg_loop_flush (self.owed.asker, -1, NULL, NULL));
+  g_assert_true (bg_loop_shutdown_full (self.owed.asker, BG_SHUTDOWN_CANCEL, -1, NULL, NULL));
+  g_assert_cmpint (self.owed.n_closed, >, 0);
+  g_assert_cmpint (self.owed.n_answered, ==, 0);
+  let_answer (&self.owed);
+  owed_end_asked (&self.owed);
+  g_assert_finalize_object (self.owed.asker);
+}
+
+/* What a teardown function asks another loop for is not waited for, and it is told. */
+static void
+run_teardown (Kind kind, BgShutdownMode mode)
+{
+  Owed self;
+
+  owed_init (&self, kind, 1);
+  if (kind == CALL)
+    util_block (&self.block, self.asked);
+  g_assert_cmpuint (bg_loop_add_teardown (self.asker, ask_cb, &self, NULL), !=, 0);
+  g_assert_true (bg_loop_shutdown_full (self.asker, mode, -1, NULL, NULL));
+  g_assert_cmpint (self.n_closed, ==, 1);
+  if (kind == PERFORM || kind == OPERATION)
+    g_assert_true (bg_loop_flush (self.asked, -1, NULL, NULL));
+  let_answer (&self);
+  owed_end_asked (&self);
+  g_assert_cmpint (self.n_answered, ==, 0);
+  g_assert_finalize_object (self.asker);
+}
+
+static void
+test_teardown (void)
+{
+  for (Kind kind = 0; kind < N_KINDS; kind++)
+    {
+      run_teardown (kind, BG_SHUTDOWN_DRAIN);
+      run_teardown (kind, BG_SHUTDOWN_CANCEL);
+    }
+}
+
+/* A reply that goes to another context than the loop's is not the loop's. */
+
+typedef struct
+{
+  Owed owed;
+  GMainContext *context;
+  UtilReply reply;
+} Elsewhere;
+
+static void
+ask_elsewhere_cb (gpointer user_data)
+{
+  Elsewhere *self = user_data;
+
+  g_main_context_push_thread_default (self->context);
+  bg_loop_call_async (self->owed.asked, 0, -1, owed_call_cb, &self->owed, destroyed_cb, NULL,
+                      util_reply_cb, &self->reply);
+  g_main_context_pop_thread_default (self->context);
+}
+
+static void
+test_elsewhere (void)
+{
+  for (BgShutdownMode mode = BG_SHUTDOWN_DRAIN; mode <= BG_SHUTDOWN_CANCEL; mode++)
+    {
+      Elsewhere self = { .context = g_main_context_new () };
+
+      owed_init (&self.owed, CALL, 1);
+      util_reply_init (&self.reply);
+      util_block (&self.owed.block, self.owed.asked);
+      g_assert_true (bg_loop_post (self.owed.asker, ask_elsewhere_cb, &self, NULL));
+      g_assert_true (bg_loop_flush (self.owed.asker, -1, NULL, NULL));
+      g_assert_true (bg_loop_shutdown_full (self.owed.asker, mode, -1, NULL, NULL));
+      g_assert_null (self.reply.result);
+      let_answer (&self.owed);
+
+      g_main_context_push_thread_default (self.context);
+      util_reply_wait (&self.reply);
+      g_main_context_pop_thread_default (self.context);
+      g_assert_true (bg_loop_call_finish (self.owed.asked, self.reply.result, NULL));
+      util_reply_clear (&self.reply);
+      g_main_context_unref (self.context);
+      owed_end_asked (&self.owed);
+      g_assert_finalize_object (self.owed.asker);
+    }
+}
+
+/* Nobody has the loop that asks any more: it waits all the same. */
+
+typedef struct
+{
+  BgLoop *asked;
+  UtilBlock block;
+  UtilLatch replied;
+  GThread *asker;
+} Dropped;
+
+static void
+dropped_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  Dropped *self = user_data;
+  g_autoptr (GError) error = NULL;
+
+  g_assert_true (bg_loop_call_finish (self->asked, result, &error));
+  g_assert_no_error (error);
+  g_assert_true (self->asker == g_thread_self ());
+  util_latch_count_down (&self->replied);
+}
+
+static void
+ask_dropped_cb (gpointer user_data)
+{
+  Dropped *self = user_data;
+
+  self->asker = g_thread_self ();
+  bg_loop_call_async (self->asked, 0, -1, util_true_cb, NULL, NULL, NULL, dropped_cb, self);
+}
+
+static void
+test_dropped (void)
+{
+  Dropped self = { util_loop_new ("asked") };
+  BgLoop *asker = util_loop_new ("asker");
+
+  util_latch_init (&self.replied, 1);
+  util_block (&self.block, self.asked);
+  g_assert_true (bg_loop_post (asker, ask_dropped_cb, &self, NULL));
+  g_assert_true (bg_loop_flush (asker, -1, NULL, NULL));
+  g_assert_finalize_object (asker);
+  util_unblock (&self.block);
+  util_latch_wait (&self.replied);
+  util_loop_end (self.asked);
+  util_block_clear (&self.block);
+  util_latch_clear (&self.replied);
+}
+
+/* The answer comes in the moment in which the asker is told that there is none, and while
+ * it ends: each callback is called once. */
+
+typedef struct
+{
+  Owed owed;
+  BgShutdownMode mode;
+  guint n_turns; /* before the asker is shut down */
+} Race;
+
+static gpointer
+end_asker_thread (gpointer user_data)
+{
+  Race *self = user_data;
+
+  for (guint i = 0; i < self->n_turns; i++)
+    g_thread_yield ();
+  g_assert_true (bg_loop_shutdown_full (self->owed.asker, self->mode, -1, NULL, NULL));
+  return NULL;
+}
+
+static void
+test_race (void)
+{
+  for (guint i = 0; i < util_scale (600); i++)
+    {
+      Race self
+          = { .mode = i % 3 == 0 ? BG_SHUTDOWN_DRAIN : BG_SHUTDOWN_CANCEL, .n_turns = i % 10 };
+      Kind kind = i % N_KINDS;
+      GThread *thread;
+
+      owed_init (&self.owed, kind, kind == PERFORM || kind == OPERATION ? 1 : 20);
+      ask_and_leave_waiting (&self.owed);
+      thread = g_thread_new ("ends", end_asker_thread, &self);
+      let_answer (&self.owed);
+      g_thread_join (thread);
+      g_assert_cmpint (self.owed.n_answered + self.owed.n_closed, ==, self.owed.n);
+      if (self.mode == BG_SHUTDOWN_DRAIN)
+        g_assert_cmpint (self.owed.n_closed, ==, 0);
+      owed_end_asked (&self.owed);
+      g_assert_cmpint (self.owed.n_answered + self.owed.n_closed, ==, self.owed.n);
+      g_assert_finalize_object (self.owed.asker);
+    }
+}
+
+/* Two that owe each other replies end at once. */
+
+static gpointer
+end_thread (gpointer loop)
+{
+  g_assert_true (bg_loop_shutdown (loop, NULL));
+  return NULL;
+}
+
+static void
+test_crosswise (void)
+{
+  for (guint i = 0; i < util_scale (100); i++)
+    {
+      BgLoop *loops[2] = { util_loop_new ("one"), util_loop_new ("another") };
+      Owed owed[2] = { { loops[0], loops[1], .n = 50 }, { loops[1], loops[0], .n = 50 } };
+      UtilBlock blocks[2];
+      GThread *threads[2];
+
+      for (guint j = 0; j < 2; j++)
+        util_block (&blocks[j], loops[j]);
+      for (guint j = 0; j < 2; j++)
+        g_assert_true (bg_loop_post (loops[j], ask_cb, &owed[j], NULL));
+      for (guint j = 0; j < 2; j++)
+        util_unblock (&blocks[j]);
+      for (guint j = 0; j < 2; j++)
+        g_assert_true (bg_loop_flush (loops[j], -1, NULL, NULL));
+      for (guint j = 0; j < 2; j++)
+        threads[j] = g_thread_new ("ends", end_thread, loops[j]);
+      for (guint j = 0; j < 2; j++)
+        g_thread_join (threads[j]);
+      for (guint j = 0; j < 2; j++)
+        {
+          g_assert_cmpint (owed[j].n_run, ==, 50);
+          g_assert_cmpint (owed[j].n_answered, ==, 50);
+          g_assert_cmpint (owed[j].n_destroyed, ==, 50);
+          util_block_clear (&blocks[j]);
+          g_assert_finalize_object (loops[j]);
+        }
+    }
+}
+
+/* Two that wait for each other's end do so until one is cancelled. */
+static void
+test_ends_crosswise (void)
+{
+  BgLoop *one = util_loop_new ("asker"), *another = util_loop_new ("asked");
+  Owed owed[2] = { { one, another, SHUTDOWN, 1 }, { another, one, SHUTDOWN, 1 } };
+  UtilBlock blocks[2];
+  g_autofree char *message = NULL;
+
+  util_block (&blocks[0], one);
+  util_block (&blocks[1], another);
+  g_assert_true (bg_loop_post (one, ask_cb, &owed[0], NULL));
+  g_assert_true (bg_loop_post (another, ask_cb, &owed[1], NULL));
+  util_unblock (&blocks[0]);
+  util_unblock (&blocks[1]);
+  message = get_timeout_message (one, BG_SHUTDOWN_DRAIN);
+  assert_matches (message, OWED_BY);
+  g_assert_true (bg_loop_shutdown_full (one, BG_SHUTDOWN_CANCEL, -1, NULL, NULL));
+  g_assert_true (bg_loop_shutdown (another, NULL));
+  g_assert_cmpint (owed[0].n_closed, ==, 1);
+  g_assert_cmpint (owed[1].n_answered, ==, 1);
+  util_block_clear (&blocks[0]);
+  util_block_clear (&blocks[1]);
+  g_assert_finalize_object (one);
+  g_assert_finalize_object (another);
+}
+
+int
+main (int argc, char *argv[])
+{
+  util_init (&argc, &argv);
+
+  util_add_trapped ("/owed/drain/waits-and-says-so", test_drain_waits);
+  util_add_trapped ("/owed/drain/report-of-many", test_report_of_many);
+  util_add_trapped ("/owed/drain/goes-on-from-replies", test_drain_goes_on);
+  util_add_trapped ("/owed/drain/dropped-waits", test_dropped);
+  util_add_trapped ("/owed/drain/crosswise", test_crosswise);
+  util_add_trapped ("/owed/drain/ends-crosswise", test_ends_crosswise);
+  util_add_trapped ("/owed/cancel/tells-closed", test_cancel_tells);
+  util_add_trapped ("/owed/cancel/tells-many-closed", test_cancel_tells_many);
+  util_add_trapped ("/owed/cancel/ends-those-that-ask-again", test_cancel_ends);
+  util_add_trapped ("/owed/cancel/late-answer-is-dropped", test_cancel_late);
+  util_add_trapped ("/owed/arrived-is-handed-over", test_arrived);
+  util_add_trapped ("/owed/own-loop/cancel-tells-each", test_own);
+  util_add_trapped ("/owed/own-loop/cancel-tells-each-that-tries-again", test_own_tries_again);
+  util_add_trapped ("/owed/own-loop/begun", test_own_begun);
+  util_add_trapped ("/owed/teardown/told-closed", test_teardown);
+  util_add_trapped ("/owed/elsewhere-is-not-waited-for", test_elsewhere);
+  util_add_trapped ("/owed/race", test_race);
+
+  return g_test_run ();
+}
