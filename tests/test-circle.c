@@ -252,8 +252,8 @@ nothing_cb (gpointer user_data, GError **error)
 static void
 end_wait (Over *self)
 {
-  /* What has given up is not counted any more. */
-  if (self->end != CANCELLED_PENDING && self->end != TIMED_OUT)
+  /* One that timed out may have come and gone. */
+  if (self->end == CLOSED || self->end == CANCELLED)
     util_wait_for_queued (self->other, 1);
 
   if (self->end == TIMED_OUT)
@@ -450,7 +450,597 @@ test_mutual (void)
   util_latch_clear (&self.done);
 }
 
+/* One wait within the other: a handler of a cancellable that the waiting thread cancels
+ * waits in turn. Both count while both go on, and the outer one after the inner one. */
+
+typedef enum
+{
+  OUTER_SHUTDOWN,  /* in CANCEL mode: the thread runs handlers of the other loop's cancellable */
+  OUTER_CANCELLED, /* an operation is given up while it begins: those of the operation's */
+  OUTER_TIMED_OUT,
+  N_OUTER,
+} Outer;
+
+typedef enum
+{
+  INNER_CALL,
+  INNER_PERFORM,
+  INNER_FLUSH,
+  INNER_SHUTDOWN,  /* with a third wait within */
+  INNER_ITERATION, /* what runs in a nested iteration waits */
+  N_INNER,
+} Inner;
+
+typedef enum
+{
+  BACK_CALL,
+  BACK_PERFORM,
+  BACK_FLUSH,
+  BACK_SHUTDOWN,
+  BACK_WAIT,
+  BACK_AROUND, /* by another loop */
+  N_BACK,
+} Back;
+
+typedef struct
+{
+  Outer outer;
+  Inner inner;
+  Back back;
+  BgLoop *loop;   /* it waits */
+  BgLoop *other;  /* for this, */
+  BgLoop *third;  /* within that for this, */
+  BgLoop *fourth; /* and within that, perhaps, for this */
+  GCancellable *cancellable;
+  UtilLatch entered;  /* the other one's work runs */
+  UtilLatch handled;  /* the inner wait is over */
+  UtilLatch iterated; /* what was to run in the nested iteration has */
+  UtilLatch third_tried;
+} Nested;
+
+static gboolean
+not_begun_cb (gpointer user_data,
+              GCancellable *cancellable,
+              GAsyncReadyCallback callback,
+              gpointer callback_data,
+              GError **error)
+{
+  g_assert_not_reached ();
+}
+
+static gboolean
+call_loop_cb (gpointer user_data, GError **error)
+{
+  return bg_loop_call (((Nested *) user_data)->loop, nothing_cb, NULL, NULL, error);
+}
+
+static void
+assert_back_refused (Nested *self, Back back)
+{
+  g_autoptr (GError) error = NULL;
+
+  switch (back)
+    {
+    case BACK_CALL:
+      g_assert_false (call_loop_cb (self, &error));
+      break;
+    case BACK_PERFORM:
+      g_assert_null (
+          bg_loop_perform (self->loop, G_PRIORITY_DEFAULT, -1, not_begun_cb, NULL, NULL, &error));
+      break;
+    case BACK_FLUSH:
+      g_assert_false (bg_loop_flush (self->loop, -1, NULL, &error));
+      break;
+    case BACK_SHUTDOWN:
+      g_assert_false (bg_loop_shutdown (self->loop, &error));
+      break;
+    case BACK_WAIT:
+      g_assert_false (bg_loop_wait (self->loop, -1, NULL, &error));
+      break;
+    default:
+      g_assert_false (bg_loop_call (self->fourth, call_loop_cb, self, NULL, &error));
+    }
+
+  g_assert_error (error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
+  g_assert_cmpint (bg_loop_get_state (self->loop), ==, BG_LOOP_RUNNING);
+}
+
+/* The inner wait, which goes on now, counts. */
+static gboolean
+inner_call_cb (gpointer user_data, GError **error)
+{
+  assert_back_refused (user_data, BACK_CALL);
+  assert_back_refused (user_data, BACK_AROUND);
+  return TRUE;
+}
+
+static gboolean
+inner_begin_cb (gpointer user_data,
+                GCancellable *cancellable,
+                GAsyncReadyCallback callback,
+                gpointer callback_data,
+                GError **error)
+{
+  g_autoptr (GTask) task = g_task_new (NULL, NULL, callback, callback_data);
+
+  g_task_return_boolean (task, TRUE);
+  return inner_call_cb (user_data, error);
+}
+
+static void
+innermost_cb (GCancellable *cancellable, gpointer user_data)
+{
+  Nested *self = user_data;
+
+  g_assert_true (bg_loop_is_current (self->loop));
+  g_assert_true (bg_loop_call (self->fourth, inner_call_cb, self, NULL, NULL));
+}
+
+static void
+iterated_cb (gpointer user_data)
+{
+  Nested *self = user_data;
+
+  g_assert_true (bg_loop_call (self->third, inner_call_cb, self, NULL, NULL));
+  util_latch_count_down (&self->iterated);
+}
+
+static void
+wait_within (Nested *self, GError **error)
+{
+  g_autoptr (GAsyncResult) answer = NULL;
+  GCancellable *cancellable;
+  gulong id;
+
+  switch (self->inner)
+    {
+    case INNER_CALL:
+      g_assert_true (bg_loop_call (self->third, inner_call_cb, self, NULL, error));
+      break;
+    case INNER_PERFORM:
+      answer = bg_loop_perform (self->third, G_PRIORITY_DEFAULT, -1, inner_begin_cb, self, NULL,
+                                error);
+      break;
+    case INNER_FLUSH:
+      g_assert_true (bg_loop_flush (self->third, -1, NULL, error));
+      break;
+    case INNER_SHUTDOWN:
+      cancellable = bg_loop_get_cancellable (self->third);
+      id = g_signal_connect (cancellable, "cancelled", G_CALLBACK (innermost_cb), self);
+      g_assert_true (bg_loop_shutdown_full (self->third, BG_SHUTDOWN_CANCEL, -1, NULL, error));
+      g_signal_handler_disconnect (cancellable, id);
+      break;
+    default:
+      g_assert_true (bg_loop_post (self->loop, iterated_cb, self, NULL));
+      while (!util_latch_is_open (&self->iterated))
+        g_main_context_iteration (bg_loop_get_context (self->loop), TRUE);
+    }
+}
+
+static void
+wait_within_cb (GCancellable *cancellable, gpointer user_data)
+{
+  Nested *self = user_data;
+  g_autoptr (GError) error = NULL;
+
+  g_assert_true (bg_loop_is_current (self->loop));
+  wait_within (self, &error);
+  g_assert_no_error (error);
+  util_latch_count_down (&self->handled);
+}
+
+/* What the loop waits for no longer may wait for it: this only takes too long. */
+static void
+third_waits_cb (gpointer user_data)
+{
+  Nested *self = user_data;
+  g_autoptr (GError) error = NULL;
+
+  g_assert_false (bg_loop_flush (self->loop, 1, NULL, &error));
+  g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+  util_latch_count_down (&self->third_tried);
+}
+
+static void
+go_back (Nested *self)
+{
+  util_latch_wait (&self->handled);
+  assert_back_refused (self, self->back);
+  if (bg_loop_post (self->third, third_waits_cb, self, NULL))
+    util_latch_wait (&self->third_tried);
+}
+
+static void
+outer_post_cb (gpointer user_data)
+{
+  Nested *self = user_data;
+
+  util_latch_count_down (&self->entered);
+  go_back (self);
+}
+
+static gboolean
+outer_begin_cb (gpointer user_data,
+                GCancellable *cancellable,
+                GAsyncReadyCallback callback,
+                gpointer callback_data,
+                GError **error)
+{
+  Nested *self = user_data;
+  g_autoptr (GTask) task = g_task_new (NULL, NULL, callback, callback_data);
+  gulong id = g_signal_connect (cancellable, "cancelled", G_CALLBACK (wait_within_cb), self);
+
+  util_latch_count_down (&self->entered);
+  if (self->outer == OUTER_CANCELLED)
+    g_cancellable_cancel (self->cancellable);
+  go_back (self);
+  g_signal_handler_disconnect (cancellable, id);
+  g_task_return_boolean (task, TRUE);
+  return TRUE;
+}
+
+static void
+wait_around_cb (gpointer user_data)
+{
+  Nested *self = user_data;
+  GCancellable *cancellable = bg_loop_get_cancellable (self->other);
+  g_autoptr (GError) error = NULL;
+  gulong id;
+
+  if (self->outer == OUTER_SHUTDOWN)
+    {
+      id = g_signal_connect (cancellable, "cancelled", G_CALLBACK (wait_within_cb), self);
+      g_assert_true (bg_loop_post (self->other, outer_post_cb, self, NULL));
+      util_latch_wait (&self->entered);
+      g_assert_true (bg_loop_shutdown_full (self->other, BG_SHUTDOWN_CANCEL, -1, NULL, &error));
+      g_signal_handler_disconnect (cancellable, id);
+      return;
+    }
+
+  for (int timeout_msec = 1; !util_latch_is_open (&self->entered); timeout_msec *= 2)
+    {
+      g_clear_error (&error);
+      g_assert_null (bg_loop_perform (self->other, G_PRIORITY_DEFAULT,
+                                      self->outer == OUTER_TIMED_OUT ? timeout_msec : -1,
+                                      outer_begin_cb, self, self->cancellable, &error));
+    }
+  if (self->outer == OUTER_TIMED_OUT)
+    g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+  else
+    g_assert_error (error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
+}
+
+static void
+run_nested (Outer outer, Inner inner, Back back)
+{
+  Nested self = { outer, inner, back };
+  g_autoptr (GError) error = NULL;
+
+  self.loop = util_loop_new ("loop");
+  self.other = util_loop_new ("other");
+  self.third = util_loop_new ("third");
+  self.fourth = util_loop_new ("fourth");
+  self.cancellable = g_cancellable_new ();
+  util_latch_init (&self.entered, 1);
+  util_latch_init (&self.handled, 1);
+  util_latch_init (&self.iterated, 1);
+  util_latch_init (&self.third_tried, 1);
+  g_assert_true (bg_loop_post (self.loop, wait_around_cb, &self, NULL));
+  g_assert_true (bg_loop_flush (self.loop, -1, NULL, NULL));
+  g_assert_true (util_latch_is_open (&self.handled));
+
+  /* And then nothing is waited for any more. */
+  g_assert_true (bg_loop_call (self.fourth, call_loop_cb, &self, NULL, &error));
+  g_assert_no_error (error);
+
+  util_loop_end (self.other);
+  util_loop_end (self.third);
+  util_loop_end (self.fourth);
+  util_loop_end (self.loop);
+  util_latch_clear (&self.entered);
+  util_latch_clear (&self.handled);
+  util_latch_clear (&self.iterated);
+  util_latch_clear (&self.third_tried);
+  g_object_unref (self.cancellable);
+}
+
+static void
+test_nested (gconstpointer data)
+{
+  for (Inner inner = 0; inner < N_INNER; inner++)
+    {
+      for (Back back = 0; back < N_BACK; back++)
+        run_nested (GPOINTER_TO_UINT (data), inner, back);
+    }
+}
+
+static void
+test_nested_shutdown (void)
+{
+  test_nested (GUINT_TO_POINTER (OUTER_SHUTDOWN));
+}
+
+static void
+test_nested_cancelled (void)
+{
+  test_nested (GUINT_TO_POINTER (OUTER_CANCELLED));
+}
+
+static void
+test_nested_timed_out (void)
+{
+  test_nested (GUINT_TO_POINTER (OUTER_TIMED_OUT));
+}
+
+/* A thread that is nobody's runs handlers of a loop's cancellable: the end of that loop
+ * waits for it, and so for whatever it waits for. */
+
+static gboolean
+wait_for_other_end_cb (gpointer user_data, GError **error)
+{
+  Nested *self = user_data;
+
+  if (self->back == BACK_WAIT)
+    return bg_loop_wait (self->other, -1, NULL, error);
+  return bg_loop_shutdown (self->other, error);
+}
+
+static gboolean
+wait_for_other_end_around_cb (gpointer user_data, GError **error)
+{
+  return bg_loop_call (((Nested *) user_data)->third, wait_for_other_end_cb, user_data, NULL,
+                       error);
+}
+
+static void
+handler_calls_cb (GCancellable *cancellable, gpointer user_data)
+{
+  Nested *self = user_data;
+  BgCallFunc func
+      = self->inner == INNER_CALL ? wait_for_other_end_cb : wait_for_other_end_around_cb;
+  g_autoptr (GError) error = NULL;
+
+  g_assert_false (bg_loop_call (self->loop, func, self, NULL, &error));
+  g_assert_error (error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
+  util_latch_count_down (&self->handled);
+}
+
+static void
+test_handler (void)
+{
+  static const Back backs[] = { BACK_SHUTDOWN, BACK_WAIT };
+
+  for (guint i = 0; i < 2 * G_N_ELEMENTS (backs); i++)
+    {
+      Nested self = { .inner = i % 2 == 0 ? INNER_CALL : INNER_PERFORM, .back = backs[i / 2] };
+      GCancellable *cancellable;
+      gulong id;
+
+      self.loop = util_loop_new ("loop");
+      self.other = util_loop_new ("other");
+      self.third = util_loop_new ("third");
+      util_latch_init (&self.handled, 1);
+      cancellable = bg_loop_get_cancellable (self.other);
+      id = g_signal_connect (cancellable, "cancelled", G_CALLBACK (handler_calls_cb), &self);
+      bg_loop_quit (self.other, BG_SHUTDOWN_CANCEL);
+      g_assert_true (util_latch_is_open (&self.handled));
+      g_signal_handler_disconnect (cancellable, id);
+
+      /* Now it may wait. */
+      g_assert_true (bg_loop_call (self.loop, wait_for_other_end_cb, &self, NULL, NULL));
+      util_loop_end (self.other);
+      util_loop_end (self.third);
+      util_loop_end (self.loop);
+      util_latch_clear (&self.handled);
+    }
+}
+
 /* No false alarm */
+
+/* To ask whether a loop has ended, with a timeout of 0, is no wait: it is not refused
+ * for a circle, */
+
+static void
+assert_not_yet (gboolean ended, GError **error)
+{
+  g_assert_false (ended);
+  g_assert_error (*error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+  g_clear_error (error);
+}
+
+static gboolean
+ask_back_cb (gpointer user_data, GError **error)
+{
+  BgLoop *other = user_data;
+  GError *local = NULL;
+
+  assert_not_yet (bg_loop_wait (other, 0, NULL, &local), &local);
+  g_assert_cmpint (bg_loop_get_state (other), ==, BG_LOOP_RUNNING);
+  assert_not_yet (bg_loop_shutdown_full (other, BG_SHUTDOWN_DRAIN, 0, NULL, &local), &local);
+  g_assert_cmpint (bg_loop_get_state (other), ==, BG_LOOP_STOPPING);
+  assert_not_yet (bg_loop_shutdown_full (other, BG_SHUTDOWN_CANCEL, 0, NULL, &local), &local);
+  g_assert_true (g_cancellable_is_cancelled (bg_loop_get_cancellable (other)));
+  return TRUE;
+}
+
+static void
+ask_async_back_cb (gpointer user_data)
+{
+  gpointer *data = user_data;
+
+  bg_loop_wait_async (data[0], 0, NULL, util_reply_cb, data[1]);
+  bg_loop_shutdown_async (data[0], BG_SHUTDOWN_DRAIN, 0, NULL, util_reply_cb, data[2]);
+  bg_loop_shutdown_async (data[0], BG_SHUTDOWN_CANCEL, 0, NULL, util_reply_cb, data[3]);
+}
+
+static gboolean
+call_one_cb (gpointer user_data, GError **error)
+{
+  BgLoop **loops = user_data;
+
+  return bg_loop_call (loops[1], ask_back_cb, loops[0], NULL, error);
+}
+
+static void
+test_ask_back (void)
+{
+  BgLoop *loops[] = { util_loop_new ("asked"), util_loop_new ("asks") };
+  g_autoptr (GError) error = NULL;
+
+  g_assert_true (bg_loop_call (loops[0], call_one_cb, loops, NULL, &error));
+  g_assert_no_error (error);
+  util_loop_end (loops[0]);
+  util_loop_end (loops[1]);
+}
+
+/* Asked from a loop that is waited for, without blocking that. */
+static void
+wait_for_asker_cb (gpointer user_data)
+{
+  BgLoop *asks = ((gpointer *) user_data)[4];
+
+  g_assert_true (bg_loop_post (asks, ask_async_back_cb, user_data, NULL));
+  g_assert_true (bg_loop_flush (asks, -1, NULL, NULL));
+}
+
+static void
+test_ask_async (void)
+{
+  BgLoop *asked = util_loop_new ("asked"), *asks = util_loop_new ("asks");
+  guint64 hold = bg_loop_hold (asked, "the test");
+  UtilReply replies[3];
+  gpointer data[] = { asked, &replies[0], &replies[1], &replies[2], asks };
+
+  for (guint i = 0; i < G_N_ELEMENTS (replies); i++)
+    util_reply_init (&replies[i]);
+  g_assert_true (bg_loop_post (asked, wait_for_asker_cb, data, NULL));
+  for (guint i = 0; i < G_N_ELEMENTS (replies); i++)
+    {
+      GError *error = NULL;
+      gboolean ended;
+
+      util_latch_wait (&replies[i].arrived);
+      ended = i == 0 ? bg_loop_wait_finish (asked, replies[i].result, &error)
+                     : bg_loop_shutdown_finish (asked, replies[i].result, &error);
+      assert_not_yet (ended, &error);
+      util_reply_clear (&replies[i]);
+    }
+  bg_loop_release (asked, hold);
+  util_loop_end (asked);
+  util_loop_end (asks);
+}
+
+/* and others may wait for who asks. The handler of the cancellable runs while it does. */
+
+typedef struct
+{
+  BgLoop *asks;
+  BgLoop *asked;
+  UtilLatch entered;
+  UtilLatch cancelled;
+} Ask;
+
+static void
+wait_until_called_cb (GCancellable *cancellable, gpointer user_data)
+{
+  Ask *self = user_data;
+
+  g_assert_true (bg_loop_is_current (self->asks));
+  util_latch_count_down (&self->cancelled);
+  util_wait_for_queued (self->asks, 1);
+}
+
+static void
+call_asker_cb (gpointer user_data)
+{
+  Ask *self = user_data;
+  g_autoptr (GError) error = NULL;
+
+  util_latch_count_down (&self->entered);
+  util_latch_wait (&self->cancelled);
+  g_assert_true (bg_loop_call (self->asks, nothing_cb, NULL, NULL, &error));
+  g_assert_no_error (error);
+}
+
+static gboolean
+ask_cb (gpointer user_data, GError **error)
+{
+  return bg_loop_shutdown_full (user_data, BG_SHUTDOWN_CANCEL, 0, NULL, error);
+}
+
+static void
+test_asks_meanwhile (void)
+{
+  Ask self = { util_loop_new ("asks"), util_loop_new ("asked") };
+  GCancellable *cancellable = bg_loop_get_cancellable (self.asked);
+  GError *error = NULL;
+  gulong id;
+
+  util_latch_init (&self.entered, 1);
+  util_latch_init (&self.cancelled, 1);
+  id = g_signal_connect (cancellable, "cancelled", G_CALLBACK (wait_until_called_cb), &self);
+  g_assert_true (bg_loop_post (self.asked, call_asker_cb, &self, NULL));
+  util_latch_wait (&self.entered);
+  assert_not_yet (bg_loop_call (self.asks, ask_cb, self.asked, NULL, &error), &error);
+  util_loop_end (self.asks);
+  g_signal_handler_disconnect (cancellable, id);
+  util_loop_end (self.asked);
+  util_latch_clear (&self.entered);
+  util_latch_clear (&self.cancelled);
+}
+
+/* At any time */
+
+static void
+ask_again_cb (gpointer user_data)
+{
+  Side *side = user_data;
+  Mutual *self = side->mutual;
+  BgLoop *other = self->loops[!side->here];
+
+  for (guint i = 0; i < 20; i++)
+    {
+      g_assert_false (bg_loop_wait (other, 0, NULL, NULL));
+      g_assert_false (bg_loop_shutdown_full (other, BG_SHUTDOWN_DRAIN, 0, NULL, NULL));
+    }
+  if (--side->left > 0)
+    g_assert_true (bg_loop_post (self->loops[side->here], ask_again_cb, side, NULL));
+  else
+    util_latch_count_down (&self->done);
+}
+
+static void
+call_asker_again_cb (gpointer user_data)
+{
+  Side *side = user_data;
+  Mutual *self = side->mutual;
+  g_autoptr (GError) error = NULL;
+
+  g_assert_true (bg_loop_call (self->loops[!side->here], nothing_cb, NULL, NULL, &error));
+  g_assert_no_error (error);
+  if (--side->left > 0)
+    g_assert_true (bg_loop_post (self->loops[side->here], call_asker_again_cb, side, NULL));
+  else
+    util_latch_count_down (&self->done);
+}
+
+static void
+test_ask_race (void)
+{
+  Mutual self = { .loops = { util_loop_new ("asks"), util_loop_new ("asked") } };
+  guint n = util_scale (1000);
+  guint64 hold = bg_loop_hold (self.loops[1], "asked");
+  Side sides[] = { { &self, 0, n }, { &self, 1, n } };
+
+  util_latch_init (&self.done, 2);
+  g_assert_true (bg_loop_post (self.loops[1], call_asker_again_cb, &sides[1], NULL));
+  g_assert_true (bg_loop_post (self.loops[0], ask_again_cb, &sides[0], NULL));
+  util_latch_wait (&self.done);
+  bg_loop_release (self.loops[1], hold);
+  util_loop_end (self.loops[0]);
+  util_loop_end (self.loops[1]);
+  util_latch_clear (&self.done);
+}
 
 typedef struct
 {
@@ -620,6 +1210,14 @@ main (int argc, char *argv[])
   util_add_trapped ("/circle/of-eight", test_eight);
   util_add_trapped ("/circle/meeting", test_mutual);
   util_add_trapped ("/circle/cancelled-but-started", test_cancelled_started);
+  util_add_trapped ("/circle/nested/in-a-shutdown", test_nested_shutdown);
+  util_add_trapped ("/circle/nested/in-a-cancelled-operation", test_nested_cancelled);
+  util_add_trapped ("/circle/nested/in-an-operation-that-timed-out", test_nested_timed_out);
+  util_add_trapped ("/circle/handler-of-the-cancellable", test_handler);
+  util_add_trapped ("/no-circle/asking/back", test_ask_back);
+  util_add_trapped ("/no-circle/asking/without-blocking", test_ask_async);
+  util_add_trapped ("/no-circle/asking/others-may-wait", test_asks_meanwhile);
+  util_add_trapped ("/no-circle/asking/race", test_ask_race);
   util_add_trapped ("/no-circle/wait-is-over", test_over);
   util_add_trapped ("/no-circle/upwards", test_upwards);
   util_add_trapped ("/no-circle/one-at-a-time", test_one_at_a_time);

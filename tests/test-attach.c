@@ -1,0 +1,355 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include <errno.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <gio/gio.h>
+
+#include "util.h"
+
+/* A source that was destroyed, and that nobody has, goes as soon as the loop has a
+ * moment, and with it what it has: as with g_source_attach(). */
+
+typedef struct
+{
+  GSource source;
+  UtilLatch *finalized;
+} Watched;
+
+static gboolean
+watched_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
+{
+  return callback (user_data);
+}
+
+static void
+watched_finalize (GSource *source)
+{
+  util_latch_count_down (((Watched *) source)->finalized);
+}
+
+static GSourceFuncs watched_funcs = { .dispatch = watched_dispatch, .finalize = watched_finalize };
+
+static gboolean
+remove_cb (gpointer user_data)
+{
+  return G_SOURCE_REMOVE;
+}
+
+static gboolean
+continue_cb (gpointer user_data)
+{
+  return G_SOURCE_CONTINUE;
+}
+
+static gboolean
+destroy_cb (gpointer user_data)
+{
+  g_source_destroy (g_main_current_source ());
+  return G_SOURCE_CONTINUE;
+}
+
+static GSource *
+watched_new (UtilLatch *finalized, GSourceFunc func)
+{
+  GSource *source = g_source_new (&watched_funcs, sizeof (Watched));
+
+  ((Watched *) source)->finalized = finalized;
+  g_source_set_callback (source, func, NULL, NULL);
+  return source;
+}
+
+static GSource *
+attach (BgLoop *loop, UtilLatch *finalized, GSourceFunc func)
+{
+  GSource *source = watched_new (finalized, func);
+
+  g_assert_true (bg_loop_attach (loop, source));
+  return source;
+}
+
+/* How it is destroyed */
+
+typedef enum
+{
+  BY_ITSELF,
+  BY_ITS_FUNCTION,
+  HERE,
+  BY_A_THREAD,
+  ON_THE_LOOP,
+  N_WAYS,
+} Way;
+
+static gpointer
+destroy_thread (gpointer data)
+{
+  g_source_destroy (data);
+  return NULL;
+}
+
+static void
+destroy_post_cb (gpointer user_data)
+{
+  g_source_destroy (user_data);
+}
+
+/* Gives up the reference, too. */
+static void
+destroy (BgLoop *loop, GSource *source, Way way)
+{
+  switch (way)
+    {
+    case BY_ITSELF:
+    case BY_ITS_FUNCTION:
+      g_source_set_ready_time (source, 0);
+      g_source_unref (source);
+      break;
+    case HERE:
+      g_source_destroy (source);
+      g_source_unref (source);
+      break;
+    case BY_A_THREAD:
+      g_thread_join (g_thread_new ("destroy", destroy_thread, source));
+      g_source_unref (source);
+      break;
+    default:
+      g_assert_true (bg_loop_post (loop, destroy_post_cb, source, (GDestroyNotify) g_source_unref));
+    }
+}
+
+static void
+run_promptly (BgLoop *loop, Way way, guint n)
+{
+  static const GSourceFunc funcs[N_WAYS]
+      = { remove_cb, destroy_cb, continue_cb, continue_cb, continue_cb };
+  g_autofree GSource **sources = g_new (GSource *, n);
+  UtilLatch finalized;
+
+  util_latch_init (&finalized, n);
+  for (guint i = 0; i < n; i++)
+    sources[i] = attach (loop, &finalized, funcs[way]);
+  for (guint i = 0; i < n; i++)
+    destroy (loop, sources[i], way);
+
+  /* Whoever destroys a source without a descriptor elsewhere does not wake the loop. */
+  if (way == HERE || way == BY_A_THREAD)
+    g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
+  util_latch_wait (&finalized);
+  util_latch_clear (&finalized);
+}
+
+static void
+test_promptly (void)
+{
+  BgLoop *loop = util_loop_new ("promptly");
+  GSource *live[200];
+  UtilLatch finalized;
+
+  for (Way way = 0; way < N_WAYS; way++)
+    {
+      for (guint n = 1; n <= 100; n *= 10)
+        run_promptly (loop, way, n);
+    }
+
+  /* However many others there are */
+  util_latch_init (&finalized, G_N_ELEMENTS (live));
+  for (guint i = 0; i < G_N_ELEMENTS (live); i++)
+    live[i] = attach (loop, &finalized, continue_cb);
+  for (Way way = 0; way < N_WAYS; way++)
+    run_promptly (loop, way, 1);
+  for (guint i = 0; i < G_N_ELEMENTS (live); i++)
+    g_source_unref (live[i]);
+  util_loop_end (loop);
+  g_assert_true (util_latch_is_open (&finalized));
+  util_latch_clear (&finalized);
+}
+
+/* While another thread has it, it stays; when the loop next has something to do, it
+ * goes. */
+static void
+run_kept (BgLoop *loop, Way way)
+{
+  UtilLatch finalized;
+  GSource *source;
+
+  util_latch_init (&finalized, 1);
+  source = attach (loop, &finalized, way == BY_ITSELF ? remove_cb : continue_cb);
+  destroy (loop, g_source_ref (source), way);
+  while (!g_source_is_destroyed (source))
+    g_thread_yield ();
+  g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
+  g_assert_false (util_latch_is_open (&finalized));
+  g_source_unref (source);
+  g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
+  util_latch_wait (&finalized);
+  util_latch_clear (&finalized);
+}
+
+static void
+test_kept (void)
+{
+  BgLoop *loop = util_loop_new ("kept");
+
+  for (guint i = 0; i < util_scale (50); i++)
+    {
+      run_kept (loop, BY_ITSELF);
+      run_kept (loop, HERE);
+      run_kept (loop, BY_A_THREAD);
+    }
+  util_loop_end (loop);
+}
+
+/* Many threads attach, destroy and drop at the same time. */
+
+typedef struct
+{
+  BgLoop *loop;
+  UtilLatch finalized;
+} Many;
+
+static gpointer
+many_thread (gpointer data)
+{
+  Many *self = data;
+
+  for (guint i = 0; i < util_scale (500); i++)
+    {
+      GSource *source = attach (self->loop, &self->finalized, i % 2 ? remove_cb : continue_cb);
+
+      if (i % 3 == 0)
+        g_thread_yield ();
+      destroy (self->loop, source, i % 2 ? BY_ITSELF : HERE);
+    }
+  return NULL;
+}
+
+static void
+test_many_threads (void)
+{
+  Many self = { util_loop_new ("many") };
+
+  util_latch_init (&self.finalized, 6 * util_scale (500));
+  util_run_threads (6, many_thread, &self);
+  g_assert_true (bg_loop_flush (self.loop, -1, NULL, NULL));
+  util_latch_wait (&self.finalized);
+  util_loop_end (self.loop);
+  util_latch_clear (&self.finalized);
+}
+
+/* Sockets, which only their source has: they are closed while the loop goes on. */
+
+static gboolean
+hung_up_cb (GSocket *socket, GIOCondition condition, gpointer user_data)
+{
+  return G_SOURCE_REMOVE;
+}
+
+/* Its peer's end; without a @handle the source is left to itself. */
+static int
+attach_socket (BgLoop *loop, GSource **handle)
+{
+  g_autoptr (GSocket) socket = NULL;
+  g_autoptr (GSource) source = NULL;
+  int fds[2];
+
+  g_assert_no_errno (socketpair (AF_UNIX, SOCK_STREAM, 0, fds));
+  socket = g_socket_new_from_fd (fds[0], NULL);
+  g_assert_nonnull (socket);
+  source = g_socket_create_source (socket, G_IO_IN, NULL);
+  g_source_set_callback (source, G_SOURCE_FUNC (hung_up_cb), NULL, NULL);
+  g_assert_true (bg_loop_attach (loop, source));
+  if (handle != NULL)
+    *handle = g_steal_pointer (&source);
+  return fds[1];
+}
+
+static void
+assert_closed_by_peer (int fd)
+{
+  char byte;
+
+  if (read (fd, &byte, 1) != 0)
+    g_assert_cmpint (errno, ==, ECONNRESET);
+  close (fd);
+}
+
+static void
+test_sockets (void)
+{
+  BgLoop *loop = util_loop_new ("sockets");
+  guint n = util_scale (400), n_fds = util_count_fds ();
+  g_autofree int *peers = g_new (int, n);
+
+  for (guint round = 0; round < 3; round++)
+    {
+      for (guint i = 0; i < n; i++)
+        peers[i] = attach_socket (loop, NULL);
+      for (guint i = 0; i < n; i++)
+        {
+          /* Then it is readable, which ends it. */
+          g_assert_cmpint (write (peers[i], "x", 1), ==, 1);
+          assert_closed_by_peer (peers[i]);
+        }
+      g_assert_cmpuint (util_count_fds (), ==, n_fds);
+    }
+  util_loop_end (loop);
+}
+
+static void
+test_sockets_elsewhere (void)
+{
+  BgLoop *loop = util_loop_new ("sockets");
+  guint n_fds = util_count_fds ();
+
+  for (guint i = 0; i < util_scale (200); i++)
+    {
+      GSource *source;
+      int peer = attach_socket (loop, &source);
+
+      destroy (loop, source, i % 2 ? BY_A_THREAD : HERE);
+      assert_closed_by_peer (peer);
+      g_assert_cmpuint (util_count_fds (), ==, n_fds);
+    }
+  util_loop_end (loop);
+}
+
+/* Refused: it is as it was, and may be attached elsewhere. */
+static void
+test_refused (void)
+{
+  BgLoop *loop = util_loop_new ("refused"), *other = util_loop_new ("other");
+  UtilLatch finalized;
+  GSource *source;
+
+  util_latch_init (&finalized, 1);
+  source = watched_new (&finalized, remove_cb);
+  g_assert_true (bg_loop_shutdown (loop, NULL));
+  g_assert_false (bg_loop_attach (loop, source));
+  g_assert_null (g_source_get_context (source));
+  g_assert_false (g_source_is_destroyed (source));
+  g_assert_cmpuint (source->ref_count, ==, 1);
+  g_assert_true (bg_loop_attach (other, source));
+  destroy (other, source, BY_ITSELF);
+  util_latch_wait (&finalized);
+  util_loop_end (loop);
+  util_loop_end (other);
+  util_latch_clear (&finalized);
+}
+
+int
+main (int argc, char *argv[])
+{
+  util_init (&argc, &argv);
+
+  /* What is wrong here would hang. */
+  util_add_trapped ("/attach/gone/promptly", test_promptly);
+  util_add_trapped ("/attach/gone/kept-by-another-thread", test_kept);
+  util_add_trapped ("/attach/gone/many-threads", test_many_threads);
+  util_add_trapped ("/attach/gone/sockets-are-closed", test_sockets);
+  util_add_trapped ("/attach/gone/sockets-are-closed/elsewhere", test_sockets_elsewhere);
+  util_add_trapped ("/attach/refused", test_refused);
+
+  return g_test_run ();
+}

@@ -1,0 +1,521 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "util.h"
+
+/* With GLib's own sources g_source_destroy (g_main_current_source ()) ends what just
+ * runs, and nothing else. Here it is a source of the library's, which serves others as
+ * well: they are none the worse for it. */
+
+#define N_OTHERS 20
+
+/* In what the current source is destroyed */
+typedef enum
+{
+  POST,
+  POST_LOW,
+  POST_DESTROY,
+  CALL,
+  CALL_ASYNC,
+  CALL_ASYNC_DESTROY,
+  PERFORM,
+  PERFORM_ASYNC,
+  OPERATION_ASYNC,
+  DELAY,
+  DELAY_DESTROY,
+  TASK,
+  INVOKE,
+  INVOKE_ON,
+  INVOKE_NOTIFY,
+  INVOKE_HERE, /* on the loop's own thread */
+  REPLY,       /* to the loop */
+  N_KINDS,
+} Kind;
+
+typedef enum
+{
+  RUNNING,
+  DRAINING,
+  NESTED,
+  DRAINING_NESTED,
+  N_SITUATIONS,
+} Situation;
+
+typedef struct
+{
+  Kind kind;
+  Situation situation;
+  BgLoop *loop;
+  UtilLatch meddled;
+  int n_destroyed;
+  int n_others;
+  int n_replies;
+  GThread *thread; /* (nullable) that blocks */
+} Meddler;
+
+static void
+destroy_current_cb (gpointer user_data)
+{
+  Meddler *self = user_data;
+  GSource *source = g_main_current_source ();
+
+  g_assert_true (bg_loop_is_current (self->loop));
+  g_assert_nonnull (source);
+  g_source_destroy (source);
+  self->n_destroyed++;
+  util_latch_count_down (&self->meddled);
+}
+
+static void
+noop_cb (gpointer user_data)
+{
+}
+
+static gboolean
+destroy_current_call_cb (gpointer user_data, GError **error)
+{
+  destroy_current_cb (user_data);
+  return TRUE;
+}
+
+static gboolean
+destroy_current_begin_cb (gpointer user_data,
+                          GCancellable *cancellable,
+                          GAsyncReadyCallback callback,
+                          gpointer callback_data,
+                          GError **error)
+{
+  g_autoptr (GTask) task = g_task_new (NULL, cancellable, callback, callback_data);
+
+  destroy_current_cb (user_data);
+  g_task_return_boolean (task, TRUE);
+  return TRUE;
+}
+
+static gboolean
+destroy_current_operation_cb (BgOperation *operation,
+                              GCancellable *cancellable,
+                              gpointer user_data,
+                              GError **error)
+{
+  g_autoptr (GTask) task = g_task_new (NULL, NULL, NULL, NULL);
+
+  destroy_current_cb (user_data);
+  bg_operation_answer (operation, G_ASYNC_RESULT (task));
+  return TRUE;
+}
+
+static void
+destroy_current_task_cb (GTask *task, gpointer source, gpointer data, GCancellable *cancellable)
+{
+  destroy_current_cb (data);
+  g_task_return_boolean (task, TRUE);
+}
+
+static gboolean
+destroy_current_remove_cb (gpointer user_data)
+{
+  destroy_current_cb (user_data);
+  return G_SOURCE_REMOVE;
+}
+
+/* As with GLib, that it wants to go on is of no account then. */
+static gboolean
+destroy_current_continue_cb (gpointer user_data)
+{
+  destroy_current_cb (user_data);
+  return G_SOURCE_CONTINUE;
+}
+
+static gboolean
+remove_cb (gpointer user_data)
+{
+  return G_SOURCE_REMOVE;
+}
+
+static void
+invoke_here_cb (gpointer user_data)
+{
+  Meddler *self = user_data;
+
+  g_assert_true (bg_loop_invoke (self->loop, destroy_current_remove_cb, self));
+}
+
+static void
+destroy_current_reply_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  destroy_current_cb (user_data);
+}
+
+static void
+ask_cb (gpointer user_data)
+{
+  Meddler *self = user_data;
+
+  bg_loop_call_async (self->loop, 0, -1, util_true_cb, NULL, NULL, NULL, destroy_current_reply_cb,
+                      self);
+}
+
+static gpointer
+block_thread (gpointer data)
+{
+  Meddler *self = data;
+  g_autoptr (GAsyncResult) result = NULL;
+
+  if (self->kind == CALL)
+    g_assert_true (bg_loop_call (self->loop, destroy_current_call_cb, self, NULL, NULL));
+  else
+    result = bg_loop_perform (self->loop, 0, -1, destroy_current_begin_cb, self, NULL, NULL);
+  g_assert_true (self->kind == CALL || result != NULL);
+  return NULL;
+}
+
+static void
+give_blocking (Meddler *self)
+{
+  g_autoptr (BgLoopStats) stats = bg_loop_get_stats (self->loop);
+
+  self->thread = g_thread_new ("blocks", block_thread, self);
+  util_wait_for_queued (self->loop, (guint) stats->queued + 1);
+}
+
+static void
+run_task (Meddler *self)
+{
+  g_autoptr (GTask) task = g_task_new (NULL, NULL, NULL, NULL);
+
+  g_task_set_task_data (task, self, NULL);
+  bg_loop_run_task (self->loop, 0, task, destroy_current_task_cb);
+}
+
+static void
+give_invoked (Meddler *self)
+{
+  BgLoop *loop = self->loop;
+
+  if (self->kind == INVOKE)
+    g_assert_true (bg_loop_invoke (loop, destroy_current_remove_cb, self));
+  else if (self->kind == INVOKE_ON)
+    g_assert_true (bg_loop_invoke_full (loop, 0, destroy_current_continue_cb, self, NULL));
+  else if (self->kind == INVOKE_NOTIFY)
+    g_assert_true (bg_loop_invoke_full (loop, 0, remove_cb, self, destroy_current_cb));
+  else
+    g_assert_true (bg_loop_post (loop, invoke_here_cb, self, NULL));
+}
+
+/* Without blocking here; what is not queued at once is due. */
+static void
+give (Meddler *self)
+{
+  BgLoop *loop = self->loop;
+
+  switch (self->kind)
+    {
+    case POST:
+      g_assert_true (bg_loop_post (loop, destroy_current_cb, self, NULL));
+      break;
+    case POST_LOW:
+      g_assert_true (bg_loop_post_full (loop, G_PRIORITY_LOW, destroy_current_cb, self, NULL));
+      break;
+    case POST_DESTROY:
+      g_assert_true (bg_loop_post (loop, noop_cb, self, destroy_current_cb));
+      break;
+    case CALL:
+    case PERFORM:
+      give_blocking (self);
+      break;
+    case CALL_ASYNC:
+      bg_loop_call_async (loop, 0, -1, destroy_current_call_cb, self, NULL, NULL, NULL, NULL);
+      break;
+    case CALL_ASYNC_DESTROY:
+      bg_loop_call_async (loop, 0, -1, util_true_cb, self, destroy_current_cb, NULL, NULL, NULL);
+      break;
+    case PERFORM_ASYNC:
+      bg_loop_perform_async (loop, 0, -1, destroy_current_begin_cb, self, NULL, NULL, NULL, NULL);
+      break;
+    case OPERATION_ASYNC:
+      bg_loop_perform_operation_async (loop, 0, -1, destroy_current_operation_cb, self, NULL, NULL,
+                                       NULL, NULL);
+      break;
+    case DELAY:
+      g_assert_cmpuint (bg_loop_post_after (loop, 0, destroy_current_cb, self, NULL), !=, 0);
+      break;
+    case DELAY_DESTROY:
+      g_assert_cmpuint (bg_loop_post_after (loop, 0, noop_cb, self, destroy_current_cb), !=, 0);
+      break;
+    case TASK:
+      run_task (self);
+      break;
+    case REPLY:
+      g_assert_true (bg_loop_post (loop, ask_cb, self, NULL));
+      break;
+    default:
+      give_invoked (self);
+    }
+}
+
+/* The others, before, beside and after it */
+
+static gboolean
+other_call_cb (gpointer user_data, GError **error)
+{
+  ((Meddler *) user_data)->n_others++;
+  return TRUE;
+}
+
+static void
+other_cb (gpointer user_data)
+{
+  ((Meddler *) user_data)->n_others++;
+}
+
+static gboolean
+other_invoked_cb (gpointer user_data)
+{
+  ((Meddler *) user_data)->n_others++;
+  return G_SOURCE_REMOVE;
+}
+
+static void
+replied_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  Meddler *self = user_data;
+
+  g_assert_true (bg_loop_call_finish (self->loop, result, NULL));
+  self->n_replies++;
+}
+
+static void
+give_others (Meddler *self, guint n)
+{
+  static const int priorities[]
+      = { G_PRIORITY_DEFAULT, G_PRIORITY_LOW, G_PRIORITY_DEFAULT, G_PRIORITY_HIGH };
+
+  for (guint i = 0; i < n; i++)
+    {
+      int priority = priorities[i % G_N_ELEMENTS (priorities)];
+
+      g_assert_true (bg_loop_post_full (self->loop, priority, other_cb, self, NULL));
+      g_assert_true (bg_loop_invoke_full (self->loop, priority, other_invoked_cb, self, NULL));
+      g_assert_cmpuint (bg_loop_post_after (self->loop, 0, other_cb, self, NULL), !=, 0);
+      bg_loop_call_async (self->loop, priority, -1, other_call_cb, self, NULL, NULL, replied_cb,
+                          self);
+    }
+}
+
+static void
+iterate_cb (gpointer user_data)
+{
+  Meddler *self = user_data;
+
+  while (!util_latch_is_open (&self->meddled))
+    g_main_context_iteration (bg_loop_get_context (self->loop), TRUE);
+}
+
+static void
+run (Kind kind, Situation situation, guint n_before)
+{
+  Meddler self = { kind, situation, util_loop_new ("meddler") };
+  guint n = N_OTHERS;
+  UtilBlock block;
+
+  util_latch_init (&self.meddled, 1);
+  util_block (&block, self.loop);
+  if (situation == NESTED || situation == DRAINING_NESTED)
+    g_assert_true (bg_loop_post (self.loop, iterate_cb, &self, NULL));
+  give_others (&self, n_before);
+  give (&self);
+  give_others (&self, n - n_before);
+  if (situation == DRAINING || situation == DRAINING_NESTED)
+    bg_loop_quit (self.loop, BG_SHUTDOWN_DRAIN);
+  util_unblock (&block);
+
+  util_latch_wait (&self.meddled);
+  if (situation == RUNNING || situation == NESTED)
+    {
+      give_others (&self, n);
+      n *= 2;
+      g_assert_true (bg_loop_call (self.loop, util_true_cb, NULL, NULL, NULL));
+      g_assert_true (bg_loop_flush (self.loop, -1, NULL, NULL));
+    }
+  if (self.thread != NULL)
+    g_thread_join (self.thread);
+  g_assert_true (bg_loop_shutdown (self.loop, NULL));
+  g_assert_cmpint (self.n_destroyed, ==, 1);
+  g_assert_cmpint (self.n_others, ==, 4 * n);
+  while (self.n_replies < (int) n)
+    g_main_context_iteration (NULL, TRUE);
+  util_loop_end (self.loop);
+  util_block_clear (&block);
+  util_latch_clear (&self.meddled);
+}
+
+static void
+run_all (Situation situation)
+{
+  for (Kind kind = 0; kind < N_KINDS; kind++)
+    {
+      for (guint n_before = 0; n_before <= N_OTHERS; n_before += N_OTHERS / 2)
+        run (kind, situation, n_before);
+    }
+}
+
+static void
+test_running (void)
+{
+  run_all (RUNNING);
+}
+
+static void
+test_draining (void)
+{
+  run_all (DRAINING);
+}
+
+static void
+test_nested (void)
+{
+  run_all (NESTED);
+}
+
+static void
+test_draining_nested (void)
+{
+  run_all (DRAINING_NESTED);
+}
+
+/* Where an invoked function goes on, that another piece of work has destroyed what runs
+ * both is nothing to it. */
+
+typedef struct
+{
+  BgLoop *loop;
+  guint n_run;
+  int n_notified;
+} Goes;
+
+static gboolean
+go_on_cb (gpointer user_data)
+{
+  Goes *self = user_data;
+
+  return ++self->n_run < 5;
+}
+
+static void
+destroy_and_invoke_cb (gpointer user_data)
+{
+  Goes *self = user_data;
+
+  g_source_destroy (g_main_current_source ());
+  g_assert_true (bg_loop_invoke_full (self->loop, 0, go_on_cb, self, NULL));
+}
+
+static void
+destroy_cb (gpointer user_data)
+{
+  g_source_destroy (g_main_current_source ());
+}
+
+static void
+assert_goes_on (Goes *self, gboolean drains, gboolean inlined)
+{
+  UtilBlock block;
+
+  util_block (&block, self->loop);
+  if (inlined)
+    {
+      g_assert_true (bg_loop_post (self->loop, destroy_and_invoke_cb, self, NULL));
+    }
+  else
+    {
+      g_assert_true (bg_loop_post (self->loop, destroy_cb, NULL, NULL));
+      g_assert_true (bg_loop_invoke_full (self->loop, 0, go_on_cb, self, NULL));
+    }
+  if (drains)
+    bg_loop_quit (self->loop, BG_SHUTDOWN_DRAIN);
+  util_unblock (&block);
+  g_assert_true (bg_loop_shutdown (self->loop, NULL));
+  g_assert_cmpuint (self->n_run, ==, 5);
+  util_loop_end (self->loop);
+  util_block_clear (&block);
+}
+
+static void
+test_goes_on (void)
+{
+  for (guint i = 0; i < 4; i++)
+    {
+      Goes self = { util_loop_new ("goes on") };
+
+      assert_goes_on (&self, i % 2, i / 2);
+    }
+}
+
+/* Callbacks of replies, in any context */
+
+static void
+destroy_in_reply_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  g_source_destroy (g_main_current_source ());
+  util_latch_count_down (user_data);
+}
+
+static void
+ask_all (BgLoop *loop, guint i, gpointer latch)
+{
+  static const int priorities[] = { G_PRIORITY_DEFAULT, G_PRIORITY_LOW, G_PRIORITY_HIGH };
+  int priority = priorities[i % G_N_ELEMENTS (priorities)];
+
+  bg_loop_call_async (loop, priority, -1, util_true_cb, NULL, NULL, NULL, destroy_in_reply_cb,
+                      latch);
+  bg_loop_wait_async (loop, 0, NULL, destroy_in_reply_cb, latch);
+}
+
+static void
+run_replies (GMainContext *context, gboolean at_once)
+{
+  BgLoop *loop = util_loop_new ("replies");
+  UtilLatch replied;
+  UtilBlock block;
+
+  g_main_context_push_thread_default (context);
+  util_latch_init (&replied, 2 * N_OTHERS + 1);
+  util_block (&block, loop);
+  if (!at_once)
+    util_unblock (&block);
+  for (guint i = 0; i < N_OTHERS; i++)
+    ask_all (loop, i, &replied);
+  if (at_once)
+    util_unblock (&block);
+  bg_loop_shutdown_async (loop, BG_SHUTDOWN_DRAIN, -1, NULL, destroy_in_reply_cb, &replied);
+  util_iterate_until (&replied);
+  g_main_context_pop_thread_default (context);
+  util_loop_end (loop);
+  util_latch_clear (&replied);
+  util_block_clear (&block);
+}
+
+static void
+test_replies (void)
+{
+  g_autoptr (GMainContext) context = g_main_context_new ();
+
+  for (guint i = 0; i < 20; i++)
+    run_replies (i % 3 == 0 ? g_main_context_default () : context, i % 2);
+}
+
+int
+main (int argc, char *argv[])
+{
+  util_init (&argc, &argv);
+
+  util_add_trapped ("/current-source/destroyed/running", test_running);
+  util_add_trapped ("/current-source/destroyed/draining", test_draining);
+  util_add_trapped ("/current-source/destroyed/nested", test_nested);
+  util_add_trapped ("/current-source/destroyed/draining-nested", test_draining_nested);
+  util_add_trapped ("/current-source/destroyed/others-go-on", test_goes_on);
+  util_add_trapped ("/current-source/destroyed/in-replies", test_replies);
+
+  return g_test_run ();
+}

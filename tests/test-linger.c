@@ -1,0 +1,352 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "config.h"
+
+#include <sched.h>
+#include <unistd.h>
+
+#include <glib.h>
+
+/* For how long somebody stays awake is told by a clock of the test's own, which goes on
+ * by a microsecond with each look at it. So the insides are part of this program. There
+ * are two processors, and whoever is waited for is on the other one. */
+
+#define OTHER_PROCESSOR 7
+
+static gint64 look_at_clock_of_test (void);
+static int get_processor_of_test (void);
+static long get_n_processors_of_test (int name);
+
+#define g_get_monotonic_time look_at_clock_of_test
+#define sched_getcpu         get_processor_of_test
+#define sysconf              get_n_processors_of_test
+#include "bg-spin.c"
+#include "bg-waiter.c"
+/* A name that both have. */
+#define is_inherited is_inbox_inherited
+#include "bg-inbox.c"
+#undef is_inherited
+#undef g_get_monotonic_time
+#undef sched_getcpu
+#undef sysconf
+
+#include "util.h"
+
+/* What a spin may take longer than it should: the looks that it takes to see that. */
+#define LOOKS_TO_END 3
+
+#define MAX_USEC 1000
+
+static gint64 now = 1000000;
+static gint64 event_at; /* 0: none */
+static void (*event) (gpointer data);
+static gpointer event_data;
+
+static gint64
+look_at_clock_of_test (void)
+{
+  now++;
+  if (event_at != 0 && now >= event_at)
+    {
+      event_at = 0;
+      event (event_data);
+    }
+  return now;
+}
+
+static int
+get_processor_of_test (void)
+{
+  return OTHER_PROCESSOR + 1;
+}
+
+static long
+get_n_processors_of_test (int name)
+{
+  return 2;
+}
+
+static void
+let_happen_in (guint usec, void (*func) (gpointer data), gpointer data)
+{
+  event_at = now + usec;
+  event = func;
+  event_data = data;
+}
+
+static void
+assert_took (gint64 since, guint least, guint most)
+{
+  g_assert_cmpint (now - since, >=, least);
+  g_assert_cmpint (now - since, <=, most + LOOKS_TO_END);
+}
+
+/* The property */
+
+static void
+test_property (void)
+{
+  BgLoop *loop = util_loop_new ("linger");
+  GParamSpec *pspec = g_object_class_find_property (G_OBJECT_GET_CLASS (loop), "linger");
+  guint linger;
+
+  g_assert_true (G_IS_PARAM_SPEC_UINT (pspec));
+  g_assert_cmpuint (G_PARAM_SPEC_UINT (pspec)->minimum, ==, 0);
+  g_assert_cmpuint (G_PARAM_SPEC_UINT (pspec)->maximum, ==, MAX_USEC);
+  g_assert_cmpuint (G_PARAM_SPEC_UINT (pspec)->default_value, <=, 100);
+
+  g_object_set (loop, "linger", MAX_USEC, NULL);
+  g_test_expect_message ("GLib-GObject", G_LOG_LEVEL_WARNING, "*out of range*");
+  g_object_set (loop, "linger", MAX_USEC + 1, NULL);
+  g_test_assert_expected_messages ();
+  g_object_get (loop, "linger", &linger, NULL);
+  g_assert_cmpuint (linger, ==, MAX_USEC);
+  util_loop_end (loop);
+}
+
+/* What never happens */
+
+static const guint limits[] = { 0, 1, 10, 50, 51, 300, MAX_USEC };
+
+static gboolean
+never (gpointer data)
+{
+  return FALSE;
+}
+
+/* Up to the default it learns that this does not pay; beyond, it stays. */
+static void
+test_limit (void)
+{
+  for (guint i = 0; i < G_N_ELEMENTS (limits); i++)
+    {
+      gboolean forced = limits[i] > BG_LINGER_USEC;
+      BgSpin spin = { 0 };
+
+      for (guint j = 0; j < 10; j++)
+        {
+          gint64 since = now;
+
+          g_assert_false (bg_spin (&spin, limits[i], never, NULL));
+          assert_took (since, forced || j == 0 ? limits[i] : 0, limits[i]);
+        }
+    }
+}
+
+/* A blocked caller */
+
+static BgWaiter *
+spin (guint limit_usec, gint64 deadline, GCancellable *cancellable)
+{
+  BgWaiter *waiter = bg_waiter_take (cancellable);
+
+  waiter->spin = (BgSpin){ 0 };
+  bg_waiter_spin (waiter, limit_usec, deadline, TRUE);
+  return waiter;
+}
+
+static void
+test_deadline (void)
+{
+  static const guint lefts[] = { 1, 10, 49, 299, 10000 };
+
+  for (guint i = 0; i < G_N_ELEMENTS (limits) * G_N_ELEMENTS (lefts); i++)
+    {
+      guint limit = limits[i / G_N_ELEMENTS (lefts)], left = lefts[i % G_N_ELEMENTS (lefts)];
+      gint64 since = now;
+
+      bg_waiter_give_back (spin (limit, now + left, NULL), NULL);
+      assert_took (since, 0, MIN (limit, left));
+
+      /* It is over already. */
+      since = now;
+      bg_waiter_give_back (spin (limit, now - left, NULL), NULL);
+      assert_took (since, 0, 0);
+
+      /* There is none. */
+      since = now;
+      bg_waiter_give_back (spin (limit, -1, NULL), NULL);
+      assert_took (since, limit, limit);
+    }
+}
+
+static void
+cancel (gpointer cancellable)
+{
+  g_cancellable_cancel (cancellable);
+}
+
+static void
+test_cancelled (void)
+{
+  static const guint moments[] = { 1, 20, 200, 900 };
+
+  for (guint i = 0; i < G_N_ELEMENTS (moments); i++)
+    {
+      g_autoptr (GCancellable) cancellable = g_cancellable_new ();
+      BgWaiter *waiter;
+      gint64 since = now;
+
+      let_happen_in (moments[i], cancel, cancellable);
+      waiter = spin (MAX_USEC, -1, cancellable);
+      assert_took (since, moments[i], moments[i]);
+      g_assert_cmpint (bg_waiter_wait (waiter, -1), ==, BG_WAIT_CANCELLED);
+      bg_waiter_give_back (waiter, cancellable);
+
+      /* Before */
+      since = now;
+      bg_waiter_give_back (spin (MAX_USEC, -1, cancellable), cancellable);
+      assert_took (since, 0, 0);
+    }
+}
+
+static void
+settle (gpointer waiter)
+{
+  bg_waiter_settle (waiter);
+}
+
+static void
+test_answered (void)
+{
+  BgWaiter *waiter = bg_waiter_take (NULL);
+  gint64 since = now;
+
+  waiter->spin = (BgSpin){ 0 };
+  let_happen_in (200, settle, waiter);
+  bg_waiter_spin (waiter, MAX_USEC, -1, TRUE);
+  assert_took (since, 200, 200);
+  bg_waiter_give_back (waiter, NULL);
+}
+
+/* A loop that has nothing to do */
+
+typedef struct
+{
+  GMainContext *context;
+  BgInbox inbox;
+} Idle;
+
+static Idle *
+idle_new (guint linger)
+{
+  Idle *self = g_aligned_alloc0 (1, sizeof *self, BG_CACHE_LINE_BYTES);
+
+  self->context = g_main_context_new ();
+  bg_inbox_init (&self->inbox, self->context, NULL);
+  atomic_store (&self->inbox.expected, 1);
+  atomic_store (&self->inbox.linger, linger);
+  atomic_store (&self->inbox.poster_processor, OTHER_PROCESSOR);
+  return self;
+}
+
+static void
+idle_free (Idle *self)
+{
+  bg_inbox_stop (&self->inbox);
+  bg_inbox_clear (&self->inbox);
+  g_main_context_unref (self->context);
+  g_aligned_free (self);
+}
+
+static void
+test_due (void)
+{
+  static const guint lefts[] = { 1, 10, 49, 299, 10000 };
+
+  for (guint i = 0; i < G_N_ELEMENTS (limits) * G_N_ELEMENTS (lefts); i++)
+    {
+      guint limit = limits[i / G_N_ELEMENTS (lefts)], left = lefts[i % G_N_ELEMENTS (lefts)];
+      Idle *self = idle_new (limit);
+      gint64 since = now;
+
+      atomic_store (&self->inbox.due_at, now + left);
+      g_assert_false (bg_inbox_linger (&self->inbox));
+      assert_took (since, 0, MIN (limit, left));
+
+      /* It is due already. */
+      since = now;
+      g_assert_false (bg_inbox_linger (&self->inbox));
+      if (left < limit)
+        assert_took (since, 0, 0);
+
+      /* There is nothing that is ever due. */
+      self->inbox.spin = (BgSpin){ 0 };
+      atomic_store (&self->inbox.due_at, -1);
+      since = now;
+      g_assert_false (bg_inbox_linger (&self->inbox));
+      assert_took (since, limit, limit);
+      idle_free (self);
+    }
+}
+
+static void
+hurry (gpointer inbox)
+{
+  bg_inbox_hurry (inbox);
+}
+
+static void
+append (gpointer inbox)
+{
+  bg_inbox_lock (inbox);
+  bg_inbox_append (inbox, G_PRIORITY_DEFAULT, NULL, NULL, NULL, NULL);
+  bg_inbox_unlock (inbox);
+}
+
+/* Work, or something else that is to be done, ends it. */
+static void
+test_something_to_do (void)
+{
+  Idle *self = idle_new (MAX_USEC);
+  gint64 since = now;
+
+  let_happen_in (200, hurry, &self->inbox);
+  g_assert_true (bg_inbox_linger (&self->inbox));
+  assert_took (since, 200, 200);
+  atomic_store (&self->inbox.hurried, FALSE);
+
+  since = now;
+  let_happen_in (200, append, &self->inbox);
+  g_assert_true (bg_inbox_linger (&self->inbox));
+  assert_took (since, 200, 200);
+  idle_free (self);
+}
+
+/* Where no work is to be expected, or something else is to come first, it does not
+ * linger at all. */
+static void
+test_nothing_expected (void)
+{
+  Idle *self = idle_new (MAX_USEC);
+  gint64 since = now;
+
+  atomic_store (&self->inbox.expected, 0);
+  g_assert_false (bg_inbox_linger (&self->inbox));
+  atomic_store (&self->inbox.expected, 1);
+  atomic_store (&self->inbox.awaited, 1);
+  g_assert_false (bg_inbox_linger (&self->inbox));
+  assert_took (since, 0, 0);
+  idle_free (self);
+}
+
+int
+main (int argc, char *argv[])
+{
+  util_init (&argc, &argv);
+
+  g_test_add_func ("/linger/property", test_property);
+  g_test_add_func ("/linger/not-beyond-its-limit", test_limit);
+  g_test_add_func ("/linger/caller/not-beyond-the-deadline", test_deadline);
+  g_test_add_func ("/linger/caller/not-beyond-a-cancellation", test_cancelled);
+  g_test_add_func ("/linger/caller/not-beyond-the-answer", test_answered);
+  g_test_add_func ("/linger/loop/not-beyond-what-is-due", test_due);
+  g_test_add_func ("/linger/loop/not-beyond-the-next-thing-to-do", test_something_to_do);
+  g_test_add_func ("/linger/loop/not-when-nothing-is-expected", test_nothing_expected);
+
+  return g_test_run ();
+}
