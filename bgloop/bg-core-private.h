@@ -18,6 +18,7 @@ typedef struct _BgBlocked BgBlocked;
 typedef struct _BgHold BgHold;
 typedef struct _BgInvoke BgInvoke;
 typedef struct _BgPause BgPause;
+typedef struct _BgStep BgStep;
 typedef struct _BgTeardown BgTeardown;
 typedef struct _BgFollower BgFollower;
 
@@ -68,14 +69,21 @@ typedef enum
   BG_PAUSE_STEPPING,
 } BgPausePhase;
 
-/* A loop that stands still for a test: see bg-test-loops.c. */
+/* Something that a loop does for a test while it stands still: a GRcBox of whoever
+ * waits for it and the loop. */
+struct _BgStep
+{
+  gboolean over;
+  int ran; /* 0: there was nothing to do; -1: the pause ended first */
+};
+
+/* A loop that stands still for a test, all of it under lock: see bg-test-loops.c. */
 struct _BgPause
 {
   BgPausePhase phase;
-  BgRecord *slot; /* (nullable) (unowned) the request, as long as it has not started */
-  guint steps;    /* that are done */
-  gboolean ends;  /* after the step that is being done */
-  gboolean ran;   /* whether there was something to do in the last one */
+  BgRecord *slot;        /* (nullable) (unowned) the request, as long as it has not started */
+  BgStep *step;          /* (owned) (nullable) the next one, until it begins */
+  _Atomic (gpointer) by; /* (owned) (nullable) the GThread that paused it, or stepped last */
 };
 
 struct _BgTeardown
