@@ -231,6 +231,8 @@ void bg_core_move_invoke (BgCore *self, BgInvoke *invoke);
 void bg_core_post_outcome (BgRecord *slot, gpointer owner);
 void bg_invoke_unref (BgInvoke *self);
 gboolean bg_core_wait_begin (BgCore *self, BgWaiter *waiter, GError **error);
+gboolean bg_core_wait_begin_for_end (BgCore *self, BgWaiter *waiter, GError **error);
+gboolean bg_core_is_paused_by_me (BgCore *self);
 void bg_core_wait_end (BgCore *self);
 void bg_core_quit (BgCore *self, BgShutdownMode mode);
 void bg_core_spin_for_end (BgCore *self, BgWaiter *waiter);

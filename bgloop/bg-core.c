@@ -1321,14 +1321,47 @@ describe_circle (BgCore *self, BgCore *target)
   return g_string_free (circle, FALSE);
 }
 
+/* Whether the loop stands still and it is this thread that has it do so: then it
+ * would wait for itself. Of no cost where nobody has paused the loop. */
+gboolean
+bg_core_is_paused_by_me (BgCore *self)
+{
+  gpointer by = atomic_load_explicit (&self->pause.by, memory_order_relaxed);
+  gboolean paused;
+
+  if (G_LIKELY (by == NULL) || by != g_thread_self ())
+    return FALSE;
+
+  bg_core_lock (self);
+  paused = atomic_load (&self->pause.by) == by && atomic_load (&self->state) == BG_LOOP_RUNNING;
+  bg_core_unlock (self);
+
+  return paused;
+}
+
 /* Before this thread waits for @self to do something. Refused if that could
  * never end, as this is the loop's own thread, or that of a loop that the loop
- * waits for. Of no cost to a thread that is no loop's.
+ * waits for, or has paused it. */
+gboolean
+bg_core_wait_begin (BgCore *self, BgWaiter *waiter, GError **error)
+{
+  if (bg_core_is_paused_by_me (self))
+    {
+      g_set_error (error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK,
+                   "The loop “%s” stands still: this thread has paused it", self->name);
+      return FALSE;
+    }
+
+  return bg_core_wait_begin_for_end (self, waiter, error);
+}
+
+/* The same before it waits for an end that it asks for, which ends a pause, too. Of
+ * no cost to a thread that is no loop's.
  *
  * A wait that is over counts no more, though its thread may not have woken up
  * yet, or loops that call each other would see circles that do not exist. */
 gboolean
-bg_core_wait_begin (BgCore *self, BgWaiter *waiter, GError **error)
+bg_core_wait_begin_for_end (BgCore *self, BgWaiter *waiter, GError **error)
 {
   BgCore *here = bg_core_get_current ();
   BgGlobals *globals;

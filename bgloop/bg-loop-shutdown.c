@@ -287,7 +287,7 @@ shutdown_there (BgCore *core, BgShutdownMode mode, int timeout_msec, GError **er
   BgWaiter *waiter = bg_waiter_take (NULL);
   gboolean allowed, ended = FALSE;
 
-  allowed = bg_core_wait_begin (core, waiter, error);
+  allowed = bg_core_wait_begin_for_end (core, waiter, error);
   if (allowed)
     {
       bg_core_quit (core, mode);

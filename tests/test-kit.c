@@ -1209,6 +1209,114 @@ test_pause_within_step (Steps *self, gconstpointer data)
     }
 }
 
+/* Nobody else is going to do the next step. */
+static void
+assert_waits_refused (Steps *self)
+{
+  BgLoop *loop = self->base.loop;
+  g_autofree char *message
+      = g_strdup_printf ("The loop “%s” stands still: this thread has paused it",
+                         bg_loop_get_name (loop));
+
+  for (guint i = 0; i < 5; i++)
+    {
+      g_autoptr (GError) error = NULL;
+      gboolean ok = TRUE;
+
+      switch (i)
+        {
+        case 0:
+          ok = bg_loop_call (loop, nothing_cb, NULL, NULL, &error);
+          break;
+        case 1:
+          ok = bg_loop_call_full (loop, G_PRIORITY_HIGH, 1, nothing_cb, NULL, NULL, &error);
+          break;
+        case 2:
+          ok = bg_loop_perform (loop, begin_nothing, NULL, -1, NULL, &error) != NULL;
+          break;
+        case 3:
+          ok = bg_loop_flush (loop, -1, &error);
+          break;
+        case 4:
+          ok = bg_loop_flush (loop, 1, &error);
+          break;
+        default:
+          g_assert_not_reached ();
+        }
+
+      g_assert_false (ok);
+      g_assert_error (error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
+      g_assert_cmpstr (error->message, ==, message);
+    }
+}
+
+static void
+test_wait_for_paused (Steps *self, gconstpointer data)
+{
+  UtilLatch latch;
+
+  if (!g_test_subprocess ())
+    {
+      util_assert_subprocess_passes (NULL);
+      return;
+    }
+
+  pause_loop (self);
+  assert_waits_refused (self);
+  post (self, G_PRIORITY_DEFAULT, "a");
+  assert_step (self, "a");
+  assert_waits_refused (self);
+  bg_test_resume (self->base.loop);
+  g_assert_true (bg_loop_call (self->base.loop, nothing_cb, NULL, NULL, NULL));
+  assert_flush (self);
+
+  /* So it is while a step goes on. */
+  util_latch_init (&latch, 1);
+  pause_loop (self);
+  g_assert_true (bg_loop_post (self->base.loop, block_for_ever, &latch, NULL));
+  set_timeout (SHORT_TIMEOUT);
+  g_assert_cmpint (bg_test_step (self->base.loop, NULL), ==, -1);
+  set_timeout (LONG_TIMEOUT);
+  assert_waits_refused (self);
+  util_latch_count_down (&latch);
+  g_assert_cmpint (bg_test_run_until_idle (self->base.loop, NULL), >=, 0);
+  util_latch_clear (&latch);
+
+  /* A shutdown ends the pause. */
+  g_assert_true (bg_loop_shutdown (self->base.loop, NULL));
+}
+
+static gpointer
+pause_thread (gpointer user_data)
+{
+  pause_loop (user_data);
+  return NULL;
+}
+
+/* Who has paused it may step it, too: then the call is queued. */
+static void
+test_wait_for_paused_elsewhere (Steps *self, gconstpointer data)
+{
+  g_autofree Note *note = note_new (self, "called");
+  g_autoptr (GError) error = NULL;
+  GThread *thread;
+
+  g_thread_join (g_thread_new ("pauser", pause_thread, self));
+  g_assert_false (
+      bg_loop_call_full (self->base.loop, G_PRIORITY_DEFAULT, 1, nothing_cb, NULL, NULL, &error));
+  g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+
+  /* Whoever steps it last has it from then on. */
+  thread = g_thread_new ("caller", call_thread, note);
+  util_wait_for_queued (self->base.loop, 2);
+  g_assert_cmpint (bg_test_run_until_idle (self->base.loop, NULL), ==, 1);
+  g_assert_cmpstr (self->log->str, ==, "called");
+  g_thread_join (thread);
+  g_clear_error (&error);
+  g_assert_false (bg_loop_call (self->base.loop, nothing_cb, NULL, NULL, &error));
+  g_assert_error (error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
+}
+
 /* A child that was forked by a step goes on as it does without. */
 static gboolean
 child_exits_cb (gpointer user_data)
@@ -1307,6 +1415,8 @@ static const struct
   { "/kit/step/forks", NULL, test_step_forks },
   { "/kit/resume/frees-step", NULL, test_resume_frees_step },
   { "/kit/resume/pause-within-step", NULL, test_pause_within_step },
+  { "/kit/paused/waits-are-refused", NULL, test_wait_for_paused },
+  { "/kit/paused/waits-of-others-are-queued", NULL, test_wait_for_paused_elsewhere },
 };
 
 static void
