@@ -19,6 +19,7 @@ typedef struct _BgBlocked BgBlocked;
 typedef struct _BgHold BgHold;
 typedef struct _BgInvoke BgInvoke;
 typedef struct _BgPause BgPause;
+typedef struct _BgStep BgStep;
 typedef struct _BgTeardown BgTeardown;
 typedef struct _BgMailbox BgMailbox;
 
@@ -71,14 +72,21 @@ typedef enum
   BG_PAUSE_STEPPING,
 } BgPausePhase;
 
-/* A loop that stands still for a test: see bg-test-loops.c. */
+/* Something that a loop does for a test while it stands still: a GRcBox of whoever
+ * waits for it and the loop. */
+struct _BgStep
+{
+  gboolean over;
+  int ran; /* 0: there was nothing to do; -1: the pause ended first */
+};
+
+/* A loop that stands still for a test, all of it under lock: see bg-test-loops.c. */
 struct _BgPause
 {
   BgPausePhase phase;
-  BgRecord *slot; /* (nullable) (unowned) the request, as long as it has not started */
-  guint steps;    /* that are done */
-  gboolean ends;  /* after the step that is being done */
-  gboolean ran;   /* whether there was something to do in the last one */
+  BgRecord *slot;        /* (nullable) (unowned) the request, as long as it has not started */
+  BgStep *step;          /* (owned) (nullable) the next one, until it begins */
+  _Atomic (gpointer) by; /* (owned) (nullable) the GThread that paused it, or stepped last */
 };
 
 struct _BgTeardown
@@ -244,13 +252,13 @@ gboolean bg_core_remove_teardown (BgCore *self, guint64 id);
 void bg_core_move_invoke (BgCore *self, BgInvoke *invoke);
 
 /* without */
-#define bg_core_wait_begin(self, wait, for_end, waiter, error)                                      \
-  bg_wait_begin ((wait), &(self)->actor, (for_end), (waiter), (error))
+gboolean bg_core_wait_begin (BgCore *self, BgWait *wait, BgWaiter *waiter, GError **error);
 void bg_core_post_outcome (BgRecord *slot, gpointer owner);
 void bg_invoke_unref (BgInvoke *self);
 void bg_invoke_abandon (BgInvoke *self);
+gboolean bg_core_is_paused_by_me (BgCore *self, GError **error);
 void bg_core_quit (BgCore *self, BgShutdownMode mode);
-void bg_core_spin_for_end (BgCore *self, BgWaiter *waiter, guint limit_usec);
+void bg_core_spin_for_end (BgCore *self, BgWaiter *waiter, int timeout_msec);
 void bg_core_join (BgCore *self);
 
 G_END_DECLS

@@ -767,6 +767,7 @@ timer_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
   if (bg_core_is_forked (self))
     return G_SOURCE_REMOVE;
 
+  bg_inbox_note_stray (&self->inbox);
   bg_core_lock (self);
   give_back_ended_delays (self);
   promote_due (self, DUE_BATCH);
@@ -1811,8 +1812,9 @@ has_ended (gpointer data)
 /* Stays awake for the end of the thread, if that is about to come: to be woken in
  * g_thread_join() takes longer than the end itself. */
 void
-bg_core_spin_for_end (BgCore *self, BgWaiter *waiter, guint limit_usec)
+bg_core_spin_for_end (BgCore *self, BgWaiter *waiter, int timeout_msec)
 {
+  guint limit_usec = atomic_load (&self->inbox.linger);
   gboolean joined;
 
   bg_core_lock (self);
@@ -1821,7 +1823,9 @@ bg_core_spin_for_end (BgCore *self, BgWaiter *waiter, guint limit_usec)
   if (joined)
     return;
 
-  bg_waiter_spin_for_end (waiter, MIN (limit_usec, atomic_load (&self->inbox.linger)),
+  if (timeout_msec == 0)
+    limit_usec = 0;
+  bg_waiter_spin_for_end (waiter, limit_usec,
                           bg_inbox_is_served_elsewhere (&self->inbox), has_ended, self);
 }
 
@@ -1846,4 +1850,35 @@ bg_core_join (BgCore *self)
   while (!self->joined || self->n_handling > 0)
     g_cond_wait (&self->changed, &self->inbox.lock);
   bg_core_unlock (self);
+}
+
+/* Waiting for something else */
+
+/* Whether the loop stands still and it is this thread that has it do so: then it
+ * would wait for itself. Of no cost where nobody has paused the loop. */
+gboolean
+bg_core_is_paused_by_me (BgCore *self, GError **error)
+{
+  gpointer by = atomic_load_explicit (&self->pause.by, memory_order_relaxed);
+  gboolean paused;
+
+  if (G_LIKELY (by == NULL) || by != g_thread_self ())
+    return FALSE;
+
+  bg_core_lock (self);
+  paused = atomic_load (&self->pause.by) == by && atomic_load (&self->state) == BG_LOOP_RUNNING;
+  bg_core_unlock (self);
+
+  if (paused)
+    g_set_error (error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK,
+                 "The loop “%s” stands still: this thread has paused it", self->name);
+  return paused;
+}
+
+/* Before this thread waits for the loop to do something: see bg_wait_begin(). */
+gboolean
+bg_core_wait_begin (BgCore *self, BgWait *wait, BgWaiter *waiter, GError **error)
+{
+  return !bg_core_is_paused_by_me (self, error)
+         && bg_wait_begin (wait, &self->actor, FALSE, waiter, error);
 }

@@ -98,7 +98,8 @@ struct _BgInbox
 
   /* the serving thread only */
   BG_CACHE_LINE BgSpin spin;
-  guint strays;     /* dispatches of lanes that were ready before the inbox was driven */
+  guint strays;     /* dispatches of the loop's own sources that did nothing but hand work on */
+  int stray_depth;  /* where they are counted */
   BgChunk *done;    /* (owned) chunks to be used again */
   guint n_batches;  /* lanes that have a batch */
   BgLane *staying;  /* (unowned) (nullable) stays awake, though it has no work */
@@ -235,6 +236,7 @@ void bg_inbox_awake (BgInbox *self);
 gboolean bg_inbox_is_served_elsewhere (BgInbox *self);
 
 gboolean bg_inbox_run_one (BgInbox *self);
+void bg_inbox_note_stray (BgInbox *self);
 gboolean bg_inbox_is_nested (BgInbox *self);
 void bg_inbox_defer (BgInbox *self, const BgRecord *record);
 void bg_inbox_push_activity (BgInbox *self, gpointer func);

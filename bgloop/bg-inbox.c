@@ -659,6 +659,16 @@ serve_while_it_pays (BgLane *lane)
     }
 }
 
+/* In the dispatch of a source that is the loop's own: whoever does one thing at a
+ * time is to know that this was none. What runs within something else does not
+ * count. */
+void
+bg_inbox_note_stray (BgInbox *self)
+{
+  if (g_main_depth () == self->stray_depth)
+    self->strays++;
+}
+
 static void retire_lane (BgLane *lane);
 static void attach_lane (BgLane *lane);
 
@@ -677,7 +687,7 @@ lane_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
    * ready. Only this thread writes it. */
   if (inbox->driven)
     {
-      inbox->strays++;
+      bg_inbox_note_stray (inbox);
       return G_SOURCE_CONTINUE;
     }
 

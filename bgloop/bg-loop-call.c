@@ -548,7 +548,7 @@ call_blocking (BgCore *core,
   call->blocked.waiter = bg_waiter_take (cancellable);
   call->blocked.close = settle_blocked;
   call->blocked.priority = priority;
-  if (!bg_core_wait_begin (core, &wait, FALSE, call->blocked.waiter, error))
+  if (!bg_core_wait_begin (core, &wait, call->blocked.waiter, error))
     {
       bg_waiter_give_back (call->blocked.waiter, cancellable);
       return FALSE;
@@ -1171,7 +1171,7 @@ flush_blocking (BgCore *core, int timeout_msec, GCancellable *cancellable, GErro
   gboolean ok = FALSE;
   BgWait wait;
 
-  if (!bg_core_wait_begin (core, &wait, FALSE, waiter, error))
+  if (!bg_core_wait_begin (core, &wait, waiter, error))
     {
       bg_waiter_give_back (waiter, cancellable);
       return FALSE;

@@ -821,7 +821,7 @@ perform_blocking (BgPerform *self, GError **error)
 
   self->blocked.waiter = waiter;
   self->blocked.close = settle_closed;
-  if (!bg_core_wait_begin (core, &wait, FALSE, waiter, error))
+  if (!bg_core_wait_begin (core, &wait, waiter, error))
     {
       bg_waiter_give_back (waiter, cancellable);
       return NULL;

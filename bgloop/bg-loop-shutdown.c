@@ -388,7 +388,9 @@ end_blocking (BgCore *core,
   BgWaitResult result = BG_WAIT_SETTLED;
   BgWait wait;
 
-  if (!bg_core_wait_begin (core, &wait, TRUE, waiter, error))
+  /* To ask for the end ends a pause, too. */
+  if ((mode == NULL && bg_core_is_paused_by_me (core, error))
+      || !bg_wait_begin (&wait, &core->actor, TRUE, waiter, error))
     {
       bg_waiter_give_back (waiter, cancellable);
       return FALSE;
@@ -405,7 +407,7 @@ end_blocking (BgCore *core,
     }
 
   if (mode != NULL)
-    bg_core_spin_for_end (core, waiter, timeout_msec == -1 ? G_MAXUINT : 1000 * (guint) MIN (timeout_msec, 1000));
+    bg_core_spin_for_end (core, waiter, timeout_msec);
   /* Without a limit there is one thing less to be woken by. */
   if (timeout_msec != -1 || cancellable != NULL)
     result = wait_for_end (core, waiter, deadline);

@@ -51,6 +51,7 @@ gboolean bg_mailbox_has_replies (BgMailbox *self);
 gboolean bg_mailbox_is_owed (BgMailbox *self);
 void bg_mailbox_abandon (BgMailbox *self);
 void bg_mailbox_serve (BgMailbox *self);
+gboolean bg_mailbox_serve_one (BgMailbox *self);
 void bg_mailbox_close_owed (BgMailbox *self, const char *name);
 void bg_mailbox_close (BgMailbox *self);
 gboolean bg_mailbox_owns (BgMailbox *self, GSource *source);

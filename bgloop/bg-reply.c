@@ -213,6 +213,13 @@ bg_mailbox_serve (BgMailbox *self)
   bg_inbox_run (&self->inbox);
 }
 
+/* The same of one; FALSE if there is none. */
+gboolean
+bg_mailbox_serve_one (BgMailbox *self)
+{
+  return bg_inbox_run_one (&self->inbox);
+}
+
 gboolean
 bg_mailbox_owns (BgMailbox *self, GSource *source)
 {

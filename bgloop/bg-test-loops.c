@@ -13,7 +13,11 @@
  * A loop that is paused runs pause_outcome(), which does nothing but wait under
  * the core's lock for the next step, for the end of the pause, or for a shutdown.
  * Meanwhile the inbox is «driven», so that a nested iteration of the context does
- * not touch it. */
+ * not touch it.
+ *
+ * A step may go on after the pause has ended: what it runs iterates the context,
+ * and gets there what comes, another pause too. That one stands within the step
+ * then, in a pause_outcome() of its own. */
 
 #define PAUSE_PRIORITY G_MININT
 
@@ -179,15 +183,15 @@ bg_test_describe_loops (guint64 since, int timeout_msec)
 
 /* One thing at a time: the loop's thread */
 
-/* With the lock held: what is due or invoked is to come from the inbox, alone. */
+/* With the lock held: what is due or invoked is to come from the inbox, alone. Adds the
+ * sources that are not needed any more. */
 static void
-gather_work (BgCore *self)
+gather_work (BgCore *self, GPtrArray *sources)
 {
   GList *link, *next;
 
   bg_core_promote_due (self);
-  if (self->timer != NULL)
-    bg_core_set_timer (self, -1);
+  bg_core_set_timer (self, -1);
 
   for (link = self->invokes.head; link != NULL; link = next)
     {
@@ -199,69 +203,143 @@ gather_work (BgCore *self)
         continue;
 
       source = g_main_context_find_source_by_funcs_user_data (self->context, &g_idle_funcs, invoke);
-      bg_core_move_invoke (self, invoke);
       if (source != NULL)
-        g_source_destroy (source);
+        g_ptr_array_add (sources, g_source_ref (source));
+      bg_core_move_invoke (self, invoke);
     }
-}
-
-/* FALSE if there is nothing to do. */
-static gboolean
-do_one_thing (BgCore *self)
-{
-  BgInbox *inbox = &self->inbox;
-
-  for (;;)
-    {
-      guint64 run = atomic_load (&inbox->run);
-      guint repeats = self->repeats, strays = inbox->strays;
-      gboolean more;
-
-      bg_core_lock (self);
-      gather_work (self);
-      bg_core_unlock (self);
-
-      if (bg_inbox_run_one (inbox))
-        {
-          /* What was withdrawn, or only destroys data, is no step. */
-          if (atomic_load (&inbox->run) != run || self->repeats != repeats)
-            return TRUE;
-          continue;
-        }
-
-      if (!g_main_context_iteration (self->context, FALSE))
-        return FALSE;
-
-      /* Unless it was the arrival of work. */
-      bg_core_lock (self);
-      more = bg_inbox_has_work (inbox) || inbox->strays != strays;
-      bg_core_unlock (self);
-      if (!more)
-        return TRUE;
-    }
-}
-
-/* With the lock held, which is let go while it does something. */
-static void
-take_step (BgCore *self)
-{
-  gboolean ran;
-
-  bg_core_unlock (self);
-  ran = do_one_thing (self);
-  bg_core_lock (self);
-
-  self->pause.ran = ran;
-  self->pause.steps++;
-  self->pause.phase = self->pause.ends ? BG_PAUSE_NONE : BG_PAUSE_STANDING;
-  self->pause.ends = FALSE;
-  g_cond_broadcast (&self->changed);
 }
 
 static gboolean
 is_running (BgCore *self)
 {
   return atomic_load (&self->state) == BG_LOOP_RUNNING;
+}
+
+/* With the lock held. Not so if what the step ran has let the loop go. */
+static gboolean
+is_stepping (BgCore *self)
+{
+  return self->pause.phase == BG_PAUSE_STEPPING;
+}
+
+/* Gives the sources of the context one turn; FALSE if none was ready. @strayed says
+ * whether it was the loop's own only, through which work arrives. */
+static gboolean
+iterate (BgCore *self, gboolean *strayed)
+{
+  BgInbox *inbox = &self->inbox;
+  guint strays = inbox->strays;
+  int outer_depth = inbox->stray_depth;
+  gboolean dispatched;
+
+  inbox->stray_depth = g_main_depth () + 1;
+  dispatched = g_main_context_iteration (self->context, FALSE);
+  inbox->stray_depth = outer_depth;
+
+  *strayed = inbox->strays != strays;
+  return dispatched;
+}
+
+/* Runs the next record. TRUE if it was something to be done: what was withdrawn, or
+ * only destroys data, is not. */
+static gboolean
+run_record (BgCore *self, gboolean *found)
+{
+  BgInbox *inbox = &self->inbox;
+  guint64 run = atomic_load (&inbox->run);
+  guint repeats = self->repeats;
+
+  *found = bg_inbox_run_one (inbox);
+  return atomic_load (&inbox->run) != run || self->repeats != repeats;
+}
+
+/* What the step has done, as in #BgStep. In a forked child that came back here it
+ * does not matter. */
+static int
+do_one_thing (BgCore *self)
+{
+  gboolean goes_on, found, strayed;
+
+  for (;;)
+    {
+      g_autoptr (GPtrArray) sources
+          = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
+
+      bg_core_lock (self);
+      goes_on = is_stepping (self) && is_running (self);
+      if (goes_on)
+        gather_work (self, sources);
+      bg_core_unlock (self);
+      g_ptr_array_foreach (sources, (GFunc) (GCallback) g_source_destroy, NULL);
+      if (!goes_on)
+        return -1;
+
+      if (run_record (self, &found) || bg_core_is_forked (self))
+        return 1;
+      if (found)
+        continue;
+
+      if (self->mailbox != NULL && bg_mailbox_serve_one (self->mailbox))
+        return 1;
+      if (!iterate (self, &strayed))
+        return 0;
+      if (!strayed || bg_core_is_forked (self))
+        return 1;
+    }
+}
+
+/* With the lock held. */
+static void
+end_step (BgStep *step, int ran)
+{
+  step->over = TRUE;
+  step->ran = ran;
+  g_rc_box_release (step);
+}
+
+/* With the lock held, which is let go while it does something, and not taken again
+ * in a forked child. */
+static void
+take_step (BgCore *self)
+{
+  BgStep *step = g_steal_pointer (&self->pause.step);
+  int ran;
+
+  bg_core_unlock (self);
+  ran = do_one_thing (self);
+  if (bg_core_is_forked (self))
+    return;
+
+  bg_core_lock (self);
+  end_step (step, ran);
+  if (is_stepping (self))
+    self->pause.phase = BG_PAUSE_STANDING;
+  g_cond_broadcast (&self->changed);
+}
+
+static gboolean
+is_standing (BgCore *self)
+{
+  return is_running (self) && self->pause.phase >= BG_PAUSE_STANDING;
+}
+
+/* With the lock held. */
+static void
+set_pauser (BgCore *self, GThread *thread)
+{
+  GThread *old = atomic_exchange (&self->pause.by, thread);
+
+  if (old != NULL)
+    g_thread_unref (old);
+}
+
+/* On the loop's thread, with the lock held: lets the sources have what is queued. */
+static void
+let_go (BgCore *self)
+{
+  if (is_running (self))
+    self->inbox.driven = FALSE;
+  bg_core_set_timer (self, bg_delays_get_next_due (&self->delays));
 }
 
 static void
@@ -282,23 +360,42 @@ pause_outcome (BgRecord *slot, gpointer owner)
   g_cond_broadcast (&self->changed);
   self->inbox.driven = TRUE;
 
-  while (is_running (self) && pause->phase >= BG_PAUSE_STANDING)
+  while (is_standing (self))
     {
-      if (pause->phase == BG_PAUSE_STEPPING)
+      if (pause->step != NULL)
         take_step (self);
       else
         g_cond_wait (&self->changed, &self->inbox.lock);
+      if (bg_core_is_forked (self))
+        return;
     }
 
   if (pause->phase >= BG_PAUSE_STANDING)
     pause->phase = BG_PAUSE_NONE;
-  pause->ends = FALSE;
-  if (is_running (self))
-    self->inbox.driven = FALSE;
-  if (self->timer != NULL)
-    bg_core_set_timer (self, bg_delays_get_next_due (&self->delays));
+  if (pause->step != NULL)
+    end_step (g_steal_pointer (&pause->step), -1);
+  set_pauser (self, NULL);
+  let_go (self);
   g_cond_broadcast (&self->changed);
   bg_core_unlock (self);
+}
+
+/* In an iteration within a step, after the pause has ended. */
+static gboolean
+resumed_cb (gpointer user_data)
+{
+  BgCore *self = user_data;
+
+  if (bg_core_is_forked (self))
+    return G_SOURCE_REMOVE;
+
+  bg_inbox_note_stray (&self->inbox);
+  bg_core_lock (self);
+  if (self->pause.phase < BG_PAUSE_STANDING)
+    let_go (self);
+  bg_core_unlock (self);
+
+  return G_SOURCE_REMOVE;
 }
 
 /* One thing at a time: the test's thread */
@@ -361,6 +458,17 @@ withdraw_pause (BgCore *self)
   g_cond_broadcast (&self->changed);
 }
 
+/* With the lock held. FALSE if the time is up. */
+static gboolean
+wait_for_change (BgCore *self, gint64 deadline)
+{
+  if (deadline != -1)
+    return g_cond_wait_until (&self->changed, &self->inbox.lock, deadline);
+
+  g_cond_wait (&self->changed, &self->inbox.lock);
+  return TRUE;
+}
+
 /* With the lock held. Others may end the pause meanwhile: then it is asked for
  * again. */
 static gboolean
@@ -374,32 +482,38 @@ wait_for_pause (BgCore *self, gint64 deadline)
       if (pause->phase == BG_PAUSE_NONE)
         ask_for_pause (self);
       bg_inbox_wake (&self->inbox);
-      in_time = g_cond_wait_until (&self->changed, &self->inbox.lock, deadline);
+      in_time = wait_for_change (self, deadline);
     }
 
   if (is_running (self) && pause->phase == BG_PAUSE_STANDING)
-    return TRUE;
+    {
+      set_pauser (self, g_thread_ref (g_thread_self ()));
+      return TRUE;
+    }
 
   if (pause->slot != NULL)
     withdraw_pause (self);
   return FALSE;
 }
 
-/* With the lock held and the loop paused. FALSE if the loop stopped before the
- * step began, or the step has not ended in time. */
+/* With the lock held and the loop paused. FALSE if the step has not ended in time. */
 static gboolean
-wait_for_step (BgCore *self, gint64 deadline)
+wait_for_step (BgCore *self, gint64 deadline, int *ran)
 {
   BgPause *pause = &self->pause;
-  guint steps = pause->steps;
-  gboolean in_time = TRUE;
+  BgStep *step = g_rc_box_new0 (BgStep);
+  gboolean in_time = TRUE, over;
 
+  pause->step = g_rc_box_acquire (step);
   pause->phase = BG_PAUSE_STEPPING;
   g_cond_broadcast (&self->changed);
-  while (in_time && pause->steps == steps && pause->phase == BG_PAUSE_STEPPING)
-    in_time = g_cond_wait_until (&self->changed, &self->inbox.lock, deadline);
+  while (in_time && !step->over)
+    in_time = wait_for_change (self, deadline);
 
-  return pause->steps != steps;
+  over = step->over;
+  *ran = step->ran;
+  g_rc_box_release (step);
+  return over;
 }
 
 static gboolean
@@ -419,19 +533,21 @@ pause_until (BgCore *self, gint64 deadline, GError **error)
 static int
 step_until (BgCore *self, gint64 deadline, GError **error)
 {
-  gboolean done, ran;
+  gboolean in_time;
+  int ran = -1;
 
   bg_core_lock (self);
-  done = wait_for_pause (self, deadline) && wait_for_step (self, deadline);
-  ran = self->pause.ran;
+  do
+    in_time = wait_for_pause (self, deadline) && wait_for_step (self, deadline, &ran);
+  while (in_time && ran == -1);
   bg_core_unlock (self);
 
-  if (!done)
+  if (!in_time)
     {
       set_wait_error (self, error);
       return -1;
     }
-  return ran ? 1 : 0;
+  return ran;
 }
 
 /**
@@ -445,6 +561,11 @@ step_until (BgCore *self, gint64 deadline, GError **error)
  * Waits for the piece of work that runs now, no longer than
  * [func@Bg.test_get_timeout]; it stands still ahead of everything that is queued.
  * A loop that stands still already goes on doing so. A shutdown ends it.
+ *
+ * As long as it stands still, the thread that has paused it, or stepped it last,
+ * must not wait for it: a call, an operation or a flush would never come to its
+ * end, and fails with %BG_ERROR_WOULD_DEADLOCK. What other threads wait for is
+ * queued.
  *
  * Any thread may call it. Fails with %BG_ERROR_CLOSED if the loop stops or has
  * stopped, %G_IO_ERROR_TIMED_OUT, %BG_ERROR_WOULD_DEADLOCK on the loop's own
@@ -474,9 +595,16 @@ bg_test_pause (BgLoop *loop, GError **error)
  *
  * A piece of work is what was given to the loop with one call: posted, called,
  * invoked, an operation to begin, delayed work that is due; and what a flush
- * waits with. The most urgent comes first, then the oldest. If there is none,
- * the sources of the loop's context have one turn: completions of operations
- * arrive that way. Delayed work that is not due is not waited for.
+ * waits with. The most urgent comes first, then the oldest. If there is none, it
+ * is a reply to what the loop itself has asked of another one. If there is none of
+ * these either, the sources of the loop's context have one turn: completions of
+ * operations arrive that way. In one turn GLib dispatches all sources that are
+ * ready and of the same priority; what they give to the loop is left for the next
+ * step. Delayed work that is not due is not waited for.
+ *
+ * What runs may iterate the loop's context. That dispatches other sources, which
+ * are part of the step, but nothing that was given to the loop: a function that
+ * waits so for other work does not return before [func@Bg.test_resume].
  *
  * Any thread may call it; it waits no longer than [func@Bg.test_get_timeout].
  * Fails as [func@Bg.test_pause] does.
@@ -552,14 +680,29 @@ bg_test_run_until_idle (BgLoop *loop, GError **error)
   return result == 0 ? n : -1;
 }
 
+/* With the lock held, so that the loop cannot end before: what the step runs may
+ * iterate the context, and has to be told that the pause is over. */
+static void
+tell_step (BgCore *self)
+{
+  GSource *source = g_idle_source_new ();
+
+  g_source_set_static_name (source, "bgloop resume");
+  g_source_set_priority (source, PAUSE_PRIORITY);
+  g_source_set_callback (source, resumed_cb, self, NULL);
+  g_source_attach (source, self->context);
+  g_source_unref (source);
+}
+
 /**
  * bg_test_resume:
  * @loop: a loop
  *
- * Lets a loop that was paused go on by itself. Harmless if it was not, or has
- * stopped.
+ * Lets a loop that was paused go on by itself, at once: if a step has not ended,
+ * what it runs goes on, and may iterate the context to have other work done.
+ * Harmless if the loop was not paused, or has stopped.
  *
- * Never waits; any thread may call it.
+ * Never waits; any thread may call it, the loop's own included.
  *
  * Since: 1.0
  */
@@ -575,10 +718,14 @@ bg_test_resume (BgLoop *loop)
     return;
 
   bg_core_lock (core);
-  if (core->pause.phase == BG_PAUSE_STANDING)
-    core->pause.phase = BG_PAUSE_NONE;
-  else if (core->pause.phase == BG_PAUSE_STEPPING)
-    core->pause.ends = TRUE;
-  g_cond_broadcast (&core->changed);
+  if (is_stepping (core) && is_running (core))
+    tell_step (core);
+  if (core->pause.phase >= BG_PAUSE_STANDING)
+    {
+      core->pause.phase = BG_PAUSE_NONE;
+      set_pauser (core, NULL);
+      g_cond_broadcast (&core->changed);
+    }
   bg_core_unlock (core);
+  bg_inbox_hurry (&core->inbox);
 }

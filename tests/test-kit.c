@@ -624,6 +624,130 @@ test_step_sources (Steps *self, gconstpointer data)
 }
 
 static void
+attach (Steps *self, int priority, GSourceFunc func, gpointer data, GDestroyNotify notify)
+{
+  g_autoptr (GSource) source = g_idle_source_new ();
+
+  g_source_set_priority (source, priority);
+  g_source_set_callback (source, func, data, notify);
+  g_assert_true (bg_loop_attach (self->base.loop, source));
+}
+
+static gboolean
+post_from_source_cb (gpointer user_data)
+{
+  Steps *self = user_data;
+
+  g_string_append (self->log, "s");
+  post (self, G_PRIORITY_DEFAULT, "p");
+  invoke (self, G_PRIORITY_DEFAULT, "i");
+  post (self, G_PRIORITY_HIGH, "!");
+  return G_SOURCE_REMOVE;
+}
+
+static void
+test_step_source_posts (Steps *self, gconstpointer data)
+{
+  pause_loop (self);
+  attach (self, G_PRIORITY_DEFAULT, post_from_source_cb, self, NULL);
+  assert_step (self, "si");
+  assert_step (self, "si!");
+  assert_step (self, "si!p");
+  assert_idle (self);
+}
+
+/* What the source's own iterations dispatch is part of the step, what is queued is
+ * not. */
+static gboolean
+iterate_in_source_cb (gpointer user_data)
+{
+  Steps *self = user_data;
+  GMainContext *context = bg_loop_get_context (self->base.loop);
+
+  g_string_append (self->log, "s");
+  post (self, G_PRIORITY_DEFAULT, "p");
+  g_assert_cmpuint (bg_loop_post_after (self->base.loop, 0, note_cb, note_new (self, "d"), g_free),
+                    !=, 0);
+  for (guint i = 0; i < 3; i++)
+    g_main_context_iteration (context, FALSE);
+  return G_SOURCE_REMOVE;
+}
+
+static void
+test_step_source_iterates (Steps *self, gconstpointer data)
+{
+  pause_loop (self);
+  attach (self, G_PRIORITY_DEFAULT, iterate_in_source_cb, self, NULL);
+  attach (self, G_PRIORITY_LOW, note_source_cb, note_new (self, "!"), g_free);
+  assert_step (self, "s!");
+  assert_step (self, "s!p");
+  assert_step (self, "s!pd");
+  assert_idle (self);
+}
+
+/* Those of one priority have their turn together. */
+static void
+test_step_many_sources (Steps *self, gconstpointer data)
+{
+  pause_loop (self);
+  attach (self, G_PRIORITY_LOW, note_source_cb, note_new (self, "c"), g_free);
+  attach (self, G_PRIORITY_DEFAULT, note_source_cb, note_new (self, "a"), g_free);
+  attach (self, G_PRIORITY_DEFAULT, note_source_cb, note_new (self, "b"), g_free);
+  assert_step (self, "ab");
+  assert_step (self, "abc");
+  assert_idle (self);
+}
+
+static gboolean
+nothing_cb (gpointer user_data, GError **error)
+{
+  return TRUE;
+}
+
+static void
+note_reply_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  note_cb (user_data);
+  g_free (user_data);
+}
+
+typedef struct
+{
+  Steps *steps;
+  BgLoop *helper;
+} Asker;
+
+static void
+ask_helper_cb (gpointer user_data)
+{
+  Asker *self = user_data;
+
+  for (guint i = 0; i < 3; i++)
+    bg_loop_call_async (self->helper, G_PRIORITY_DEFAULT, nothing_cb, NULL, NULL, NULL,
+                        note_reply_cb, note_new (self->steps, "r"));
+}
+
+/* Replies to the loop's own calls come one at a time, like the work that they
+ * answer. */
+static void
+test_step_replies (Steps *self, gconstpointer data)
+{
+  Asker asker = { self, util_loop_new ("helper") };
+
+  pause_loop (self);
+  g_assert_true (bg_loop_post (self->base.loop, ask_helper_cb, &asker, NULL));
+  assert_step (self, "");
+  g_assert_true (bg_loop_flush (asker.helper, -1, NULL));
+  post (self, G_PRIORITY_DEFAULT, "p");
+  assert_step (self, "p");
+  assert_step (self, "pr");
+  assert_step (self, "prr");
+  assert_step (self, "prrr");
+  assert_idle (self);
+  util_loop_end (asker.helper);
+}
+
+static void
 test_step_delayed (Steps *self, gconstpointer data)
 {
   BgLoop *loop = self->base.loop;
@@ -961,6 +1085,297 @@ test_step_blocks (Steps *self, gconstpointer data)
   assert_idle (self);
 }
 
+typedef struct
+{
+  Steps *steps;
+  UtilLatch begun;
+  int done;
+} Nested;
+
+static void
+set_done_cb (gpointer user_data)
+{
+  ((Nested *) user_data)->done = TRUE;
+}
+
+static void
+iterate_until_done_cb (gpointer user_data)
+{
+  Nested *self = user_data;
+  GMainContext *context = bg_loop_get_context (self->steps->base.loop);
+
+  util_latch_count_down (&self->begun);
+  g_string_append (self->steps->log, "(");
+  while (!self->done)
+    g_main_context_iteration (context, TRUE);
+  g_string_append (self->steps->log, ")");
+}
+
+/* The step waits for what comes after it, which the pause keeps from it. */
+static void
+step_into_nested (Steps *self, Nested *nested)
+{
+  g_autoptr (GError) error = NULL;
+
+  nested->steps = self;
+  nested->done = FALSE;
+  util_latch_init (&nested->begun, 1);
+  pause_loop (self);
+  g_assert_true (bg_loop_post (self->base.loop, iterate_until_done_cb, nested, NULL));
+  post (self, G_PRIORITY_DEFAULT, "a");
+  invoke (self, G_PRIORITY_DEFAULT, "b");
+  g_assert_cmpuint (bg_loop_post_after (self->base.loop, 1, note_cb, note_new (self, "c"), g_free),
+                    !=, 0);
+  set_timeout (SHORT_TIMEOUT);
+  g_assert_cmpint (bg_test_step (self->base.loop, &error), ==, -1);
+  g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+  set_timeout (LONG_TIMEOUT);
+  util_latch_wait (&nested->begun);
+  g_assert_cmpstr (self->log->str, ==, "(");
+}
+
+static void
+assert_flush (Steps *self)
+{
+  g_autoptr (GError) error = NULL;
+
+  g_assert_true (bg_loop_flush (self->base.loop, -1, &error));
+  g_assert_no_error (error);
+}
+
+static gboolean
+has_letters (const char *log, const char *letters)
+{
+  for (; *letters != '\0'; letters++)
+    {
+      if (strchr (log, *letters) == NULL)
+        return FALSE;
+    }
+
+  return TRUE;
+}
+
+static void
+test_resume_frees_step (Steps *self, gconstpointer data)
+{
+  Nested nested;
+
+  if (!g_test_subprocess ())
+    {
+      util_assert_subprocess_passes (NULL);
+      return;
+    }
+
+  /* Also when it has nothing else to wake up for. */
+  step_into_nested (self, &nested);
+  bg_test_resume (self->base.loop);
+  g_assert_true (bg_loop_post_after (self->base.loop, 20, set_done_cb, &nested, NULL));
+  assert_flush (self);
+  g_assert_true (nested.done);
+  g_assert_cmpuint (self->log->len, ==, strlen ("(abc)"));
+  g_assert_true (has_letters (self->log->str, "abc"));
+  g_assert_true (g_str_has_suffix (self->log->str, ")"));
+
+  /* The loop can be paused as before. */
+  g_string_truncate (self->log, 0);
+  pause_loop (self);
+  post (self, G_PRIORITY_DEFAULT, "x");
+  assert_step (self, "x");
+  assert_idle (self);
+  bg_test_resume (self->base.loop);
+  assert_flush (self);
+}
+
+/* It stands still in the middle of the step that was left. */
+static void
+test_pause_within_step (Steps *self, gconstpointer data)
+{
+  Nested nested;
+
+  if (!g_test_subprocess ())
+    {
+      util_assert_subprocess_passes (NULL);
+      return;
+    }
+
+  for (guint i = 0; i < 3; i++)
+    {
+      step_into_nested (self, &nested);
+      bg_test_resume (self->base.loop);
+      pause_loop (self);
+      g_assert_cmpint (bg_test_run_until_idle (self->base.loop, NULL), >=, 0);
+      g_string_assign (self->log, "");
+      post (self, G_PRIORITY_DEFAULT, "x");
+      assert_step (self, "x");
+      assert_idle (self);
+      bg_test_resume (self->base.loop);
+      g_assert_true (bg_loop_post (self->base.loop, set_done_cb, &nested, NULL));
+      assert_flush (self);
+      g_assert_true (nested.done);
+      g_assert_true (g_str_has_prefix (self->log->str, "x"));
+      g_assert_true (g_str_has_suffix (self->log->str, ")"));
+      g_string_assign (self->log, "");
+    }
+}
+
+/* Nobody else is going to do the next step. */
+static void
+assert_waits_refused (Steps *self)
+{
+  BgLoop *loop = self->base.loop;
+  g_autofree char *message
+      = g_strdup_printf ("The loop “%s” stands still: this thread has paused it",
+                         bg_loop_get_name (loop));
+
+  for (guint i = 0; i < 5; i++)
+    {
+      g_autoptr (GError) error = NULL;
+      gboolean ok = TRUE;
+
+      switch (i)
+        {
+        case 0:
+          ok = bg_loop_call (loop, nothing_cb, NULL, NULL, &error);
+          break;
+        case 1:
+          ok = bg_loop_call_full (loop, G_PRIORITY_HIGH, 1, nothing_cb, NULL, NULL, &error);
+          break;
+        case 2:
+          ok = bg_loop_perform (loop, begin_nothing, NULL, -1, NULL, &error) != NULL;
+          break;
+        case 3:
+          ok = bg_loop_flush (loop, -1, &error);
+          break;
+        case 4:
+          ok = bg_loop_flush (loop, 1, &error);
+          break;
+        default:
+          g_assert_not_reached ();
+        }
+
+      g_assert_false (ok);
+      g_assert_error (error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
+      g_assert_cmpstr (error->message, ==, message);
+    }
+}
+
+static void
+test_wait_for_paused (Steps *self, gconstpointer data)
+{
+  UtilLatch latch;
+
+  if (!g_test_subprocess ())
+    {
+      util_assert_subprocess_passes (NULL);
+      return;
+    }
+
+  pause_loop (self);
+  assert_waits_refused (self);
+  post (self, G_PRIORITY_DEFAULT, "a");
+  assert_step (self, "a");
+  assert_waits_refused (self);
+  bg_test_resume (self->base.loop);
+  g_assert_true (bg_loop_call (self->base.loop, nothing_cb, NULL, NULL, NULL));
+  assert_flush (self);
+
+  /* So it is while a step goes on. */
+  util_latch_init (&latch, 1);
+  pause_loop (self);
+  g_assert_true (bg_loop_post (self->base.loop, block_for_ever, &latch, NULL));
+  set_timeout (SHORT_TIMEOUT);
+  g_assert_cmpint (bg_test_step (self->base.loop, NULL), ==, -1);
+  set_timeout (LONG_TIMEOUT);
+  assert_waits_refused (self);
+  util_latch_count_down (&latch);
+  g_assert_cmpint (bg_test_run_until_idle (self->base.loop, NULL), >=, 0);
+  util_latch_clear (&latch);
+
+  /* A shutdown ends the pause. */
+  g_assert_true (bg_loop_shutdown (self->base.loop, NULL));
+}
+
+static gpointer
+pause_thread (gpointer user_data)
+{
+  pause_loop (user_data);
+  return NULL;
+}
+
+/* Who has paused it may step it, too: then the call is queued. */
+static void
+test_wait_for_paused_elsewhere (Steps *self, gconstpointer data)
+{
+  g_autofree Note *note = note_new (self, "called");
+  g_autoptr (GError) error = NULL;
+  GThread *thread;
+
+  g_thread_join (g_thread_new ("pauser", pause_thread, self));
+  g_assert_false (
+      bg_loop_call_full (self->base.loop, G_PRIORITY_DEFAULT, 1, nothing_cb, NULL, NULL, &error));
+  g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+
+  /* Whoever steps it last has it from then on. */
+  thread = g_thread_new ("caller", call_thread, note);
+  util_wait_for_queued (self->base.loop, 2);
+  g_assert_cmpint (bg_test_run_until_idle (self->base.loop, NULL), ==, 1);
+  g_assert_cmpstr (self->log->str, ==, "called");
+  g_thread_join (thread);
+  g_clear_error (&error);
+  g_assert_false (bg_loop_call (self->base.loop, nothing_cb, NULL, NULL, &error));
+  g_assert_error (error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
+}
+
+/* A child that was forked by a step goes on as it does without. */
+static gboolean
+child_exits_cb (gpointer user_data)
+{
+  _exit (0);
+}
+
+static void
+fork_cb (gpointer user_data)
+{
+  Steps *self = user_data;
+  pid_t pid = fork ();
+  int status;
+
+  if (pid == 0)
+    {
+      GSource *source = g_idle_source_new ();
+
+      g_source_set_callback (source, child_exits_cb, NULL, NULL);
+      g_source_attach (source, bg_loop_get_context (self->base.loop));
+      g_source_unref (source);
+      return;
+    }
+
+  g_assert_cmpint (waitpid (pid, &status, 0), ==, pid);
+  g_assert_cmpint (status, ==, 0);
+  g_string_append (self->log, "forked");
+}
+
+static void
+test_step_forks (Steps *self, gconstpointer data)
+{
+  if (g_getenv ("BGLOOP_TEST_VALGRIND") != NULL)
+    {
+      g_test_skip ("a forked child ends with what valgrind says of its parent's memory");
+      return;
+    }
+
+  if (!g_test_subprocess ())
+    {
+      util_assert_subprocess_passes (NULL);
+      return;
+    }
+
+  pause_loop (self);
+  g_assert_true (bg_loop_post (self->base.loop, fork_cb, self, NULL));
+  assert_step (self, "forked");
+  assert_idle (self);
+}
+
 static const struct
 {
   const char *path;
@@ -989,6 +1404,10 @@ static const struct
   { "/kit/step/earlier-invokes", NULL, test_step_earlier_invokes },
   { "/kit/step/repeated-invoke", NULL, test_step_repeated_invoke },
   { "/kit/step/sources", NULL, test_step_sources },
+  { "/kit/step/source-posts", NULL, test_step_source_posts },
+  { "/kit/step/source-iterates", NULL, test_step_source_iterates },
+  { "/kit/step/many-sources", NULL, test_step_many_sources },
+  { "/kit/step/replies", NULL, test_step_replies },
   { "/kit/step/delayed", NULL, test_step_delayed },
   { "/kit/step/resume-wakes-timer", NULL, test_step_wakes_timer },
   { "/kit/step/operation", NULL, test_step_operation },
@@ -1002,6 +1421,11 @@ static const struct
   { "/kit/step/forked", NULL, test_forked },
   { "/kit/step/without-end", NULL, test_without_end },
   { "/kit/step/blocks", NULL, test_step_blocks },
+  { "/kit/step/forks", NULL, test_step_forks },
+  { "/kit/resume/frees-step", NULL, test_resume_frees_step },
+  { "/kit/resume/pause-within-step", NULL, test_pause_within_step },
+  { "/kit/paused/waits-are-refused", NULL, test_wait_for_paused },
+  { "/kit/paused/waits-of-others-are-queued", NULL, test_wait_for_paused_elsewhere },
 };
 
 static void
