@@ -723,7 +723,7 @@ ask_helper_cb (gpointer user_data)
   Asker *self = user_data;
 
   for (guint i = 0; i < 3; i++)
-    bg_loop_call_async (self->helper, G_PRIORITY_DEFAULT, nothing_cb, NULL, NULL, NULL,
+    bg_loop_call_async (self->helper, G_PRIORITY_DEFAULT, -1, nothing_cb, NULL, NULL, NULL,
                         note_reply_cb, note_new (self->steps, "r"));
 }
 
@@ -737,7 +737,7 @@ test_step_replies (Steps *self, gconstpointer data)
   pause_loop (self);
   g_assert_true (bg_loop_post (self->base.loop, ask_helper_cb, &asker, NULL));
   assert_step (self, "");
-  g_assert_true (bg_loop_flush (asker.helper, -1, NULL));
+  g_assert_true (bg_loop_flush (asker.helper, -1, NULL, NULL));
   post (self, G_PRIORITY_DEFAULT, "p");
   assert_step (self, "p");
   assert_step (self, "pr");
@@ -1139,7 +1139,7 @@ assert_flush (Steps *self)
 {
   g_autoptr (GError) error = NULL;
 
-  g_assert_true (bg_loop_flush (self->base.loop, -1, &error));
+  g_assert_true (bg_loop_flush (self->base.loop, -1, NULL, &error));
   g_assert_no_error (error);
 }
 
@@ -1241,13 +1241,14 @@ assert_waits_refused (Steps *self)
           ok = bg_loop_call_full (loop, G_PRIORITY_HIGH, 1, nothing_cb, NULL, NULL, &error);
           break;
         case 2:
-          ok = bg_loop_perform (loop, begin_nothing, NULL, -1, NULL, &error) != NULL;
+          ok = bg_loop_perform (loop, G_PRIORITY_DEFAULT, -1, begin_nothing, NULL, NULL, &error)
+               != NULL;
           break;
         case 3:
-          ok = bg_loop_flush (loop, -1, &error);
+          ok = bg_loop_flush (loop, -1, NULL, &error);
           break;
         case 4:
-          ok = bg_loop_flush (loop, 1, &error);
+          ok = bg_loop_flush (loop, 1, NULL, &error);
           break;
         default:
           g_assert_not_reached ();
