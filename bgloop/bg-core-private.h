@@ -113,7 +113,6 @@ struct _BgCore
   guint generation; /* the process that the loop lives in */
   guint64 serial;   /* a loop made later has a higher one */
   gint64 since;
-  gulong cancelled_handler;
   long thread_id;   /* the system's, once it runs */
 
   /* of whoever starts it, until its thread runs */
@@ -140,6 +139,7 @@ struct _BgCore
   GQueue holds;        /* of BgHold */
   GHashTable *held;    /* (nullable) of BgHold that have an id, by that */
   GQueue blocked;      /* of BgBlocked */
+  GQueue answered;     /* of operations (owned), whose answers are to be handed over */
   GQueue invokes;      /* of BgInvoke (owned) */
   GQueue end_watchers; /* of BgBlocked: to be closed when the loop has ended */
   guint64 last_teardown;
@@ -157,6 +157,8 @@ struct _BgCore
   _Atomic int state;
   _Atomic gboolean cancelling;
   _Atomic gboolean has_attached; /* once a source was attached */
+
+  _Atomic gulong cancelled_handler; /* once an operation was given to the loop */
 
   /* atomic, written by the loop's thread */
   _Atomic gint64 awake_since; /* monotonic microseconds; 0: it sleeps */
@@ -257,6 +259,7 @@ void bg_core_post_outcome (BgRecord *slot, gpointer owner);
 void bg_invoke_unref (BgInvoke *self);
 void bg_invoke_abandon (BgInvoke *self);
 gboolean bg_core_is_paused_by_me (BgCore *self, GError **error);
+void bg_core_heed_cancellable (BgCore *self);
 void bg_core_quit (BgCore *self, BgShutdownMode mode);
 void bg_core_spin_for_end (BgCore *self, BgWaiter *waiter, int timeout_msec);
 void bg_core_join (BgCore *self);

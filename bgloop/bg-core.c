@@ -1217,6 +1217,29 @@ cancelled_cb (GCancellable *cancellable, gpointer user_data)
     g_cancellable_cancel (g_ptr_array_index (operations, i));
 }
 
+static void
+closure_unref_cb (gpointer data, GClosure *closure)
+{
+  bg_core_unref (data);
+}
+
+/* Before an operation is admitted: from now on the loop's cancellable cancels it. Most
+ * loops have none, and GObject's lock for signals is better left alone: other threads may
+ * hold it as this one forks. */
+void
+bg_core_heed_cancellable (BgCore *self)
+{
+  gulong none = 0, handler;
+
+  if (G_LIKELY (atomic_load (&self->cancelled_handler) != 0))
+    return;
+
+  handler = g_signal_connect_data (self->cancellable, "cancelled", G_CALLBACK (cancelled_cb),
+                                   bg_core_ref (self), closure_unref_cb, 0);
+  if (!atomic_compare_exchange_strong (&self->cancelled_handler, &none, handler))
+    g_signal_handler_disconnect (self->cancellable, handler);
+}
+
 typedef struct
 {
   BgHandling handling;
@@ -1535,7 +1558,8 @@ end (BgCore *self)
   if (bg_core_is_forked (self))
     return;
 
-  g_signal_handler_disconnect (self->cancellable, self->cancelled_handler);
+  if (atomic_load (&self->cancelled_handler) != 0)
+    g_signal_handler_disconnect (self->cancellable, atomic_load (&self->cancelled_handler));
   g_main_context_pop_thread_default (self->context);
   g_main_context_release (self->context);
 
@@ -1742,9 +1766,6 @@ bg_core_start (BgCore *self)
   if (self->failure != NULL)
     return;
 
-  self->cancelled_handler
-      = g_signal_connect_data (self->cancellable, "cancelled", G_CALLBACK (cancelled_cb),
-                               bg_core_ref (self), (GClosureNotify) (GCallback) bg_core_unref, 0);
   waiter = self->starter = bg_waiter_take (NULL);
   bg_inbox_note_poster (&self->inbox);
   thread = g_thread_try_new (name, thread_cb, bg_core_ref (self), &self->failure);
@@ -1760,7 +1781,6 @@ bg_core_start (BgCore *self)
     }
   else
     {
-      g_signal_handler_disconnect (self->cancellable, self->cancelled_handler);
       bg_core_unref (self);
     }
 

@@ -135,8 +135,8 @@ half_done_invoke_outcome (BgRecord *slot, gpointer owner)
 static gboolean
 run_invoke (BgCore *core, BgInvoke *self)
 {
-  gboolean again;
-  GSource *source;
+  GSource *source = g_main_current_source ();
+  gboolean again, lives = source != NULL && !g_source_is_destroyed (source);
 
   if (bg_core_is_cancelling (core))
     {
@@ -153,9 +153,7 @@ run_invoke (BgCore *core, BgInvoke *self)
 
   bg_inbox_drop_kept (&core->inbox);
   bg_inbox_pop_activity (&core->inbox);
-  source = again ? g_main_current_source () : NULL;
-  if (source != NULL && g_source_get_context (source) == core->context
-      && g_source_is_destroyed (source))
+  if (lives && g_source_is_destroyed (source) && g_source_get_context (source) == core->context)
     again = FALSE;
   if (again)
     core->repeats++;

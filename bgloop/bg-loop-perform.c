@@ -53,6 +53,7 @@ typedef struct
   /* under the core's lock */
   BgHold hold;
   BgBlocked blocked;
+  GList answered_link;
   BgPhase phase;
   gboolean answered;    /* there is a result or an error */
   BgWaitResult gave_up; /* why nobody waits for it any more; SETTLED: somebody does */
@@ -142,6 +143,7 @@ perform_new (BgCore *core, int priority, int timeout_msec, GCancellable *cancell
 {
   BgPerform *self = g_new0 (BgPerform, 1);
 
+  bg_core_heed_cancellable (core);
   self->ref_count = 1;
   self->core = bg_core_ref (core);
   self->priority = self->blocked.priority = priority;
@@ -286,13 +288,34 @@ hand_over (BgPerform *self)
   bg_core_unlock (core);
 }
 
-static void
-answer_outcome (BgRecord *slot, gpointer owner)
+/* On the loop's thread, when the callbacks that answered have returned. */
+void
+bg_loop_hand_over_answers (BgCore *core)
 {
-  BgPerform *self = slot->data;
+  BgPerform *self;
 
-  hand_over (self);
-  perform_unref (self);
+  do
+    {
+      GList *link;
+
+      bg_core_lock (core);
+      link = g_queue_pop_head_link (&core->answered);
+      bg_core_unlock (core);
+
+      self = link != NULL ? link->data : NULL;
+      if (self != NULL)
+        {
+          hand_over (self);
+          perform_unref (self);
+        }
+    }
+  while (self != NULL);
+}
+
+static void
+answers_outcome (BgRecord *slot, gpointer owner)
+{
+  bg_loop_hand_over_answers (owner);
 }
 
 /* Takes over @result and @error, one of which is NULL, and a reference. Any thread. */
@@ -323,8 +346,10 @@ answer (BgPerform *self, GAsyncResult *result, GError *error)
       if (!hands_over)
         {
           poster = atomic_load_explicit (&core->inbox.poster_processor, memory_order_relaxed);
-          bg_inbox_requeue (&core->inbox, self->priority, answer_outcome, get_func (self),
-                            perform_ref (self), NULL);
+          self->answered_link.data = perform_ref (self);
+          g_queue_push_tail_link (&core->answered, &self->answered_link);
+          bg_inbox_requeue (&core->inbox, self->priority, answers_outcome, get_func (self), core,
+                            NULL);
           bg_inbox_press (&core->inbox);
           /* What comes next comes from where the operation came from. */
           atomic_store_explicit (&core->inbox.poster_processor, poster, memory_order_relaxed);

@@ -17,6 +17,7 @@ struct _BgLoop
 
 BgLoop *bg_loop_dup_from_core (BgCore *core);
 void bg_loop_unpublish (BgCore *core);
+void bg_loop_hand_over_answers (BgCore *core);
 GPtrArray *bg_loop_list_work (BgCore *core);
 
 G_END_DECLS

@@ -701,8 +701,9 @@ end_async (BgCore *core,
  * @callback is called in the thread-default context of the moment, once, and
  * never before this returns. For a thread that must not block, such as that of a
  * user interface. Without a @callback it is [method@Bg.Loop.quit]. A reference to the
- * loop is held until then. Called on another loop, this does not keep that one from
- * ending: when it does, @callback is told %BG_ERROR_CLOSED. Any thread may call it; on the loop's own thread it fails
+ * loop is held until then. Called on another loop, that one waits for
+ * the outcome before it ends, unless the two wait for each other: then @callback is told
+ * %BG_ERROR_CLOSED. Any thread may call it; on the loop's own thread it fails
  * with %BG_ERROR_WOULD_DEADLOCK and changes nothing.
  *
  * Since: 1.0
@@ -779,8 +780,9 @@ bg_loop_shutdown_finish (BgLoop *self, GAsyncResult *result, GError **error)
  *
  * @callback is called in the thread-default context of the moment, once, and
  * never before this returns. A reference to the loop is held until then, so the loop
- * does not end by being dropped. Called on another loop, this does not keep that one
- * from ending: when it does, @callback is told %BG_ERROR_CLOSED. Any thread may call it; on the loop's own thread it
+ * does not end by being dropped. Called on another loop, that one waits
+ * for the outcome before it ends, unless the two wait for each other: then @callback is
+ * told %BG_ERROR_CLOSED. Any thread may call it; on the loop's own thread it
  * fails with %BG_ERROR_WOULD_DEADLOCK.
  *
  * Since: 1.0

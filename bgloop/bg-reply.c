@@ -5,6 +5,7 @@
 
 #include <bgloop/bg-core-private.h>
 #include <bgloop/bg-error.h>
+#include <bgloop/bg-loop-private.h>
 #include <bgloop/bg-glib-private.h>
 #include <bgloop/bg-reply-private.h>
 
@@ -31,6 +32,7 @@ struct _BgMailbox
 
   /* under the inbox's lock, of a loop's */
   GQueue owed;        /* of BgReply (unowned): to be sent */
+  gboolean visited;   /* in a search for circles, under the waits' lock */
   guint n_ends;       /* of these, that tell of a loop's end */
   guint n_answers;    /* that have arrived, of those that were not refused at once */
   guint n_refusals;   /* that were given while the loop cancels */
@@ -160,7 +162,7 @@ mailbox_new (GMainContext *context)
     {
       self->core = here;
       bg_core_lock (here);
-      here->mailbox = mailbox_ref (self);
+      g_atomic_pointer_set (&here->mailbox, mailbox_ref (self));
       bg_core_unlock (here);
     }
   return self;
@@ -185,18 +187,50 @@ bg_mailbox_has_replies (BgMailbox *self)
   return has_replies;
 }
 
-/* Whether others are to send replies to work that they have accepted. The end of another
- * loop is not waited for: two loops could do so for each other. */
+/* Whether the end of a loop that this one is to be told of waits for the end of @from,
+ * directly or through others. All such searches are under one lock. */
+static gboolean
+ends_lead_to (BgMailbox *self, BgCore *from)
+{
+  gboolean found = FALSE;
+
+  if (self == NULL || self->visited)
+    return FALSE;
+
+  self->visited = TRUE;
+  bg_inbox_lock (&self->inbox);
+  for (GList *link = self->owed.head; link != NULL && !found; link = link->next)
+    {
+      BgReply *reply = link->data;
+      BgCore *core = BG_LOOP (reply->source)->core;
+
+      found = core == from || ends_lead_to (g_atomic_pointer_get (&core->mailbox), from);
+    }
+  bg_inbox_unlock (&self->inbox);
+  self->visited = FALSE;
+
+  return found;
+}
+
+/* Whether others are to send replies that the loop waits for. Two loops that are to be
+ * told of each other's end do not. */
 gboolean
 bg_mailbox_is_owed (BgMailbox *self)
 {
-  gboolean owed;
+  guint n, n_ends;
 
   bg_inbox_lock (&self->inbox);
-  owed = self->owed.length > self->n_ends;
+  n = self->owed.length;
+  n_ends = self->n_ends;
   bg_inbox_unlock (&self->inbox);
 
-  return owed;
+  if (n > n_ends || n == 0)
+    return n > 0;
+
+  bg_wait_lock ();
+  n = !ends_lead_to (self, self->core);
+  bg_wait_unlock ();
+  return n > 0;
 }
 
 /* The thread has ended in the midst of it. */

@@ -284,6 +284,7 @@ do_one_thing (BgCore *self)
         return 1;
       if (!iterate (self, &strayed))
         return 0;
+      bg_loop_hand_over_answers (self);
       if (!strayed || bg_core_is_forked (self))
         return 1;
     }

@@ -45,6 +45,8 @@ void bg_actor_abandon_waits (BgActor *self);
 gboolean bg_wait_begin (
     BgWait *self, BgActor *target, gboolean for_end, BgWaiter *waiter, GError **error);
 void bg_wait_end (BgWait *self);
+void bg_wait_lock (void);
+void bg_wait_unlock (void);
 
 /* A thread that runs the handlers of a loop's cancellable: the loop has not ended
  * before they have returned. */

@@ -11,8 +11,8 @@
 /* Who waits for whom, so that a wait that closes a circle is refused.
  *
  * The waits of a thread are a list from the innermost to the outermost. Only threads
- * that others can wait for have one. All lists are under one lock, which is taken
- * under no other and under which only a waiter's is taken. */
+ * that others can wait for have one. All lists are under one lock, which may be taken
+ * under a core's, and under which only a waiter's or mailboxes' are taken. */
 
 typedef struct
 {
@@ -26,6 +26,19 @@ get_lock (void)
   static gpointer waits;
 
   return &((BgWaits *) bg_fork_local (&waits, sizeof (BgWaits)))->lock;
+}
+
+/* For other searches for circles. */
+void
+bg_wait_lock (void)
+{
+  g_mutex_lock (get_lock ());
+}
+
+void
+bg_wait_unlock (void)
+{
+  g_mutex_unlock (get_lock ());
 }
 
 static BG_THREAD_LOCAL BgActor *current_actor;
