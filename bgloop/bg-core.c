@@ -1231,7 +1231,7 @@ bg_core_heed_cancellable (BgCore *self)
 {
   gulong none = 0, handler;
 
-  if (G_LIKELY (atomic_load (&self->cancelled_handler) != 0))
+  if (G_LIKELY (atomic_load (&self->cancelled_handler) != 0) || bg_core_is_forked (self))
     return;
 
   handler = g_signal_connect_data (self->cancellable, "cancelled", G_CALLBACK (cancelled_cb),

@@ -1221,11 +1221,11 @@ bg_inbox_abandon_activities (BgInbox *self)
     {
       BgRecord kept = self->activity->kept;
 
-      self->activity->kept.outcome = NULL;
-      self->activity = self->activity->outer;
       any = TRUE;
+      self->activity->kept.outcome = NULL;
       if (kept.outcome != NULL)
         kept.outcome (&kept, self->owner);
+      self->activity = self->activity->outer;
     }
   atomic_store_explicit (&self->running, NULL, memory_order_relaxed);
 

@@ -960,6 +960,7 @@ owe_task (BgLoop *self, GTask *task, GTaskThreadFunc func)
       || g_main_context_get_thread_default () != here->context)
     return;
 
+  here->began = TRUE;
   reply = bg_reply_new (self, bg_loop_run_task, func, g_task_get_priority (task), owed_task_cb,
                         NULL);
   g_signal_connect_data (task, "notify::completed", G_CALLBACK (task_completed_cb), reply,

@@ -72,6 +72,9 @@ take_cancellable (BgCore *core)
 {
   GCancellable *cancellable = NULL;
 
+  if (bg_core_is_forked (core))
+    return g_cancellable_new ();
+
   bg_core_lock (core);
   if (core->spare_cancellables != NULL && core->spare_cancellables->len > 0)
     cancellable = g_ptr_array_steal_index_fast (core->spare_cancellables,

@@ -65,7 +65,8 @@ G_DEFINE_ENUM_TYPE (BgShutdownMode,
  *
  * g_object_ref() may run toggle notifies, other people's code, and so is not called
  * under the lock. Instead the object is told of the claim, and if it is just being
- * disposed of refers to itself in the claimant's place. */
+ * disposed of refers to itself in the claimant's place. Then the claimant's is the last
+ * reference that anybody gets in this way. */
 BgLoop *
 bg_loop_dup_from_core (BgCore *core)
 {
@@ -119,12 +120,10 @@ bg_loop_dispose (GObject *object)
       bg_core_lock (core);
       n = core->n_claims - core->n_granted;
       core->n_granted += n;
-      if (core->n_claims == 0)
-        core->object = NULL;
+      core->object = NULL;
       bg_core_unlock (core);
 
-      if (n == 0)
-        bg_loop_unpublish (core);
+      bg_loop_unpublish (core);
     }
   for (; n > 0; n--)
     g_object_ref (self);

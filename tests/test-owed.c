@@ -894,14 +894,14 @@ test_crosswise (void)
     }
 }
 
-/* Two that wait for each other's end do so until one is cancelled. */
+/* Two that wait for each other's end would do so for ever: the first that has nothing
+ * else to do ends, and the other is told. */
 static void
 test_ends_crosswise (void)
 {
   BgLoop *one = util_loop_new ("asker"), *another = util_loop_new ("asked");
   Owed owed[2] = { { one, another, SHUTDOWN, 1 }, { another, one, SHUTDOWN, 1 } };
   UtilBlock blocks[2];
-  g_autofree char *message = NULL;
 
   util_block (&blocks[0], one);
   util_block (&blocks[1], another);
@@ -909,12 +909,11 @@ test_ends_crosswise (void)
   g_assert_true (bg_loop_post (another, ask_cb, &owed[1], NULL));
   util_unblock (&blocks[0]);
   util_unblock (&blocks[1]);
-  message = get_timeout_message (one, BG_SHUTDOWN_DRAIN);
-  assert_matches (message, OWED_BY);
-  g_assert_true (bg_loop_shutdown_full (one, BG_SHUTDOWN_CANCEL, -1, NULL, NULL));
+  g_assert_true (bg_loop_shutdown (one, NULL));
   g_assert_true (bg_loop_shutdown (another, NULL));
-  g_assert_cmpint (owed[0].n_closed, ==, 1);
-  g_assert_cmpint (owed[1].n_answered, ==, 1);
+  g_assert_cmpint (owed[0].n_closed + owed[0].n_answered, ==, 1);
+  g_assert_cmpint (owed[1].n_closed + owed[1].n_answered, ==, 1);
+  g_assert_cmpint (owed[0].n_closed + owed[1].n_closed, >=, 1);
   util_block_clear (&blocks[0]);
   util_block_clear (&blocks[1]);
   g_assert_finalize_object (one);
