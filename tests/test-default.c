@@ -131,6 +131,53 @@ test_reset_own_thread (void)
   g_assert_finalize_object (loop);
 }
 
+/* With a timeout of 0 a reset asks without waiting, which closes no circle; on the loop's
+ * own thread it is refused all the same. */
+
+static gboolean
+ask_back_cb (gpointer user_data, GError **error)
+{
+  g_autoptr (GError) local = NULL;
+
+  g_assert_false (bg_loop_reset_default (-1, &local));
+  g_assert_error (local, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
+  g_clear_error (&local);
+  g_assert_cmpint (bg_loop_get_state (user_data), ==, BG_LOOP_RUNNING);
+  g_assert_false (bg_loop_reset_default (0, &local));
+  g_assert_error (local, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+  g_assert_cmpint (bg_loop_get_state (user_data), ==, BG_LOOP_STOPPING);
+  return TRUE;
+}
+
+static gboolean
+call_other_cb (gpointer user_data, GError **error)
+{
+  BgLoop **loops = user_data;
+  g_autoptr (GError) local = NULL;
+
+  g_assert_false (bg_loop_reset_default (0, &local));
+  g_assert_error (local, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
+  g_assert_cmpint (bg_loop_get_state (loops[0]), ==, BG_LOOP_RUNNING);
+  return bg_loop_call (loops[1], ask_back_cb, loops[0], NULL, error);
+}
+
+static void
+test_reset_asks (void)
+{
+  BgLoop *loops[] = { dup_default (), util_loop_new ("asks") };
+  g_autoptr (GError) error = NULL;
+  BgLoop *fresh;
+
+  g_assert_true (bg_loop_call (loops[0], call_other_cb, loops, NULL, &error));
+  g_assert_no_error (error);
+  fresh = dup_default ();
+  g_assert_true (fresh != loops[0]);
+  assert_reset ();
+  util_loop_end (loops[0]);
+  util_loop_end (loops[1]);
+  util_loop_end (fresh);
+}
+
 /* Many threads take it, use it, drop it and reset it: each gets one that runs,
  * and there is never a second one that nobody has ended. */
 
@@ -449,6 +496,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/default/after-shutdown", test_after_shutdown);
   util_add_trapped ("/default/reset/timeout", test_reset_timeout);
   util_add_trapped ("/default/reset/own-thread", test_reset_own_thread);
+  util_add_trapped ("/default/reset/timeout-of-0-asks", test_reset_asks);
   util_add_trapped ("/default/many", test_many);
   util_add_trapped ("/default/dropped-by-itself", test_dropped_by_itself);
   util_add_trapped ("/default/taken/while-it-goes", test_taken_while_it_goes);
