@@ -1062,7 +1062,7 @@ flush_outcome (BgRecord *slot, gpointer owner)
   BgCore *core = owner;
   BgMarker *marker = slot->data;
   BgFlush *self = marker->flush;
-  gboolean defers, settles = FALSE, frees = FALSE;
+  gboolean defers, counts = FALSE, settles = FALSE, frees = FALSE;
 
   bg_core_lock (core);
   /* What was accepted before may still run, around this. */
@@ -1076,6 +1076,7 @@ flush_outcome (BgRecord *slot, gpointer owner)
       marker->done = TRUE;
       if (self->abandoned)
         bg_inbox_count_void (&core->inbox, marker->priority, -1);
+      counts = !self->abandoned;
       self->n_left--;
       settles = self->n_left == 0 && bg_core_remove_blocked (core, &self->blocked);
       frees = self->n_left == 0 && self->abandoned;
@@ -1088,7 +1089,7 @@ flush_outcome (BgRecord *slot, gpointer owner)
       return;
     }
 
-  if (!frees)
+  if (counts)
     bg_count (&core->inbox.run, 1);
   if (settles)
     bg_waiter_settle (self->blocked.waiter);

@@ -175,6 +175,7 @@ bg_loop_reset_default (int timeout_msec, GError **error)
   BgGlobals *globals = bg_globals ();
   g_autoptr (BgLoop) self = NULL;
   BgCore *core, *forgotten = NULL;
+  gboolean waits;
 
   g_return_val_if_fail (timeout_msec >= -1, FALSE);
   g_return_val_if_fail (error == NULL || *error == NULL, FALSE);
@@ -184,7 +185,8 @@ bg_loop_reset_default (int timeout_msec, GError **error)
     return TRUE;
 
   self = bg_loop_dup_from_core (core);
-  if (self != NULL && !bg_actor_check_wait (&core->actor, TRUE, error))
+  waits = self != NULL && (timeout_msec != 0 || bg_core_is_current (core));
+  if (waits && !bg_actor_check_wait (&core->actor, TRUE, error))
     {
       bg_core_unref (core);
       return FALSE;

@@ -131,6 +131,53 @@ test_reset_own_thread (void)
   g_assert_finalize_object (loop);
 }
 
+/* With a timeout of 0 a reset asks without waiting, which closes no circle; on the loop's
+ * own thread it is refused all the same. */
+
+static gboolean
+ask_back_cb (gpointer user_data, GError **error)
+{
+  g_autoptr (GError) local = NULL;
+
+  g_assert_false (bg_loop_reset_default (-1, &local));
+  g_assert_error (local, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
+  g_clear_error (&local);
+  g_assert_cmpint (bg_loop_get_state (user_data), ==, BG_LOOP_RUNNING);
+  g_assert_false (bg_loop_reset_default (0, &local));
+  g_assert_error (local, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+  g_assert_cmpint (bg_loop_get_state (user_data), ==, BG_LOOP_STOPPING);
+  return TRUE;
+}
+
+static gboolean
+call_other_cb (gpointer user_data, GError **error)
+{
+  BgLoop **loops = user_data;
+  g_autoptr (GError) local = NULL;
+
+  g_assert_false (bg_loop_reset_default (0, &local));
+  g_assert_error (local, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
+  g_assert_cmpint (bg_loop_get_state (loops[0]), ==, BG_LOOP_RUNNING);
+  return bg_loop_call (loops[1], ask_back_cb, loops[0], NULL, error);
+}
+
+static void
+test_reset_asks (void)
+{
+  BgLoop *loops[] = { dup_default (), util_loop_new ("asks") };
+  g_autoptr (GError) error = NULL;
+  BgLoop *fresh;
+
+  g_assert_true (bg_loop_call (loops[0], call_other_cb, loops, NULL, &error));
+  g_assert_no_error (error);
+  fresh = dup_default ();
+  g_assert_true (fresh != loops[0]);
+  assert_reset ();
+  util_loop_end (loops[0]);
+  util_loop_end (loops[1]);
+  util_loop_end (fresh);
+}
+
 /* Many threads take it, use it, drop it and reset it: each gets one that runs,
  * and there is never a second one that nobody has ended. */
 
@@ -280,6 +327,166 @@ test_taken_by_finalizers (void)
     }
 }
 
+/* Toggle references, as bindings have, tell when the loop is taken and dropped: what
+ * they run may take it, too. */
+
+typedef struct
+{
+  int n_toggles;
+  gboolean takes;
+} Toggled;
+
+static void
+toggle_cb (gpointer data, GObject *object, gboolean is_last)
+{
+  static _Thread_local gboolean within;
+  Toggled *self = data;
+  BgLoop *loop, *current;
+
+  g_atomic_int_inc (&self->n_toggles);
+  if (!self->takes || within)
+    return;
+
+  within = TRUE;
+  loop = dup_default ();
+  current = bg_loop_dup_current ();
+  g_assert_true (current == NULL || (gpointer) current == (gpointer) object);
+  g_clear_object (&loop);
+  g_clear_object (&current);
+  within = FALSE;
+}
+
+/* Only the toggle reference is left. */
+static BgLoop *
+make_toggled (Toggled *self)
+{
+  BgLoop *loop = dup_default ();
+
+  g_object_add_toggle_ref (G_OBJECT (loop), toggle_cb, self);
+  g_object_unref (loop);
+  g_assert_cmpint (g_atomic_int_get (&self->n_toggles), >, 0);
+  return loop;
+}
+
+static void
+end_toggled (BgLoop *loop, Toggled *self)
+{
+  self->takes = FALSE;
+  g_assert_true (bg_loop_shutdown (loop, NULL));
+  g_object_add_weak_pointer (G_OBJECT (loop), (gpointer *) &loop);
+  g_object_remove_toggle_ref (G_OBJECT (loop), toggle_cb, self);
+  g_assert_null (loop);
+}
+
+static gboolean
+take_there_cb (gpointer user_data, GError **error)
+{
+  g_autoptr (BgLoop) current = bg_loop_dup_current ();
+  g_autoptr (BgLoop) loop = dup_default ();
+
+  g_assert_true (current == loop);
+  return TRUE;
+}
+
+static void
+test_toggled (void)
+{
+  for (guint i = 0; i < 10; i++)
+    {
+      Toggled self = { .takes = TRUE };
+      BgLoop *loop = make_toggled (&self);
+      int n = self.n_toggles;
+
+      for (guint j = 0; j < 10; j++)
+        {
+          g_autoptr (BgLoop) same = dup_default ();
+
+          g_assert_true (same == loop);
+          g_assert_cmpint (self.n_toggles, >, n);
+          n = self.n_toggles;
+          g_assert_true (bg_loop_call (loop, take_there_cb, NULL, NULL, NULL));
+        }
+      end_toggled (loop, &self);
+    }
+}
+
+/* And it may reset it: whoever takes it then has the next one. */
+static void
+reset_in_toggle_cb (gpointer data, GObject *object, gboolean is_last)
+{
+  Toggled *self = data;
+
+  g_atomic_int_inc (&self->n_toggles);
+  if (!is_last && self->takes)
+    {
+      self->takes = FALSE;
+      assert_reset ();
+    }
+}
+
+static void
+test_toggled_reset (void)
+{
+  for (guint i = 0; i < 10; i++)
+    {
+      Toggled self = { 0 };
+      BgLoop *loop = dup_default ();
+      g_autoptr (BgLoop) fresh = NULL;
+
+      g_object_add_toggle_ref (G_OBJECT (loop), reset_in_toggle_cb, &self);
+      g_object_unref (loop);
+      self.takes = TRUE;
+      fresh = dup_default ();
+      g_assert_true (fresh != loop);
+      g_assert_cmpint (bg_loop_get_state (loop), ==, BG_LOOP_STOPPED);
+      g_object_remove_toggle_ref (G_OBJECT (loop), reset_in_toggle_cb, &self);
+      assert_reset ();
+    }
+}
+
+/* Threads take and drop it, and the last reference comes and goes: who takes it here has
+ * one that runs. */
+
+static void
+count_toggle_cb (gpointer data, GObject *object, gboolean is_last)
+{
+  g_autoptr (BgLoop) current = bg_loop_dup_current ();
+
+  util_count_cb (data);
+}
+
+static gpointer
+toggle_thread (gpointer data)
+{
+  for (guint i = 0; i < util_scale (500); i++)
+    {
+      g_autoptr (BgLoop) loop = bg_loop_dup_default (NULL);
+
+      g_assert_true (BG_IS_LOOP (loop));
+      g_assert_cmpint (bg_loop_get_state (loop), ==, BG_LOOP_RUNNING);
+      if (i % 3 == 0)
+        g_assert_true (bg_loop_call (loop, take_there_cb, NULL, NULL, NULL));
+      if (i % 50 == 0)
+        {
+          g_object_add_toggle_ref (G_OBJECT (loop), count_toggle_cb, data);
+          g_object_remove_toggle_ref (G_OBJECT (loop), count_toggle_cb, data);
+        }
+    }
+  return NULL;
+}
+
+static void
+test_toggled_race (void)
+{
+  guint threads;
+  int n_toggles = 0;
+
+  util_loop_end (util_loop_new (NULL));
+  threads = util_count_threads ();
+  util_run_threads (4, toggle_thread, &n_toggles);
+  util_wait_for_threads (threads);
+}
+
 int
 main (int argc, char *argv[])
 {
@@ -289,10 +496,14 @@ main (int argc, char *argv[])
   util_add_trapped ("/default/after-shutdown", test_after_shutdown);
   util_add_trapped ("/default/reset/timeout", test_reset_timeout);
   util_add_trapped ("/default/reset/own-thread", test_reset_own_thread);
+  util_add_trapped ("/default/reset/timeout-of-0-asks", test_reset_asks);
   util_add_trapped ("/default/many", test_many);
   util_add_trapped ("/default/dropped-by-itself", test_dropped_by_itself);
   util_add_trapped ("/default/taken/while-it-goes", test_taken_while_it_goes);
   util_add_trapped ("/default/taken/by-finalizers", test_taken_by_finalizers);
+  util_add_trapped ("/default/toggle-references/take-it", test_toggled);
+  util_add_trapped ("/default/toggle-references/reset-it", test_toggled_reset);
+  util_add_trapped ("/default/toggle-references/race", test_toggled_race);
 
   return g_test_run ();
 }

@@ -152,6 +152,34 @@ test_wrong (void)
   util_loop_end (other);
 }
 
+/* No function's address is a tag: it is not the same in every program. Both the
+ * program's and the library's would be asked for, in one that is no PIE. */
+static void
+test_no_tag (void)
+{
+  static const GCallback functions[] = {
+    G_CALLBACK (bg_loop_call_async),     G_CALLBACK (bg_loop_perform_async),
+    G_CALLBACK (bg_loop_shutdown_async), G_CALLBACK (bg_loop_perform_operation_async),
+    G_CALLBACK (bg_loop_wait_async),
+  };
+
+  for (guint i = 0; i < G_N_ELEMENTS (kinds); i++)
+    {
+      BgLoop *loop = util_loop_new (kinds[i].name);
+      UtilReply reply;
+
+      util_reply_init (&reply);
+      kinds[i].start (loop, &reply);
+      util_reply_wait (&reply);
+      for (guint j = 0; j < G_N_ELEMENTS (functions); j++)
+        g_assert_false (g_async_result_is_tagged (reply.result, (gpointer) functions[j]));
+      g_assert_true (g_async_result_get_user_data (reply.result) == &reply);
+      g_assert_true (kinds[i].finish (loop, reply.result, NULL));
+      util_reply_clear (&reply);
+      util_loop_end (loop);
+    }
+}
+
 int
 main (int argc, char *argv[])
 {
@@ -159,6 +187,7 @@ main (int argc, char *argv[])
 
   util_add_trapped ("/finish/twice", test_twice);
   util_add_trapped ("/finish/wrong", test_wrong);
+  util_add_trapped ("/finish/no-tag", test_no_tag);
 
   return g_test_run ();
 }

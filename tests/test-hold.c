@@ -1,6 +1,8 @@
 /* Copyright 2026 The bgloop developers
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
+#include <time.h>
+
 #include "util.h"
 
 static guint
@@ -250,6 +252,74 @@ test_release_wakes (void)
     }
 }
 
+/* However many there are, one costs the same, in whatever order they go: with many that
+ * is not many times what it is with few. By the thread's own time, in which others do not
+ * count, and of several tries the best. */
+
+#define FEW  500
+#define MANY 32000
+#define MUCH 16 /* times as much: what walks along all of them takes MANY / FEW times as long */
+
+typedef enum
+{
+  FIRST_FIRST,
+  LAST_FIRST,
+  MIDDLE_FIRST,
+  N_ORDERS,
+} Order;
+
+static gint64
+get_own_nsec (void)
+{
+  struct timespec now;
+
+  g_assert_cmpint (clock_gettime (CLOCK_THREAD_CPUTIME_ID, &now), ==, 0);
+  return (gint64) now.tv_sec * 1000 * 1000 * 1000 + now.tv_nsec;
+}
+
+static guint
+nth (Order order, guint i, guint n)
+{
+  if (order == FIRST_FIRST)
+    return i;
+  return order == LAST_FIRST ? n - 1 - i : (n / 2 + i) % n;
+}
+
+/* So many nanoseconds for each */
+static double
+measure (BgLoop *loop, guint n, Order order)
+{
+  g_autofree guint64 *holds = g_new (guint64, n);
+  gint64 start;
+
+  for (guint i = 0; i < n; i++)
+    holds[i] = bg_loop_hold (loop, "one of many");
+  start = get_own_nsec ();
+  for (guint i = 0; i < n; i++)
+    bg_loop_release (loop, holds[nth (order, i, n)]);
+  return (double) (get_own_nsec () - start) / n;
+}
+
+static void
+test_cost (void)
+{
+  BgLoop *loop = util_loop_new ("cost");
+
+  for (Order order = 0; order < N_ORDERS; order++)
+    {
+      double few = G_MAXDOUBLE, many = G_MAXDOUBLE;
+
+      for (guint i = 0; i < 20 && (i < 3 || many >= few * MUCH); i++)
+        {
+          for (guint j = 0; j < MANY / FEW; j++)
+            few = MIN (few, measure (loop, FEW, order));
+          many = MIN (many, measure (loop, MANY, order));
+        }
+      g_assert_cmpfloat (many, <, few * MUCH);
+    }
+  util_loop_end (loop);
+}
+
 int
 main (int argc, char *argv[])
 {
@@ -260,6 +330,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/hold/late", test_late);
   util_add_trapped ("/hold/not-held", test_not_held);
   util_add_trapped ("/hold/many", test_many);
+  util_add_trapped ("/hold/many/one-costs-the-same", test_cost);
   util_add_trapped ("/hold/release-wakes", test_release_wakes);
 
   return g_test_run ();

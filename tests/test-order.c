@@ -227,6 +227,270 @@ test_own_thread (void)
   g_assert_cmpuint (giver.n_run, ==, 60);
 }
 
+/* A source that work attaches to the context, directly or not, at a higher priority than
+ * what that work posts next runs before that: however it came to run, and whatever others
+ * post meanwhile. */
+
+typedef enum
+{
+  BY_POST,
+  BY_POST_HIGH,
+  BY_DELAY,
+  BY_CALL,
+  BY_CALL_ASYNC,
+  BY_PERFORM,
+  BY_TASK,
+  BY_INVOKE,
+  BY_REPLY,
+  BY_DESTROY,
+  N_WAYS,
+} Way;
+
+typedef struct
+{
+  Way way;
+  gboolean directly; /* attached by g_source_attach() */
+  gboolean nests;    /* runs within other work, that iterates the context */
+  guint n_others;    /* that others have posted before */
+  BgLoop *loop;
+  int high; /* the priority of the source */
+  int low;  /* and of what is posted */
+  UtilLatch attached;
+  UtilLatch posted; /* by another thread meanwhile */
+  UtilLatch done;
+  GThread *thread; /* (nullable) that calls */
+
+  /* the loop's thread only */
+  gboolean source_ran;
+} Attached;
+
+static gboolean
+attached_cb (gpointer user_data)
+{
+  ((Attached *) user_data)->source_ran = TRUE;
+  return G_SOURCE_REMOVE;
+}
+
+static void
+posted_next_cb (gpointer user_data)
+{
+  Attached *self = user_data;
+
+  g_assert_true (self->source_ran);
+  util_latch_count_down (&self->done);
+}
+
+static void
+attach_and_post_cb (gpointer user_data)
+{
+  Attached *self = user_data;
+  g_autoptr (GSource) source = g_idle_source_new ();
+
+  g_source_set_priority (source, self->high);
+  g_source_set_callback (source, attached_cb, self, NULL);
+  if (self->directly)
+    g_source_attach (source, bg_loop_get_context (self->loop));
+  else
+    g_assert_true (bg_loop_attach (self->loop, source));
+  util_latch_count_down (&self->attached);
+  util_latch_wait (&self->posted);
+  g_assert_true (bg_loop_post_full (self->loop, self->low, posted_next_cb, self, NULL));
+}
+
+static gboolean
+attach_and_post_call_cb (gpointer user_data, GError **error)
+{
+  attach_and_post_cb (user_data);
+  return TRUE;
+}
+
+static gboolean
+attach_and_post_invoked_cb (gpointer user_data)
+{
+  attach_and_post_cb (user_data);
+  return G_SOURCE_REMOVE;
+}
+
+static gboolean
+attach_and_post_begin_cb (gpointer user_data,
+                          GCancellable *cancellable,
+                          GAsyncReadyCallback callback,
+                          gpointer callback_data,
+                          GError **error)
+{
+  g_autoptr (GTask) task = g_task_new (NULL, NULL, callback, callback_data);
+
+  attach_and_post_cb (user_data);
+  g_task_return_boolean (task, TRUE);
+  return TRUE;
+}
+
+static void
+attach_and_post_task_cb (GTask *task, gpointer source, gpointer data, GCancellable *cancellable)
+{
+  attach_and_post_cb (data);
+  g_task_return_boolean (task, TRUE);
+}
+
+static void
+attach_and_post_reply_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  attach_and_post_cb (user_data);
+}
+
+static void
+ask_cb (gpointer user_data)
+{
+  Attached *self = user_data;
+
+  bg_loop_call_async (self->loop, 0, -1, util_true_cb, NULL, NULL, NULL, attach_and_post_reply_cb,
+                      self);
+}
+
+static gpointer
+call_thread (gpointer data)
+{
+  Attached *self = data;
+
+  g_assert_true (bg_loop_call (self->loop, attach_and_post_call_cb, self, NULL, NULL));
+  return NULL;
+}
+
+static void
+give_task (Attached *self)
+{
+  g_autoptr (GTask) task = g_task_new (NULL, NULL, NULL, NULL);
+
+  g_task_set_task_data (task, self, NULL);
+  bg_loop_run_task (self->loop, 0, task, attach_and_post_task_cb);
+}
+
+static void
+noop_cb (gpointer user_data)
+{
+}
+
+static void
+give_attacher (Attached *self)
+{
+  BgLoop *loop = self->loop;
+
+  switch (self->way)
+    {
+    case BY_POST:
+      g_assert_true (bg_loop_post (loop, attach_and_post_cb, self, NULL));
+      break;
+    case BY_POST_HIGH:
+      g_assert_true (bg_loop_post_full (loop, G_PRIORITY_HIGH, attach_and_post_cb, self, NULL));
+      break;
+    case BY_DELAY:
+      g_assert_cmpuint (bg_loop_post_after (loop, 0, attach_and_post_cb, self, NULL), !=, 0);
+      break;
+    case BY_CALL:
+      self->thread = g_thread_new ("call", call_thread, self);
+      break;
+    case BY_CALL_ASYNC:
+      bg_loop_call_async (loop, 0, -1, attach_and_post_call_cb, self, NULL, NULL, NULL, NULL);
+      break;
+    case BY_PERFORM:
+      bg_loop_perform_async (loop, 0, -1, attach_and_post_begin_cb, self, NULL, NULL, NULL, NULL);
+      break;
+    case BY_TASK:
+      give_task (self);
+      break;
+    case BY_INVOKE:
+      g_assert_true (bg_loop_invoke (loop, attach_and_post_invoked_cb, self));
+      break;
+    case BY_REPLY:
+      g_assert_true (bg_loop_post (loop, ask_cb, self, NULL));
+      break;
+    default:
+      g_assert_true (bg_loop_post (loop, noop_cb, self, attach_and_post_cb));
+    }
+}
+
+static void
+iterate_around_cb (gpointer user_data)
+{
+  Attached *self = user_data;
+
+  while (!util_latch_is_open (&self->done))
+    g_main_context_iteration (bg_loop_get_context (self->loop), TRUE);
+}
+
+static void
+post_others (Attached *self)
+{
+  static const int others[] = { G_PRIORITY_DEFAULT, G_PRIORITY_DEFAULT, G_PRIORITY_LOW };
+
+  for (guint i = 0; i < self->n_others; i++)
+    g_assert_true (bg_loop_post_full (self->loop, others[i % 3], noop_cb, NULL, NULL));
+}
+
+static void
+run_attached (Attached *self)
+{
+  UtilBlock block;
+
+  util_latch_init (&self->attached, 1);
+  util_latch_init (&self->posted, 1);
+  util_latch_init (&self->done, 1);
+  util_block (&block, self->loop);
+  if (self->nests)
+    g_assert_true (bg_loop_post (self->loop, iterate_around_cb, self, NULL));
+  post_others (self);
+  give_attacher (self);
+  post_others (self);
+  util_unblock (&block);
+
+  util_latch_wait (&self->attached);
+  post_others (self);
+  util_latch_count_down (&self->posted);
+  util_latch_wait (&self->done);
+  g_assert_true (bg_loop_flush (self->loop, -1, NULL, NULL));
+  if (self->thread != NULL)
+    g_thread_join (self->thread);
+  util_block_clear (&block);
+  util_latch_clear (&self->attached);
+  util_latch_clear (&self->posted);
+  util_latch_clear (&self->done);
+}
+
+static void
+test_attached (gconstpointer data)
+{
+  static const int pairs[][2] = {
+    { G_PRIORITY_HIGH, G_PRIORITY_DEFAULT },  { -1, G_PRIORITY_DEFAULT },
+    { G_PRIORITY_HIGH - 1, G_PRIORITY_HIGH }, { G_PRIORITY_DEFAULT, G_PRIORITY_LOW },
+    { G_PRIORITY_LOW - 1, G_PRIORITY_LOW },   { G_MININT, G_MININT + 1 },
+  };
+  static const guint ns[] = { 0, 3, 300, 3000 };
+  Way way = GPOINTER_TO_UINT (data);
+  BgLoop *loop = util_loop_new ("attached");
+
+  for (guint i = 0; i < G_N_ELEMENTS (pairs) * G_N_ELEMENTS (ns) * 4; i++)
+    {
+      const int *pair = pairs[i / 4 % G_N_ELEMENTS (pairs)];
+      Attached self = { way, i % 2, i / 2 % 2, ns[i / 4 / G_N_ELEMENTS (pairs)], loop };
+
+      self.high = pair[0];
+      self.low = pair[1];
+      run_attached (&self);
+    }
+  util_loop_end (loop);
+}
+
+static void
+add_attached (Way way)
+{
+  static const char *names[N_WAYS]
+      = { "post",    "urgent-post", "delayed-work", "call",  "call-async",
+          "perform", "run-task",    "invoke",       "reply", "destroy" };
+  g_autofree char *path = g_strconcat ("/order/attached-more-urgent-first/", names[way], NULL);
+
+  g_test_add_data_func (path, GUINT_TO_POINTER (way), test_attached);
+}
+
 /* Fairness: what must go on under a flood of posts. All of it is of one
  * priority, since sources that are always ready starve less urgent ones, as
  * they do in any context. */
@@ -379,6 +643,8 @@ main (int argc, char *argv[])
   g_test_add_data_func ("/order/all-kinds-drained", GINT_TO_POINTER (TRUE), test_all_kinds);
   g_test_add_func ("/order/all-kinds-many-threads", test_all_kinds_many_threads);
   g_test_add_func ("/order/own-thread-does-not-overtake", test_own_thread);
+  for (Way way = 0; way < N_WAYS; way++)
+    add_attached (way);
   g_test_add_func ("/fairness/flood/same-priority", test_same_priority);
   g_test_add_func ("/fairness/flood/lower-priority", test_lower_priority);
   g_test_add_func ("/fairness/flood/urgent", test_urgent);

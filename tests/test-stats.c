@@ -218,6 +218,86 @@ test_not_queued (void)
   util_block_clear (&block);
 }
 
+/* Nor does a report or a description name it; what others queue is named. */
+
+typedef struct
+{
+  BgLoop *loop;
+  GCancellable *cancellable;
+} GivesUp;
+
+static gboolean
+not_begun_cb (gpointer user_data,
+              GCancellable *cancellable,
+              GAsyncReadyCallback callback,
+              gpointer callback_data,
+              GError **error)
+{
+  g_assert_not_reached ();
+}
+
+static gboolean
+not_called_cb (gpointer user_data, GError **error)
+{
+  g_assert_not_reached ();
+}
+
+static gpointer
+cancelled_thread (gpointer data)
+{
+  GivesUp *self = data;
+
+  g_assert_false (bg_loop_call (self->loop, not_called_cb, NULL, self->cancellable, NULL));
+  g_assert_null (bg_loop_perform (self->loop, G_PRIORITY_LOW, 0, not_begun_cb, NULL, NULL, NULL));
+  g_assert_false (bg_loop_flush (self->loop, 1, NULL, NULL));
+  return NULL;
+}
+
+static void
+assert_described (BgLoop *loop, const char *what, gboolean is)
+{
+  g_autofree char *text = bg_loop_describe (loop);
+  g_autoptr (GError) error = NULL;
+
+  g_assert_true ((strstr (text, what) != NULL) == is);
+  if (bg_loop_get_state (loop) == BG_LOOP_RUNNING)
+    return;
+
+  g_assert_false (bg_loop_shutdown_full (loop, BG_SHUTDOWN_DRAIN, 0, NULL, &error));
+  g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+  g_assert_true ((strstr (error->message, what) != NULL) == is);
+}
+
+static void
+test_not_described (void)
+{
+  BgLoop *loop = util_loop_new ("stats");
+  GivesUp self = { loop, g_cancellable_new () };
+  UtilBlock block;
+  GThread *thread;
+
+  util_block (&block, loop);
+  thread = g_thread_new ("cancelled", cancelled_thread, &self);
+  util_wait_for_queued (loop, 1);
+  assert_described (loop, "queued", TRUE);
+  g_cancellable_cancel (self.cancellable);
+  g_thread_join (thread);
+  assert_described (loop, "queued", FALSE);
+
+  for (guint i = 0; i < 3; i++)
+    g_assert_true (bg_loop_post_full (loop, 7, nothing_cb, NULL, NULL));
+  assert_described (loop, "3 queued at priority 7", TRUE);
+  bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
+  assert_described (loop, "3 queued at priority 7", TRUE);
+  assert_described (loop, "queued at priority 0", FALSE);
+  util_unblock (&block);
+  g_assert_true (bg_loop_shutdown (loop, NULL));
+  assert_accounted_for (loop);
+  util_loop_end (loop);
+  util_block_clear (&block);
+  g_object_unref (self.cancellable);
+}
+
 /* What runs now is in the times already, though it has not ended. */
 static void
 test_runs_now (void)
@@ -293,6 +373,7 @@ main (int argc, char *argv[])
   g_test_add_data_func ("/stats/all-kinds/cancelled", GUINT_TO_POINTER (BG_SHUTDOWN_CANCEL),
                         test_all_kinds);
   g_test_add_func ("/stats/not-queued", test_not_queued);
+  g_test_add_func ("/stats/not-queued/nor-described", test_not_described);
   g_test_add_func ("/stats/what-runs-now", test_runs_now);
   g_test_add_func ("/stats/fields", test_fields);
   g_test_add_func ("/stats/boxed", test_boxed);
