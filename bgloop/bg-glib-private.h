@@ -8,6 +8,7 @@
 G_BEGIN_DECLS
 
 gboolean bg_glib_is_unshared (gpointer object, int n_refs);
+void bg_glib_wait_for_disposal (gpointer object);
 
 GMainContext *bg_glib_context_new (GError **error);
 int bg_glib_get_wakeup_fd (GMainContext *context);

@@ -20,11 +20,15 @@
 
 #include <bgloop/bg-fork-private.h>
 #include <bgloop/bg-glib-private.h>
+#include <bgloop/bg-spin-private.h>
 #include <bgloop/bg-symbol-private.h>
 
 /* All that relies on what GLib does not promise, and with which versions it was
  * seen to hold: 2.74 to 2.87. Where it does not hold nothing breaks but what is
  * named at each part. */
+
+/* How often to let others run until a thread in the midst of g_object_unref() is done. */
+#define DISPOSAL_YIELDS 10000
 
 /* Whether an object can be used again, as if it were new: besides the caller's
  * @n_refs references nobody has one, nor has anybody what one could be had from, or
@@ -45,6 +49,22 @@ gboolean
 bg_glib_is_referenced_once (GSource *source)
 {
   return g_atomic_int_get ((int *) &source->ref_count) == 1;
+}
+
+/* After an object was given another reference while it was disposed of: waits until the
+ * thread that disposes of it has let go. Before GLib 2.80 that still thaws the queue of
+ * its notifications, although it has given its reference back. */
+void
+bg_glib_wait_for_disposal (gpointer object)
+{
+  GQuark queue = g_quark_try_string ("GObject-notify-queue");
+
+  for (guint i = 0; queue != 0 && i < DISPOSAL_YIELDS; i++)
+    {
+      if (g_object_get_qdata (object, queue) == NULL)
+        return;
+      bg_yield ();
+    }
 }
 
 /* References to a context

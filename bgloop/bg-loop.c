@@ -4,6 +4,7 @@
 #include "config.h"
 
 #include <bgloop/bg-error.h>
+#include <bgloop/bg-glib-private.h>
 #include <bgloop/bg-loop-private.h>
 
 /**
@@ -91,7 +92,10 @@ bg_loop_dup_from_core (BgCore *core)
   bg_core_unlock (core);
 
   if (granted)
-    g_object_unref (self);
+    {
+      bg_glib_wait_for_disposal (self);
+      g_object_unref (self);
+    }
   return self;
 }
 
