@@ -113,7 +113,7 @@ struct _BgCore
   guint generation; /* the process that the loop lives in */
   guint64 serial;   /* a loop made later has a higher one */
   gint64 since;
-  long thread_id;   /* the system's, once it runs */
+  long thread_id; /* the system's, once it runs */
 
   /* of whoever starts it, until its thread runs */
   BgWaiter *starter; /* (unowned) (nullable) */
@@ -146,11 +146,11 @@ struct _BgCore
   GQueue teardowns;      /* of BgTeardown */
   GHashTable *torn_down; /* (nullable) of BgTeardown, by id */
   BgDelays delays;
-  GSource *timer;      /* (nullable) */
-  guint n_sources;     /* the inbox's apart, that the library put into the context */
-  GPtrArray *arriving; /* (nullable) of GSource, that were attached */
+  GSource *timer;                /* (nullable) */
+  guint n_sources;               /* the inbox's apart, that the library put into the context */
+  GPtrArray *arriving;           /* (nullable) of GSource, that were attached */
   GPtrArray *spare_cancellables; /* (nullable) of GCancellable: to be used again */
-  GArray *priorities;  /* (nullable) of sources that were attached, some of them */
+  GArray *priorities;            /* (nullable) of sources that were attached, some of them */
   BgPause pause;
 
   /* atomic, written under lock */
@@ -186,7 +186,7 @@ struct _BgCore
   GPtrArray *kept;       /* (nullable) of GSource, that go with the context */
   GSource *drain;        /* (unowned) (nullable) runs what was accepted while the loop stops */
   guint starved;         /* iterations without sleep, work or an answer, while stopping */
-  guint repeats; /* invoked functions that ran and want to run again */
+  guint repeats;         /* invoked functions that ran and want to run again */
 };
 
 /* What all loops of a process share. */

@@ -738,8 +738,7 @@ promote_due (BgCore *self, guint n)
     {
       BgDelay *delay = bg_delays_take (&self->delays);
 
-      bg_inbox_requeue (&self->inbox, G_PRIORITY_DEFAULT, delay_outcome, delay->func, delay,
-                            NULL);
+      bg_inbox_requeue (&self->inbox, G_PRIORITY_DEFAULT, delay_outcome, delay->func, delay, NULL);
       due = bg_delays_get_next_due (&self->delays);
     }
 }
@@ -870,7 +869,7 @@ bg_invoke_abandon (BgInvoke *self)
       self->listed = FALSE;
       g_queue_unlink (&core->invokes, &self->link);
       bg_inbox_requeue (&core->inbox, self->priority, invoke_dropped_outcome, self->func, self,
-                            NULL);
+                        NULL);
     }
   bg_core_unlock (core);
   bg_invoke_unref (self);
@@ -887,8 +886,7 @@ bg_core_move_invoke (BgCore *self, BgInvoke *invoke)
       g_queue_unlink (&self->invokes, &invoke->link);
     }
 
-  bg_inbox_requeue (&self->inbox, invoke->priority, invoke->outcome, invoke->func, invoke,
-                        NULL);
+  bg_inbox_requeue (&self->inbox, invoke->priority, invoke->outcome, invoke->func, invoke, NULL);
 }
 
 /* Stopping */
@@ -1024,8 +1022,7 @@ demote_most_urgent (BgCore *self)
     }
 }
 
-static void
-attach_drain (BgCore *self);
+static void attach_drain (BgCore *self);
 
 /* Tells callbacks that wait for another loop that they need not, when nothing else is
  * left to do in CANCEL mode. */
@@ -1223,6 +1220,27 @@ closure_unref_cb (gpointer data, GClosure *closure)
   bg_core_unref (data);
 }
 
+static gboolean
+is_all_over (BgCore *self)
+{
+  gboolean ended;
+
+  bg_core_lock (self);
+  ended = self->ended;
+  bg_core_unlock (self);
+
+  return ended;
+}
+
+static void
+stop_heeding (BgCore *self)
+{
+  gulong handler = atomic_exchange (&self->cancelled_handler, 0);
+
+  if (handler != 0)
+    g_signal_handler_disconnect (self->cancellable, handler);
+}
+
 /* Before an operation is admitted: from now on the loop's cancellable cancels it. Most
  * loops have none, and GObject's lock for signals is better left alone: other threads may
  * hold it as this one forks. */
@@ -1231,13 +1249,16 @@ bg_core_heed_cancellable (BgCore *self)
 {
   gulong none = 0, handler;
 
-  if (G_LIKELY (atomic_load (&self->cancelled_handler) != 0) || bg_core_is_forked (self))
+  if (G_LIKELY (atomic_load (&self->cancelled_handler) != 0) || bg_core_is_forked (self)
+      || is_all_over (self))
     return;
 
   handler = g_signal_connect_data (self->cancellable, "cancelled", G_CALLBACK (cancelled_cb),
                                    bg_core_ref (self), closure_unref_cb, 0);
   if (!atomic_compare_exchange_strong (&self->cancelled_handler, &none, handler))
     g_signal_handler_disconnect (self->cancellable, handler);
+  else if (is_all_over (self))
+    stop_heeding (self);
 }
 
 typedef struct
@@ -1423,8 +1444,8 @@ clear_context (BgCore *self)
       while (turns < LAST_TURNS && g_main_context_iteration (self->context, FALSE))
         turns++;
 
-      self->n_had = bg_glib_list_sources (self->context, self->priorities,
-                                          count_own_sources (self), sources);
+      self->n_had = bg_glib_list_sources (self->context, self->priorities, count_own_sources (self),
+                                          sources);
       self->n_sources++; /* the probe */
       for (guint i = sources->len; i > 0; i--)
         {
@@ -1558,8 +1579,6 @@ end (BgCore *self)
   if (bg_core_is_forked (self))
     return;
 
-  if (atomic_load (&self->cancelled_handler) != 0)
-    g_signal_handler_disconnect (self->cancellable, atomic_load (&self->cancelled_handler));
   g_main_context_pop_thread_default (self->context);
   g_main_context_release (self->context);
 
@@ -1567,6 +1586,7 @@ end (BgCore *self)
   self->ended = TRUE;
   atomic_store_explicit (&self->awake_since, 0, memory_order_relaxed);
   bg_core_unlock (self);
+  stop_heeding (self);
 }
 
 /* Runs until the loop is closed for good. */
@@ -1845,8 +1865,8 @@ bg_core_spin_for_end (BgCore *self, BgWaiter *waiter, int timeout_msec)
 
   if (timeout_msec == 0)
     limit_usec = 0;
-  bg_waiter_spin_for_end (waiter, limit_usec,
-                          bg_inbox_is_served_elsewhere (&self->inbox), has_ended, self);
+  bg_waiter_spin_for_end (waiter, limit_usec, bg_inbox_is_served_elsewhere (&self->inbox),
+                          has_ended, self);
 }
 
 /* Waits until the thread is gone and the handlers of the cancellable have returned.

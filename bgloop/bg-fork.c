@@ -27,7 +27,7 @@ int bg_forks;
 #if HAVE_PTHREAD_ATFORK
 
 static BG_THREAD_LOCAL int wakeup_fd; /* of this thread's loop; 0: none */
-static int next_generation = 1; /* atomic: of a child that is being forked off */
+static int next_generation = 1;       /* atomic: of a child that is being forked off */
 
 /* These must not lock or allocate: any thread may hold any lock at the fork. The
  * child's number is decided before, so that a fork counts once however often they

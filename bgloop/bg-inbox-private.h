@@ -83,34 +83,34 @@ struct _BgInbox
   BgLane **lanes; /* (owned) most urgent first */
   guint n_lanes;
   guint n_spare;
-  BgChunk *spare;    /* (owned) */
-  gboolean grown;    /* past its first chunk */
-  gboolean asleep;   /* an append must wake the context */
-  gboolean wakes;    /* whoever unlocks wakes the context */
-  gboolean driven;   /* the lanes' own sources stand still: bg_inbox_run() serves them */
-  guint waiting_max; /* at most waited, before a batch was taken */
+  BgChunk *spare;       /* (owned) */
+  gboolean grown;       /* past its first chunk */
+  gboolean asleep;      /* an append must wake the context */
+  gboolean wakes;       /* whoever unlocks wakes the context */
+  gboolean driven;      /* the lanes' own sources stand still: bg_inbox_run() serves them */
+  guint waiting_max;    /* at most waited, before a batch was taken */
   gboolean self_posted; /* what runs in this dispatch has appended something */
-  gboolean stopped;  /* the sources are out of the context for good */
-  guint n_sources;   /* that were put into the context */
+  gboolean stopped;     /* the sources are out of the context for good */
+  guint n_sources;      /* that were put into the context */
   guint64 posted;
   guint64 wakeups;
   gint64 woken_at; /* when it was last woken, monotonic microseconds; 0: long ago */
 
   /* the serving thread only */
   BG_CACHE_LINE BgSpin spin;
-  guint strays;     /* dispatches of the loop's own sources that did nothing but hand work on */
-  int stray_depth;  /* where they are counted */
-  BgChunk *done;    /* (owned) chunks to be used again */
-  guint n_batches;  /* lanes that have a batch */
-  BgLane *staying;  /* (unowned) (nullable) stays awake, though it has no work */
+  guint strays;         /* dispatches of the loop's own sources that did nothing but hand work on */
+  int stray_depth;      /* where they are counted */
+  BgChunk *done;        /* (owned) chunks to be used again */
+  guint n_batches;      /* lanes that have a batch */
+  BgLane *staying;      /* (unowned) (nullable) stays awake, though it has no work */
   gboolean fell_asleep; /* since the context has polled */
   gboolean crowded;     /* with lanes, when the last batch was taken */
-  guint depth;      /* how many records run within each other */
-  GArray *deferred; /* (owned) (nullable) of BgRecord: for when none runs any more */
-  guint batch_size; /* of the last one taken */
-  gboolean pressed; /* somebody waited for some of it */
-  BgLane *lane;     /* (unowned) (nullable) whose records run, the innermost */
-  BgActivity *activity;      /* (unowned) the innermost */
+  guint depth;          /* how many records run within each other */
+  GArray *deferred;     /* (owned) (nullable) of BgRecord: for when none runs any more */
+  guint batch_size;     /* of the last one taken */
+  gboolean pressed;     /* somebody waited for some of it */
+  BgLane *lane;         /* (unowned) (nullable) whose records run, the innermost */
+  BgActivity *activity; /* (unowned) the innermost */
   BgActivity root_activity;
   GSourceCallbackFuncs *tag_funcs; /* (nullable) of the default lane's source */
   gpointer tag_data;

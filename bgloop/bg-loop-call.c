@@ -145,8 +145,7 @@ run_invoke (BgCore *core, BgInvoke *self)
     }
 
   bg_inbox_push_activity (&core->inbox, self->func);
-  core->inbox.activity->kept
-      = (BgRecord){ half_done_invoke_outcome, self->func, self, NULL };
+  core->inbox.activity->kept = (BgRecord){ half_done_invoke_outcome, self->func, self, NULL };
   again = self->func (self->data);
   if (bg_core_is_forked (core))
     return again;
@@ -472,8 +471,7 @@ call_outcome (BgRecord *slot, gpointer owner)
   else
     {
       bg_waiter_set_bound (self->blocked.waiter, TRUE);
-      core->inbox.activity->kept
-          = (BgRecord){ half_done_call_outcome, self->func, self, NULL };
+      core->inbox.activity->kept = (BgRecord){ half_done_call_outcome, self->func, self, NULL };
       self->ok = run_call (self->func, self->data, &self->error);
       bg_inbox_drop_kept (&core->inbox);
       bg_count (&core->inbox.run, 1);
@@ -889,8 +887,7 @@ static void
 return_dropped_task (BgTaskRun *self)
 {
   g_task_return_new_error (self->task, BG_ERROR, BG_ERROR_CLOSED,
-                           "The loop “%s” was shut down before the task started",
-                           self->core->name);
+                           "The loop “%s” was shut down before the task started", self->core->name);
   task_run_free (self);
 }
 
@@ -921,8 +918,7 @@ task_outcome (BgRecord *slot, gpointer owner)
   else
     {
       core->began = TRUE;
-      core->inbox.activity->kept
-          = (BgRecord){ half_done_task_outcome, self->func, self, NULL };
+      core->inbox.activity->kept = (BgRecord){ half_done_task_outcome, self->func, self, NULL };
       self->func (self->task, g_task_get_source_object (self->task),
                   g_task_get_task_data (self->task), g_task_get_cancellable (self->task));
       bg_inbox_drop_kept (&core->inbox);
@@ -961,8 +957,8 @@ owe_task (BgLoop *self, GTask *task, GTaskThreadFunc func)
     return;
 
   here->began = TRUE;
-  reply = bg_reply_new (self, bg_loop_run_task, func, g_task_get_priority (task), owed_task_cb,
-                        NULL);
+  reply
+      = bg_reply_new (self, bg_loop_run_task, func, g_task_get_priority (task), owed_task_cb, NULL);
   g_signal_connect_data (task, "notify::completed", G_CALLBACK (task_completed_cb), reply,
                          owed_task_returned, 0);
 }

@@ -199,6 +199,5 @@ bg_loop_reset_default (int timeout_msec, GError **error)
   g_clear_pointer (&forgotten, bg_core_unref);
   bg_core_unref (core);
 
-  return self == NULL
-         || bg_loop_shutdown_full (self, BG_SHUTDOWN_DRAIN, timeout_msec, NULL, error);
+  return self == NULL || bg_loop_shutdown_full (self, BG_SHUTDOWN_DRAIN, timeout_msec, NULL, error);
 }

@@ -224,8 +224,7 @@ publish (BgPerform *self)
   /* Where a number comes round, that of an operation that is there is passed over. */
   do
     self->id = ++globals->last_operation;
-  while (self->id == 0
-         || g_hash_table_contains (globals->operations, GSIZE_TO_POINTER (self->id)));
+  while (self->id == 0 || g_hash_table_contains (globals->operations, GSIZE_TO_POINTER (self->id)));
   g_hash_table_insert (globals->operations, GSIZE_TO_POINTER (self->id), perform_ref (self));
   g_mutex_unlock (&globals->lock);
 }
@@ -396,7 +395,7 @@ struct _BgOperation
 {
   int ref_count; /* atomic */
   guint generation;
-  gpointer id;   /* (nullable) atomic: of the BgPerform; NULL once it is answered or failed */
+  gpointer id; /* (nullable) atomic: of the BgPerform; NULL once it is answered or failed */
 };
 
 G_DEFINE_BOXED_TYPE (BgOperation, bg_operation, bg_operation_ref, bg_operation_unref)
@@ -663,8 +662,8 @@ half_begun_outcome (BgRecord *slot, gpointer owner)
 static gboolean
 is_late (BgPerform *self)
 {
-  gboolean waits = self->blocked.waiter != NULL
-                   || (self->reply != NULL && bg_reply_is_wanted (self->reply));
+  gboolean waits
+      = self->blocked.waiter != NULL || (self->reply != NULL && bg_reply_is_wanted (self->reply));
 
   return waits && self->deadline != -1 && g_get_monotonic_time () >= self->deadline;
 }
@@ -1060,10 +1059,7 @@ reply_closed (BgBlocked *blocked)
 
 /* Takes over @self. */
 static void
-perform_async (BgPerform *self,
-               BgLoop *loop,
-               GAsyncReadyCallback callback,
-               gpointer callback_data)
+perform_async (BgPerform *self, BgLoop *loop, GAsyncReadyCallback callback, gpointer callback_data)
 {
   BgCore *core = self->core;
   BgReply *reply;

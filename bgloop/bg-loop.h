@@ -140,8 +140,7 @@ void bg_loop_shutdown_async (BgLoop *self,
 BG_API
 gboolean bg_loop_shutdown_finish (BgLoop *self, GAsyncResult *result, GError **error);
 BG_API
-gboolean
-bg_loop_wait (BgLoop *self, int timeout_msec, GCancellable *cancellable, GError **error);
+gboolean bg_loop_wait (BgLoop *self, int timeout_msec, GCancellable *cancellable, GError **error);
 BG_API
 void bg_loop_wait_async (BgLoop *self,
                          int timeout_msec,
@@ -215,8 +214,7 @@ gboolean bg_loop_call_finish (BgLoop *self, GAsyncResult *result, GError **error
 BG_API
 void bg_loop_run_task (BgLoop *self, int priority, GTask *task, GTaskThreadFunc func);
 BG_API
-gboolean
-bg_loop_flush (BgLoop *self, int timeout_msec, GCancellable *cancellable, GError **error);
+gboolean bg_loop_flush (BgLoop *self, int timeout_msec, GCancellable *cancellable, GError **error);
 
 /* perform an asynchronous operation there */
 BG_API

@@ -34,7 +34,7 @@
 /* A variable of which each thread has one. With glibc it can be reached without a
  * call also from a library that is loaded later. */
 #if defined(__GLIBC__) && defined(__GNUC__)
-#define BG_THREAD_LOCAL _Thread_local __attribute__((tls_model("initial-exec")))
+#define BG_THREAD_LOCAL _Thread_local __attribute__ ((tls_model ("initial-exec")))
 #else
 #define BG_THREAD_LOCAL _Thread_local
 #endif

@@ -5,8 +5,8 @@
 
 #include <bgloop/bg-core-private.h>
 #include <bgloop/bg-error.h>
-#include <bgloop/bg-loop-private.h>
 #include <bgloop/bg-glib-private.h>
+#include <bgloop/bg-loop-private.h>
 #include <bgloop/bg-reply-private.h>
 
 /* Where replies to the callers of one context arrive: an inbox on that context.
@@ -24,18 +24,18 @@ struct _BgMailbox
   int ref_count;    /* atomic: one for the source, the loop, a thread and a reply */
   int source_count; /* atomic: one for the source, one while it is dispatched */
   BgInbox inbox;
-  gpointer tag;  /* immutable: the globals of the process that made it */
-  BgCore *core;  /* immutable (unowned) (nullable) the loop whose context this is */
+  gpointer tag; /* immutable: the globals of the process that made it */
+  BgCore *core; /* immutable (unowned) (nullable) the loop whose context this is */
 
   _Atomic gboolean closed;     /* written under the inbox's lock */
   _Atomic guint n_outstanding; /* replies to be sent: above 0, they have the context */
 
   /* under the inbox's lock, of a loop's */
-  GQueue owed;        /* of BgReply (unowned): to be sent */
-  gboolean visited;   /* in a search for circles, under the waits' lock */
-  guint n_ends;       /* of these, that tell of a loop's end */
-  guint n_answers;    /* that have arrived, of those that were not refused at once */
-  guint n_refusals;   /* that were given while the loop cancels */
+  GQueue owed;      /* of BgReply (unowned): to be sent */
+  gboolean visited; /* in a search for circles, under the waits' lock */
+  guint n_ends;     /* of these, that tell of a loop's end */
+  guint n_answers;  /* that have arrived, of those that were not refused at once */
+  guint n_refusals; /* that were given while the loop cancels */
 };
 
 /* How many callbacks that are refused something while the loop cancels, and so try

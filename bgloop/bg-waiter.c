@@ -48,9 +48,9 @@ struct _BgWaiter
   GCond cond;
 
   /* under lock */
-  GCancellable *cancellable; /* (unowned) (nullable) as long as somebody waits */
+  GCancellable *cancellable;  /* (unowned) (nullable) as long as somebody waits */
   _Atomic gboolean cancelled; /* written under lock */
-  gint64 settled_at; /* if somebody had to be woken */
+  gint64 settled_at;          /* if somebody had to be woken */
 };
 
 enum

@@ -290,7 +290,8 @@ test_dropped (void)
 }
 
 /* In a teardown of a loop that drains, and from a destroy on the way, it can still be
- * taken back: it has not started, and never will. Its destroy runs once, before the loop is gone. */
+ * taken back: it has not started, and never will. Its destroy runs once, before the loop is gone.
+ */
 
 #define N_LEFT 6
 

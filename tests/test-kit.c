@@ -1318,7 +1318,7 @@ test_wait_for_paused_elsewhere (Steps *self, gconstpointer data)
 
   /* Whoever steps it last has it from then on. */
   thread = g_thread_new ("caller", call_thread, note);
-  util_wait_for_queued (self->base.loop, 2);
+  util_wait_for_queued (self->base.loop, 1);
   g_assert_cmpint (bg_test_run_until_idle (self->base.loop, NULL), ==, 1);
   g_assert_cmpstr (self->log->str, ==, "called");
   g_thread_join (thread);

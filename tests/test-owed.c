@@ -266,9 +266,9 @@ let_answer (Owed *self)
   g_weak_ref_set (&self->answered_with, answer);
   if (self->kind == CALL)
     util_unblock (&self->block);
-  else if (self->kind == PERFORM)
+  else if (self->kind == PERFORM && self->answer != NULL)
     self->answer (NULL, G_ASYNC_RESULT (answer), self->answer_data);
-  else if (self->kind == OPERATION)
+  else if (self->kind == OPERATION && self->operation != NULL)
     bg_operation_answer (self->operation, G_ASYNC_RESULT (answer));
   else if (self->kind == WAIT)
     bg_loop_quit (self->asked, BG_SHUTDOWN_DRAIN);
