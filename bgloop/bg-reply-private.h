@@ -29,7 +29,6 @@ BgReply *bg_reply_new (gpointer source,
                        GAsyncReadyCallback callback,
                        gpointer callback_data);
 BgRequest *bg_reply_get_request (BgReply *self);
-gpointer bg_reply_get_source (BgReply *self);
 gboolean bg_reply_is_wanted (BgReply *self);
 gboolean bg_reply_is_to_loop (BgReply *self);
 void

@@ -513,13 +513,6 @@ bg_reply_get_request (BgReply *self)
   return &self->request;
 }
 
-/* Before the reply is sent: the loop that it comes from. */
-gpointer
-bg_reply_get_source (BgReply *self)
-{
-  return self->source;
-}
-
 /* Whether there is a callback. */
 gboolean
 bg_reply_is_wanted (BgReply *self)

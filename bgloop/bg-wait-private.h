@@ -36,7 +36,6 @@ struct _BgWait
   BgWait *outer; /* (nullable) */
 };
 
-BgActor *bg_actor_get_current (void);
 void bg_actor_set_current (BgActor *self);
 gboolean bg_actor_check_wait (BgActor *self, gboolean for_end, GError **error);
 

@@ -43,12 +43,6 @@ bg_wait_unlock (void)
 
 static BG_THREAD_LOCAL BgActor *current_actor;
 
-BgActor *
-bg_actor_get_current (void)
-{
-  return current_actor;
-}
-
 void
 bg_actor_set_current (BgActor *self)
 {
