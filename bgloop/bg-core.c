@@ -1481,8 +1481,6 @@ abandon (BgCore *self)
       self->n_handling++;
       take_blocked (self, &blocked);
     }
-  for (GList *link = self->invokes.head; link != NULL; link = link->next)
-    ((BgInvoke *) link->data)->running = FALSE;
   begin_drain (self);
   self->closed = TRUE;
   g_cond_broadcast (&self->changed);
