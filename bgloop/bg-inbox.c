@@ -1163,10 +1163,11 @@ bg_inbox_abandon_activities (BgInbox *self)
       BgRecord kept = self->activity->kept;
 
       self->activity->kept.outcome = NULL;
-      self->activity = self->activity->outer;
       any = TRUE;
+      /* It may keep something in turn, and not in the place of what is around it. */
       if (kept.outcome != NULL)
         kept.outcome (&kept, self->owner);
+      self->activity = self->activity->outer;
     }
   atomic_store_explicit (&self->running, NULL, memory_order_relaxed);
 
