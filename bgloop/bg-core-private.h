@@ -177,6 +177,7 @@ struct _BgCore
   GPtrArray *attached;   /* (nullable) of GSource, that may be in the context or that others may
                           * have */
   guint recheck_msec;    /* after how long to look at them again; 0: not before the next sleep */
+  guint busy_polls;      /* that did not wait */
   guint n_shared;        /* of the attached, that were destroyed and that others have */
   gboolean began;        /* an operation */
   guint n_had;           /* sources that the context had had when it was cleared */

@@ -63,6 +63,9 @@
  * 1, 2, 4… and for the last time after so many milliseconds. */
 #define LAST_RECHECK_MSEC 64
 
+/* In how many polls a loop that does not sleep looks at the sources once. */
+#define BUSY_POLLS 64
+
 /* How many priorities of sources that were attached are remembered. */
 #define PRIORITIES 64
 
@@ -163,7 +166,7 @@ release_attached (BgCore *self, int *timeout_msec)
 
       if (!g_source_is_destroyed (source))
         continue;
-      if (bg_glib_is_referenced_once (source))
+      if (bg_glib_source_is_unshared (source))
         g_source_unref (g_ptr_array_steal_index_fast (self->attached, i - 1));
       else
         n_shared++;
@@ -229,6 +232,11 @@ poll_cb (GPollFD *fds, guint n_fds, int timeout_msec)
 
   if (self == NULL || bg_core_is_forked (self))
     return g_poll (fds, n_fds, timeout_msec);
+
+  /* A loop that never sleeps lets go of sources, too. */
+  if (timeout_msec == 0 && atomic_load_explicit (&self->has_attached, memory_order_relaxed)
+      && ++self->busy_polls % BUSY_POLLS == 0)
+    release_attached (self, &timeout_msec);
 
   n_ready = poll_own (self, fds, n_fds, timeout_msec);
   if (!bg_core_is_forked (self))

@@ -8,13 +8,14 @@
 G_BEGIN_DECLS
 
 gboolean bg_glib_is_unshared (gpointer object, int n_refs);
+gboolean bg_glib_is_referenced_once (gpointer object);
 void bg_glib_wait_for_disposal (gpointer object);
 
 GMainContext *bg_glib_context_new (GError **error);
 int bg_glib_get_wakeup_fd (GMainContext *context);
 guint
 bg_glib_list_sources (GMainContext *context, GArray *priorities, guint n_own, GPtrArray *sources);
-gboolean bg_glib_is_referenced_once (GSource *source);
+gboolean bg_glib_source_is_unshared (GSource *source);
 
 void bg_glib_retire_context (GMainContext *context, GPtrArray *handles, guint n_sources);
 void bg_glib_release_retired (void);

@@ -44,11 +44,17 @@ bg_glib_is_unshared (gpointer object, int n_refs)
          && g_atomic_int_get ((int *) &self->ref_count) == n_refs;
 }
 
-/* Whether nobody but the caller refers to the source. (A public field.) */
+/* Whether nobody but the caller refers to a source or an object. (Public fields.) */
 gboolean
-bg_glib_is_referenced_once (GSource *source)
+bg_glib_source_is_unshared (GSource *source)
 {
   return g_atomic_int_get ((int *) &source->ref_count) == 1;
+}
+
+gboolean
+bg_glib_is_referenced_once (gpointer object)
+{
+  return g_atomic_int_get ((int *) &((GObject *) object)->ref_count) == 1;
 }
 
 /* After an object was given another reference while it was disposed of: waits until the
@@ -412,7 +418,7 @@ release_if_unused (BgRetired *self)
 {
   for (guint i = self->handles->len; i > 0; i--)
     {
-      if (bg_glib_is_referenced_once (g_ptr_array_index (self->handles, i - 1)))
+      if (bg_glib_source_is_unshared (g_ptr_array_index (self->handles, i - 1)))
         g_ptr_array_remove_index_fast (self->handles, i - 1);
     }
   if (self->handles->len > 0 || !is_context_unshared (self->context))

@@ -4,6 +4,7 @@
 #include "config.h"
 
 #include <bgloop/bg-error.h>
+#include <bgloop/bg-glib-private.h>
 #include <bgloop/bg-loop-private.h>
 #include <bgloop/bg-reply-private.h>
 #include <bgloop/bg-symbol-private.h>
@@ -891,11 +892,17 @@ return_dropped_task (BgTaskRun *self)
   task_run_free (self);
 }
 
-/* Its function has ended the thread: what it did with the task is its own affair. */
+/* Its function has ended the thread. If nobody else has the task, nobody will return from
+ * it. */
 static void
 half_done_task_outcome (BgRecord *slot, gpointer owner)
 {
-  task_run_free (slot->data);
+  BgTaskRun *self = slot->data;
+
+  if (bg_glib_is_referenced_once (self->task) && !g_task_get_completed (self->task))
+    return_dropped_task (self);
+  else
+    task_run_free (self);
 }
 
 static void
