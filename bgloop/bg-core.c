@@ -1554,6 +1554,8 @@ end (BgCore *self)
   /* From now on nothing becomes due: nobody would run it, nor drop it. */
   bg_core_lock (self);
   timer = g_steal_pointer (&self->timer);
+  if (self->drain != NULL)
+    g_source_destroy (g_steal_pointer (&self->drain));
   atomic_store_explicit (&self->inbox.due_at, -1, memory_order_relaxed);
   bg_core_unlock (self);
   if (timer != NULL)

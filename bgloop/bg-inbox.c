@@ -711,7 +711,11 @@ lane_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
     }
 
   if (G_UNLIKELY (g_source_is_destroyed (source)) && lane->source == (BgLaneSource *) source)
-    attach_lane (lane);
+    {
+      bg_inbox_lock (inbox);
+      attach_lane (lane);
+      bg_inbox_unlock (inbox);
+    }
   if (G_UNLIKELY (!busy && inbox->crowded) && lane->n_dispatches == 0)
     retire_lane (lane);
   return G_SOURCE_CONTINUE;

@@ -283,7 +283,6 @@ invoke_here (BgCore *core, BgInvoke *self)
       g_source_set_callback (source, invoke_cb, self, invoke_source_gone);
       g_source_attach (source, core->context);
       g_source_unref (source);
-      core->n_sources++;
     }
   bg_core_unlock (core);
 }
@@ -365,7 +364,6 @@ bg_loop_invoke_full (BgLoop *self,
         {
           invoke->listed = TRUE;
           g_queue_push_tail_link (&core->invokes, &invoke->link);
-          core->n_sources++;
           g_main_context_invoke_full (core->context, priority, invoke_cb, invoke,
                                       invoke_source_gone);
           bg_inbox_hurry (&core->inbox);

@@ -1227,3 +1227,21 @@ bg_loop_perform_finish (BgLoop *self, GAsyncResult *result, GError **error)
   bg_reply_propagate (BG_REPLY (result), &answered, error);
   return (GAsyncResult *) answered;
 }
+
+/**
+ * bg_loop_perform_operation_finish:
+ * @self: a loop
+ * @result: what the callback got
+ * @error: return location for an error, or %NULL
+ *
+ * The same as [method@Bg.Loop.perform_finish], for tools that find it by its name.
+ *
+ * Returns: (transfer full): the operation's answer, for its own finish function
+ *
+ * Since: 1.0
+ */
+GAsyncResult *
+bg_loop_perform_operation_finish (BgLoop *self, GAsyncResult *result, GError **error)
+{
+  return bg_loop_perform_finish (self, result, error);
+}

@@ -255,6 +255,9 @@ void bg_loop_perform_operation_async (BgLoop *self,
                                       gpointer callback_data);
 BG_API
 GAsyncResult *bg_loop_perform_finish (BgLoop *self, GAsyncResult *result, GError **error);
+BG_API
+GAsyncResult *
+bg_loop_perform_operation_finish (BgLoop *self, GAsyncResult *result, GError **error);
 
 /* living on the loop */
 BG_API

@@ -292,14 +292,14 @@ test_taken_while_it_goes (void)
   g_type_class_unref (klass);
 }
 
-/* A source's own code may take it, also where that runs because it is taken. */
+/* A source's own code may take it, also where that runs on the default loop's thread. */
 
 static guint n_finalized;
 
 static void
 finalize_with_default (GSource *source)
 {
-  g_autoptr (BgLoop) loop = dup_default ();
+  g_autoptr (BgLoop) loop = bg_loop_dup_default (NULL);
 
   g_assert_true (BG_IS_LOOP (loop));
   n_finalized++;

@@ -212,7 +212,7 @@ test_at_once (void)
 typedef struct
 {
   BgLoop *loop;
-  guint left;
+  int left; /* atomic */
   int n_run;
 } Nested;
 
@@ -220,16 +220,16 @@ static void
 nest_cb (gpointer user_data)
 {
   Nested *self = user_data;
-  int priority = (int) --self->left % 40 - 20;
-  guint before = self->left;
+  int before = g_atomic_int_add (&self->left, -1) - 1;
+  int priority = before % 40 - 20;
 
   self->n_run++;
-  if (self->left == 0)
+  if (before == 0)
     return;
 
   g_assert_true (bg_loop_post_full (self->loop, priority, nest_cb, self, NULL));
   if (before % 4 == 0)
-    while (self->left == before)
+    while (g_atomic_int_get (&self->left) == before)
       g_main_context_iteration (bg_loop_get_context (self->loop), TRUE);
 }
 
@@ -239,7 +239,7 @@ test_nested (void)
   Nested self = { util_loop_new ("nested"), 200 };
 
   g_assert_true (bg_loop_post (self.loop, nest_cb, &self, NULL));
-  while (bg_loop_flush (self.loop, -1, NULL, NULL) && self.left > 0)
+  while (bg_loop_flush (self.loop, -1, NULL, NULL) && g_atomic_int_get (&self.left) > 0)
     ;
   assert_few (self.loop);
   util_loop_end (self.loop);
