@@ -1569,6 +1569,10 @@ end (BgCore *self)
     return;
 
   bg_inbox_stop (&self->inbox);
+  /* The context may outlive the core. */
+  if (self->drain != NULL)
+    g_source_destroy (self->drain);
+  self->drain = NULL;
   do
     {
       if (atomic_load (&self->has_attached))

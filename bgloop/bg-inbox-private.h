@@ -91,7 +91,7 @@ struct _BgInbox
   guint waiting_max;    /* at most waited, before a batch was taken */
   gboolean self_posted; /* what runs in this dispatch has appended something */
   gboolean stopped;     /* the sources are out of the context for good */
-  guint n_sources;      /* that were put into the context */
+  _Atomic guint n_sources; /* that were put into the context */
   guint64 posted;
   guint64 wakeups;
   gint64 woken_at; /* when it was last woken, monotonic microseconds; 0: long ago */

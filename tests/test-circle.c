@@ -623,6 +623,9 @@ wait_within_cb (GCancellable *cancellable, gpointer user_data)
   Nested *self = user_data;
   g_autoptr (GError) error = NULL;
 
+  if (bg_loop_is_current (self->other))
+    return;
+
   g_assert_true (bg_loop_is_current (self->loop));
   wait_within (self, &error);
   g_assert_no_error (error);
@@ -668,7 +671,14 @@ outer_begin_cb (gpointer user_data,
 {
   Nested *self = user_data;
   g_autoptr (GTask) task = g_task_new (NULL, NULL, callback, callback_data);
-  gulong id = g_signal_connect (cancellable, "cancelled", G_CALLBACK (wait_within_cb), self);
+  gulong id = g_cancellable_connect (cancellable, G_CALLBACK (wait_within_cb), self, NULL);
+
+  /* It has timed out already. */
+  if (id == 0)
+    {
+      g_task_return_boolean (task, TRUE);
+      return TRUE;
+    }
 
   util_latch_count_down (&self->entered);
   if (self->outer == OUTER_CANCELLED)

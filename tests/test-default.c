@@ -465,7 +465,7 @@ toggle_thread (gpointer data)
       g_assert_true (BG_IS_LOOP (loop));
       g_assert_cmpint (bg_loop_get_state (loop), ==, BG_LOOP_RUNNING);
       if (i % 3 == 0)
-        g_assert_true (bg_loop_call (loop, take_there_cb, NULL, NULL, NULL));
+        g_assert_true (bg_loop_call (loop, util_true_cb, NULL, NULL, NULL));
       if (i % 50 == 0)
         {
           g_object_add_toggle_ref (G_OBJECT (loop), count_toggle_cb, data);

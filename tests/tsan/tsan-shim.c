@@ -372,9 +372,16 @@ g_atomic_rc_box_release_full (gpointer mem_block, GDestroyNotify clear_func)
   box = outer;
 }
 
+/* GObject tells a toggle reference that it is the last one. (A flag of GObject's own, the same in
+ * all versions.) */
+static gboolean
+has_toggle_reference (gpointer object)
+{
+  return (g_datalist_get_flags (&G_OBJECT (object)->qdata) & 1) != 0;
+}
+
 /* Only the last g_object_unref() may acquire, and it must do so before dispose: so all others are
- * done here. (A toggle reference would not be told. No program in C has any.) Whoever finds that
- * the number of references has fallen acquires that number. */
+ * done here. Whoever finds that the number of references has fallen acquires that number. */
 DEFINE_REAL (g_object_unref)
 EXPORT void
 g_object_unref (gpointer object)
@@ -386,7 +393,7 @@ g_object_unref (gpointer object)
 
       release (object);
       release (ref_count);
-      while (old > 1)
+      while (old > 1 && !has_toggle_reference (object))
         if (__atomic_compare_exchange_n (ref_count, &old, old - 1, FALSE, __ATOMIC_ACQ_REL,
                                          __ATOMIC_RELAXED))
           return;
