@@ -294,7 +294,7 @@ test_taken_while_it_goes (void)
 
 /* A source's own code may take it, also where that runs on the default loop's thread. */
 
-static guint n_finalized;
+static int n_finalized; /* atomic */
 
 static void
 finalize_with_default (GSource *source)
@@ -302,7 +302,7 @@ finalize_with_default (GSource *source)
   g_autoptr (BgLoop) loop = bg_loop_dup_default (NULL);
 
   g_assert_true (BG_IS_LOOP (loop));
-  n_finalized++;
+  g_atomic_int_inc (&n_finalized);
 }
 
 static GSourceFuncs finalize_funcs = { .finalize = finalize_with_default };
@@ -310,7 +310,7 @@ static GSourceFuncs finalize_funcs = { .finalize = finalize_with_default };
 static void
 test_taken_by_finalizers (void)
 {
-  for (guint i = 0; i < 10; i++)
+  for (int i = 0; i < 10; i++)
     {
       BgLoop *loop = util_loop_new ("leaves a source");
       GSource *source = g_source_new (&finalize_funcs, sizeof (GSource));
@@ -323,7 +323,9 @@ test_taken_by_finalizers (void)
       loop = dup_default ();
       assert_reset ();
       g_assert_finalize_object (loop);
-      g_assert_cmpuint (n_finalized, ==, i + 1);
+      /* The finalizer's own loop may just look at it. */
+      while (g_atomic_int_get (&n_finalized) <= i)
+        util_loop_end (util_loop_new ("sweeps"));
     }
 }
 
