@@ -936,8 +936,10 @@ test_ask_async (void)
       util_reply_clear (&replies[i]);
     }
   bg_loop_release (asked, hold);
-  util_loop_end (asked);
+
+  /* It refers to the other until its callbacks have returned. */
   util_loop_end (asks);
+  util_loop_end (asked);
 }
 
 /* and others may wait for who asks. The handler of the cancellable runs while it does. */
