@@ -184,6 +184,7 @@ struct _BgCore
   guint n_closings;      /* of what other loops owe, in CANCEL mode */
   gboolean runs;         /* the main loop */
   gboolean exited;       /* something has ended the thread under the loop */
+  int abandoned_depth;   /* g_main_depth() then */
   GPtrArray *kept;       /* (nullable) of GSource, that go with the context */
   GSource *drain;        /* (unowned) (nullable) runs what was accepted while the loop stops */
   guint starved;         /* iterations without sleep, work or an answer, while stopping */

@@ -86,6 +86,7 @@ typedef struct
   GSource source;
   BgCore *core; /* (unowned): the source lives on the core's thread */
   gboolean sits_out;
+  guint n_dispatches; /* that have not returned */
 } BgDrain;
 
 static BG_THREAD_LOCAL BgCore *current_core;
@@ -646,11 +647,12 @@ take_teardown (BgCore *self, BgTeardown *teardown)
 static void
 destroy_teardown (gpointer data)
 {
-  BgTeardown *teardown = data;
+  BgTeardown teardown = *(BgTeardown *) data;
 
-  if (teardown->destroy != NULL)
-    teardown->destroy (teardown->data);
-  g_free (teardown);
+  /* The notify may end the thread. */
+  g_free (data);
+  if (teardown.destroy != NULL)
+    teardown.destroy (teardown.data);
 }
 
 /* FALSE if it has started, or is not there. */
@@ -846,10 +848,13 @@ invoke_dropped_outcome (BgRecord *slot, gpointer owner)
   BgCore *core = owner;
   BgInvoke *self = slot->data;
 
+  GDestroyNotify notify = self->notify;
+  gpointer data = self->data;
+
   bg_count (&core->inbox.cancelled, 1);
-  if (self->notify != NULL)
-    self->notify (self->data);
   bg_invoke_unref (self);
+  if (notify != NULL)
+    notify (data);
 }
 
 void
@@ -982,12 +987,12 @@ is_own_source (BgCore *self, GSource *source)
          || (self->mailbox != NULL && bg_mailbox_owns (self->mailbox, source));
 }
 
-static void
-keep_source (BgCore *self, GSource *source)
+static GPtrArray *
+get_kept (BgCore *self)
 {
   if (self->kept == NULL)
     self->kept = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
-  g_ptr_array_add (self->kept, g_source_ref (source));
+  return self->kept;
 }
 
 static void drop_delays (BgCore *self);
@@ -1026,7 +1031,7 @@ demote_most_urgent (BgCore *self)
       /* Another thread has just destroyed it, and it came back to what is polled: it
        * stays as long as the context. */
       if (g_source_is_destroyed (source))
-        keep_source (self, source);
+        g_ptr_array_add (get_kept (self), g_source_ref (source));
     }
 }
 
@@ -1054,11 +1059,13 @@ drain_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
       return G_SOURCE_CONTINUE;
     }
 
+  drain->n_dispatches++;
   bg_inbox_run (&self->inbox);
   if (bg_core_is_cancelling (self))
     drop_delays (self);
   if (self->mailbox != NULL && !bg_core_is_forked (self))
     bg_mailbox_serve (self->mailbox);
+  drain->n_dispatches--;
   drain->sits_out = TRUE;
   if (bg_core_is_forked (self))
     return G_SOURCE_CONTINUE;
@@ -1624,6 +1631,19 @@ run (BgCore *self)
     }
 }
 
+/* Of a source of others, which the thread has ended in, GLib's dispatch holds what it
+ * does for the loop's own. Only the innermost is known. */
+static void
+abandon_current_source (BgCore *self)
+{
+  GSource *source = g_main_current_source ();
+
+  if (source != NULL && g_main_depth () > self->abandoned_depth
+      && !is_own_source (self, source))
+    bg_glib_abandon_dispatches (source, 1, get_kept (self));
+  self->abandoned_depth = g_main_depth ();
+}
+
 /* Something has ended the thread under the loop: everything gets its outcome here, as
  * in CANCEL mode, whatever holds the loop. */
 static void
@@ -1663,10 +1683,14 @@ abandon (BgCore *self)
     }
   self->runs = FALSE;
 
+  abandon_current_source (self);
   bg_actor_abandon_waits (&self->actor);
-  bg_inbox_abandon_activities (&self->inbox);
+  bg_inbox_abandon_activities (&self->inbox, get_kept (self));
   if (self->mailbox != NULL)
-    bg_mailbox_abandon (self->mailbox);
+    bg_mailbox_abandon (self->mailbox, get_kept (self));
+  if (self->drain != NULL)
+    bg_glib_abandon_dispatches (self->drain, ((BgDrain *) self->drain)->n_dispatches,
+                                get_kept (self));
   bg_core_lock (self);
   begin_drain (self);
   bg_core_unlock (self);

@@ -327,6 +327,26 @@ bg_glib_list_sources (GMainContext *context, GArray *priorities, guint n_own, GP
   return n_had + 1;
 }
 
+/* The thread has ended within @n dispatches of the source: gives back the references to
+ * its callback and to itself that those have. One to the source goes into @sources, as
+ * g_main_current_source() answers with it for as long as the thread is there. */
+void
+bg_glib_abandon_dispatches (GSource *source, guint n, GPtrArray *sources)
+{
+  GSourceCallbackFuncs *funcs = source->callback_funcs;
+  gpointer data = source->callback_data;
+
+  for (guint i = 0; i < n; i++)
+    {
+      if (funcs != NULL)
+        funcs->unref (data);
+      if (g_ptr_array_find (sources, source, NULL))
+        g_source_unref (source);
+      else
+        g_ptr_array_add (sources, source);
+    }
+}
+
 /* Retired contexts
  *
  * A context outlives its loop while somebody else uses it:

@@ -241,7 +241,7 @@ gboolean bg_inbox_is_nested (BgInbox *self);
 void bg_inbox_defer (BgInbox *self, const BgRecord *record);
 void bg_inbox_push_activity (BgInbox *self, gpointer func);
 gint64 bg_inbox_pop_activity (BgInbox *self);
-gboolean bg_inbox_abandon_activities (BgInbox *self);
+void bg_inbox_abandon_activities (BgInbox *self, GPtrArray *sources);
 
 /* What a record leaves to be done, kept where the end of the thread finds it. Its
  * outcome is given once more then. */

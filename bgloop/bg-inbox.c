@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include <bgloop/bg-glib-private.h>
 #include <bgloop/bg-inbox-private.h>
 
 /* An inbox is a mutex and, for each priority in use, a list of chunks of records
@@ -80,7 +81,8 @@ struct _BgChunk
 struct _BgLaneSource
 {
   GSource source;
-  BgLane *lane; /* (unowned) (nullable) */
+  BgLane *lane;       /* (unowned) (nullable) */
+  guint n_dispatches; /* by GLib that have not returned */
 };
 
 /* The inbox that this thread is serving now, the innermost. */
@@ -691,9 +693,11 @@ lane_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
       return G_SOURCE_CONTINUE;
     }
 
+  ((BgLaneSource *) source)->n_dispatches++;
   lane->n_dispatches++;
   serve_while_it_pays (lane);
   lane->n_dispatches--;
+  ((BgLaneSource *) source)->n_dispatches--;
   if (is_inherited (inbox))
     return G_SOURCE_CONTINUE;
 
@@ -1213,19 +1217,16 @@ bg_inbox_pop_activity (BgInbox *self)
 }
 
 /* Something has ended the thread: what ran does not go on, and what is half done gets
- * its outcome. FALSE if nothing was. */
-gboolean
-bg_inbox_abandon_activities (BgInbox *self)
+ * its outcome. Sources that the thread dispatched are added to @sources. */
+void
+bg_inbox_abandon_activities (BgInbox *self, GPtrArray *sources)
 {
-  gboolean any = FALSE;
-
   serving = NULL;
   self->depth = 0;
   while (self->activity != &self->root_activity)
     {
       BgRecord kept = self->activity->kept;
 
-      any = TRUE;
       self->activity->kept.outcome = NULL;
       if (kept.outcome != NULL)
         kept.outcome (&kept, self->owner);
@@ -1234,8 +1235,13 @@ bg_inbox_abandon_activities (BgInbox *self)
   atomic_store_explicit (&self->running, NULL, memory_order_relaxed);
 
   for (guint i = 0; i < self->n_lanes; i++)
-    self->lanes[i]->n_dispatches = 0;
+    {
+      BgLane *lane = self->lanes[i];
+
+      lane->n_dispatches = 0;
+      if (lane->source != NULL)
+        bg_glib_abandon_dispatches (&lane->source->source, lane->source->n_dispatches, sources);
+    }
   if (self->deferred != NULL)
     append_deferred (self);
-  return any;
 }

@@ -98,37 +98,31 @@ bg_loop_post_full (BgLoop *self,
 
 /* Invoke */
 
+/* Takes over a reference, and keeps none while the notify runs, which may end the thread. */
 static void
 end_invoke (BgCore *core, BgInvoke *self)
 {
-  gboolean listed;
+  GDestroyNotify notify = self->notify;
+  gpointer data = self->data;
 
   bg_core_lock (core);
-  listed = self->listed;
-  if (listed)
+  if (self->listed)
     {
       self->listed = FALSE;
       g_queue_unlink (&core->invokes, &self->link);
     }
   bg_core_unlock (core);
 
-  if (self->notify != NULL)
-    self->notify (self->data);
-  if (listed)
-    bg_invoke_unref (self);
+  bg_invoke_unref (self);
+  if (notify != NULL)
+    notify (data);
 }
 
 /* Of one that has ended the thread only the data is left to be destroyed. */
 static void
 half_done_invoke_outcome (BgRecord *slot, gpointer owner)
 {
-  BgInvoke *self = slot->data;
-  gboolean listed = self->listed;
-
-  /* Not in the list, it is a record's that is gone as well, or the caller's. */
-  end_invoke (owner, self);
-  if (!listed)
-    bg_invoke_unref (self);
+  end_invoke (owner, slot->data);
 }
 
 /* Runs the function once; TRUE if it wants to run again. It may have forked, and this
@@ -182,7 +176,6 @@ invoke_outcome (BgRecord *slot, gpointer owner)
     }
 
   end_invoke (core, self);
-  bg_invoke_unref (self);
 }
 
 static gboolean
@@ -232,7 +225,7 @@ invoke_new (BgCore *core, int priority, GSourceFunc function, gpointer data, GDe
 {
   BgInvoke *self = g_new0 (BgInvoke, 1);
 
-  self->ref_count = 2;
+  self->ref_count = 1;
   self->core = bg_core_ref (core);
   self->priority = priority;
   self->func = function;
@@ -241,13 +234,6 @@ invoke_new (BgCore *core, int priority, GSourceFunc function, gpointer data, GDe
   self->outcome = invoke_outcome;
   self->link.data = self;
   return self;
-}
-
-static void
-free_invoke (BgInvoke *self)
-{
-  bg_core_unref (self->core);
-  g_free (self);
 }
 
 /* On the loop's own thread: at once, and if it wants to run again, like any
@@ -264,18 +250,17 @@ invoke_here (BgCore *core, BgInvoke *self)
   if (!again)
     {
       end_invoke (core, self);
-      free_invoke (self);
       return;
     }
 
   bg_core_lock (core);
   if (core->inbox.driven)
     {
-      self->ref_count = 1;
       bg_core_move_invoke (core, self);
     }
   else
     {
+      self->ref_count = 2;
       self->listed = TRUE;
       g_queue_push_tail_link (&core->invokes, &self->link);
       source = g_idle_source_new ();
@@ -357,11 +342,11 @@ bg_loop_invoke_full (BgLoop *self,
         core->inbox.posted++;
       if (admitted && !here && core->inbox.driven)
         {
-          invoke->ref_count = 1;
           bg_core_move_invoke (core, invoke);
         }
       else if (admitted && !here)
         {
+          invoke->ref_count = 2;
           invoke->listed = TRUE;
           g_queue_push_tail_link (&core->invokes, &invoke->link);
           g_main_context_invoke_full (core->context, priority, invoke_cb, invoke,
@@ -373,9 +358,9 @@ bg_loop_invoke_full (BgLoop *self,
 
   if (!admitted)
     {
+      bg_invoke_unref (invoke);
       if (notify != NULL)
         notify (data);
-      free_invoke (invoke);
     }
   else if (here)
     {

@@ -60,6 +60,10 @@ typedef struct
   BgReply *reply;       /* (owned) (nullable) */
   GAsyncResult *result; /* (owned) (nullable) */
   GError *error;        /* (owned) (nullable) */
+
+  /* of the loop's thread, while it begins */
+  BgOperation *operation; /* (owned) (nullable) */
+  GError *begin_error;    /* (owned) (nullable) */
 } BgPerform;
 
 /* Making a cancellable costs as much as half of the rest. So one is used again, if nobody
@@ -496,7 +500,7 @@ bg_operation_answer (BgOperation *self, GAsyncResult *result)
 static gboolean
 begin_operation (BgPerform *self, GError **error)
 {
-  BgOperation *operation = g_new0 (BgOperation, 1);
+  BgOperation *operation = self->operation = g_new0 (BgOperation, 1);
   gboolean ok;
 
   operation->ref_count = 1;
@@ -505,6 +509,7 @@ begin_operation (BgPerform *self, GError **error)
   ok = self->func (operation, self->cancellable, self->data, error);
   if (!ok && !bg_core_is_forked (self->core))
     (void) exchange_id (operation);
+  self->operation = NULL;
   bg_operation_unref (operation);
   return ok;
 }
@@ -648,12 +653,17 @@ half_begun_outcome (BgRecord *slot, gpointer owner)
   BgPerform *self = slot->data;
   BgPerform *unanswered = unpublish (GSIZE_TO_POINTER (self->id));
 
+  GError *error = g_steal_pointer (&self->begin_error);
+
   destroy_data (self);
-  if (unanswered != NULL)
-    answer (unanswered, NULL,
-            g_error_new (BG_ERROR, BG_ERROR_CLOSED,
+  if (unanswered != NULL && error == NULL)
+    error = g_error_new (BG_ERROR, BG_ERROR_CLOSED,
                          "The thread of the loop “%s” ended before the operation had begun",
-                         core->name));
+                         core->name);
+  if (unanswered != NULL)
+    answer (unanswered, NULL, g_steal_pointer (&error));
+  g_clear_error (&error);
+  g_clear_pointer (&self->operation, bg_operation_unref);
   end_begin (self, TRUE, NULL);
   perform_unref (self);
 }
@@ -672,7 +682,6 @@ static void
 begin_outcome (BgRecord *slot, gpointer owner)
 {
   BgCore *core = owner;
-  GError *error = NULL;
   BgPerform *self;
   gboolean ok, drops = FALSE;
 
@@ -713,12 +722,12 @@ begin_outcome (BgRecord *slot, gpointer owner)
   if (g_cancellable_is_cancelled (core->cancellable))
     g_cancellable_cancel (self->cancellable);
   core->inbox.activity->kept = (BgRecord){ half_begun_outcome, get_func (self), self, NULL };
-  ok = begin_on_context (self, &error);
+  ok = begin_on_context (self, &self->begin_error);
   bg_count (&core->inbox.run, 1);
   destroy_data (self);
   bg_inbox_drop_kept (&core->inbox);
   if (!bg_core_is_forked (core))
-    end_begin (self, ok, error);
+    end_begin (self, ok, g_steal_pointer (&self->begin_error));
   perform_unref (self);
 }
 

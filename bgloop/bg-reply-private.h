@@ -48,7 +48,7 @@ gboolean bg_reply_propagate (BgReply *self, GObject **value, GError **error);
 /* Of a loop's own context, on the loop's thread. */
 gboolean bg_mailbox_has_replies (BgMailbox *self);
 gboolean bg_mailbox_is_owed (BgMailbox *self);
-void bg_mailbox_abandon (BgMailbox *self);
+void bg_mailbox_abandon (BgMailbox *self, GPtrArray *sources);
 void bg_mailbox_serve (BgMailbox *self);
 gboolean bg_mailbox_serve_one (BgMailbox *self);
 void bg_mailbox_close_owed (BgMailbox *self, const char *name);

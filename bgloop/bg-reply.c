@@ -235,9 +235,9 @@ bg_mailbox_is_owed (BgMailbox *self)
 
 /* The thread has ended in the midst of it. */
 void
-bg_mailbox_abandon (BgMailbox *self)
+bg_mailbox_abandon (BgMailbox *self, GPtrArray *sources)
 {
-  bg_inbox_abandon_activities (&self->inbox);
+  bg_inbox_abandon_activities (&self->inbox, sources);
 }
 
 /* Calls callbacks of replies that have arrived. */

@@ -938,7 +938,14 @@ static gboolean
 nest_invoked_cb (gpointer user_data)
 {
   Exit *self = user_data;
+  GSource *source = g_main_current_source ();
 
+  /* Nobody can know of it what GLib does, as another is dispatched within. */
+  if (source->callback_data != NULL)
+    {
+      util_ignore_leak (source);
+      util_ignore_leak (source->callback_data);
+    }
   g_assert_true (bg_loop_post_full (self->loop, G_PRIORITY_HIGH, exit_cb, self, NULL));
   for (;;)
     g_main_context_iteration (bg_loop_get_context (self->loop), TRUE);
@@ -1061,6 +1068,8 @@ arm (Exit *self)
       break;
     case IN_SOURCE_NOTIFY:
       g_source_set_callback (source, remove_cb, self, exit_cb);
+      util_ignore_leak (source);
+      util_ignore_leak (source->callback_data);
       bg_loop_attach (loop, source);
       break;
     case IN_NESTED_POST:
@@ -1098,8 +1107,6 @@ is_lost (Place place)
     case IN_CALLBACK:
     case IN_BEGIN_DESTROY:
     case IN_TASK:
-    case IN_SOURCE:
-    case IN_NESTED_SOURCE:
       return TRUE;
     default:
       return FALSE;

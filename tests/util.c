@@ -9,6 +9,10 @@
 
 #include "util.h"
 
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/lsan_interface.h>
+#endif
+
 #define HANG_SECONDS    240
 #define SUBPROCESS_USEC (60 * G_USEC_PER_SEC)
 
@@ -274,6 +278,15 @@ catch_unstructured_cb (const char *domain, GLogLevelFlags level, const char *tex
   g_mutex_unlock (&criticals_lock);
 }
 
+/* Of what GLib does not free when a function that it calls ends the thread. */
+void
+util_ignore_leak (gpointer memory)
+{
+#ifdef __SANITIZE_ADDRESS__
+  __lsan_ignore_object (memory);
+#endif
+}
+
 void
 util_catch_criticals (void)
 {
@@ -290,6 +303,8 @@ void
 util_take_critical (const char *pattern)
 {
   g_mutex_lock (&criticals_lock);
+  for (guint i = 1; i < criticals->len; i++)
+    g_printerr ("# another critical: %s\n", (char *) g_ptr_array_index (criticals, i));
   g_assert_cmpuint (criticals->len, ==, 1);
   g_assert_true (g_pattern_match_simple (pattern, g_ptr_array_index (criticals, 0)));
   g_ptr_array_set_size (criticals, 0);

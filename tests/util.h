@@ -75,6 +75,7 @@ void util_wait_for_holds (BgLoop *loop, guint n);
 /* From now on criticals are counted, and not fatal; util_take_critical() asserts
  * that there was just one, of this pattern, and forgets it. */
 void util_catch_criticals (void);
+void util_ignore_leak (gpointer memory);
 void util_take_critical (const char *pattern);
 
 guint util_count_fds (void);
