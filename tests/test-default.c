@@ -452,8 +452,7 @@ test_toggled_reset (void)
 static void
 count_toggle_cb (gpointer data, GObject *object, gboolean is_last)
 {
-  g_autoptr (BgLoop) current = bg_loop_dup_current ();
-
+  g_clear_object (&(BgLoop *){ bg_loop_dup_current () });
   util_count_cb (data);
 }
 

@@ -124,6 +124,15 @@ SHORT = [
     ('W9', 'ns'),
 ]
 
+# What bounds a figure of the short form on a machine: another system, and the workload to look at.
+# Where two processors talk more slowly to each other the bound is lower, and so is the figure.
+BOUNDS = {
+    'W2': ('bare-spin', 'W2'),
+    'W3-1': ('bare-spin', 'W3-1'),
+    'W4': ('bare', 'W4'),
+    'W9': ('bare-spin', 'W2'),
+}
+
 MEMBERS = ['bgloop', 'glib', 'uv', 'asio', 'qt', 'bare']
 
 # title, arguments, points, systems
