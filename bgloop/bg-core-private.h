@@ -157,6 +157,7 @@ struct _BgCore
   _Atomic int state;
   _Atomic gboolean cancelling;
   _Atomic gboolean has_attached; /* once a source was attached */
+  _Atomic guint n_arriving;      /* as long as that list is */
 
   _Atomic gulong cancelled_handler; /* once an operation was given to the loop */
 

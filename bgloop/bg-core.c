@@ -157,6 +157,7 @@ release_attached (BgCore *self, int *timeout_msec)
       if (self->attached == NULL)
         self->attached = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
       g_ptr_array_extend_and_steal (self->attached, g_steal_pointer (&self->arriving));
+      atomic_store_explicit (&self->n_arriving, 0, memory_order_relaxed);
       self->recheck_msec = 0;
     }
   bg_core_unlock (self);
@@ -182,6 +183,17 @@ release_attached (BgCore *self, int *timeout_msec)
   self->recheck_msec = MAX (1, 2 * self->recheck_msec);
   if (*timeout_msec < 0 || *timeout_msec > (int) self->recheck_msec)
     *timeout_msec = (int) self->recheck_msec;
+}
+
+/* Whether as many sources were attached since they were last looked at as were left
+ * then, so that looking costs each of them the same. */
+static gboolean
+has_doubled (BgCore *self)
+{
+  guint n_left = self->attached != NULL ? self->attached->len : 0;
+
+  return atomic_load_explicit (&self->n_arriving, memory_order_relaxed)
+         >= MAX (n_left, BUSY_POLLS);
 }
 
 /* A loop that is busy and has no descriptors makes no system call: the one that wakes it
@@ -236,7 +248,7 @@ poll_cb (GPollFD *fds, guint n_fds, int timeout_msec)
 
   /* A loop that never sleeps lets go of sources, too. */
   if (timeout_msec == 0 && atomic_load_explicit (&self->has_attached, memory_order_relaxed)
-      && ++self->busy_polls % BUSY_POLLS == 0)
+      && (++self->busy_polls % BUSY_POLLS == 0 || has_doubled (self)))
     release_attached (self, &timeout_msec);
 
   n_ready = poll_own (self, fds, n_fds, timeout_msec);
@@ -617,6 +629,7 @@ bg_core_attach (BgCore *self, GSource *source)
   if (self->arriving == NULL)
     self->arriving = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
   g_ptr_array_add (self->arriving, g_source_ref (source));
+  atomic_store_explicit (&self->n_arriving, self->arriving->len, memory_order_relaxed);
   atomic_store_explicit (&self->has_attached, TRUE, memory_order_relaxed);
   remember_priority (self, g_source_get_priority (source));
   g_source_attach (source, self->context);
