@@ -143,6 +143,7 @@ bg_test_describe_loops (guint64 since, int timeout_msec)
 
   g_return_val_if_fail (timeout_msec >= -1, NULL);
 
+  bg_core_visit_graves ();
   g_mutex_lock (&globals->lock);
   while (has_cores_since (globals, since))
     {

@@ -25,8 +25,7 @@ struct _BgTestFixture
 
   /*< private >*/
   guint64 since;
-  guint n_eventfds;
-  guint n_workers;
+  gpointer eventfds; /* (owned) what is no leak */
   gpointer padding[4];
 };
 
@@ -44,10 +43,26 @@ struct _BgTestFixture
   g_test_add (testpath, BgTestFixture, NULL, bg_test_fixture_set_up, ftest,                        \
               bg_test_fixture_tear_down)
 
+/**
+ * bg_test_add_data: (skip)
+ * @testpath: the test's path
+ * @ftest: the test, `void ftest (BgTestFixture *fixture, gconstpointer test_data)`
+ * @test_data: what to give it, and the two functions around it; stays the caller's
+ *
+ * Like bg_test_add(), for a test that is run with different data.
+ *
+ * Since: 1.0
+ */
+#define bg_test_add_data(testpath, ftest, test_data)                                               \
+  g_test_add (testpath, BgTestFixture, test_data, bg_test_fixture_set_up, ftest,                   \
+              bg_test_fixture_tear_down)
+
 BG_API
 void bg_test_fixture_set_up (BgTestFixture *fixture, gconstpointer test_data);
 BG_API
 void bg_test_fixture_tear_down (BgTestFixture *fixture, gconstpointer test_data);
+BG_API
+void bg_test_fixture_ignore_eventfd (BgTestFixture *fixture, int fd);
 BG_API
 void bg_test_assert_no_loops (void);
 

@@ -1,9 +1,14 @@
 /* Copyright 2026 The bgloop developers
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
+#include <glib-unix.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <gio/gio.h>
 
 #include <bgloop/bg-test.h>
 
@@ -108,6 +113,123 @@ test_subprocess (BgTestFixture *fixture, gconstpointer data)
     util_assert_subprocess_passes (NULL);
 }
 
+/* Its context goes when the source does: when the fixture has found all loops gone and
+ * looks at what else is left. */
+typedef struct
+{
+  GSource *source;
+  guint64 since;
+} Dropper;
+
+static gpointer
+drop_source_thread (gpointer user_data)
+{
+  Dropper *self = user_data;
+
+  g_assert_null (bg_test_describe_loops (self->since, -1));
+  g_source_unref (self->source);
+  g_free (self);
+  return NULL;
+}
+
+static void
+test_source_dropped_late (BgTestFixture *fixture, gconstpointer data)
+{
+  Dropper *dropper = g_new (Dropper, 1);
+  BgLoop *loop = util_loop_new ("of the source");
+
+  dropper->source = g_timeout_source_new (AN_HOUR);
+  dropper->since = fixture->since;
+  g_assert_true (bg_loop_attach (loop, dropper->source));
+  util_loop_end (loop);
+  g_thread_unref (g_thread_new ("dropper", drop_source_thread, dropper));
+}
+
+static void
+test_data (BgTestFixture *fixture, gconstpointer data)
+{
+  g_assert_cmpstr (data, ==, "some data");
+  g_assert_cmpint (bg_loop_get_state (fixture->loop), ==, BG_LOOP_RUNNING);
+}
+
+/* Eventfds that are no leak */
+
+static void
+test_file_named_eventfd (BgTestFixture *fixture, gconstpointer data)
+{
+  g_autofree char *path = NULL;
+  int fd = g_file_open_tmp ("my-[eventfd]-notes-XXXXXX", &path, NULL);
+
+  g_assert_cmpint (fd, !=, -1);
+  g_assert_cmpint (unlink (path), ==, 0);
+}
+
+static void
+test_ignored_eventfd (BgTestFixture *fixture, gconstpointer data)
+{
+  int fd = eventfd (0, EFD_CLOEXEC);
+
+  bg_test_fixture_ignore_eventfd (fixture, fd);
+  bg_test_fixture_ignore_eventfd (fixture, fd);
+  bg_test_fixture_ignore_eventfd (fixture, STDERR_FILENO);
+}
+
+/* In a process of its own, where GLib has started none yet. */
+static void
+test_worker (BgTestFixture *fixture, gconstpointer data)
+{
+  if (!g_test_subprocess ())
+    {
+      util_assert_subprocess_passes (NULL);
+      return;
+    }
+
+  g_source_unref (g_unix_signal_source_new (SIGUSR1));
+}
+
+static void
+test_bus_worker (BgTestFixture *fixture, gconstpointer data)
+{
+  g_autoptr (GError) error = NULL;
+  g_autoptr (GSocket) socket = NULL;
+  g_autoptr (GSocketConnection) stream = NULL;
+  g_autoptr (GMainContext) context = NULL;
+  GDBusConnection *connection;
+  GWeakRef weak;
+  int fds[2];
+
+  if (!g_test_subprocess ())
+    {
+      util_assert_subprocess_passes (NULL);
+      return;
+    }
+
+  g_assert_cmpint (socketpair (AF_UNIX, SOCK_STREAM, 0, fds), ==, 0);
+  socket = g_socket_new_from_fd (fds[0], &error);
+  g_assert_no_error (error);
+  stream = g_socket_connection_factory_create_connection (socket);
+
+  context = g_main_context_new ();
+  g_main_context_push_thread_default (context);
+  connection = g_dbus_connection_new_sync (G_IO_STREAM (stream), NULL, G_DBUS_CONNECTION_FLAGS_NONE,
+                                           NULL, NULL, &error);
+  g_assert_no_error (error);
+  g_assert_true (g_dbus_connection_close_sync (connection, NULL, &error));
+  g_weak_ref_init (&weak, connection);
+  g_object_unref (connection);
+
+  /* The last reference may be the worker's. */
+  while ((connection = g_weak_ref_get (&weak)) != NULL)
+    {
+      g_object_unref (connection);
+      g_main_context_iteration (context, FALSE);
+      g_thread_yield ();
+    }
+  g_weak_ref_clear (&weak);
+  g_main_context_pop_thread_default (context);
+  close (fds[1]);
+}
+
 static void
 test_older_loop (void)
 {
@@ -133,6 +255,7 @@ typedef struct
   const char *name;
   LeakFunc leak;
   const char *pattern; /* of the message */
+  void (*before) (void);
 } Leak;
 
 static void
@@ -239,6 +362,79 @@ leak_task (BgTestFixture *fixture)
   g_main_context_unref (context);
 }
 
+/* What is closed during the test does not hide what comes, nor does it if that gets the
+ * same number. */
+static int closing;
+
+static void
+before_closing (void)
+{
+  closing = eventfd (0, EFD_CLOEXEC);
+}
+
+static void
+leak_before_other_closes (BgTestFixture *fixture)
+{
+  g_main_context_new ();
+  close (closing);
+}
+
+static void
+leak_after_other_closed (BgTestFixture *fixture)
+{
+  bg_loop_shutdown (fixture->loop, NULL);
+  g_clear_object (&fixture->loop);
+  close (closing);
+  g_assert_cmpint (eventfd (0, EFD_CLOEXEC), ==, closing);
+}
+
+static void
+leak_after_ignored (BgTestFixture *fixture)
+{
+  int fd = eventfd (0, EFD_CLOEXEC);
+
+  bg_test_fixture_ignore_eventfd (fixture, fd);
+  close (fd);
+  g_assert_cmpint (eventfd (0, EFD_CLOEXEC), ==, fd);
+}
+
+/* Threads that are no worker of GLib's: one sleeps, the other polls something else. */
+static gpointer
+block_thread (gpointer user_data)
+{
+  util_latch_wait (user_data);
+  return NULL;
+}
+
+static gpointer
+poll_thread (gpointer user_data)
+{
+  GPollFD fd = { .fd = GPOINTER_TO_INT (user_data), .events = G_IO_IN };
+
+  g_poll (&fd, 1, -1);
+  return NULL;
+}
+
+static void
+leak_beside_namesakes (BgTestFixture *fixture)
+{
+  static UtilLatch latch;
+  int fds[2];
+
+  util_latch_init (&latch, 1);
+  g_assert_cmpint (pipe (fds), ==, 0);
+  g_thread_unref (g_thread_new ("gmain", block_thread, &latch));
+  g_thread_unref (g_thread_new ("gdbus", poll_thread, GINT_TO_POINTER (fds[0])));
+  g_main_context_new ();
+}
+
+static void
+leak_beside_worker (BgTestFixture *fixture)
+{
+  g_source_unref (g_unix_signal_source_new (SIGUSR1));
+  g_main_context_new ();
+}
+
 static void
 leak_failed (BgTestFixture *fixture)
 {
@@ -260,19 +456,31 @@ static const Leak leaks[] = {
   { "dropped-hold", leak_dropped_hold,
     "left behind: the loop ?dropped?, * was dropped and is still stopping: held by ?an upload? for "
     "*" },
-  { "operation", leak_operation,
-    "*waiting for the operation begun by " UTIL_NAME (begin_nothing, "*") " for * ms\n" },
-  { "busy-loop", leak_busy_loop,
-    "*: running " UTIL_NAME (block_for_ever, "*") " for * ms; 1 queued at priority 7\n" },
-  { "context", leak_context, "left behind: 1 eventfd more than before the test: *" },
-  { "task", leak_task, "left behind: 1 eventfd more than before the test: *" },
+  { "operation", leak_operation, "*waiting for the operation begun by " UTIL_NAME (begin_nothing, "*") " for * ms\n" },
+  { "busy-loop", leak_busy_loop, "*: running " UTIL_NAME (block_for_ever, "*") " for * ms; 1 queued at priority 7\n" },
+  { "context", leak_context, "left behind: 1 eventfd more than before the test (*): *" },
+  { "task", leak_task, "left behind: 1 eventfd more than before the test (*): *" },
+  { "before-another-is-closed", leak_before_other_closes,
+    "left behind: 1 eventfd more than before the test (*): *", before_closing },
+  { "after-another-was-closed", leak_after_other_closed,
+    "left behind: 1 eventfd more than before the test (*): *", before_closing },
+  { "after-ignored", leak_after_ignored,
+    "left behind: 1 eventfd more than before the test (*): *" },
+  { "beside-namesakes-of-workers", leak_beside_namesakes,
+    "left behind: 1 eventfd more than before the test (*): *" },
+  { "beside-worker", leak_beside_worker,
+    "left behind: 1 eventfd more than before the test (*): *" },
   { "failed-test", leak_failed, "left behind: the loop ?forgotten?, *" },
 };
 
 static void
 leak_set_up (BgTestFixture *fixture, gconstpointer data)
 {
+  const Leak *leak = data;
+
   set_timeout (SHORT_TIMEOUT);
+  if (leak->before != NULL)
+    leak->before ();
   bg_test_fixture_set_up (fixture, data);
 }
 
@@ -304,6 +512,8 @@ goes_on (void)
       BgTestFixture fixture = { NULL };
       BgTestFixture next = { NULL };
 
+      if (leaks[i].before != NULL)
+        leaks[i].before ();
       bg_test_fixture_set_up (&fixture, NULL);
       leaks[i].leak (&fixture);
       bg_test_fixture_tear_down (&fixture, NULL);
@@ -1390,7 +1600,12 @@ static const struct
   { "/kit/fixture/skipped-test", test_skipped },
   { "/kit/fixture/work-is-done", test_work_is_done },
   { "/kit/fixture/source-outlives-loop", test_source_outlives_loop },
+  { "/kit/fixture/source-dropped-late", test_source_dropped_late },
   { "/kit/fixture/trapped", test_subprocess },
+  { "/kit/fixture/file-named-eventfd", test_file_named_eventfd },
+  { "/kit/fixture/ignored-eventfd", test_ignored_eventfd },
+  { "/kit/fixture/worker", test_worker },
+  { "/kit/fixture/worker-of-bus", test_bus_worker },
 };
 
 static const struct
@@ -1456,6 +1671,7 @@ main (int argc, char *argv[])
   for (guint i = 0; i < G_N_ELEMENTS (step_tests); i++)
     g_test_add (step_tests[i].path, Steps, step_tests[i].data, steps_set_up, step_tests[i].func,
                 steps_tear_down);
+  bg_test_add_data ("/kit/fixture/data", test_data, "some data");
   add_leak_tests ();
   g_test_add_func ("/kit/fixture/older-loop", test_older_loop);
   g_test_add_func ("/kit/leak/goes-on", test_goes_on);

@@ -1,0 +1,22 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#pragma once
+
+#include <glib.h>
+
+G_BEGIN_DECLS
+
+/* How long the kit waits where nobody says otherwise. */
+#define BG_TEST_DEFAULT_MSEC 5000
+
+/* The eventfds of this process that are no leak: those that were there when they were
+ * noted. */
+typedef struct _BgEventfds BgEventfds;
+
+BgEventfds *bg_eventfds_note (void);
+void bg_eventfds_free (BgEventfds *self);
+void bg_eventfds_add (BgEventfds *self, int fd);
+guint bg_eventfds_find_new (BgEventfds *self, char **numbers);
+
+G_END_DECLS
