@@ -6,6 +6,7 @@
 #include <bgloop/bg-error.h>
 #include <bgloop/bg-loop-private.h>
 #include <bgloop/bg-reply-private.h>
+#include <bgloop/bg-test-private.h>
 #include <bgloop/bg-test.h>
 
 /* What a test kit needs and the class does not offer: the list of all loops, and
@@ -21,6 +22,10 @@
  * then, in a pause_outcome() of its own. */
 
 #define PAUSE_PRIORITY G_MININT
+
+/* How often loops are looked at that are waited for according to what they do, in
+ * milliseconds. */
+#define LOOK_MSEC 5
 
 /* The list */
 
@@ -97,6 +102,79 @@ has_cores_since (BgGlobals *globals, guint64 since)
   return globals->n_freeing > 0 || (newest != NULL && ((BgCore *) newest->data)->serial > since);
 }
 
+static int
+max_timeout (int a, int b)
+{
+  return a == -1 || b == -1 ? -1 : MAX (a, b);
+}
+
+/* How long a loop may take to go, in milliseconds, for somebody who does not want to
+ * wait (0) or does without a limit (-1). One that nobody has asked to end may never
+ * go; one that nothing is in the way of goes by itself. */
+static int
+get_patience (BgCore *self, int timeout_msec)
+{
+  gboolean runs, held, dropped;
+  BgLoopState state;
+
+  bg_core_lock (self);
+  state = atomic_load (&self->state);
+  dropped = self->dropped;
+  held = self->holds.length > 0;
+  runs = atomic_load (&self->inbox.running) != NULL || bg_inbox_has_work (&self->inbox)
+         || self->invokes.length > 0;
+  bg_core_unlock (self);
+
+  if (state == BG_LOOP_RUNNING || (state == BG_LOOP_STOPPED && !dropped))
+    return timeout_msec == -1 ? BG_TEST_DEFAULT_MSEC : 0;
+  if (timeout_msec == -1)
+    return -1;
+  if (state == BG_LOOP_STOPPING && (runs || held))
+    return runs ? BG_TEST_MOMENT_MSEC : 0;
+  return BG_TEST_DEFAULT_MSEC;
+}
+
+/* With the globals' lock, and with it for all of them. */
+static int
+get_patience_since (BgGlobals *globals, guint64 since, int timeout_msec)
+{
+  int patience = globals->n_freeing > 0 ? BG_TEST_DEFAULT_MSEC : 0;
+
+  for (GList *link = globals->cores.tail; link != NULL; link = link->prev)
+    {
+      BgCore *core = link->data;
+
+      if (core->serial <= since)
+        break;
+      patience = max_timeout (patience, get_patience (core, timeout_msec));
+    }
+
+  return patience;
+}
+
+/* With the globals' lock. */
+static void
+wait_until_gone (BgGlobals *globals, guint64 since, int timeout_msec)
+{
+  gint64 start = g_get_monotonic_time ();
+  gint64 now = start, end;
+  int patience = timeout_msec;
+
+  while (has_cores_since (globals, since))
+    {
+      if (timeout_msec <= 0)
+        patience = get_patience_since (globals, since, timeout_msec);
+      end = start + (gint64) patience * G_TIME_SPAN_MILLISECOND;
+      now = g_get_monotonic_time ();
+      if (patience != -1 && now >= end)
+        break;
+
+      if (timeout_msec <= 0)
+        end = now + LOOK_MSEC * G_TIME_SPAN_MILLISECOND;
+      g_cond_wait_until (&globals->freed, &globals->lock, end);
+    }
+}
+
 /* One that nobody refers to any more is being freed. */
 static gboolean
 try_ref (BgCore *core)
@@ -116,8 +194,7 @@ try_ref (BgCore *core)
 /**
  * bg_test_describe_loops:
  * @since: what [func@Bg.test_mark_loops] returned, or 0 for all loops
- * @timeout_msec: how long to wait until they are gone, in milliseconds; -1 for
- *   no limit
+ * @timeout_msec: how long to wait until they are gone, in milliseconds
  *
  * Waits until the loops that were made since then are gone, and describes those
  * that are not, a line each: the name, whether it is the default loop, its age,
@@ -125,6 +202,10 @@ try_ref (BgCore *core)
  *
  * A loop is gone when its thread has ended and nobody refers to the object. This
  * ends no loop: one that nobody has asked to stop is there until the time is up.
+ *
+ * With 0 only those are waited for that stop by themselves, as nothing is in their
+ * way: up to 5 seconds, or one if there is work to be done. With -1 there is no limit
+ * to that, whatever is in their way, and the others get 5 seconds.
  *
  * Blocks; any thread may call it, but for a loop's that is to be gone.
  *
@@ -136,7 +217,6 @@ char *
 bg_test_describe_loops (guint64 since, int timeout_msec)
 {
   BgGlobals *globals = bg_globals ();
-  gint64 deadline = bg_deadline (timeout_msec);
   g_autoptr (GPtrArray) cores = g_ptr_array_new_with_free_func ((GDestroyNotify) bg_core_unref);
   g_autoptr (GPtrArray) lines = g_ptr_array_new_with_free_func (g_free);
   BgCore *default_core;
@@ -145,13 +225,7 @@ bg_test_describe_loops (guint64 since, int timeout_msec)
 
   bg_core_visit_graves ();
   g_mutex_lock (&globals->lock);
-  while (has_cores_since (globals, since))
-    {
-      if (deadline == -1)
-        g_cond_wait (&globals->freed, &globals->lock);
-      else if (!g_cond_wait_until (&globals->freed, &globals->lock, deadline))
-        break;
-    }
+  wait_until_gone (globals, since, timeout_msec);
   g_mutex_unlock (&globals->lock);
 
   g_mutex_lock (&globals->default_lock);
@@ -422,6 +496,16 @@ can_be_paused (BgCore *self, GError **error)
   return TRUE;
 }
 
+/* How long the loop may take to do what it is told, in milliseconds: to stand still it
+ * has to wake up, and a step is to be done, also if the kit is not to wait. */
+static int
+get_step_timeout (void)
+{
+  int timeout = bg_test_get_timeout ();
+
+  return timeout != 0 ? timeout : BG_TEST_MOMENT_MSEC;
+}
+
 /* Without the lock: why the wait has ended without success. */
 static void
 set_wait_error (BgCore *self, GError **error)
@@ -440,7 +524,7 @@ set_wait_error (BgCore *self, GError **error)
   text = g_strjoinv ("; ", (char **) work->pdata);
   g_set_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT,
                "The loop “%s” has not come to rest within %d ms: %s", self->name,
-               bg_test_get_timeout (), text);
+               get_step_timeout (), text);
 }
 
 /* With the lock held. The request is no work, and counted nowhere. */
@@ -585,7 +669,7 @@ bg_test_pause (BgLoop *loop, GError **error)
   g_return_val_if_fail (error == NULL || *error == NULL, FALSE);
 
   return can_be_paused (loop->core, error)
-         && pause_until (loop->core, bg_deadline (bg_test_get_timeout ()), error);
+         && pause_until (loop->core, bg_deadline (get_step_timeout ()), error);
 }
 
 /**
@@ -625,7 +709,7 @@ bg_test_step (BgLoop *loop, GError **error)
   if (!can_be_paused (loop->core, error))
     return -1;
 
-  return step_until (loop->core, bg_deadline (bg_test_get_timeout ()), error);
+  return step_until (loop->core, bg_deadline (get_step_timeout ()), error);
 }
 
 /**
@@ -666,11 +750,11 @@ bg_test_run_until_idle (BgLoop *loop, GError **error)
   was_paused = core->pause.phase != BG_PAUSE_NONE;
   bg_core_unlock (core);
 
-  deadline = bg_deadline (bg_test_get_timeout ());
+  deadline = bg_deadline (get_step_timeout ());
   while ((result = step_until (core, deadline, error)) == 1)
     {
       n++;
-      if (g_get_monotonic_time () > deadline)
+      if (deadline != -1 && g_get_monotonic_time () > deadline)
         {
           set_wait_error (core, error);
           result = -1;

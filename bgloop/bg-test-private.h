@@ -10,6 +10,9 @@ G_BEGIN_DECLS
 /* How long the kit waits where nobody says otherwise. */
 #define BG_TEST_DEFAULT_MSEC 5000
 
+/* And if it is not to wait, for what other threads are in the middle of. */
+#define BG_TEST_MOMENT_MSEC 1000
+
 /* The eventfds of this process that are no leak: those that were there when they were
  * noted. */
 typedef struct _BgEventfds BgEventfds;

@@ -23,9 +23,14 @@
  * environment variable `BG_TEST_TIMEOUT` says, in milliseconds. Set it higher
  * where everything is slow.
  *
+ * With -1 there is no limit, as for a debugger: whatever may still end by itself is
+ * waited for. With 0 the kit does not wait for what holds a loop, and for what runs
+ * or is about to end a second at most, so that a test that leaves nothing behind
+ * passes all the same.
+ *
  * Never waits; any thread may call it.
  *
- * Returns: the time in milliseconds
+ * Returns: the time in milliseconds; -1 for no limit
  *
  * Since: 1.0
  */
@@ -34,15 +39,15 @@ bg_test_get_timeout (void)
 {
   const char *text = g_getenv ("BG_TEST_TIMEOUT");
   char *end;
-  guint64 msec;
+  gint64 msec;
 
   if (text == NULL)
     return BG_TEST_DEFAULT_MSEC;
 
-  msec = g_ascii_strtoull (text, &end, 10);
-  if (end == text || *end != '\0' || *text == '-')
+  msec = g_ascii_strtoll (text, &end, 10);
+  if (end == text || *end != '\0' || msec < -1)
     {
-      g_warning ("BG_TEST_TIMEOUT is a number of milliseconds, not “%s”", text);
+      g_warning ("BG_TEST_TIMEOUT is a number of milliseconds, or -1, not “%s”", text);
       return BG_TEST_DEFAULT_MSEC;
     }
 
@@ -50,6 +55,38 @@ bg_test_get_timeout (void)
 }
 
 /* What a test left behind */
+
+/* How long to wait for what nobody tells of: without a limit a leak would never be
+ * one. */
+static int
+get_patience (void)
+{
+  switch (bg_test_get_timeout ())
+    {
+    case -1:
+      return BG_TEST_DEFAULT_MSEC;
+    case 0:
+      return BG_TEST_MOMENT_MSEC;
+    default:
+      return bg_test_get_timeout ();
+    }
+}
+
+/* How long to wait for the loop's end. A shutdown that does not wait would always come
+ * too early; so if the kit is not to wait, the loop is asked to end before, and gets as
+ * far as nothing is in its way. What is left then is the end of its thread. */
+static int
+get_end_timeout (BgTestFixture *self)
+{
+  int timeout = bg_test_get_timeout ();
+
+  if (timeout != 0)
+    return timeout;
+
+  bg_loop_quit (self->loop, BG_SHUTDOWN_DRAIN);
+  g_free (bg_test_describe_loops (self->since, 0));
+  return bg_loop_get_state (self->loop) == BG_LOOP_STOPPED ? BG_TEST_DEFAULT_MSEC : 0;
+}
 
 static gboolean
 end_loop (BgTestFixture *self, GPtrArray *problems)
@@ -60,7 +97,7 @@ end_loop (BgTestFixture *self, GPtrArray *problems)
   if (self->loop == NULL)
     return TRUE;
 
-  ended = bg_loop_shutdown_full (self->loop, BG_SHUTDOWN_DRAIN, bg_test_get_timeout (), NULL, &error);
+  ended = bg_loop_shutdown_full (self->loop, BG_SHUTDOWN_DRAIN, get_end_timeout (self), NULL, &error);
   if (!ended)
     {
       g_ptr_array_add (problems, g_strdup (error->message));
@@ -87,13 +124,33 @@ wait_for_look (gint64 deadline, guint *msec)
 static gint64
 get_deadline (void)
 {
-  return g_get_monotonic_time () + bg_test_get_timeout () * G_TIME_SPAN_MILLISECOND;
+  return g_get_monotonic_time () + get_patience () * G_TIME_SPAN_MILLISECOND;
+}
+
+/* What is left of the loops made since then. If the kit is not to wait, a reference that
+ * another thread is about to drop is still given a moment. */
+static char *
+describe_left (guint64 since)
+{
+  gint64 deadline = get_deadline ();
+  guint msec = FIRST_LOOK_MSEC;
+  int timeout = bg_test_get_timeout ();
+  char *left = bg_test_describe_loops (since, timeout);
+
+  while (timeout == 0 && left != NULL && wait_for_look (deadline, &msec))
+    {
+      g_free (left);
+      left = bg_test_describe_loops (since, 0);
+    }
+
+  return left;
 }
 
 static gboolean
 check_loops (BgTestFixture *self, gboolean waits, GPtrArray *problems)
 {
-  g_autofree char *left = bg_test_describe_loops (self->since, waits ? bg_test_get_timeout () : 0);
+  g_autofree char *left
+      = waits ? describe_left (self->since) : bg_test_describe_loops (self->since, 0);
   g_auto (GStrv) lines = NULL;
 
   if (left == NULL)
@@ -263,7 +320,7 @@ bg_test_fixture_tear_down (BgTestFixture *fixture, gconstpointer test_data)
 void
 bg_test_assert_no_loops (void)
 {
-  g_autofree char *left = bg_test_describe_loops (0, bg_test_get_timeout ());
+  g_autofree char *left = describe_left (0);
   g_autofree char *message = NULL;
 
   if (left == NULL)

@@ -594,6 +594,10 @@ test_timeout_variable (void)
       g_assert_cmpint (bg_test_get_timeout (), ==, 200);
       set_timeout ("99999999999999999999");
       g_assert_cmpint (bg_test_get_timeout (), ==, G_MAXINT);
+      set_timeout ("0");
+      g_assert_cmpint (bg_test_get_timeout (), ==, 0);
+      set_timeout ("-1");
+      g_assert_cmpint (bg_test_get_timeout (), ==, -1);
       g_unsetenv ("BG_TEST_TIMEOUT");
       g_assert_cmpint (bg_test_get_timeout (), ==, 5000);
 
@@ -607,7 +611,113 @@ test_timeout_variable (void)
   g_test_trap_subprocess (NULL, 0, 0);
   g_test_trap_assert_failed ();
   g_test_trap_assert_stdout ("*so far*");
-  g_test_trap_assert_stderr ("*BG_TEST_TIMEOUT is a number of milliseconds, not ?5s?*");
+  g_test_trap_assert_stderr ("*BG_TEST_TIMEOUT is a number of milliseconds, or -1, not ?5s?*");
+}
+
+/* Every healthy test of the fixture and every step passes with any limit. */
+static void
+test_all_with_timeout (gconstpointer msec)
+{
+  g_autofree char *path = g_strdup_printf ("/kit/timeout/%s/subprocess", (const char *) msec);
+
+  util_assert_subprocess_passes (path);
+}
+
+static void
+nothing (BgTestFixture *fixture, gconstpointer data)
+{
+}
+
+static const struct
+{
+  const char *path;
+  void (*func) (BgTestFixture *, gconstpointer);
+} timeout_tests[] = {
+  { "nothing", nothing },
+  { "shut-down-by-test", test_shut_down },
+  { "dropped-by-test", test_dropped },
+  { "several-loops", test_several },
+  { "default-loop", test_default },
+  { "work-is-done", test_work_is_done },
+  { "source-outlives-loop", test_source_outlives_loop },
+  { "source-dropped-late", test_source_dropped_late },
+};
+
+static void
+timeout_set_up (BgTestFixture *fixture, gconstpointer data)
+{
+  set_timeout (data);
+  bg_test_fixture_set_up (fixture, data);
+}
+
+static void
+run_timeout_tests (BgTestFixture *fixture, gconstpointer data)
+{
+  g_autoptr (GError) error = NULL;
+
+  for (guint i = 0; i < util_scale (100); i++)
+    {
+      for (guint j = 0; j < G_N_ELEMENTS (timeout_tests); j++)
+        {
+          BgTestFixture inner = { NULL };
+
+          bg_test_fixture_set_up (&inner, NULL);
+          timeout_tests[j].func (&inner, NULL);
+          bg_test_fixture_tear_down (&inner, NULL);
+          if (g_test_failed ())
+            g_error ("%s failed", timeout_tests[j].path);
+        }
+    }
+
+  g_assert_true (bg_test_pause (fixture->loop, &error));
+  g_assert_no_error (error);
+  g_assert_cmpint (bg_test_step (fixture->loop, &error), ==, 0);
+  bg_test_resume (fixture->loop);
+  g_assert_cmpint (bg_test_run_until_idle (fixture->loop, &error), ==, 0);
+  g_assert_no_error (error);
+}
+
+/* What holds is not waited for with 0, and with -1 nobody waits for what nobody has
+ * asked to end. */
+static void
+test_left_with_timeout (gconstpointer msec)
+{
+  BgTestFixture fixture = { NULL };
+  gboolean waits = strcmp (msec, "-1") == 0;
+  gint64 start = g_get_monotonic_time ();
+
+  if (!g_test_subprocess ())
+    {
+      g_test_trap_subprocess (NULL, 0, 0);
+      g_test_trap_assert_failed ();
+      g_test_trap_assert_stdout ("*in time*");
+      g_test_trap_assert_stderr (waits ? "*left behind: the loop ?forgotten?, *"
+                                       : "*has not stopped within 0 ms: held by ?an upload?*");
+      return;
+    }
+
+  set_timeout (msec);
+  bg_test_fixture_set_up (&fixture, NULL);
+  if (waits)
+    leak_loop (&fixture);
+  else
+    leak_hold (&fixture);
+  bg_test_fixture_tear_down (&fixture, NULL);
+  if (waits == (g_get_monotonic_time () - start > 4 * G_TIME_SPAN_SECOND))
+    g_print ("in time\n");
+}
+
+static void
+add_timeout_tests (const char *msec)
+{
+  g_autofree char *path = g_strdup_printf ("/kit/timeout/%s", msec);
+  g_autofree char *child = g_strdup_printf ("%s/subprocess", path);
+  g_autofree char *left = g_strdup_printf ("/kit/timeout-and-leak/%s", msec);
+
+  g_test_add_data_func (path, msec, test_all_with_timeout);
+  g_test_add (child, BgTestFixture, msec, timeout_set_up, run_timeout_tests,
+              bg_test_fixture_tear_down);
+  g_test_add_data_func (left, msec, test_left_with_timeout);
 }
 
 /* Step by step */
@@ -1673,6 +1783,8 @@ main (int argc, char *argv[])
                 steps_tear_down);
   bg_test_add_data ("/kit/fixture/data", test_data, "some data");
   add_leak_tests ();
+  add_timeout_tests ("0");
+  add_timeout_tests ("-1");
   g_test_add_func ("/kit/fixture/older-loop", test_older_loop);
   g_test_add_func ("/kit/leak/goes-on", test_goes_on);
   g_test_add_func ("/kit/leak/default-is-forgotten", test_default_is_forgotten);
