@@ -23,19 +23,13 @@ protected:
   void
   TearDown () override
   {
-    const int timeout = bg_test_get_timeout ();
-
     if (loop != nullptr)
       {
-        g_autoptr (GError) error = nullptr;
-        const bool ended
-            = bg_loop_shutdown_full (loop, BG_SHUTDOWN_DRAIN, timeout, nullptr, &error);
-
-        EXPECT_TRUE (ended) << error->message;
+        bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
         g_clear_object (&loop);
       }
 
-    g_autofree char *left = bg_test_describe_loops (since, timeout);
+    g_autofree char *left = bg_test_describe_loops (since, bg_test_get_timeout ());
     EXPECT_EQ (left, nullptr) << "left behind: " << left;
   }
 

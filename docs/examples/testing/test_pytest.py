@@ -24,7 +24,7 @@ def no_loops_left(request):
 def loop(request, no_loops_left):
     loop = Bg.Loop.new(request.node.name)
     yield loop
-    loop.shutdown_full(Bg.ShutdownMode.DRAIN, Bg.test_get_timeout())
+    loop.quit(Bg.ShutdownMode.DRAIN)
 
 
 class Counter:

@@ -17,10 +17,8 @@ class LoopTestCase(unittest.TestCase):
         self.addCleanup(self.end_loop)
 
     def end_loop(self):
-        try:
-            self.loop.shutdown_full(Bg.ShutdownMode.DRAIN, Bg.test_get_timeout())
-        finally:
-            del self.loop
+        self.loop.quit(Bg.ShutdownMode.DRAIN)
+        del self.loop
 
     def assert_no_loops(self, since):
         gc.collect()
