@@ -220,6 +220,194 @@ by_count (void)
     }
 }
 
+/* The last reference to a context destroys its sources, with what they have. */
+
+static void
+no_ref (gpointer data)
+{
+}
+
+static void
+get_nothing (gpointer data, GSource *source, GSourceFunc *func, gpointer *user_data)
+{
+  *func = NULL;
+  *user_data = data;
+}
+
+static GSourceCallbackFuncs count_callback_funcs = { no_ref, count_notify, get_nothing };
+
+static void
+count_finalize (GSource *source)
+{
+  counter++;
+}
+
+static GSourceFuncs count_source_funcs = { .finalize = count_finalize };
+
+/* How often the main thread has dropped its reference; relaxed, so that it orders nothing. */
+static int dropped;
+
+static gpointer
+drop_context_thread (gpointer data)
+{
+  static int rounds;
+
+  while (__atomic_load_n (&dropped, __ATOMIC_RELAXED) <= rounds)
+    g_thread_yield ();
+  rounds++;
+  if (rounds % 2 == 0)
+    g_main_context_unref (data);
+  else
+    g_main_loop_unref (data);
+
+  return NULL;
+}
+
+static void
+by_context (void)
+{
+  for (int i = 0; i < ROUNDS; i++)
+    {
+      GMainContext *context = g_main_context_new ();
+      gpointer last = context;
+      GSource *source;
+      GThread *thread;
+
+      source = g_idle_source_new ();
+      g_source_set_callback (source, count_cb, NULL, count_notify);
+      g_source_attach (source, context);
+      g_source_unref (source);
+      source = g_source_new (&count_source_funcs, sizeof (GSource));
+      g_source_set_callback_indirect (source, source, &count_callback_funcs);
+      g_source_attach (source, context);
+      g_source_unref (source);
+
+      /* A loop's last reference drops the context's. */
+      if (i % 2 == 0)
+        last = g_main_loop_new (context, FALSE);
+      else
+        g_main_context_ref (context);
+      thread = g_thread_new ("drop", drop_context_thread, last);
+      counter++;
+      g_main_context_unref (context);
+      if (racing)
+        counter++;
+      __atomic_fetch_add (&dropped, 1, __ATOMIC_RELAXED);
+      g_thread_join (thread);
+    }
+}
+
+/* An object that is taken up again while its last reference goes: by somebody who knows of it by
+ * a pointer without a reference, which it takes back when it is disposed of. */
+
+typedef struct
+{
+  GObject parent_instance;
+} Known;
+
+typedef GObjectClass KnownClass;
+
+static GMutex known_mutex;
+static GObject *known; /* under known_mutex */
+static int disposing;  /* atomic and relaxed, as all below */
+static int taken;
+static gboolean is_kept; /* by whoever has taken it, until the other thread is done */
+
+GType known_get_type (void);
+
+G_DEFINE_TYPE (Known, known, G_TYPE_OBJECT)
+
+static void
+known_dispose (GObject *object)
+{
+  gboolean first;
+
+  if (__atomic_fetch_add (&disposing, 1, __ATOMIC_RELAXED) == 0)
+    while (__atomic_load_n (&taken, __ATOMIC_RELAXED) == 0)
+      g_thread_yield ();
+
+  g_mutex_lock (&known_mutex);
+  first = known != NULL;
+  known = NULL;
+  g_mutex_unlock (&known_mutex);
+
+  G_OBJECT_CLASS (known_parent_class)->dispose (object);
+  if (first && is_kept)
+    counter++;
+}
+
+static void
+known_finalize (GObject *object)
+{
+  counter++;
+
+  G_OBJECT_CLASS (known_parent_class)->finalize (object);
+}
+
+static void
+known_class_init (KnownClass *klass)
+{
+  klass->dispose = known_dispose;
+  klass->finalize = known_finalize;
+}
+
+static void
+known_init (Known *self)
+{
+}
+
+static gpointer
+take_up_thread (gpointer data)
+{
+  GObject *object;
+
+  while (__atomic_load_n (&disposing, __ATOMIC_RELAXED) == 0)
+    g_thread_yield ();
+
+  g_mutex_lock (&known_mutex);
+  object = g_object_ref (known);
+  g_mutex_unlock (&known_mutex);
+
+  if (!is_kept)
+    {
+      counter++;
+      g_object_unref (object);
+      if (racing)
+        counter++;
+    }
+  __atomic_store_n (&taken, 1, __ATOMIC_RELAXED);
+
+  if (is_kept)
+    {
+      while (__atomic_load_n (&dropped, __ATOMIC_RELAXED) == 0)
+        g_thread_yield ();
+      g_object_unref (object);
+    }
+
+  return NULL;
+}
+
+static void
+by_revival (void)
+{
+  for (int i = 0; i < ROUNDS; i++)
+    {
+      GObject *object = g_object_new (known_get_type (), NULL);
+      GThread *thread;
+
+      counter++;
+      disposing = taken = dropped = 0;
+      is_kept = i % 2 == 1;
+      known = object;
+      thread = g_thread_new ("take up", take_up_thread, NULL);
+      g_object_unref (object);
+      if (racing && is_kept)
+        counter++;
+      __atomic_store_n (&dropped, 1, __ATOMIC_RELAXED);
+      g_thread_join (thread);
+    }
+}
+
 /* The thread that makes the first instance initialises the class, for all others. */
 static void
 count_class_init (gpointer klass, gpointer class_data)
@@ -299,8 +487,9 @@ main (int argc, char **argv)
     const char *name;
     void (*func) (void);
   } ways[] = {
-    { "mutex", by_mutex }, { "source", by_source }, { "reference", by_reference },
-    { "count", by_count }, { "class", by_class },   { "loop", by_loop },
+    { "mutex", by_mutex },     { "source", by_source }, { "reference", by_reference },
+    { "count", by_count },     { "class", by_class },   { "context", by_context },
+    { "revival", by_revival }, { "loop", by_loop },
   };
 
   racing = argc > 2 && strcmp (argv[2], "race") == 0;
@@ -311,7 +500,7 @@ main (int argc, char **argv)
         return 0;
       }
 
-  g_printerr ("Usage: control mutex|source|reference|count|class|loop [race]\n");
+  g_printerr ("Usage: control mutex|source|reference|count|class|context|revival|loop [race]\n");
 
   return 2;
 }

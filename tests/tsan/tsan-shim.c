@@ -72,17 +72,27 @@ become_ready (void)
   __atomic_store_n (&ready, 1, __ATOMIC_RELEASE);
 }
 
+/* While this file uses GLib for itself: the locks that are taken then order nothing of the
+ * program's. */
+static __thread gboolean is_quiet;
+
+static gboolean
+is_speaking (void)
+{
+  return __atomic_load_n (&ready, __ATOMIC_ACQUIRE) && !is_quiet;
+}
+
 static void
 acquire (const volatile void *address)
 {
-  if (__atomic_load_n (&ready, __ATOMIC_ACQUIRE))
+  if (is_speaking ())
     __tsan_acquire ((void *) address);
 }
 
 static void
 release (const volatile void *address)
 {
-  if (__atomic_load_n (&ready, __ATOMIC_ACQUIRE))
+  if (is_speaking ())
     __tsan_release ((void *) address);
 }
 
@@ -380,8 +390,92 @@ has_toggle_reference (gpointer object)
   return (g_datalist_get_flags (&G_OBJECT (object)->qdata) & 1) != 0;
 }
 
-/* Only the last g_object_unref() may acquire, and it must do so before dispose: so all others are
- * done here. Whoever finds that the number of references has fallen acquires that number. */
+/* Only the last g_object_unref() may acquire, and it must do so before dispose and, as the object
+ * may be taken up again meanwhile and dropped, before finalize. If it is kept by whoever took it
+ * up, what dispose did comes before what follows. GLib asks nobody in between: so the object has,
+ * from before its last g_object_unref(), a copy of its class with these two functions. (What a
+ * class has by g_type_class_add_private() is not in there. Nothing in GLib has any.) */
+
+typedef struct _Class Class;
+
+struct _Class
+{
+  GObjectClass *copy;
+  GObjectClass *real;
+  Class *next;
+};
+
+static Class *all_classes;
+
+static Class *
+class_find (gconstpointer klass)
+{
+  Class *self = __atomic_load_n (&all_classes, __ATOMIC_ACQUIRE);
+
+  while (self != NULL && self->copy != klass && self->real != klass)
+    self = self->next;
+
+  return self;
+}
+
+static void
+object_dispose (GObject *object)
+{
+  const Class *klass = class_find (G_OBJECT_GET_CLASS (object));
+
+  acquire (object);
+  klass->real->dispose (object);
+  release (object);
+  release (&object->ref_count);
+}
+
+static void
+object_finalize (GObject *object)
+{
+  const Class *klass = class_find (G_OBJECT_GET_CLASS (object));
+
+  acquire (object);
+  object->g_type_instance.g_class = (GTypeClass *) klass->real;
+  klass->real->finalize (object);
+}
+
+static Class *
+class_new (GObjectClass *real)
+{
+  Class *self = g_new (Class, 1);
+  GTypeQuery query;
+
+  is_quiet = TRUE;
+  g_type_query (G_OBJECT_CLASS_TYPE (real), &query);
+  is_quiet = FALSE;
+
+  self->real = real;
+  self->copy = g_memdup2 (real, query.class_size);
+  self->copy->dispose = object_dispose;
+  self->copy->finalize = object_finalize;
+
+  /* Twice for one, where two threads come here at once, does no harm. */
+  self->next = __atomic_load_n (&all_classes, __ATOMIC_RELAXED);
+  while (!__atomic_compare_exchange_n (&all_classes, &self->next, self, FALSE, __ATOMIC_RELEASE,
+                                       __ATOMIC_RELAXED))
+    ;
+
+  return self;
+}
+
+static void
+watch_end (GObject *object)
+{
+  GObjectClass *real = G_OBJECT_GET_CLASS (object);
+  Class *klass = class_find (real);
+
+  if (klass == NULL)
+    klass = class_new (real);
+  __atomic_store_n (&object->g_type_instance.g_class, (GTypeClass *) klass->copy, __ATOMIC_RELEASE);
+}
+
+/* All others are done here. Whoever finds that the number of references has fallen acquires that
+ * number. */
 DEFINE_REAL (g_object_unref)
 EXPORT void
 g_object_unref (gpointer object)
@@ -397,10 +491,66 @@ g_object_unref (gpointer object)
         if (__atomic_compare_exchange_n (ref_count, &old, old - 1, FALSE, __ATOMIC_ACQ_REL,
                                          __ATOMIC_RELAXED))
           return;
-      acquire (object);
+      watch_end (object);
     }
 
   REAL (g_object_unref) (object);
+}
+
+/* The last reference to a context destroys its sources, with all that they have, and whoever drops
+ * it comes after everybody who dropped one before. Which is the last GLib does not say: but nothing
+ * is called by any other. */
+
+static __thread GMainContext *dropped_context;
+
+static void
+acquire_dropped_context (void)
+{
+  if (dropped_context != NULL)
+    acquire (dropped_context);
+}
+
+static GMainContext *
+begin_drop (GMainContext *context)
+{
+  GMainContext *outer = dropped_context;
+
+  release (context);
+  dropped_context = context;
+
+  return outer;
+}
+
+DEFINE_REAL (g_main_context_unref)
+EXPORT void
+g_main_context_unref (GMainContext *context)
+{
+  GMainContext *outer = begin_drop (context);
+
+  REAL (g_main_context_unref) (context);
+  dropped_context = outer;
+}
+
+/* These drop a reference to their context by libglib's own calls. */
+
+DEFINE_REAL (g_main_loop_unref)
+EXPORT void
+g_main_loop_unref (GMainLoop *loop)
+{
+  GMainContext *outer = begin_drop (g_main_loop_get_context (loop));
+
+  REAL (g_main_loop_unref) (loop);
+  dropped_context = outer;
+}
+
+DEFINE_REAL (g_main_context_pop_thread_default)
+EXPORT void
+g_main_context_pop_thread_default (GMainContext *context)
+{
+  GMainContext *outer = begin_drop (context != NULL ? context : g_main_context_default ());
+
+  REAL (g_main_context_pop_thread_default) (context);
+  dropped_context = outer;
 }
 
 /* Sources: everything before g_source_attach(), g_source_set_callback() and the like comes before
@@ -422,6 +572,7 @@ static const GSourceFuncs *
 source_real (GSource *source)
 {
   acquire (source);
+  acquire_dropped_context ();
 
   return ((const Funcs *) source->source_funcs)->real;
 }
@@ -544,6 +695,7 @@ callback_unref (gpointer data)
     return;
 
   acquire (self);
+  acquire_dropped_context ();
   if (self->notify != NULL)
     self->notify (self->data);
   g_free (self);
@@ -575,11 +727,72 @@ callback_run (gpointer data)
 
 static GSourceCallbackFuncs callback_funcs = { callback_ref, callback_unref, callback_get };
 
+/* A callback of the program's own making: it is to hear of the context's end, too. */
+
+typedef struct
+{
+  gatomicrefcount ref_count; /* of this; the program's is counted by its own functions */
+  gpointer data;
+  const GSourceCallbackFuncs *funcs;
+} Indirect;
+
+static void
+indirect_ref (gpointer data)
+{
+  Indirect *self = data;
+
+  self->funcs->ref (self->data);
+  g_atomic_ref_count_inc (&self->ref_count);
+}
+
+static void
+indirect_unref (gpointer data)
+{
+  Indirect *self = data;
+
+  acquire_dropped_context ();
+  self->funcs->unref (self->data);
+  if ((g_atomic_ref_count_dec) (&self->ref_count))
+    g_free (self);
+}
+
+static void
+indirect_get (gpointer data, GSource *source, GSourceFunc *func, gpointer *user_data)
+{
+  Indirect *self = data;
+
+  acquire (source);
+  self->funcs->get (self->data, source, func, user_data);
+}
+
+static GSourceCallbackFuncs indirect_funcs = { indirect_ref, indirect_unref, indirect_get };
+
+DEFINE_REAL (g_source_set_callback_indirect)
+EXPORT void
+g_source_set_callback_indirect (GSource *source, gpointer data, GSourceCallbackFuncs *funcs)
+{
+  Indirect *self;
+
+  release (source);
+  if (funcs == NULL)
+    {
+      REAL (g_source_set_callback_indirect) (source, data, NULL);
+      return;
+    }
+
+  self = g_new (Indirect, 1);
+  g_atomic_ref_count_init (&self->ref_count);
+  self->data = data;
+  self->funcs = funcs;
+  REAL (g_source_set_callback_indirect) (source, self, &indirect_funcs);
+}
+
 EXPORT void
 g_source_set_callback (GSource *source, GSourceFunc func, gpointer data, GDestroyNotify notify)
 {
   release (source);
-  g_source_set_callback_indirect (source, callback_new (func, data, notify), &callback_funcs);
+  REAL (g_source_set_callback_indirect)
+  (source, callback_new (func, data, notify), &callback_funcs);
 }
 
 DEFINE_REAL (g_source_attach)
