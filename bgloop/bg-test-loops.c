@@ -223,7 +223,6 @@ bg_test_describe_loops (guint64 since, int timeout_msec)
 
   g_return_val_if_fail (timeout_msec >= -1, NULL);
 
-  bg_core_visit_graves ();
   g_mutex_lock (&globals->lock);
   wait_until_gone (globals, since, timeout_msec);
   g_mutex_unlock (&globals->lock);
