@@ -1653,7 +1653,7 @@ abandon_current_source (BgCore *self)
 
   if (source != NULL && g_main_depth () > self->abandoned_depth
       && !is_own_source (self, source))
-    bg_glib_abandon_dispatches (source, 1, get_kept (self));
+    bg_glib_abandon_dispatch_of_others (source, get_kept (self));
   self->abandoned_depth = g_main_depth ();
 }
 
