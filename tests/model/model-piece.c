@@ -66,7 +66,9 @@ model_piece_set_ordered (ModelPiece *self)
 {
   static int last;
 
+  g_mutex_lock (&self->model->lock);
   self->seq = (guint) g_atomic_int_add (&last, 1) + 1;
+  g_mutex_unlock (&self->model->lock);
 }
 
 /* What the library said. Refused work has been destroyed by then, where it was given. */

@@ -132,7 +132,7 @@ draw_program (Draw *self, ModelProgram *program, guint most, guint depth)
     }
 
   program->n = ops->len;
-  program->ops = (ModelOp *) g_array_free (ops, FALSE);
+  program->ops = (gpointer) g_array_free (ops, FALSE);
 }
 
 ModelScenario *
