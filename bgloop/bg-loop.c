@@ -6,6 +6,8 @@
 #include <bgloop/bg-error.h>
 #include <bgloop/bg-glib-private.h>
 #include <bgloop/bg-loop-private.h>
+#include <bgloop/bg-operation.h>
+#include <bgloop/bg-reply-private.h>
 
 /**
  * BgLoop:
@@ -29,7 +31,9 @@
  * [method@Bg.Loop.quit] does with %BG_SHUTDOWN_DRAIN, and nobody waits for it.
  *
  * In a process forked from the one that made it a loop is dead: every method
- * fails with %BG_ERROR_FORKED, or %FALSE, at once.
+ * fails with %BG_ERROR_FORKED, or %FALSE, at once. A program that forks while another of
+ * its threads may be making the first loop calls g_type_class_ref() with the type before,
+ * as with any type that its children use: GObject has locks that a child inherits locked.
  *
  * Since: 1.0
  */
@@ -191,6 +195,20 @@ bg_loop_set_property (GObject *object, guint prop_id, const GValue *value, GPara
     }
 }
 
+/* What is registered where it is first used is registered under locks of GLib's, which a
+ * child inherits as they are. So all of the library's is there with the first loop. */
+static void
+ensure_types (void)
+{
+  (void) BG_ERROR;
+  g_type_ensure (BG_TYPE_ERROR);
+  g_type_ensure (BG_TYPE_LOOP_STATE);
+  g_type_ensure (BG_TYPE_SHUTDOWN_MODE);
+  g_type_ensure (BG_TYPE_LOOP_STATS);
+  g_type_ensure (BG_TYPE_OPERATION);
+  (void) g_type_class_ref (BG_TYPE_REPLY);
+}
+
 static void
 bg_loop_class_init (BgLoopClass *klass)
 {
@@ -201,6 +219,7 @@ bg_loop_class_init (BgLoopClass *klass)
   object_class->finalize = bg_loop_finalize;
   object_class->get_property = bg_loop_get_property;
   object_class->set_property = bg_loop_set_property;
+  ensure_types ();
 
   /**
    * BgLoop:name: (getter get_name)
