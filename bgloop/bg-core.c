@@ -53,6 +53,9 @@
 /* What takes so long has slept; what is shorter found something ready. */
 #define SLEEP_USEC 50
 
+/* In how many rounds at the end sources that have only just come are left alone. */
+#define LATE_ROUNDS 16
+
 /* How often what is destroyed at the end may bring about more to be destroyed. */
 #define LAST_ROUNDS 10000
 
@@ -1455,8 +1458,10 @@ count_own_sources (BgCore *self)
 
 /* Lets completions that are under way arrive, and destroys every source that is
  * left. A source that is always ready has had its turns when those below it have not,
- * so the most urgent ones go first. What is destroyed may attach something in turn, but
- * not for ever. */
+ * so the most urgent ones go first. What came since the last round may have had no turn,
+ * such as the completion of a task that has returned on another thread just now: it
+ * stays for another round, or the task would refer to the context for ever. What is
+ * destroyed may attach something in turn, but neither that is for ever. */
 static void
 clear_context (BgCore *self)
 {
@@ -1466,6 +1471,7 @@ clear_context (BgCore *self)
     {
       g_autoptr (GPtrArray) sources
           = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
+      guint last_id = rounds > LATE_ROUNDS ? G_MAXUINT : self->n_had;
       int urgent = G_MAXINT;
       guint turns = 0;
 
@@ -1490,7 +1496,8 @@ clear_context (BgCore *self)
         {
           GSource *source = g_ptr_array_index (sources, i);
 
-          if (turns < LAST_TURNS || g_source_get_priority (source) == urgent)
+          if (g_source_get_id (source) <= last_id
+              && (turns < LAST_TURNS || g_source_get_priority (source) == urgent))
             g_source_destroy (source);
         }
     }
