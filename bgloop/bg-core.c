@@ -1496,7 +1496,7 @@ clear_context (BgCore *self)
         {
           GSource *source = g_ptr_array_index (sources, i);
 
-          if (g_source_get_id (source) <= last_id
+          if (bg_glib_get_source_id (source) <= last_id
               && (turns < LAST_TURNS || g_source_get_priority (source) == urgent))
             g_source_destroy (source);
         }
