@@ -109,7 +109,7 @@ end_invoke (BgCore *core, BgInvoke *self)
   if (self->listed)
     {
       self->listed = FALSE;
-      g_queue_unlink (&core->invokes, &self->link);
+      g_queue_unlink (&core->invokes.list, &self->link);
     }
   bg_core_unlock (core);
 
@@ -150,7 +150,7 @@ run_invoke (BgCore *core, BgInvoke *self)
   if (lives && g_source_is_destroyed (source) && g_source_get_context (source) == core->context)
     again = FALSE;
   if (again)
-    core->repeats++;
+    core->invokes.repeats++;
   else
     bg_count (&core->inbox.run, 1);
   return again;
@@ -262,7 +262,7 @@ invoke_here (BgCore *core, BgInvoke *self)
     {
       self->ref_count = 2;
       self->listed = TRUE;
-      g_queue_push_tail_link (&core->invokes, &self->link);
+      g_queue_push_tail_link (&core->invokes.list, &self->link);
       source = g_idle_source_new ();
       g_source_set_priority (source, self->priority);
       g_source_set_callback (source, invoke_cb, self, invoke_source_gone);
@@ -348,7 +348,7 @@ bg_loop_invoke_full (BgLoop *self,
         {
           invoke->ref_count = 2;
           invoke->listed = TRUE;
-          g_queue_push_tail_link (&core->invokes, &invoke->link);
+          g_queue_push_tail_link (&core->invokes.list, &invoke->link);
           g_main_context_invoke_full (core->context, priority, invoke_cb, invoke,
                                       invoke_source_gone);
           bg_inbox_hurry (&core->inbox);
@@ -907,7 +907,7 @@ task_outcome (BgRecord *slot, gpointer owner)
     }
   else
     {
-      core->began = TRUE;
+      core->operations.began = TRUE;
       core->inbox.activity->kept = (BgRecord){ half_done_task_outcome, self->func, self, NULL };
       self->func (self->task, g_task_get_source_object (self->task),
                   g_task_get_task_data (self->task), g_task_get_cancellable (self->task));
@@ -946,7 +946,7 @@ owe_task (BgLoop *self, GTask *task, GTaskThreadFunc func)
       || g_main_context_get_thread_default () != here->context)
     return;
 
-  here->began = TRUE;
+  here->operations.began = TRUE;
   reply
       = bg_reply_new (self, bg_loop_run_task, func, g_task_get_priority (task), owed_task_cb, NULL);
   g_signal_connect_data (task, "notify::completed", G_CALLBACK (task_completed_cb), reply,
@@ -1136,7 +1136,7 @@ abandon_flush (BgCore *core, BgFlush *flush)
   bg_core_lock (core);
   flush->abandoned = TRUE;
   frees = flush->n_left == 0;
-  core->withdrawn += flush->n_left;
+  core->waits.withdrawn += flush->n_left;
   for (guint i = 0; i < flush->n_markers; i++)
     {
       if (!flush->markers[i].done)

@@ -80,9 +80,9 @@ take_cancellable (BgCore *core)
     return g_cancellable_new ();
 
   bg_core_lock (core);
-  if (core->spare_cancellables != NULL && core->spare_cancellables->len > 0)
-    cancellable = g_ptr_array_steal_index_fast (core->spare_cancellables,
-                                                core->spare_cancellables->len - 1);
+  if (core->operations.spare_cancellables != NULL && core->operations.spare_cancellables->len > 0)
+    cancellable = g_ptr_array_steal_index_fast (core->operations.spare_cancellables,
+                                                core->operations.spare_cancellables->len - 1);
   bg_core_unlock (core);
 
   return cancellable != NULL ? cancellable : g_cancellable_new ();
@@ -105,11 +105,11 @@ give_back_cancellable (BgCore *core, GCancellable *cancellable)
   if (kept)
     {
       bg_core_lock (core);
-      if (core->spare_cancellables == NULL)
-        core->spare_cancellables = g_ptr_array_new_with_free_func (g_object_unref);
-      kept = core->spare_cancellables->len < SPARE_CANCELLABLES;
+      if (core->operations.spare_cancellables == NULL)
+        core->operations.spare_cancellables = g_ptr_array_new_with_free_func (g_object_unref);
+      kept = core->operations.spare_cancellables->len < SPARE_CANCELLABLES;
       if (kept)
-        g_ptr_array_add (core->spare_cancellables, cancellable);
+        g_ptr_array_add (core->operations.spare_cancellables, cancellable);
       bg_core_unlock (core);
     }
   if (!kept)
@@ -305,7 +305,7 @@ bg_loop_hand_over_answers (BgCore *core)
       GList *link;
 
       bg_core_lock (core);
-      link = g_queue_pop_head_link (&core->answered);
+      link = g_queue_pop_head_link (&core->operations.answered);
       bg_core_unlock (core);
 
       self = link != NULL ? link->data : NULL;
@@ -348,12 +348,12 @@ answer (BgPerform *self, GAsyncResult *result, GError *error)
     {
       self->phase = ANSWERED;
       remove_blocked (self);
-      hands_over = core->closed;
+      hands_over = core->stopping.closed;
       if (!hands_over)
         {
           poster = atomic_load_explicit (&core->inbox.poster_processor, memory_order_relaxed);
           self->answered_link.data = perform_ref (self);
-          g_queue_push_tail_link (&core->answered, &self->answered_link);
+          g_queue_push_tail_link (&core->operations.answered, &self->answered_link);
           bg_inbox_requeue (&core->inbox, self->priority, answers_outcome, get_func (self), core,
                             NULL);
           bg_inbox_press (&core->inbox);
@@ -714,7 +714,7 @@ begin_outcome (BgRecord *slot, gpointer owner)
       return;
     }
 
-  core->began = TRUE;
+  core->operations.began = TRUE;
   publish (self);
   if (self->blocked.waiter != NULL)
     bg_waiter_set_bound (self->blocked.waiter, TRUE);

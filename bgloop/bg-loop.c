@@ -79,9 +79,9 @@ bg_loop_dup_from_core (BgCore *core)
   gboolean granted;
 
   bg_core_lock (core);
-  self = core->object;
+  self = core->ownership.object;
   if (self != NULL)
-    core->n_claims++;
+    core->ownership.n_claims++;
   bg_core_unlock (core);
 
   if (self == NULL)
@@ -89,10 +89,10 @@ bg_loop_dup_from_core (BgCore *core)
   g_object_ref (self);
 
   bg_core_lock (core);
-  core->n_claims--;
-  granted = core->n_granted > 0;
+  core->ownership.n_claims--;
+  granted = core->ownership.n_granted > 0;
   if (granted)
-    core->n_granted--;
+    core->ownership.n_granted--;
   bg_core_unlock (core);
 
   if (granted)
@@ -110,7 +110,7 @@ bg_loop_constructed (GObject *object)
 
   bg_core_start (self->core);
   bg_core_lock (self->core);
-  self->core->object = self;
+  self->core->ownership.object = self;
   bg_core_unlock (self->core);
 
   G_OBJECT_CLASS (bg_loop_parent_class)->constructed (object);
@@ -126,9 +126,9 @@ bg_loop_dispose (GObject *object)
   if (!bg_core_is_forked (core))
     {
       bg_core_lock (core);
-      n = core->n_claims - core->n_granted;
-      core->n_granted += n;
-      core->object = NULL;
+      n = core->ownership.n_claims - core->ownership.n_granted;
+      core->ownership.n_granted += n;
+      core->ownership.object = NULL;
       bg_core_unlock (core);
 
       bg_loop_unpublish (core);
@@ -466,7 +466,7 @@ bg_loop_get_stats (BgLoop *self)
   /* The loop's thread takes no lock to count. What it begins from here on counts neither as
    * queued nor as run, and never as both. */
   stats->run = atomic_load (&inbox->run);
-  stats->cancelled = atomic_load (&inbox->cancelled) + core->withdrawn;
+  stats->cancelled = atomic_load (&inbox->cancelled) + core->waits.withdrawn;
   stats->batches = atomic_load (&inbox->batches);
   stats->longest_usec = atomic_load (&inbox->longest_usec);
   stats->busy_usec = atomic_load (&inbox->busy_usec);
@@ -476,7 +476,7 @@ bg_loop_get_stats (BgLoop *self)
   for (guint i = 0; i < inbox->n_lanes; i++)
     stats->queued += bg_lane_get_queued (inbox->lanes[i]);
   stats->queued_max = MAX (inbox->waiting_max, bg_inbox_count_waiting (inbox));
-  stats->holds = core->holds.length;
+  stats->holds = core->holds.list.length;
   since = atomic_load (&inbox->batch_since);
   bg_core_unlock (core);
 
