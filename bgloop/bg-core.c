@@ -88,7 +88,7 @@ typedef struct
 {
   GSource source;
   BgCore *core; /* (unowned): the source lives on the core's thread */
-  gboolean sits_out;
+  gboolean yields_next;
   guint n_dispatches; /* that have not returned */
 } BgDrain;
 
@@ -316,7 +316,7 @@ bg_core_new (const char *name)
       self->main_loop = g_main_loop_new (self->context, FALSE);
     }
   bg_inbox_init (&self->inbox, self->context, self);
-  atomic_init (&self->inbox.expected, 1);
+  atomic_init (&self->inbox.linger.n_expected, 1);
   g_cond_init (&self->changed);
   atomic_init (&self->state, BG_LOOP_STOPPED);
   self->thread.joined = TRUE; /* until it is started there is nothing to join */
@@ -516,11 +516,11 @@ bg_core_post_outcome (BgRecord *slot, gpointer owner)
   if (G_LIKELY (!bg_core_is_cancelling (self)))
     {
       ((BgPostFunc) slot->func) (data);
-      bg_count (&self->inbox.run, 1);
+      bg_count (&self->inbox.counts.run, 1);
     }
   else
     {
-      bg_count (&self->inbox.cancelled, 1);
+      bg_count (&self->inbox.counts.cancelled, 1);
     }
 
   if (destroy == NULL)
@@ -639,7 +639,7 @@ bg_core_attach (BgCore *self, GSource *source)
   atomic_store_explicit (&self->sources.has_attached, TRUE, memory_order_relaxed);
   remember_priority (self, g_source_get_priority (source));
   g_source_attach (source, self->context);
-  bg_inbox_hurry (&self->inbox);
+  bg_inbox_interrupt (&self->inbox);
   return TRUE;
 }
 
@@ -734,11 +734,11 @@ delay_outcome (BgRecord *slot, gpointer owner)
   if (!bg_core_is_cancelling (self))
     {
       ((BgPostFunc) delay->func) (delay->data);
-      bg_count (&self->inbox.run, 1);
+      bg_count (&self->inbox.counts.run, 1);
     }
   else
     {
-      bg_count (&self->inbox.cancelled, 1);
+      bg_count (&self->inbox.counts.cancelled, 1);
     }
 
   record->outcome = NULL;
@@ -783,7 +783,7 @@ bg_core_promote_due (BgCore *self)
 void
 bg_core_set_timer (BgCore *self, gint64 due)
 {
-  atomic_store_explicit (&self->inbox.due_at, due, memory_order_relaxed);
+  atomic_store_explicit (&self->inbox.linger.due_at, due, memory_order_relaxed);
   if (self->timer.source != NULL)
     g_source_set_ready_time (self->timer.source, due);
 }
@@ -797,7 +797,7 @@ timer_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
   if (bg_core_is_forked (self))
     return G_SOURCE_REMOVE;
 
-  bg_inbox_note_stray (&self->inbox);
+  bg_inbox_note_stale_dispatch (&self->inbox);
   bg_core_lock (self);
   give_back_ended_delays (self);
   promote_due (self, DUE_BATCH);
@@ -838,7 +838,7 @@ bg_core_add_delay (BgCore *self,
   if (next_due == -1 || due < next_due)
     {
       bg_core_set_timer (self, due);
-      bg_inbox_hurry (&self->inbox);
+      bg_inbox_interrupt (&self->inbox);
     }
   return id;
 }
@@ -872,7 +872,7 @@ invoke_dropped_outcome (BgRecord *slot, gpointer owner)
   GDestroyNotify notify = self->notify;
   gpointer data = self->data;
 
-  bg_count (&core->inbox.cancelled, 1);
+  bg_count (&core->inbox.counts.cancelled, 1);
   bg_invoke_unref (self);
   if (notify != NULL)
     notify (data);
@@ -985,9 +985,9 @@ drain_prepare (GSource *source, int *timeout)
   if (!work && !idle && ++self->stopping.starved > LAST_TURNS)
     return TRUE;
 
-  if (work && drain->sits_out)
+  if (work && drain->yields_next)
     {
-      drain->sits_out = FALSE;
+      drain->yields_next = FALSE;
       *timeout = 0;
       return FALSE;
     }
@@ -1089,7 +1089,7 @@ drain_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
   if (self->mailbox != NULL && !bg_core_is_forked (self))
     bg_mailbox_serve (self->mailbox);
   drain->n_dispatches--;
-  drain->sits_out = TRUE;
+  drain->yields_next = TRUE;
   if (bg_core_is_forked (self))
     return G_SOURCE_CONTINUE;
 
@@ -1147,7 +1147,7 @@ begin_drain (BgCore *self)
 {
   GList *link, *next;
 
-  bg_inbox_set_driven (&self->inbox);
+  bg_inbox_pause (&self->inbox);
   for (link = self->invokes.list.head; link != NULL; link = next)
     {
       BgInvoke *invoke = link->data;
@@ -1382,7 +1382,7 @@ bg_core_quit (BgCore *self, BgShutdownMode mode)
     }
   bg_core_ref (self);
   bg_core_unlock (self);
-  bg_inbox_hurry (&self->inbox);
+  bg_inbox_interrupt (&self->inbox);
 
   if (first && here)
     g_main_context_invoke_full (self->context, DRAIN_PRIORITY, stop_cb, self, NULL);
@@ -1401,7 +1401,7 @@ run_teardown (BgCore *self, BgTeardown *teardown)
   BgRecord *record;
 
   bg_inbox_push_activity (&self->inbox, teardown->func);
-  record = &self->inbox.activity->kept;
+  record = &self->inbox.activities.current->kept;
   *record = (BgRecord){ drop_outcome, teardown->func, teardown, destroy_teardown };
   teardown->func (teardown->data);
   record->outcome = NULL;
@@ -1448,7 +1448,7 @@ drop_delays (BgCore *self)
       if (delay == NULL)
         return;
 
-      bg_count (&self->inbox.cancelled, 1);
+      bg_count (&self->inbox.counts.cancelled, 1);
       end_delay (self, delay, delay->destroy);
     }
 }
@@ -1591,7 +1591,7 @@ end (BgCore *self)
   timer = g_steal_pointer (&self->timer.source);
   if (self->stopping.drain != NULL)
     g_source_destroy (g_steal_pointer (&self->stopping.drain));
-  atomic_store_explicit (&self->inbox.due_at, -1, memory_order_relaxed);
+  atomic_store_explicit (&self->inbox.linger.due_at, -1, memory_order_relaxed);
   bg_core_unlock (self);
   if (timer != NULL)
     {
@@ -1678,7 +1678,7 @@ static void
 abandon (BgCore *self)
 {
   GQueue blocked = G_QUEUE_INIT;
-  gpointer func = atomic_load (&self->inbox.running);
+  gpointer func = atomic_load (&self->inbox.activities.running);
   g_autofree char *name = NULL;
   gboolean cancels;
 
@@ -1862,7 +1862,7 @@ bg_core_start (BgCore *self)
       self->thread.joined = FALSE;
       self->thread.gone = FALSE;
       bg_core_unlock (self);
-      bg_waiter_spin_for_start (waiter, atomic_load (&self->inbox.linger));
+      bg_waiter_spin_for_start (waiter, atomic_load (&self->inbox.linger.usec));
       bg_waiter_wait_settled (waiter);
     }
   else
@@ -1920,7 +1920,7 @@ has_ended (gpointer data)
 void
 bg_core_spin_for_end (BgCore *self, BgWaiter *waiter, int timeout_msec)
 {
-  guint limit_usec = atomic_load (&self->inbox.linger);
+  guint limit_usec = atomic_load (&self->inbox.linger.usec);
   gboolean joined;
 
   bg_core_lock (self);

@@ -71,8 +71,8 @@ static void
 collect_running (BgCore *core, GArray *works)
 {
   Work work = { .kind = RUNNING,
-                .func = atomic_load (&core->inbox.running),
-                .since = atomic_load (&core->inbox.stamp) };
+                .func = atomic_load (&core->inbox.activities.running),
+                .since = atomic_load (&core->inbox.activities.started_at) };
   gint64 awake_since = atomic_load (&core->thread.awake_at);
 
   if (work.func == NULL)

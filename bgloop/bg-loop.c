@@ -163,7 +163,7 @@ bg_loop_get_property (GObject *object, guint prop_id, GValue *value, GParamSpec 
       g_value_set_enum (value, bg_loop_get_state (self));
       break;
     case PROP_LINGER:
-      g_value_set_uint (value, atomic_load (&self->core->inbox.linger));
+      g_value_set_uint (value, atomic_load (&self->core->inbox.linger.usec));
       break;
     default:
       G_OBJECT_WARN_INVALID_PROPERTY_ID (object, prop_id, pspec);
@@ -173,7 +173,7 @@ bg_loop_get_property (GObject *object, guint prop_id, GValue *value, GParamSpec 
 static void
 set_linger (BgLoop *self, guint linger)
 {
-  if (atomic_exchange (&self->core->inbox.linger, linger) != linger)
+  if (atomic_exchange (&self->core->inbox.linger.usec, linger) != linger)
     g_object_notify_by_pspec (G_OBJECT (self), properties[PROP_LINGER]);
 }
 
@@ -465,11 +465,11 @@ bg_loop_get_stats (BgLoop *self)
   bg_core_lock (core);
   /* The loop's thread takes no lock to count. What it begins from here on counts neither as
    * queued nor as run, and never as both. */
-  stats->run = atomic_load (&inbox->run);
-  stats->cancelled = atomic_load (&inbox->cancelled) + core->waits.withdrawn;
-  stats->batches = atomic_load (&inbox->batches);
-  stats->longest_usec = atomic_load (&inbox->longest_usec);
-  stats->busy_usec = atomic_load (&inbox->busy_usec);
+  stats->run = atomic_load (&inbox->counts.run);
+  stats->cancelled = atomic_load (&inbox->counts.cancelled) + core->waits.withdrawn;
+  stats->batches = atomic_load (&inbox->counts.batches);
+  stats->longest_usec = atomic_load (&inbox->counts.longest_usec);
+  stats->busy_usec = atomic_load (&inbox->counts.busy_usec);
   stats->posted = inbox->posted;
   stats->refused = core->refused;
   stats->wakeups = inbox->wakeups;
@@ -477,7 +477,7 @@ bg_loop_get_stats (BgLoop *self)
     stats->queued += bg_lane_get_queued (inbox->lanes[i]);
   stats->queued_max = MAX (inbox->waiting_max, bg_inbox_count_waiting (inbox));
   stats->holds = core->holds.list.length;
-  since = atomic_load (&inbox->batch_since);
+  since = atomic_load (&inbox->counts.batch_began_at);
   bg_core_unlock (core);
 
   if (since != 0)

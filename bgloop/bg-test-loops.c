@@ -122,7 +122,7 @@ get_patience (BgCore *self, int timeout_msec)
   state = atomic_load (&self->state);
   dropped = self->ownership.dropped;
   held = self->holds.list.length > 0;
-  runs = atomic_load (&self->inbox.running) != NULL || bg_inbox_has_work (&self->inbox)
+  runs = atomic_load (&self->inbox.activities.running) != NULL || bg_inbox_has_work (&self->inbox)
          || self->invokes.list.length > 0;
   bg_core_unlock (self);
 
@@ -304,15 +304,15 @@ static gboolean
 iterate (BgCore *self, gboolean *strayed)
 {
   BgInbox *inbox = &self->inbox;
-  guint strays = inbox->strays;
-  int outer_depth = inbox->stray_depth;
+  guint strays = inbox->n_stale_dispatches;
+  int outer_depth = inbox->stale_depth;
   gboolean dispatched;
 
-  inbox->stray_depth = g_main_depth () + 1;
+  inbox->stale_depth = g_main_depth () + 1;
   dispatched = g_main_context_iteration (self->context, FALSE);
-  inbox->stray_depth = outer_depth;
+  inbox->stale_depth = outer_depth;
 
-  *strayed = inbox->strays != strays;
+  *strayed = inbox->n_stale_dispatches != strays;
   return dispatched;
 }
 
@@ -322,11 +322,11 @@ static gboolean
 run_record (BgCore *self, gboolean *found)
 {
   BgInbox *inbox = &self->inbox;
-  guint64 run = atomic_load (&inbox->run);
+  guint64 run = atomic_load (&inbox->counts.run);
   guint repeats = self->invokes.repeats;
 
   *found = bg_inbox_run_one (inbox);
-  return atomic_load (&inbox->run) != run || self->invokes.repeats != repeats;
+  return atomic_load (&inbox->counts.run) != run || self->invokes.repeats != repeats;
 }
 
 /* What the step has done, as in #BgStep. In a forked child that came back here it
@@ -415,7 +415,7 @@ static void
 let_go (BgCore *self)
 {
   if (is_running (self))
-    self->inbox.driven = FALSE;
+    self->inbox.paused = FALSE;
   bg_core_set_timer (self, bg_delays_get_next_due (&self->timer.delays));
 }
 
@@ -435,7 +435,7 @@ pause_outcome (BgRecord *slot, gpointer owner)
   pause->slot = NULL;
   pause->phase = BG_PAUSE_STANDING;
   g_cond_broadcast (&self->changed);
-  self->inbox.driven = TRUE;
+  self->inbox.paused = TRUE;
 
   while (is_standing (self))
     {
@@ -466,7 +466,7 @@ resumed_cb (gpointer user_data)
   if (bg_core_is_forked (self))
     return G_SOURCE_REMOVE;
 
-  bg_inbox_note_stray (&self->inbox);
+  bg_inbox_note_stale_dispatch (&self->inbox);
   bg_core_lock (self);
   if (self->pause.phase < BG_PAUSE_STANDING)
     let_go (self);
@@ -814,5 +814,5 @@ bg_test_resume (BgLoop *loop)
       g_cond_broadcast (&core->changed);
     }
   bg_core_unlock (core);
-  bg_inbox_hurry (&core->inbox);
+  bg_inbox_interrupt (&core->inbox);
 }
