@@ -5,7 +5,7 @@
 
 #include <glib-object.h>
 
-#include <bgloop/bg-macros.h>
+#include <bgloop/bg-version.h>
 
 G_BEGIN_DECLS
 
@@ -37,9 +37,9 @@ typedef enum
 #define BG_ERROR      (bg_error_quark ())
 #define BG_TYPE_ERROR (bg_error_get_type ())
 
-BG_API
+BG_AVAILABLE_IN_1_0
 GQuark bg_error_quark (void);
-BG_API
+BG_AVAILABLE_IN_1_0
 GType bg_error_get_type (void);
 
 G_END_DECLS

@@ -14,7 +14,7 @@
 #include <unistd.h>
 #endif
 
-#include <bgloop/bg-macros.h>
+#include <bgloop/bg-macros-private.h>
 
 /* In a forked child only the thread that forked is left, and whatever the others
  * had locked or half written stays so. So the child does not touch what the

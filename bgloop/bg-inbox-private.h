@@ -8,7 +8,7 @@
 #include <glib.h>
 
 #include <bgloop/bg-fork-private.h>
-#include <bgloop/bg-macros.h>
+#include <bgloop/bg-macros-private.h>
 #include <bgloop/bg-spin-private.h>
 
 G_BEGIN_DECLS

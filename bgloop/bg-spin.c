@@ -13,7 +13,7 @@
 #include <unistd.h>
 #endif
 
-#include <bgloop/bg-macros.h>
+#include <bgloop/bg-macros-private.h>
 #include <bgloop/bg-spin-private.h>
 
 /* Waiting awake, for things that are about to happen.

@@ -5,7 +5,7 @@
 
 #include <glib-object.h>
 
-#include <bgloop/bg-macros.h>
+#include <bgloop/bg-version.h>
 
 G_BEGIN_DECLS
 
@@ -55,11 +55,11 @@ struct _BgLoopStats
   guint64 padding[8];
 };
 
-BG_API
+BG_AVAILABLE_IN_1_0
 GType bg_loop_stats_get_type (void);
-BG_API
+BG_AVAILABLE_IN_1_0
 BgLoopStats *bg_loop_stats_copy (const BgLoopStats *self);
-BG_API
+BG_AVAILABLE_IN_1_0
 void bg_loop_stats_free (BgLoopStats *self);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (BgLoopStats, bg_loop_stats_free)

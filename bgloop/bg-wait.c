@@ -5,7 +5,7 @@
 
 #include <bgloop/bg-error.h>
 #include <bgloop/bg-fork-private.h>
-#include <bgloop/bg-macros.h>
+#include <bgloop/bg-macros-private.h>
 #include <bgloop/bg-wait-private.h>
 
 /* Who waits for whom, so that a wait that closes a circle is refused.

@@ -6,7 +6,7 @@
 #include <stdatomic.h>
 
 #include <bgloop/bg-fork-private.h>
-#include <bgloop/bg-macros.h>
+#include <bgloop/bg-macros-private.h>
 #include <bgloop/bg-waiter-private.h>
 
 /* A thread that waits for an answer. Each thread keeps one for its next wait, so

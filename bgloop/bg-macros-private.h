@@ -3,13 +3,7 @@
  */
 #pragma once
 
-#include <glib.h>
-
-#include <bgloop/bg-version.h>
-
-#ifndef BG_API
-#define BG_API extern
-#endif
+/* What a compiler or a processor has and C has not. */
 
 /* A hint to the processor that this thread is waiting in a loop. */
 #if defined(__x86_64__) || defined(__i386__)
