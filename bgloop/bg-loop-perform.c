@@ -4,10 +4,10 @@
 #include "config.h"
 
 #include <bgloop/bg-error.h>
-#include <bgloop/bg-glib-private.h>
+#include <bgloop/base/bg-glib-private.h>
 #include <bgloop/bg-loop-private.h>
-#include <bgloop/bg-reply-private.h>
-#include <bgloop/bg-symbol-private.h>
+#include <bgloop/core/bg-reply-private.h>
+#include <bgloop/base/bg-symbol-private.h>
 
 /* The states of an operation:
  *

@@ -3,7 +3,7 @@
  */
 #pragma once
 
-#include <bgloop/bg-core-private.h>
+#include <bgloop/core/bg-core-private.h>
 #include <bgloop/bg-loop.h>
 
 G_BEGIN_DECLS

@@ -5,8 +5,8 @@
 
 #include <bgloop/bg-error.h>
 #include <bgloop/bg-loop-private.h>
-#include <bgloop/bg-reply-private.h>
-#include <bgloop/bg-symbol-private.h>
+#include <bgloop/core/bg-reply-private.h>
+#include <bgloop/base/bg-symbol-private.h>
 
 /* What is in the way */
 

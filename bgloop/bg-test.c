@@ -5,7 +5,7 @@
 
 #include <stdio.h>
 
-#include <bgloop/bg-test-private.h>
+#include <bgloop/testing/bg-test-private.h>
 #include <bgloop/bg-test.h>
 
 /* The fixture. What it does with loops it does by public headers only: the suites of

@@ -24,11 +24,11 @@ static long get_n_processors_of_test (int name);
 #define g_get_monotonic_time look_at_clock_of_test
 #define sched_getcpu         get_processor_of_test
 #define sysconf              get_n_processors_of_test
-#include "bg-spin.c"
-#include "bg-waiter.c"
+#include "base/bg-spin.c"
+#include "base/bg-waiter.c"
 /* A name that both have. */
 #define is_inherited is_inbox_inherited
-#include "bg-inbox.c"
+#include "inbox/bg-inbox.c"
 #undef is_inherited
 #undef g_get_monotonic_time
 #undef sched_getcpu

@@ -3,7 +3,7 @@
  */
 #pragma once
 
-#include <bgloop/bg-waiter-private.h>
+#include <bgloop/base/bg-waiter-private.h>
 
 G_BEGIN_DECLS
 

@@ -5,7 +5,7 @@
 
 #include <gio/gio.h>
 
-#include <bgloop/bg-expiry-private.h>
+#include <bgloop/base/bg-expiry-private.h>
 
 G_BEGIN_DECLS
 

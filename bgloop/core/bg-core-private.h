@@ -5,11 +5,11 @@
 
 #include <gio/gio.h>
 
-#include <bgloop/bg-delay-private.h>
-#include <bgloop/bg-inbox-private.h>
+#include <bgloop/base/bg-delay-private.h>
+#include <bgloop/inbox/bg-inbox-private.h>
 #include <bgloop/bg-loop.h>
-#include <bgloop/bg-wait-private.h>
-#include <bgloop/bg-waiter-private.h>
+#include <bgloop/core/bg-deadlock-private.h>
+#include <bgloop/base/bg-waiter-private.h>
 
 G_BEGIN_DECLS
 

@@ -3,7 +3,7 @@
  */
 #include "config.h"
 
-#include <bgloop/bg-delay-private.h>
+#include <bgloop/base/bg-delay-private.h>
 
 /* A heap with four children a node: half as deep as a binary one, and the
  * children of a node are in two cache lines. Its entries carry what they are

@@ -6,7 +6,7 @@
 #endif
 #include "config.h"
 
-#include <bgloop/bg-symbol-private.h>
+#include <bgloop/base/bg-symbol-private.h>
 
 #if HAVE_DLADDR
 #include <dlfcn.h>

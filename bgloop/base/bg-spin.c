@@ -13,8 +13,8 @@
 #include <unistd.h>
 #endif
 
-#include <bgloop/bg-macros-private.h>
-#include <bgloop/bg-spin-private.h>
+#include <bgloop/base/bg-macros-private.h>
+#include <bgloop/base/bg-spin-private.h>
 
 /* Waiting awake, for things that are about to happen.
  *

@@ -5,8 +5,8 @@
 
 #include <bgloop/bg-error.h>
 #include <bgloop/bg-loop-private.h>
-#include <bgloop/bg-reply-private.h>
-#include <bgloop/bg-test-private.h>
+#include <bgloop/core/bg-reply-private.h>
+#include <bgloop/testing/bg-test-private.h>
 #include <bgloop/bg-test.h>
 
 /* What a test kit needs and the class does not offer: the list of all loops, and

@@ -3,8 +3,8 @@
  */
 #include "config.h"
 
-#include <bgloop/bg-expiry-private.h>
-#include <bgloop/bg-fork-private.h>
+#include <bgloop/base/bg-expiry-private.h>
+#include <bgloop/base/bg-fork-private.h>
 
 /* What ends an asynchronous wait early: a limit of time, counted in the context in
  * which its outcome is told, and a cancellable. Both may come at the same time, from

@@ -3,7 +3,7 @@
  */
 #include "config.h"
 
-#include <bgloop/bg-fork-private.h>
+#include <bgloop/base/bg-fork-private.h>
 
 #if HAVE_PTHREAD_ATFORK
 #include <pthread.h>
@@ -14,7 +14,7 @@
 #include <unistd.h>
 #endif
 
-#include <bgloop/bg-macros-private.h>
+#include <bgloop/base/bg-macros-private.h>
 
 /* In a forked child only the thread that forked is left, and whatever the others
  * had locked or half written stays so. So the child does not touch what the

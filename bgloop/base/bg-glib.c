@@ -18,10 +18,10 @@
 #include <unistd.h>
 #endif
 
-#include <bgloop/bg-fork-private.h>
-#include <bgloop/bg-glib-private.h>
-#include <bgloop/bg-spin-private.h>
-#include <bgloop/bg-symbol-private.h>
+#include <bgloop/base/bg-fork-private.h>
+#include <bgloop/base/bg-glib-private.h>
+#include <bgloop/base/bg-spin-private.h>
+#include <bgloop/base/bg-symbol-private.h>
 
 /* All that relies on what GLib does not promise, and with which versions it was
  * seen to hold: 2.74 to 2.87. Where it does not hold nothing breaks but what is

@@ -5,8 +5,8 @@
 
 #include <string.h>
 
-#include <bgloop/bg-glib-private.h>
-#include <bgloop/bg-inbox-private.h>
+#include <bgloop/base/bg-glib-private.h>
+#include <bgloop/inbox/bg-inbox-private.h>
 
 /* An inbox is a mutex and, for each priority in use, a list of chunks of records
  * behind one persistent source.

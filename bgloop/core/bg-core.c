@@ -19,11 +19,11 @@
 #include <unistd.h>
 #endif
 
-#include <bgloop/bg-core-private.h>
+#include <bgloop/core/bg-core-private.h>
 #include <bgloop/bg-error.h>
-#include <bgloop/bg-glib-private.h>
-#include <bgloop/bg-reply-private.h>
-#include <bgloop/bg-symbol-private.h>
+#include <bgloop/base/bg-glib-private.h>
+#include <bgloop/core/bg-reply-private.h>
+#include <bgloop/base/bg-symbol-private.h>
 
 /* The end of a loop's life, in order:
  *

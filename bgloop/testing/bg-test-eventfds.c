@@ -6,7 +6,7 @@
 #endif
 #include "config.h"
 
-#include <bgloop/bg-test-private.h>
+#include <bgloop/testing/bg-test-private.h>
 
 /* Every GMainContext has an eventfd, and nothing else tells of one that was leaked.
  * So the kit looks for eventfds that a test has left, by their descriptors and not by

@@ -5,7 +5,7 @@
 
 #include <gio/gio.h>
 
-#include <bgloop/bg-spin-private.h>
+#include <bgloop/base/bg-spin-private.h>
 
 G_BEGIN_DECLS
 

@@ -5,9 +5,9 @@
 
 #include <stdatomic.h>
 
-#include <bgloop/bg-fork-private.h>
-#include <bgloop/bg-macros-private.h>
-#include <bgloop/bg-waiter-private.h>
+#include <bgloop/base/bg-fork-private.h>
+#include <bgloop/base/bg-macros-private.h>
+#include <bgloop/base/bg-waiter-private.h>
 
 /* A thread that waits for an answer. Each thread keeps one for its next wait, so
  * that a blocking call allocates nothing; a wait within a wait takes another one from

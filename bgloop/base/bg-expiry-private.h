@@ -5,7 +5,7 @@
 
 #include <gio/gio.h>
 
-#include <bgloop/bg-waiter-private.h>
+#include <bgloop/base/bg-waiter-private.h>
 
 G_BEGIN_DECLS
 

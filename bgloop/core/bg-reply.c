@@ -3,11 +3,11 @@
  */
 #include "config.h"
 
-#include <bgloop/bg-core-private.h>
+#include <bgloop/core/bg-core-private.h>
 #include <bgloop/bg-error.h>
-#include <bgloop/bg-glib-private.h>
+#include <bgloop/base/bg-glib-private.h>
 #include <bgloop/bg-loop-private.h>
-#include <bgloop/bg-reply-private.h>
+#include <bgloop/core/bg-reply-private.h>
 
 /* Where replies to the callers of one context arrive: an inbox on that context.
  * It stays there as long as the context lives, and is found again by its tag.

@@ -7,9 +7,9 @@
 
 #include <glib.h>
 
-#include <bgloop/bg-fork-private.h>
-#include <bgloop/bg-macros-private.h>
-#include <bgloop/bg-spin-private.h>
+#include <bgloop/base/bg-fork-private.h>
+#include <bgloop/base/bg-macros-private.h>
+#include <bgloop/base/bg-spin-private.h>
 
 G_BEGIN_DECLS
 
