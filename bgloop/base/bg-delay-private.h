@@ -48,8 +48,11 @@ struct _BgDelays
   BgDelayBlock *spare; /* (unowned) (nullable) one with no place in use */
 };
 
-guint64
-bg_delays_add (BgDelays *self, gint64 due, gpointer func, gpointer data, GDestroyNotify destroy);
+guint64 bg_delays_add (BgDelays *self,
+                       gint64 due,
+                       gpointer func,
+                       gpointer data,
+                       GDestroyNotify destroy);
 gint64 bg_delays_get_next_due (BgDelays *self);
 BgDelay *bg_delays_take (BgDelays *self);
 void bg_delays_give_back (BgDelays *self, BgDelay *delay);

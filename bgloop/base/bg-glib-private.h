@@ -12,15 +12,15 @@ gboolean bg_glib_is_referenced_once (gpointer object);
 void bg_glib_wait_for_disposal (gpointer object);
 
 GMainContext *bg_glib_context_new (GError **error);
+gboolean bg_glib_context_is_unshared (GMainContext *context);
 int bg_glib_get_wakeup_fd (GMainContext *context);
-guint
-bg_glib_list_sources (GMainContext *context, GArray *priorities, guint n_own, GPtrArray *sources);
+guint bg_glib_list_sources (GMainContext *context,
+                            GArray *priorities,
+                            guint n_own,
+                            GPtrArray *sources);
 gboolean bg_glib_source_is_unshared (GSource *source);
 guint bg_glib_get_source_id (GSource *source);
 void bg_glib_abandon_dispatches (GSource *source, guint n, GPtrArray *sources);
 void bg_glib_abandon_dispatch_of_others (GSource *source, GPtrArray *sources);
-
-void bg_glib_retire_context (GMainContext *context, GPtrArray *handles, guint n_sources);
-void bg_glib_release_retired (void);
 
 G_END_DECLS

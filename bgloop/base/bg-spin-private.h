@@ -35,8 +35,11 @@ int bg_spin_get_processor (void);
 void bg_yield (void);
 gboolean bg_spin (BgSpin *self, guint limit_usec, BgSpinFunc done, gpointer data);
 gboolean bg_spin_yield (BgSpin *self, BgSpinFunc done, gpointer data);
-void
-bg_spin_once (BgSpin *self, guint limit_usec, gboolean elsewhere, BgSpinFunc done, gpointer data);
+void bg_spin_once (BgSpin *self,
+                   guint limit_usec,
+                   gboolean elsewhere,
+                   BgSpinFunc done,
+                   gpointer data);
 void bg_spin_learn (BgSpin *self, gint64 took_usec);
 
 G_END_DECLS

@@ -41,8 +41,11 @@ gboolean bg_actor_check_wait (BgActor *self, gboolean for_end, GError **error);
 
 void bg_actor_abandon_waits (BgActor *self);
 
-gboolean
-bg_wait_begin (BgWait *self, BgActor *target, gboolean for_end, BgWaiter *waiter, GError **error);
+gboolean bg_wait_begin (BgWait *self,
+                        BgActor *target,
+                        gboolean for_end,
+                        BgWaiter *waiter,
+                        GError **error);
 void bg_wait_end (BgWait *self);
 void bg_wait_lock (void);
 void bg_wait_unlock (void);

@@ -3,9 +3,9 @@
  */
 #include "config.h"
 
-#include <bgloop/bg-error.h>
 #include <bgloop/base/bg-fork-private.h>
 #include <bgloop/base/bg-macros-private.h>
+#include <bgloop/bg-error.h>
 #include <bgloop/core/bg-deadlock-private.h>
 
 /* Who waits for whom, so that a wait that closes a circle is refused.

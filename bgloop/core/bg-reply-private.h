@@ -6,13 +6,12 @@
 #include <gio/gio.h>
 
 #include <bgloop/base/bg-expiry-private.h>
+#include <bgloop/core/bg-mailbox-private.h>
 
 G_BEGIN_DECLS
 
 #define BG_TYPE_REPLY (bg_reply_get_type ())
 G_DECLARE_FINAL_TYPE (BgReply, bg_reply, BG, REPLY, GObject)
-
-typedef struct _BgMailbox BgMailbox;
 
 /* What a reply can carry on its way there. */
 typedef struct
@@ -22,7 +21,41 @@ typedef struct
   GCancellable *cancellable; /* (owned) (nullable) */
 } BgRequest;
 
+/* A result on its way back, and the #GAsyncResult that the caller gets. A #GTask
+ * would cost several times what a loop needs for the call itself. */
+struct _BgReply
+{
+  GObject parent_instance;
+
+  /* immutable, until it is used again */
+  GObject *source; /* (owned) (nullable) without a callback: work keeps no loop alive */
+  BgCore *by;      /* (unowned) that sends it: alive as long as the source is */
+  gpointer tag;
+  gpointer func; /* that it is the answer of */
+  int priority;
+  GAsyncReadyCallback callback; /* (nullable) */
+  gpointer callback_data;
+  BgMailbox *mailbox; /* (owned) (nullable) where it goes: nowhere without a callback */
+  gboolean soon;
+  BgReply *next; /* (owned) (nullable) of those that are to be used again */
+
+  /* under the mailbox's lock */
+  GList link;       /* in what is owed */
+  gint64 owed_at;   /* monotonic microseconds; 0: to nobody's loop */
+  gboolean claimed; /* the caller's loop has answered in place of whoever is to */
+  BgExpiry *expiry; /* (owned) (nullable) */
+
+  /* of whoever has the reply; once it is claimed, of the caller's loop */
+  BgRequest request;
+  BgCore *ended; /* (owned) (nullable) the loop whose end this tells of */
+  gboolean refused;
+  gboolean finished;
+  GObject *value; /* (owned) (nullable) */
+  GError *error;  /* (owned) (nullable) */
+};
+
 BgReply *bg_reply_new (gpointer source,
+                       BgCore *by,
                        gpointer tag,
                        gpointer func,
                        int priority,
@@ -31,8 +64,7 @@ BgReply *bg_reply_new (gpointer source,
 BgRequest *bg_reply_get_request (BgReply *self);
 gboolean bg_reply_is_wanted (BgReply *self);
 gboolean bg_reply_is_to_loop (BgReply *self);
-void
-bg_reply_set_prologue (BgReply *self, GDestroyNotify func, gpointer data, GDestroyNotify destroy);
+void bg_reply_set_ended (BgReply *self, BgCore *core);
 void bg_reply_set_expiry (BgReply *self,
                           int timeout_msec,
                           GCancellable *cancellable,
@@ -44,21 +76,5 @@ void bg_reply_refuse (BgReply *self, GError *error);
 void bg_reply_expect_soon (BgReply *self, gboolean asleep);
 gboolean bg_reply_is_valid (GAsyncResult *result, gpointer source, gpointer tag);
 gboolean bg_reply_propagate (BgReply *self, GObject **value, GError **error);
-
-/* Of a loop's own context, on the loop's thread. */
-gboolean bg_mailbox_has_replies (BgMailbox *self);
-gboolean bg_mailbox_is_owed (BgMailbox *self);
-void bg_mailbox_abandon (BgMailbox *self, GPtrArray *sources);
-void bg_mailbox_serve (BgMailbox *self);
-gboolean bg_mailbox_serve_one (BgMailbox *self);
-void bg_mailbox_close_owed (BgMailbox *self, const char *name);
-void bg_mailbox_close (BgMailbox *self);
-gboolean bg_mailbox_owns (BgMailbox *self, GSource *source);
-guint bg_mailbox_get_n_sources (BgMailbox *self);
-void bg_mailbox_unref (gpointer data);
-
-/* Any thread: calls @func for each reply that is owed, under the mailbox's lock. */
-typedef void (*BgOwedFunc) (gpointer source, gpointer func, gint64 since, gpointer user_data);
-void bg_mailbox_foreach_owed (BgMailbox *self, BgOwedFunc func, gpointer user_data);
 
 G_END_DECLS

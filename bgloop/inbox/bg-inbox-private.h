@@ -9,92 +9,21 @@
 
 #include <bgloop/base/bg-fork-private.h>
 #include <bgloop/base/bg-macros-private.h>
-#include <bgloop/base/bg-spin-private.h>
+#include <bgloop/inbox/bg-activity-private.h>
+#include <bgloop/inbox/bg-linger-private.h>
+#include <bgloop/inbox/bg-queue-private.h>
 
 G_BEGIN_DECLS
 
-typedef struct _BgRecord BgRecord;
 typedef struct _BgInbox BgInbox;
 typedef struct _BgLane BgLane;
 typedef struct _BgLaneSource BgLaneSource;
-typedef struct _BgChunk BgChunk;
-typedef struct _BgActivity BgActivity;
-
-/* Gives the record its outcome, on the thread that serves the inbox and
- * without the lock. The slot stays where it is until the function returns or
- * runs user code, whichever is first. What runs user code keeps what has to be
- * done even if that ends the thread: see bg_inbox_keep(). */
-typedef void (*BgRecordFunc) (BgRecord *slot, gpointer owner);
-
-/* A piece of work. Once it is appended its fields do not change, except that
- * whoever holds the lock may clear @data, which withdraws the record; classes
- * whose records can be withdrawn look at @data under the lock only, with
- * bg_inbox_take(). */
-struct _BgRecord
-{
-  BgRecordFunc outcome;
-  gpointer func;
-  gpointer data;
-  GDestroyNotify destroy;
-};
 
 /* Between fields that different threads write all the time: what one of them
  * writes is not to take the others' out of a processor's cache. */
 #define BG_CACHE_LINE_BYTES     64
 #define BG_CACHE_LINE           _Alignas(BG_CACHE_LINE_BYTES)
 #define BG_CACHE_LINE_GAP(name) char name[BG_CACHE_LINE_BYTES] /* in what cannot be aligned */
-
-/* Something that runs on the serving thread, with what runs within it. */
-struct _BgActivity
-{
-  BgActivity *outer; /* (unowned) (nullable) */
-  BgActivity *inner; /* (owned) (nullable) to be used again */
-  gpointer func;     /* (nullable) what the outer activity ran when this one began, */
-  gint64 started_at; /* and since when, monotonic microseconds */
-  BgRecord kept;     /* what is half done if the thread ends now; outcome is NULL if nothing */
-};
-
-/* Chunks to be used again. Under lock. */
-typedef struct
-{
-  BgChunk *chunks; /* (owned) */
-  guint n;
-  gboolean grown; /* the inbox is past its first chunk */
-} BgChunkPool;
-
-/* What the server goes by when it stays awake for more work. Atomic, rarely written. */
-typedef struct
-{
-  _Atomic guint usec;            /* how long at most */
-  _Atomic gboolean pressing;     /* somebody waits for what was appended; written under lock */
-  _Atomic gboolean interrupted;  /* something other than a record is to be done */
-  _Atomic int n_expected;        /* whether records can be expected at all */
-  _Atomic int n_pending;         /* what is to come from other sources first */
-  _Atomic int server_processor;  /* where the server was when it last looked; -1: unknown */
-  _Atomic int poster_processor;  /* and whoever last found the inbox empty */
-  _Atomic gboolean poster_slept; /* who sends the next record was asleep just now */
-  _Atomic gint64 due_at;         /* when delayed work is due, monotonic microseconds; or -1 */
-} BgLinger;
-
-/* And what it has found out by that. The serving thread only. */
-typedef struct
-{
-  BgSpin spin;
-  BgLane *staying;  /* (unowned) (nullable) stays awake, though it has no work */
-  guint batch_size; /* of the last one taken */
-  gboolean pressed; /* somebody waited for some of it */
-} BgLingerHistory;
-
-/* What runs on the serving thread. */
-typedef struct
-{
-  BgActivity *current; /* (unowned) the innermost */
-  BgActivity root;
-
-  /* atomic, written by the serving thread */
-  _Atomic (gpointer) running; /* what runs now */
-  _Atomic gint64 started_at;  /* monotonic microseconds, to within a few fast records */
-} BgActivities;
 
 /* Atomic, written by the serving thread. */
 typedef struct
@@ -129,12 +58,12 @@ struct _BgInbox
   BgLane **lanes; /* (owned) most urgent first */
   guint n_lanes;
   BgChunkPool pool;
-  gboolean asleep;      /* an append must wake the context */
-  gboolean wakes;       /* whoever unlocks wakes the context */
-  gboolean paused;      /* the lanes' own sources stand still: bg_inbox_run() serves them */
-  gboolean self_posted; /* what runs in this dispatch has appended something */
-  gboolean stopped;     /* the sources are out of the context for good */
-  guint waiting_max;    /* at most waited, before a batch was taken */
+  gboolean asleep;         /* an append must wake the context */
+  gboolean wakes;          /* whoever unlocks wakes the context */
+  gboolean paused;         /* the lanes' own sources stand still: bg_inbox_run() serves them */
+  gboolean self_posted;    /* what runs in this dispatch has appended something */
+  gboolean stopped;        /* the sources are out of the context for good */
+  guint waiting_max;       /* at most waited, before a batch was taken */
   _Atomic guint n_sources; /* that were put into the context */
   guint64 posted;
   guint64 wakeups;
@@ -156,6 +85,9 @@ struct _BgInbox
   BgActivities activities;
   BgInboxCounts counts;
 };
+
+/* A lane sits out one iteration in so many, to let lower priorities pass. */
+#define BG_LANE_TURNS 16
 
 /* One priority's first-in-first-out queue. */
 struct _BgLane
@@ -182,6 +114,17 @@ struct _BgLane
   /* atomic, written by the serving thread */
   _Atomic guint n_batch; /* what is left of the batch */
 };
+/* What serves a lane. Whoever destroys it by mistake, being run by it, takes no record
+ * with it: the lane gets another one. */
+struct _BgLaneSource
+{
+  GSource source;
+  BgLane *lane;       /* (unowned) (nullable) */
+  guint n_dispatches; /* by GLib that have not returned */
+};
+
+/* The inbox that this thread is serving now, the innermost. */
+extern BG_THREAD_LOCAL BgInbox *bg_serving;
 
 void bg_inbox_init (BgInbox *self, GMainContext *context, gpointer owner);
 void bg_inbox_tag (BgInbox *self, GSourceCallbackFuncs *funcs, gpointer data);
@@ -246,12 +189,8 @@ bg_inbox_requeue (BgInbox *self,
 gpointer bg_inbox_take (BgInbox *self, BgRecord *slot);
 void bg_inbox_withdraw (BgInbox *self, BgRecord *slot, int priority);
 void bg_inbox_count_void (BgInbox *self, int priority, int n);
-void bg_inbox_press (BgInbox *self);
 void bg_inbox_wake (BgInbox *self);
-void bg_inbox_interrupt (BgInbox *self);
 void bg_inbox_fall_asleep (BgInbox *self);
-void bg_inbox_note_woken (BgInbox *self);
-void bg_inbox_note_poster (BgInbox *self);
 gboolean bg_inbox_has_work (BgInbox *self);
 guint bg_inbox_count_waiting (BgInbox *self);
 gboolean bg_lane_has_work (BgLane *lane);
@@ -260,19 +199,28 @@ guint bg_lane_get_queued (BgLane *lane);
 
 /* on the serving thread, without the lock */
 void bg_inbox_run (BgInbox *self);
-gboolean bg_inbox_linger (BgInbox *self);
 void bg_inbox_awake (BgInbox *self);
-
-/* on any other */
-gboolean bg_inbox_is_served_elsewhere (BgInbox *self);
 
 gboolean bg_inbox_run_one (BgInbox *self);
 void bg_inbox_note_stale_dispatch (BgInbox *self);
 gboolean bg_inbox_is_nested (BgInbox *self);
+void bg_inbox_append_deferred (BgInbox *self);
 void bg_inbox_defer (BgInbox *self, const BgRecord *record);
-void bg_inbox_push_activity (BgInbox *self, gpointer func);
-gint64 bg_inbox_pop_activity (BgInbox *self);
-void bg_inbox_abandon_activities (BgInbox *self, GPtrArray *sources);
+
+/* The inside of the inbox: lanes, with the lock held, and their sources and batches, on the
+ * serving thread. */
+guint bg_inbox_find_lane (BgInbox *self, int priority);
+void bg_inbox_free_lanes (BgInbox *self);
+void bg_lane_attach (BgLane *lane);
+void bg_lane_serve (BgLane *lane);
+
+/* Whether this is a forked child, which has nothing to do with the parent's work: the
+ * function that forked it returned. */
+static inline gboolean
+bg_inbox_is_inherited (BgInbox *self)
+{
+  return self->generation != bg_fork_generation ();
+}
 
 /* What a record leaves to be done, kept where the end of the thread finds it. Its
  * outcome is given once more then. */

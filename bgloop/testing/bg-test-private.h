@@ -3,7 +3,7 @@
  */
 #pragma once
 
-#include <glib.h>
+#include <bgloop/core/bg-core-private.h>
 
 G_BEGIN_DECLS
 
@@ -21,5 +21,14 @@ BgEventfds *bg_eventfds_note (void);
 void bg_eventfds_free (BgEventfds *self);
 void bg_eventfds_add (BgEventfds *self, int fd);
 guint bg_eventfds_find_new (BgEventfds *self, char **numbers);
+
+/* With the core's lock: where in a pause the loop is, and who has it. */
+gboolean bg_test_is_running (BgCore *core);
+gboolean bg_test_is_stepping (BgCore *core);
+void bg_test_set_pauser (BgCore *core, GThread *thread);
+
+/* What a paused loop runs, on its own thread; @slot's data is its core. */
+void bg_test_pause_outcome (BgRecord *slot, gpointer owner);
+gboolean bg_test_resumed_cb (gpointer user_data);
 
 G_END_DECLS

@@ -5,477 +5,13 @@
 
 #include <bgloop/bg-error.h>
 #include <bgloop/bg-loop-private.h>
-#include <bgloop/core/bg-reply-private.h>
-#include <bgloop/testing/bg-test-private.h>
 #include <bgloop/bg-test.h>
+#include <bgloop/core/bg-report-private.h>
+#include <bgloop/testing/bg-test-private.h>
 
-/* What a test kit needs and the class does not offer: the list of all loops, and
- * a loop that does one thing at a time.
- *
- * A loop that is paused runs pause_outcome(), which does nothing but wait under
- * the core's lock for the next step, for the end of the pause, or for a shutdown.
- * Meanwhile the inbox is «driven», so that a nested iteration of the context does
- * not touch it.
- *
- * A step may go on after the pause has ended: what it runs iterates the context,
- * and gets there what comes, another pause too. That one stands within the step
- * then, in a pause_outcome() of its own. */
+/* A loop that does one thing at a time: on the test's thread. */
 
 #define PAUSE_PRIORITY G_MININT
-
-/* How often loops are looked at that are waited for according to what they do, in
- * milliseconds. */
-#define LOOK_MSEC 5
-
-/* The list */
-
-static const char *
-describe_state (BgCore *self, BgLoopState state)
-{
-  gboolean dropped;
-
-  bg_core_lock (self);
-  dropped = self->ownership.dropped;
-  bg_core_unlock (self);
-
-  switch (state)
-    {
-    case BG_LOOP_RUNNING:
-      return "is running";
-    case BG_LOOP_STOPPING:
-      return dropped ? "was dropped and is still stopping" : "is still stopping";
-    case BG_LOOP_STOPPED:
-    default:
-      return dropped ? "is about to go" : "has stopped but is still referred to";
-    }
-}
-
-static char *
-describe_core (BgCore *self, gboolean is_default)
-{
-  g_autoptr (GPtrArray) work = bg_loop_list_work (self);
-  g_autofree char *text = NULL;
-  BgLoopState state = bg_core_get_state (self);
-  gint64 age = g_get_monotonic_time () - self->registration.made_at;
-
-  if (work->len == 0 && state != BG_LOOP_STOPPED)
-    g_ptr_array_add (work, g_strdup ("nothing to do"));
-  g_ptr_array_add (work, NULL);
-  text = g_strjoinv ("; ", (char **) work->pdata);
-
-  return g_strdup_printf ("the %sloop “%s”, %" G_GINT64_FORMAT " ms old, %s%s%s",
-                          is_default ? "default " : "", self->name, age / G_TIME_SPAN_MILLISECOND,
-                          describe_state (self, state), *text != '\0' ? ": " : "", text);
-}
-
-/**
- * bg_test_mark_loops:
- *
- * A number that tells the loops that are there now from those made later, for
- * [func@Bg.test_describe_loops].
- *
- * Never waits; any thread may call it.
- *
- * Returns: the number
- *
- * Since: 1.0
- */
-guint64
-bg_test_mark_loops (void)
-{
-  BgGlobals *globals = bg_globals ();
-  guint64 last;
-
-  g_mutex_lock (&globals->lock);
-  last = globals->last_core;
-  g_mutex_unlock (&globals->lock);
-
-  return last;
-}
-
-/* With the globals' lock: those that are going count too. */
-static gboolean
-has_cores_since (BgGlobals *globals, guint64 since)
-{
-  GList *newest = globals->cores.tail;
-
-  return globals->n_freeing > 0
-         || (newest != NULL && ((BgCore *) newest->data)->registration.serial > since);
-}
-
-static int
-max_timeout (int a, int b)
-{
-  return a == -1 || b == -1 ? -1 : MAX (a, b);
-}
-
-/* How long a loop may take to go, in milliseconds, for somebody who does not want to
- * wait (0) or does without a limit (-1). One that nobody has asked to end may never
- * go; one that nothing is in the way of goes by itself. */
-static int
-get_patience (BgCore *self, int timeout_msec)
-{
-  gboolean runs, held, dropped;
-  BgLoopState state;
-
-  bg_core_lock (self);
-  state = atomic_load (&self->state);
-  dropped = self->ownership.dropped;
-  held = self->holds.list.length > 0;
-  runs = atomic_load (&self->inbox.activities.running) != NULL || bg_inbox_has_work (&self->inbox)
-         || self->invokes.list.length > 0;
-  bg_core_unlock (self);
-
-  if (state == BG_LOOP_RUNNING || (state == BG_LOOP_STOPPED && !dropped))
-    return timeout_msec == -1 ? BG_TEST_DEFAULT_MSEC : 0;
-  if (timeout_msec == -1)
-    return -1;
-  if (state == BG_LOOP_STOPPING && (runs || held))
-    return runs ? BG_TEST_MOMENT_MSEC : 0;
-  return BG_TEST_DEFAULT_MSEC;
-}
-
-/* With the globals' lock, and with it for all of them. */
-static int
-get_patience_since (BgGlobals *globals, guint64 since, int timeout_msec)
-{
-  int patience = globals->n_freeing > 0 ? BG_TEST_DEFAULT_MSEC : 0;
-
-  for (GList *link = globals->cores.tail; link != NULL; link = link->prev)
-    {
-      BgCore *core = link->data;
-
-      if (core->registration.serial <= since)
-        break;
-      patience = max_timeout (patience, get_patience (core, timeout_msec));
-    }
-
-  return patience;
-}
-
-/* With the globals' lock. */
-static void
-wait_until_gone (BgGlobals *globals, guint64 since, int timeout_msec)
-{
-  gint64 start = g_get_monotonic_time ();
-  gint64 now = start, end;
-  int patience = timeout_msec;
-
-  while (has_cores_since (globals, since))
-    {
-      if (timeout_msec <= 0)
-        patience = get_patience_since (globals, since, timeout_msec);
-      end = start + (gint64) patience * G_TIME_SPAN_MILLISECOND;
-      now = g_get_monotonic_time ();
-      if (patience != -1 && now >= end)
-        break;
-
-      if (timeout_msec <= 0)
-        end = now + LOOK_MSEC * G_TIME_SPAN_MILLISECOND;
-      g_cond_wait_until (&globals->freed, &globals->lock, end);
-    }
-}
-
-/* One that nobody refers to any more is being freed. */
-static gboolean
-try_ref (BgCore *core)
-{
-  int n = g_atomic_int_get (&core->ref_count);
-
-  while (n > 0)
-    {
-      if (g_atomic_int_compare_and_exchange (&core->ref_count, n, n + 1))
-        return TRUE;
-      n = g_atomic_int_get (&core->ref_count);
-    }
-
-  return FALSE;
-}
-
-/**
- * bg_test_describe_loops:
- * @since: what [func@Bg.test_mark_loops] returned, or 0 for all loops
- * @timeout_msec: how long to wait until they are gone, in milliseconds
- *
- * Waits until the loops that were made since then are gone, and describes those
- * that are not, a line each: the name, whether it is the default loop, its age,
- * its state, what runs and for how long, what is queued, and who holds it.
- *
- * A loop is gone when its thread has ended and nobody refers to the object. This
- * ends no loop: one that nobody has asked to stop is there until the time is up.
- *
- * With 0 only those are waited for that stop by themselves, as nothing is in their
- * way: up to 5 seconds, or one if there is work to be done. With -1 there is no limit
- * to that, whatever is in their way, and the others get 5 seconds.
- *
- * Blocks; any thread may call it, but for a loop's that is to be gone.
- *
- * Returns: (transfer full) (nullable): the descriptions, or %NULL if all are gone
- *
- * Since: 1.0
- */
-char *
-bg_test_describe_loops (guint64 since, int timeout_msec)
-{
-  BgGlobals *globals = bg_globals ();
-  g_autoptr (GPtrArray) cores = g_ptr_array_new_with_free_func ((GDestroyNotify) bg_core_unref);
-  g_autoptr (GPtrArray) lines = g_ptr_array_new_with_free_func (g_free);
-  BgCore *default_core;
-
-  g_return_val_if_fail (timeout_msec >= -1, NULL);
-
-  /* What is described is what was waited for in vain: a loop that is made after that, as the
-   * kit's own is that frees contexts, is not. */
-  g_mutex_lock (&globals->lock);
-  wait_until_gone (globals, since, timeout_msec);
-  for (GList *link = globals->cores.head; link != NULL; link = link->next)
-    {
-      BgCore *core = link->data;
-
-      if (core->registration.serial > since && try_ref (core))
-        g_ptr_array_add (cores, core);
-    }
-  g_mutex_unlock (&globals->lock);
-
-  g_mutex_lock (&globals->default_lock);
-  default_core = globals->default_core;
-  g_mutex_unlock (&globals->default_lock);
-
-  /* Naming functions takes the dynamic linker's lock: not under ours, for which code
-   * that is being loaded may wait. */
-  for (guint i = 0; i < cores->len; i++)
-    {
-      BgCore *core = g_ptr_array_index (cores, i);
-
-      g_ptr_array_add (lines, describe_core (core, core == default_core));
-    }
-
-  if (lines->len == 0)
-    return NULL;
-
-  g_ptr_array_add (lines, NULL);
-  return g_strjoinv ("\n", (char **) lines->pdata);
-}
-
-/* One thing at a time: the loop's thread */
-
-/* With the lock held: what is due or invoked is to come from the inbox, alone. Adds the
- * sources that are not needed any more. */
-static void
-gather_work (BgCore *self, GPtrArray *sources)
-{
-  GList *link, *next;
-
-  bg_core_promote_due (self);
-  bg_core_set_timer (self, -1);
-
-  for (link = self->invokes.list.head; link != NULL; link = next)
-    {
-      BgInvoke *invoke = link->data;
-      GSource *source;
-
-      next = link->next;
-      if (invoke->running)
-        continue;
-
-      source = g_main_context_find_source_by_funcs_user_data (self->context, &g_idle_funcs, invoke);
-      if (source != NULL)
-        g_ptr_array_add (sources, g_source_ref (source));
-      bg_core_move_invoke (self, invoke);
-    }
-}
-
-static gboolean
-is_running (BgCore *self)
-{
-  return atomic_load (&self->state) == BG_LOOP_RUNNING;
-}
-
-/* With the lock held. Not so if what the step ran has let the loop go. */
-static gboolean
-is_stepping (BgCore *self)
-{
-  return self->pause.phase == BG_PAUSE_STEPPING;
-}
-
-/* Gives the sources of the context one turn; FALSE if none was ready. @strayed says
- * whether it was the loop's own only, through which work arrives. */
-static gboolean
-iterate (BgCore *self, gboolean *strayed)
-{
-  BgInbox *inbox = &self->inbox;
-  guint strays = inbox->n_stale_dispatches;
-  int outer_depth = inbox->stale_depth;
-  gboolean dispatched;
-
-  inbox->stale_depth = g_main_depth () + 1;
-  dispatched = g_main_context_iteration (self->context, FALSE);
-  inbox->stale_depth = outer_depth;
-
-  *strayed = inbox->n_stale_dispatches != strays;
-  return dispatched;
-}
-
-/* Runs the next record. TRUE if it was something to be done: what was withdrawn, or
- * only destroys data, is not. */
-static gboolean
-run_record (BgCore *self, gboolean *found)
-{
-  BgInbox *inbox = &self->inbox;
-  guint64 run = atomic_load (&inbox->counts.run);
-  guint repeats = self->invokes.repeats;
-
-  *found = bg_inbox_run_one (inbox);
-  return atomic_load (&inbox->counts.run) != run || self->invokes.repeats != repeats;
-}
-
-/* What the step has done, as in #BgStep. In a forked child that came back here it
- * does not matter. */
-static int
-do_one_thing (BgCore *self)
-{
-  gboolean goes_on, found, strayed;
-
-  for (;;)
-    {
-      g_autoptr (GPtrArray) sources
-          = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
-
-      bg_core_lock (self);
-      goes_on = is_stepping (self) && is_running (self);
-      if (goes_on)
-        gather_work (self, sources);
-      bg_core_unlock (self);
-      g_ptr_array_foreach (sources, (GFunc) (GCallback) g_source_destroy, NULL);
-      if (!goes_on)
-        return -1;
-
-      if (run_record (self, &found) || bg_core_is_forked (self))
-        return 1;
-      if (found)
-        continue;
-
-      if (self->mailbox != NULL && bg_mailbox_serve_one (self->mailbox))
-        return 1;
-      if (!iterate (self, &strayed))
-        return 0;
-      bg_loop_hand_over_answers (self);
-      if (!strayed || bg_core_is_forked (self))
-        return 1;
-    }
-}
-
-/* With the lock held. */
-static void
-end_step (BgStep *step, int ran)
-{
-  step->over = TRUE;
-  step->ran = ran;
-  g_rc_box_release (step);
-}
-
-/* With the lock held, which is let go while it does something, and not taken again
- * in a forked child. */
-static void
-take_step (BgCore *self)
-{
-  BgStep *step = g_steal_pointer (&self->pause.step);
-  int ran;
-
-  bg_core_unlock (self);
-  ran = do_one_thing (self);
-  if (bg_core_is_forked (self))
-    return;
-
-  bg_core_lock (self);
-  end_step (step, ran);
-  if (is_stepping (self))
-    self->pause.phase = BG_PAUSE_STANDING;
-  g_cond_broadcast (&self->changed);
-}
-
-static gboolean
-is_standing (BgCore *self)
-{
-  return is_running (self) && self->pause.phase >= BG_PAUSE_STANDING;
-}
-
-/* With the lock held. */
-static void
-set_pauser (BgCore *self, GThread *thread)
-{
-  GThread *old = atomic_exchange (&self->pause.by, thread);
-
-  if (old != NULL)
-    g_thread_unref (old);
-}
-
-/* On the loop's thread, with the lock held: lets the sources have what is queued. */
-static void
-let_go (BgCore *self)
-{
-  if (is_running (self))
-    self->inbox.paused = FALSE;
-  bg_core_set_timer (self, bg_delays_get_next_due (&self->timer.delays));
-}
-
-static void
-pause_outcome (BgRecord *slot, gpointer owner)
-{
-  BgCore *self = owner;
-  BgPause *pause = &self->pause;
-
-  bg_core_lock (self);
-  if (slot->data == NULL)
-    {
-      bg_core_unlock (self);
-      return;
-    }
-
-  pause->slot = NULL;
-  pause->phase = BG_PAUSE_STANDING;
-  g_cond_broadcast (&self->changed);
-  self->inbox.paused = TRUE;
-
-  while (is_standing (self))
-    {
-      if (pause->step != NULL)
-        take_step (self);
-      else
-        g_cond_wait (&self->changed, &self->inbox.lock);
-      if (bg_core_is_forked (self))
-        return;
-    }
-
-  if (pause->phase >= BG_PAUSE_STANDING)
-    pause->phase = BG_PAUSE_NONE;
-  if (pause->step != NULL)
-    end_step (g_steal_pointer (&pause->step), -1);
-  set_pauser (self, NULL);
-  let_go (self);
-  g_cond_broadcast (&self->changed);
-  bg_core_unlock (self);
-}
-
-/* In an iteration within a step, after the pause has ended. */
-static gboolean
-resumed_cb (gpointer user_data)
-{
-  BgCore *self = user_data;
-
-  if (bg_core_is_forked (self))
-    return G_SOURCE_REMOVE;
-
-  bg_inbox_note_stale_dispatch (&self->inbox);
-  bg_core_lock (self);
-  if (self->pause.phase < BG_PAUSE_STANDING)
-    let_go (self);
-  bg_core_unlock (self);
-
-  return G_SOURCE_REMOVE;
-}
-
-/* One thing at a time: the test's thread */
 
 static gboolean
 can_be_paused (BgCore *self, GError **error)
@@ -519,7 +55,7 @@ set_wait_error (BgCore *self, GError **error)
       return;
     }
 
-  work = bg_loop_list_work (self);
+  work = bg_core_list_work (self);
   g_ptr_array_add (work, NULL);
   text = g_strjoinv ("; ", (char **) work->pdata);
   g_set_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT,
@@ -532,8 +68,8 @@ static void
 ask_for_pause (BgCore *self)
 {
   self->pause.phase = BG_PAUSE_ASKED;
-  self->pause.slot
-      = bg_inbox_requeue (&self->inbox, PAUSE_PRIORITY, pause_outcome, bg_test_pause, self, NULL);
+  self->pause.slot = bg_inbox_requeue (&self->inbox, PAUSE_PRIORITY, bg_test_pause_outcome,
+                                       bg_test_pause, self, NULL);
 }
 
 static void
@@ -564,7 +100,7 @@ wait_for_pause (BgCore *self, gint64 deadline)
   BgPause *pause = &self->pause;
   gboolean in_time = TRUE;
 
-  while (in_time && is_running (self) && pause->phase != BG_PAUSE_STANDING)
+  while (in_time && bg_test_is_running (self) && pause->phase != BG_PAUSE_STANDING)
     {
       if (pause->phase == BG_PAUSE_NONE)
         ask_for_pause (self);
@@ -572,9 +108,9 @@ wait_for_pause (BgCore *self, gint64 deadline)
       in_time = wait_for_change (self, deadline);
     }
 
-  if (is_running (self) && pause->phase == BG_PAUSE_STANDING)
+  if (bg_test_is_running (self) && pause->phase == BG_PAUSE_STANDING)
     {
-      set_pauser (self, g_thread_ref (g_thread_self ()));
+      bg_test_set_pauser (self, g_thread_ref (g_thread_self ()));
       return TRUE;
     }
 
@@ -776,7 +312,7 @@ tell_step (BgCore *self)
 
   g_source_set_static_name (source, "bgloop resume");
   g_source_set_priority (source, PAUSE_PRIORITY);
-  g_source_set_callback (source, resumed_cb, self, NULL);
+  g_source_set_callback (source, bg_test_resumed_cb, self, NULL);
   g_source_attach (source, self->context);
   g_source_unref (source);
 }
@@ -805,14 +341,14 @@ bg_test_resume (BgLoop *loop)
     return;
 
   bg_core_lock (core);
-  if (is_stepping (core) && is_running (core))
+  if (bg_test_is_stepping (core) && bg_test_is_running (core))
     tell_step (core);
   if (core->pause.phase >= BG_PAUSE_STANDING)
     {
       core->pause.phase = BG_PAUSE_NONE;
-      set_pauser (core, NULL);
+      bg_test_set_pauser (core, NULL);
       g_cond_broadcast (&core->changed);
     }
   bg_core_unlock (core);
-  bg_inbox_interrupt (&core->inbox);
+  bg_linger_interrupt (&core->inbox);
 }
