@@ -120,7 +120,7 @@ struct _BgCore
 
   /* Its lock is the core's: admission, state and everything here down to
    * «atomic» is under it. Locks are taken in this order: default, globals, core,
-   * mailbox, GLib's own; the waits' one before a waiter's. */
+   * the waits' one, mailbox, a waiter's or GLib's own. */
   BgInbox inbox;
   GCond changed;
   gboolean closed; /* nothing is taken any more, from nobody */

@@ -937,9 +937,10 @@ has_work (BgCore *self)
 static gboolean
 is_held (BgCore *self)
 {
-  return self->holds.length > 0 || self->invokes.length > 0
-         || (!bg_core_is_cancelling (self) && self->mailbox != NULL
-             && bg_mailbox_is_owed (self->mailbox));
+  gboolean owed = !bg_core_is_cancelling (self) && self->mailbox != NULL
+                  && bg_mailbox_is_owed (self->mailbox);
+
+  return owed || self->holds.length > 0 || self->invokes.length > 0;
 }
 
 /* With the lock held, on the loop's thread. In this order: a reply that is owed becomes
@@ -1971,5 +1972,5 @@ gboolean
 bg_core_wait_begin (BgCore *self, BgWait *wait, BgWaiter *waiter, GError **error)
 {
   return !bg_core_is_paused_by_me (self, error)
-         && bg_wait_begin (wait, &self->actor, FALSE, waiter, error);
+         && bg_wait_begin (wait, &self->actor, BG_WAIT_FOR_WORK, waiter, error);
 }

@@ -375,6 +375,15 @@ check_end (BgCore *core, GCancellable *cancellable, GError **error)
   return FALSE;
 }
 
+static BgWaitAim
+get_aim (const BgShutdownMode *mode)
+{
+  if (mode == NULL)
+    return BG_WAIT_FOR_END;
+
+  return *mode == BG_SHUTDOWN_CANCEL ? BG_WAIT_FOR_CANCEL : BG_WAIT_FOR_DRAIN;
+}
+
 /* @mode: (nullable): how to end; %NULL to wait for an end that others ask for */
 static gboolean
 end_blocking (BgCore *core,
@@ -390,7 +399,7 @@ end_blocking (BgCore *core,
 
   /* To ask for the end ends a pause, too. */
   if ((mode == NULL && bg_core_is_paused_by_me (core, error))
-      || !bg_wait_begin (&wait, &core->actor, TRUE, waiter, error))
+      || !bg_wait_begin (&wait, &core->actor, get_aim (mode), waiter, error))
     {
       bg_waiter_give_back (waiter, cancellable);
       return FALSE;
@@ -408,16 +417,20 @@ end_blocking (BgCore *core,
 
   if (mode != NULL)
     bg_core_spin_for_end (core, waiter, timeout_msec);
-  /* Without a limit there is one thing less to be woken by. */
-  if (timeout_msec != -1 || cancellable != NULL)
+  /* Without a limit, on a thread that nobody can wait for, there is one thing less to be
+   * woken by. */
+  if (timeout_msec != -1 || cancellable != NULL || wait.actor != NULL)
     result = wait_for_end (core, waiter, deadline);
   if (result == BG_WAIT_SETTLED)
     bg_core_join (core);
   bg_wait_end (&wait);
   bg_waiter_give_back (waiter, cancellable);
 
-  if (result != BG_WAIT_SETTLED)
+  if (result == BG_WAIT_BROKEN)
+    bg_wait_set_broken_error (&wait, error);
+  else if (result != BG_WAIT_SETTLED)
     set_end_error (core, result, timeout_msec, error);
+  g_free (wait.circle);
   return result == BG_WAIT_SETTLED;
 }
 
@@ -514,8 +527,11 @@ bg_loop_shutdown (BgLoop *self, GError **error)
  * Fails with %G_IO_ERROR_TIMED_OUT, and the message says what is in the way;
  * %G_IO_ERROR_CANCELLED, where nothing was asked for if @cancellable was cancelled
  * before; %BG_ERROR_WOULD_DEADLOCK on the loop's own thread, that of a loop which it
- * waits for, or in a handler of the loop's cancellable, in which case nothing has
- * changed; %BG_ERROR_FORKED in a forked child.
+ * waits for, be it for a reply when it drains, or in a handler of the loop's cancellable,
+ * in which case nothing has changed; %BG_ERROR_FORKED in a forked child. If the loop
+ * comes to wait for this thread only later, since code on it that still ran has asked
+ * this thread's loop for something, this fails with %BG_ERROR_WOULD_DEADLOCK then, and
+ * the loop goes on stopping.
  *
  * Returns: %TRUE if the loop has ended: the thread is gone, all notifies have run, and
  *   the handlers of the loop's cancellable have returned
@@ -553,8 +569,8 @@ bg_loop_shutdown_full (BgLoop *self,
  *
  * Fails with %G_IO_ERROR_TIMED_OUT, and the message says what is in the way;
  * %G_IO_ERROR_CANCELLED; %BG_ERROR_WOULD_DEADLOCK on the loop's own thread, that of a
- * loop which it waits for, or in a handler of the loop's cancellable;
- * %BG_ERROR_FORKED in a forked child.
+ * loop which it waits for, or comes to wait for as [method@Bg.Loop.shutdown_full] says,
+ * or in a handler of the loop's cancellable; %BG_ERROR_FORKED in a forked child.
  *
  * Returns: %TRUE if the loop has ended: the thread is gone, all notifies have run, and
  *   the handlers of the loop's cancellable have returned

@@ -6,13 +6,12 @@
 #include <gio/gio.h>
 
 #include <bgloop/bg-expiry-private.h>
+#include <bgloop/bg-wait-private.h>
 
 G_BEGIN_DECLS
 
 #define BG_TYPE_REPLY (bg_reply_get_type ())
 G_DECLARE_FINAL_TYPE (BgReply, bg_reply, BG, REPLY, GObject)
-
-typedef struct _BgMailbox BgMailbox;
 
 /* What a reply can carry on its way there. */
 typedef struct
@@ -31,6 +30,7 @@ BgReply *bg_reply_new (gpointer source,
 BgRequest *bg_reply_get_request (BgReply *self);
 gboolean bg_reply_is_wanted (BgReply *self);
 gboolean bg_reply_is_to_loop (BgReply *self);
+void bg_reply_set_due (BgReply *self, gboolean due);
 void
 bg_reply_set_prologue (BgReply *self, GDestroyNotify func, gpointer data, GDestroyNotify destroy);
 void bg_reply_set_expiry (BgReply *self,
@@ -60,5 +60,11 @@ void bg_mailbox_unref (gpointer data);
 /* Any thread: calls @func for each reply that is owed, under the mailbox's lock. */
 typedef void (*BgOwedFunc) (gpointer source, gpointer func, gint64 since, gpointer user_data);
 void bg_mailbox_foreach_owed (BgMailbox *self, BgOwedFunc func, gpointer user_data);
+
+/* For searches for circles, under the waits' lock: calls @func for each loop that the end
+ * of this one waits for, until it says TRUE. @its_end: not only for something that it does. */
+typedef gboolean (*BgOwingFunc) (BgActor *owes, gboolean its_end, gpointer user_data);
+gboolean
+bg_mailbox_find_owing (BgMailbox *self, gboolean will_drain, BgOwingFunc func, gpointer user_data);
 
 G_END_DECLS

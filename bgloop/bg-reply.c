@@ -33,6 +33,8 @@ struct _BgMailbox
   /* under the inbox's lock, of a loop's */
   GQueue owed;      /* of BgReply (unowned): to be sent */
   gboolean visited; /* in a search for circles, under the waits' lock */
+  gboolean waiting; /* the loop drains and waits for replies; written by its thread under
+                     * the waits' lock */
   guint n_ends;     /* of these, that tell of a loop's end */
   guint n_answers;  /* that have arrived, of those that were not refused at once */
   guint n_refusals; /* that were given while the loop cancels */
@@ -58,6 +60,8 @@ struct _BgReply
   BgMailbox *mailbox; /* (owned) (nullable) where it goes: nowhere without a callback */
   gboolean soon;
   BgReply *next; /* (owned) (nullable) of those that are to be used again */
+
+  _Atomic gboolean due; /* whoever is to send it has to do something for that yet */
 
   /* under the mailbox's lock */
   GList link;       /* in what is owed */
@@ -163,6 +167,9 @@ mailbox_new (GMainContext *context)
       self->core = here;
       bg_core_lock (here);
       g_atomic_pointer_set (&here->mailbox, mailbox_ref (self));
+      bg_wait_lock ();
+      here->actor.mailbox = self;
+      bg_wait_unlock ();
       bg_core_unlock (here);
     }
   return self;
@@ -213,10 +220,12 @@ ends_lead_to (BgMailbox *self, BgCore *from)
 }
 
 /* Whether others are to send replies that the loop waits for. Two loops that are to be
- * told of each other's end do not. */
+ * told of each other's end do not. Who waits for the loop's end and could not send such a
+ * reply is told. */
 gboolean
 bg_mailbox_is_owed (BgMailbox *self)
 {
+  gboolean waiting;
   guint n, n_ends;
 
   bg_inbox_lock (&self->inbox);
@@ -224,13 +233,39 @@ bg_mailbox_is_owed (BgMailbox *self)
   n_ends = self->n_ends;
   bg_inbox_unlock (&self->inbox);
 
-  if (n > n_ends || n == 0)
-    return n > 0;
+  if (n == 0 && !self->waiting)
+    return FALSE;
 
   bg_wait_lock ();
-  n = !ends_lead_to (self, self->core);
+  waiting = n > n_ends || (n > 0 && !ends_lead_to (self, self->core));
+  self->waiting = waiting;
+  if (waiting)
+    bg_actor_break_circles (&self->core->actor);
   bg_wait_unlock ();
-  return n > 0;
+  return waiting;
+}
+
+/* @will_drain: somebody is about to ask for that. */
+gboolean
+bg_mailbox_find_owing (BgMailbox *self, gboolean will_drain, BgOwingFunc func, gpointer user_data)
+{
+  gboolean found = FALSE;
+
+  will_drain = will_drain && bg_core_get_state (self->core) == BG_LOOP_RUNNING;
+  if (bg_core_is_cancelling (self->core) || (!self->waiting && !will_drain))
+    return FALSE;
+
+  bg_inbox_lock (&self->inbox);
+  for (GList *link = self->owed.head; link != NULL && !found; link = link->next)
+    {
+      BgReply *reply = link->data;
+
+      if (atomic_load_explicit (&reply->due, memory_order_relaxed))
+        found = func (&BG_LOOP (reply->source)->core->actor, reply->prologue != NULL, user_data);
+    }
+  bg_inbox_unlock (&self->inbox);
+
+  return found;
 }
 
 /* The thread has ended in the midst of it. */
@@ -417,6 +452,7 @@ put_aside (BgReply *self)
 
   clear (self);
   self->soon = self->claimed = self->refused = self->finished = FALSE;
+  atomic_store_explicit (&self->due, FALSE, memory_order_relaxed);
   self->owed_at = 0;
   self->next = desk->spare;
   desk->spare = self;
@@ -527,6 +563,14 @@ bg_reply_is_to_loop (BgReply *self)
   return self->callback != NULL && self->mailbox->core != NULL;
 }
 
+/* Before the loop that is to send the reply may do what it has to do for that, and again
+ * if others can send it from then on. */
+void
+bg_reply_set_due (BgReply *self, gboolean due)
+{
+  atomic_store_explicit (&self->due, due, memory_order_relaxed);
+}
+
 /* What the caller's thread does just before the callback is told of success: the reply
  * tells of a loop's end. To be called before anybody else has the reply. */
 void
@@ -539,6 +583,7 @@ bg_reply_set_prologue (BgReply *self, GDestroyNotify func, gpointer data, GDestr
     return;
 
   bg_inbox_lock (&self->mailbox->inbox);
+  bg_reply_set_due (self, TRUE);
   self->mailbox->n_ends++;
   bg_inbox_unlock (&self->mailbox->inbox);
 }
