@@ -793,6 +793,7 @@ static void
 test_dropped (void)
 {
   Dropped self = { util_loop_new ("asked") };
+  guint n_threads = util_count_threads ();
   BgLoop *asker = util_loop_new ("asker");
 
   util_latch_init (&self.replied, 1);
@@ -802,6 +803,8 @@ test_dropped (void)
   g_assert_finalize_object (asker);
   util_unblock (&self.block);
   util_latch_wait (&self.replied);
+  /* The reply has a reference to the loop that was asked. */
+  util_wait_for_threads (n_threads);
   util_loop_end (self.asked);
   util_block_clear (&self.block);
   util_latch_clear (&self.replied);
