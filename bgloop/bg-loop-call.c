@@ -397,6 +397,7 @@ bg_loop_call_async (BgLoop *self,
     {
       bg_core_lock (core);
       admitted = bg_core_admits (core);
+      bg_reply_set_due (reply, admitted);
       if (admitted && atomic_load (&core->inbox.linger.usec) > 0)
         bg_reply_expect_soon (reply, core->inbox.asleep);
       if (admitted)

@@ -76,6 +76,7 @@ perform_async (BgPerform *self, BgLoop *loop, GAsyncReadyCallback callback, gpoi
       bg_core_lock (core);
       self->reply = reply;
       admitted = bg_perform_admit (self);
+      bg_reply_set_due (reply, admitted);
       if (!admitted)
         self->reply = NULL;
       bg_core_unlock (core);

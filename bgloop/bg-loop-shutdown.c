@@ -99,8 +99,11 @@ bg_loop_shutdown (BgLoop *self, GError **error)
  * Fails with %G_IO_ERROR_TIMED_OUT, and the message says what is in the way;
  * %G_IO_ERROR_CANCELLED, where nothing was asked for if @cancellable was cancelled
  * before; %BG_ERROR_WOULD_DEADLOCK on the loop's own thread, that of a loop which it
- * waits for, or in a handler of the loop's cancellable, in which case nothing has
- * changed; %BG_ERROR_FORKED in a forked child.
+ * waits for, be it for a reply when it drains, or in a handler of the loop's cancellable,
+ * in which case nothing has changed; %BG_ERROR_FORKED in a forked child. If the loop
+ * comes to wait for this thread only later, since code on it that still ran has asked
+ * this thread's loop for something, this fails with %BG_ERROR_WOULD_DEADLOCK then, and
+ * the loop goes on stopping.
  *
  * Returns: %TRUE if the loop has ended: the thread is gone, all notifies have run, and
  *   the handlers of the loop's cancellable have returned
@@ -138,8 +141,8 @@ bg_loop_shutdown_full (BgLoop *self,
  *
  * Fails with %G_IO_ERROR_TIMED_OUT, and the message says what is in the way;
  * %G_IO_ERROR_CANCELLED; %BG_ERROR_WOULD_DEADLOCK on the loop's own thread, that of a
- * loop which it waits for, or in a handler of the loop's cancellable;
- * %BG_ERROR_FORKED in a forked child.
+ * loop which it waits for, or comes to wait for as [method@Bg.Loop.shutdown_full] says,
+ * or in a handler of the loop's cancellable; %BG_ERROR_FORKED in a forked child.
  *
  * Returns: %TRUE if the loop has ended: the thread is gone, all notifies have run, and
  *   the handlers of the loop's cancellable have returned

@@ -15,6 +15,7 @@ typedef struct
   BgCore *core; /* (owned) */
   GTask *task;  /* (owned) */
   GTaskThreadFunc func;
+  BgReply *owed; /* (owned) (nullable) with the task, to a loop that waits for it */
 } BgTaskRun;
 
 static void
@@ -24,6 +25,7 @@ task_run_free (gpointer data)
 
   bg_core_unref (self->core);
   g_object_unref (self->task);
+  g_clear_object (&self->owed);
   g_free (self);
 }
 
@@ -81,6 +83,11 @@ task_outcome (BgRecord *slot, gpointer owner)
   BgCore *core = owner;
   BgTaskRun *self = slot->data;
 
+  /* From now on anybody may have the task. */
+  if (self->owed != NULL)
+    bg_reply_set_due (self->owed, FALSE);
+  g_clear_object (&self->owed);
+
   if (bg_core_is_cancelling (core))
     {
       bg_count (&core->inbox.counts.cancelled, 1);
@@ -124,7 +131,7 @@ task_completed_cb (GTask *task, GParamSpec *pspec, gpointer user_data)
   g_signal_handlers_disconnect_by_func (task, G_CALLBACK (task_completed_cb), user_data);
 }
 
-static void
+static BgReply *
 owe_task (BgLoop *self, GTask *task, GTaskThreadFunc func)
 {
   BgCore *here = bg_core_get_current ();
@@ -132,13 +139,15 @@ owe_task (BgLoop *self, GTask *task, GTaskThreadFunc func)
 
   if (here == NULL || bg_core_is_forked (here) || g_task_get_context (task) != here->context
       || g_main_context_get_thread_default () != here->context)
-    return;
+    return NULL;
 
   here->operations.began = TRUE;
   reply = bg_reply_new (self, self->core, bg_loop_run_task, func, g_task_get_priority (task),
                         owed_task_cb, NULL);
+  g_object_ref (reply);
   g_signal_connect_data (task, "notify::completed", G_CALLBACK (task_completed_cb), reply,
                          owed_task_returned, 0);
+  return reply;
 }
 
 /**
@@ -188,7 +197,7 @@ bg_loop_run_task (BgLoop *self, int priority, GTask *task, GTaskThreadFunc func)
   run->core = bg_core_ref (core);
   run->task = g_object_ref (task);
   run->func = func;
-  owe_task (self, task, func);
+  run->owed = owe_task (self, task, func);
 
   if (!bg_core_is_forked (core))
     {
@@ -196,6 +205,8 @@ bg_loop_run_task (BgLoop *self, int priority, GTask *task, GTaskThreadFunc func)
       admitted = bg_core_admits (core);
       if (admitted)
         {
+          if (run->owed != NULL)
+            bg_reply_set_due (run->owed, TRUE);
           bg_inbox_append (&core->inbox, priority, task_outcome, func, run, NULL);
           bg_linger_set_awaited (&core->inbox);
         }

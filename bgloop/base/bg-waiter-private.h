@@ -16,6 +16,7 @@ typedef enum
   BG_WAIT_SETTLED,
   BG_WAIT_TIMED_OUT,
   BG_WAIT_CANCELLED,
+  BG_WAIT_BROKEN, /* what is waited for cannot happen any more */
 } BgWaitResult;
 
 BgWaiter *bg_waiter_take (GCancellable *cancellable);
@@ -30,6 +31,7 @@ void bg_waiter_spin_for_end (BgWaiter *self,
 BgWaitResult bg_waiter_wait (BgWaiter *self, gint64 deadline);
 void bg_waiter_wait_settled (BgWaiter *self);
 gboolean bg_waiter_settle (BgWaiter *self);
+void bg_waiter_break (BgWaiter *self);
 gboolean bg_waiter_is_settled (BgWaiter *self);
 void bg_waiter_set_bound (BgWaiter *self, gboolean bound);
 gboolean bg_waiter_is_over (BgWaiter *self);

@@ -50,7 +50,8 @@ struct _BgWaiter
   /* under lock */
   GCancellable *cancellable;  /* (unowned) (nullable) as long as somebody waits */
   _Atomic gboolean cancelled; /* written under lock */
-  gint64 settled_at;          /* if somebody had to be woken */
+  gboolean broken;
+  gint64 settled_at; /* if somebody had to be woken */
 };
 
 enum
@@ -202,6 +203,7 @@ bg_waiter_take (GCancellable *cancellable)
   self->slept = FALSE;
   self->learns = FALSE;
   self->settled_at = 0;
+  self->broken = FALSE;
   self->handler = 0;
   if (cancellable != NULL)
     heed (self, cancellable);
@@ -246,6 +248,8 @@ wait_until (BgWaiter *self, gint64 deadline, gboolean heed_cancelled)
     {
       if (self->cancelled && heed_cancelled)
         result = BG_WAIT_CANCELLED;
+      else if (self->broken && heed_cancelled)
+        result = BG_WAIT_BROKEN;
       else if (deadline == -1)
         g_cond_wait (&self->cond, &self->lock);
       else if (!g_cond_wait_until (&self->cond, &self->lock, deadline)
@@ -307,7 +311,7 @@ bg_waiter_spin_for_end (BgWaiter *self,
   bg_spin_once (&self->end_spin, limit_usec, elsewhere, ended, data);
 }
 
-/* Waits until the wait is settled, @deadline (monotonic microseconds, -1: none)
+/* Waits until the wait is settled or broken, @deadline (monotonic microseconds, -1: none)
  * has passed, or the cancellable was cancelled. */
 BgWaitResult
 bg_waiter_wait (BgWaiter *self, gint64 deadline)
@@ -341,6 +345,17 @@ bg_waiter_settle (BgWaiter *self)
   return TRUE;
 }
 
+/* Gives the wait up, if it heeds its cancellable, without settling it. To be called while
+ * it goes on for certain. */
+void
+bg_waiter_break (BgWaiter *self)
+{
+  g_mutex_lock (&self->lock);
+  self->broken = TRUE;
+  g_cond_signal (&self->cond);
+  g_mutex_unlock (&self->lock);
+}
+
 gboolean
 bg_waiter_is_settled (BgWaiter *self)
 {
@@ -364,7 +379,7 @@ bg_waiter_is_over (BgWaiter *self)
   if (!over && !atomic_load_explicit (&self->bound, memory_order_relaxed))
     {
       g_mutex_lock (&self->lock);
-      over = self->cancelled;
+      over = self->cancelled || self->broken;
       g_mutex_unlock (&self->lock);
     }
   return over;

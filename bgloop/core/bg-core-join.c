@@ -218,6 +218,15 @@ bg_core_check_end (BgCore *core, GCancellable *cancellable, GError **error)
   return FALSE;
 }
 
+static BgWaitAim
+get_aim (const BgShutdownMode *mode)
+{
+  if (mode == NULL)
+    return BG_WAIT_FOR_END;
+
+  return *mode == BG_SHUTDOWN_CANCEL ? BG_WAIT_FOR_CANCEL : BG_WAIT_FOR_DRAIN;
+}
+
 /* @mode: (nullable): how to end; %NULL to wait for an end that others ask for */
 static gboolean
 end_blocking (BgCore *core,
@@ -233,7 +242,7 @@ end_blocking (BgCore *core,
 
   /* To ask for the end ends a pause, too. */
   if ((mode == NULL && bg_core_is_paused_by_me (core, error))
-      || !bg_wait_begin (&wait, &core->waits.actor, TRUE, waiter, error))
+      || !bg_wait_begin (&wait, &core->waits.actor, get_aim (mode), waiter, error))
     {
       bg_waiter_give_back (waiter, cancellable);
       return FALSE;
@@ -251,16 +260,20 @@ end_blocking (BgCore *core,
 
   if (mode != NULL)
     spin_for_end (core, waiter, timeout_msec);
-  /* Without a limit there is one thing less to be woken by. */
-  if (timeout_msec != -1 || cancellable != NULL)
+  /* Without a limit, on a thread that nobody can wait for, there is one thing less to be
+   * woken by. */
+  if (timeout_msec != -1 || cancellable != NULL || wait.actor != NULL)
     result = wait_for_end (core, waiter, deadline);
   if (result == BG_WAIT_SETTLED)
     bg_core_join (core);
   bg_wait_end (&wait);
   bg_waiter_give_back (waiter, cancellable);
 
-  if (result != BG_WAIT_SETTLED)
+  if (result == BG_WAIT_BROKEN)
+    bg_wait_set_broken_error (&wait, error);
+  else if (result != BG_WAIT_SETTLED)
     set_end_error (core, result, timeout_msec, error);
+  g_free (wait.circle);
   return result == BG_WAIT_SETTLED;
 }
 

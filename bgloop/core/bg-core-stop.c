@@ -60,9 +60,10 @@ has_work (BgCore *self)
 static gboolean
 is_held (BgCore *self)
 {
-  return self->holds.list.length > 0 || self->invokes.list.length > 0
-         || (!bg_core_is_cancelling (self) && self->mailbox != NULL
-             && bg_mailbox_is_owed (self->mailbox));
+  gboolean owed = !bg_core_is_cancelling (self) && self->mailbox != NULL
+                  && bg_mailbox_is_owed (self->mailbox);
+
+  return owed || self->holds.list.length > 0 || self->invokes.list.length > 0;
 }
 
 /* With the lock held, on the loop's thread. In this order: a reply that is owed becomes

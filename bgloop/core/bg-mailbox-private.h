@@ -3,6 +3,7 @@
  */
 #pragma once
 
+#include <bgloop/core/bg-deadlock-private.h>
 #include <bgloop/inbox/bg-inbox-private.h>
 
 G_BEGIN_DECLS
@@ -30,6 +31,8 @@ struct _BgMailbox
   /* under the inbox's lock, of a loop's */
   GQueue owed;      /* of BgReply (unowned): to be sent */
   gboolean visited; /* in a search for circles, under the waits' lock */
+  gboolean waiting; /* the loop drains and waits for replies; written by its thread under
+                     * the waits' lock */
   guint n_ends;     /* of these, that tell of a loop's end */
   guint n_answers;  /* that have arrived, of those that were not refused at once */
   guint n_refusals; /* that were given while the loop cancels */
@@ -49,6 +52,14 @@ void bg_mailbox_close_owed (BgMailbox *self, const char *name);
 void bg_mailbox_close (BgMailbox *self);
 gboolean bg_mailbox_owns (BgMailbox *self, GSource *source);
 guint bg_mailbox_get_n_sources (BgMailbox *self);
+
+/* For searches for circles, under the waits' lock: calls @func for each loop that the end
+ * of this one waits for, until it says TRUE. @its_end: not only for something that it does. */
+typedef gboolean (*BgOwingFunc) (BgActor *owes, gboolean its_end, gpointer user_data);
+gboolean bg_mailbox_find_owing (BgMailbox *self,
+                                gboolean will_drain,
+                                BgOwingFunc func,
+                                gpointer user_data);
 
 /* Any thread: calls @func for each reply that is owed, under the mailbox's lock. */
 typedef void (*BgOwedFunc) (BgCore *by, gpointer func, gint64 since, gpointer user_data);

@@ -102,6 +102,9 @@ mailbox_new (GMainContext *context)
       self->core = here;
       bg_core_lock (here);
       g_atomic_pointer_set (&here->mailbox, bg_mailbox_ref (self));
+      bg_wait_lock ();
+      here->waits.actor.mailbox = self;
+      bg_wait_unlock ();
       bg_core_unlock (here);
     }
   return self;
@@ -167,10 +170,12 @@ ends_lead_to (BgMailbox *self, BgCore *from)
 }
 
 /* Whether others are to send replies that the loop waits for. Two loops that are to be
- * told of each other's end do not. */
+ * told of each other's end do not. Who waits for the loop's end and could not send such a
+ * reply is told. */
 gboolean
 bg_mailbox_is_owed (BgMailbox *self)
 {
+  gboolean waiting;
   guint n, n_ends;
 
   bg_inbox_lock (&self->inbox);
@@ -178,13 +183,39 @@ bg_mailbox_is_owed (BgMailbox *self)
   n_ends = self->n_ends;
   bg_inbox_unlock (&self->inbox);
 
-  if (n > n_ends || n == 0)
-    return n > 0;
+  if (n == 0 && !self->waiting)
+    return FALSE;
 
   bg_wait_lock ();
-  n = !ends_lead_to (self, self->core);
+  waiting = n > n_ends || (n > 0 && !ends_lead_to (self, self->core));
+  self->waiting = waiting;
+  if (waiting)
+    bg_actor_break_circles (&self->core->waits.actor);
   bg_wait_unlock ();
-  return n > 0;
+  return waiting;
+}
+
+/* @will_drain: somebody is about to ask for that. */
+gboolean
+bg_mailbox_find_owing (BgMailbox *self, gboolean will_drain, BgOwingFunc func, gpointer user_data)
+{
+  gboolean found = FALSE;
+
+  will_drain = will_drain && bg_core_get_state (self->core) == BG_LOOP_RUNNING;
+  if (bg_core_is_cancelling (self->core) || (!self->waiting && !will_drain))
+    return FALSE;
+
+  bg_inbox_lock (&self->inbox);
+  for (GList *link = self->owed.head; link != NULL && !found; link = link->next)
+    {
+      BgReply *reply = link->data;
+
+      if (atomic_load_explicit (&reply->due, memory_order_relaxed))
+        found = func (&reply->by->waits.actor, reply->ended != NULL, user_data);
+    }
+  bg_inbox_unlock (&self->inbox);
+
+  return found;
 }
 
 /* The thread has ended in the midst of it. */

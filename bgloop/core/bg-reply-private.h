@@ -39,6 +39,8 @@ struct _BgReply
   gboolean soon;
   BgReply *next; /* (owned) (nullable) of those that are to be used again */
 
+  _Atomic gboolean due; /* whoever is to send it has to do something for that yet */
+
   /* under the mailbox's lock */
   GList link;       /* in what is owed */
   gint64 owed_at;   /* monotonic microseconds; 0: to nobody's loop */
@@ -64,6 +66,7 @@ BgReply *bg_reply_new (gpointer source,
 BgRequest *bg_reply_get_request (BgReply *self);
 gboolean bg_reply_is_wanted (BgReply *self);
 gboolean bg_reply_is_to_loop (BgReply *self);
+void bg_reply_set_due (BgReply *self, gboolean due);
 void bg_reply_set_ended (BgReply *self, BgCore *core);
 void bg_reply_set_expiry (BgReply *self,
                           int timeout_msec,

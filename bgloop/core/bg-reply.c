@@ -145,6 +145,7 @@ recycle (BgReply *self)
 
   clear (self);
   self->soon = self->claimed = self->refused = self->finished = FALSE;
+  atomic_store_explicit (&self->due, FALSE, memory_order_relaxed);
   self->owed_at = 0;
   self->next = desk->spare;
   desk->spare = self;
@@ -257,6 +258,14 @@ bg_reply_is_to_loop (BgReply *self)
   return self->callback != NULL && self->mailbox->core != NULL;
 }
 
+/* Before the loop that is to send the reply may do what it has to do for that, and again
+ * if others can send it from then on. */
+void
+bg_reply_set_due (BgReply *self, gboolean due)
+{
+  atomic_store_explicit (&self->due, due, memory_order_relaxed);
+}
+
 /* The reply tells of the end of @core, whose thread is joined before the callback is told
  * of success. To be called before anybody else has the reply. */
 void
@@ -267,6 +276,7 @@ bg_reply_set_ended (BgReply *self, BgCore *core)
     return;
 
   bg_inbox_lock (&self->mailbox->inbox);
+  bg_reply_set_due (self, TRUE);
   self->mailbox->n_ends++;
   bg_inbox_unlock (&self->mailbox->inbox);
 }

@@ -86,5 +86,5 @@ gboolean
 bg_core_wait_begin (BgCore *self, BgWait *wait, BgWaiter *waiter, GError **error)
 {
   return !bg_core_is_paused_by_me (self, error)
-         && bg_wait_begin (wait, &self->waits.actor, FALSE, waiter, error);
+         && bg_wait_begin (wait, &self->waits.actor, BG_WAIT_FOR_WORK, waiter, error);
 }
