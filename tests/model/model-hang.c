@@ -1,0 +1,79 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include <execinfo.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "model-world.h"
+
+/* What is told of a hang: every loop, and the stack of every thread, which each writes itself when
+ * it gets a signal. */
+
+#define MAX_FRAMES 48
+#define MOMENT_USEC (100 * G_TIME_SPAN_MILLISECOND)
+
+static void
+stack_cb (int signal_number)
+{
+  void *frames[MAX_FRAMES];
+  int n = backtrace (frames, MAX_FRAMES);
+
+  backtrace_symbols_fd (frames, n, STDERR_FILENO);
+}
+
+void
+model_hang_init (void)
+{
+  struct sigaction action = { .sa_handler = stack_cb, .sa_flags = SA_RESTART };
+  void *frames[1];
+
+  /* It loads what it needs the first time, which a signal handler must not. */
+  backtrace (frames, 1);
+  sigaction (SIGUSR2, &action, NULL);
+}
+
+static void
+report_actor (ModelActor *actor)
+{
+  const ModelOp *op = model_load (&actor->op);
+  long id = model_load (&actor->id);
+
+  if (id == 0)
+    return;
+  fprintf (stderr, "-- %s", actor->name);
+  if (op != NULL)
+    fprintf (stderr, ", in %u: %s", op->id, model_kind_name (op->kind));
+  if (model_load (&actor->owed) > 0)
+    fprintf (stderr, ", %d replies are to come", model_load (&actor->owed));
+  fputc ('\n', stderr);
+  fflush (stderr);
+  if (syscall (SYS_tgkill, getpid (), id, SIGUSR2) == 0)
+    g_usleep (MOMENT_USEC);
+}
+
+void
+model_hang_report (void)
+{
+  ModelWorld *self = model_world;
+
+  model_fail ("hangs");
+  for (guint i = 0; i < MIN (self->n_lives, MODEL_MAX_LIVES); i++)
+    {
+      BgLoop *loop = model_life_take (&self->lives[i]);
+      g_autofree char *text = loop != NULL ? bg_loop_describe (loop) : NULL;
+
+      if (text != NULL)
+        fprintf (stderr, "-- %s: %s\n", self->lives[i].actor.name, text);
+    }
+  for (guint i = 0; i < self->scenario->n_threads; i++)
+    report_actor (&self->threads[i]);
+  report_actor (&self->closer);
+  for (guint i = 0; i < MIN (self->n_lives, MODEL_MAX_LIVES); i++)
+    if (!model_load (&self->lives[i].finalized))
+      report_actor (&self->lives[i].actor);
+}

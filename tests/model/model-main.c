@@ -1,0 +1,118 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "model-children.h"
+
+/* A random test of all promises: see CONTRIBUTING.md. */
+
+static gint64 option_seed = -1, option_first = 1;
+static int option_seeds, option_jobs, option_limit, option_times = 1;
+static gboolean option_tap, option_verbose, option_print, option_shrink, option_keep_going;
+static char **option_without;
+static char *option_drop;
+
+static const GOptionEntry entries[] = {
+  { "seed", 0, 0, G_OPTION_ARG_INT64, &option_seed, "Run this one only, here", "SEED" },
+  { "times", 0, 0, G_OPTION_ARG_INT, &option_times, "Run it so often", "N" },
+  { "print", 0, 0, G_OPTION_ARG_NONE, &option_print, "Print the scenario first", NULL },
+  { "verbose", 0, 0, G_OPTION_ARG_NONE, &option_verbose, "Print each operation as it is done",
+    NULL },
+  { "shrink", 0, 0, G_OPTION_ARG_NONE, &option_shrink,
+    "Look for a smaller scenario that fails, too", NULL },
+  { "without", 0, 0, G_OPTION_ARG_STRING_ARRAY, &option_without, "Leave this kind out", "KIND" },
+  { "drop", 0, 0, G_OPTION_ARG_STRING, &option_drop, "Leave these operations out", "ID,ID…" },
+  { "seeds", 0, 0, G_OPTION_ARG_INT, &option_seeds, "How many seeds to run", "N" },
+  { "first", 0, 0, G_OPTION_ARG_INT64, &option_first, "The first of them", "SEED" },
+  { "jobs", 0, 0, G_OPTION_ARG_INT, &option_jobs, "Processes at a time", "N" },
+  { "limit", 0, 0, G_OPTION_ARG_INT, &option_limit, "Seconds until a scenario hangs", "N" },
+  { "keep-going", 0, 0, G_OPTION_ARG_NONE, &option_keep_going, "Go on after many failures", NULL },
+  { "tap", 0, 0, G_OPTION_ARG_NONE, &option_tap, "Print what meson reads", NULL },
+  { NULL },
+};
+
+static gboolean
+fill_filter (ModelFilter *filter)
+{
+  for (guint i = 0; option_without != NULL && option_without[i] != NULL; i++)
+    {
+      int kind = model_kind_from_name (option_without[i]);
+
+      if (kind < 0)
+        {
+          fprintf (stderr, "There is no kind %s\n", option_without[i]);
+          return FALSE;
+        }
+      filter->without[kind] = TRUE;
+    }
+
+  if (option_drop != NULL)
+    {
+      g_auto (GStrv) ids = g_strsplit (option_drop, ",", -1);
+
+      filter->dropped = g_hash_table_new (NULL, NULL);
+      for (guint i = 0; ids[i] != NULL; i++)
+        g_hash_table_add (filter->dropped, GUINT_TO_POINTER (strtoul (ids[i], NULL, 10)));
+    }
+
+#ifdef __SANITIZE_THREAD__
+  /* It does not know the threads of a forked child. */
+  filter->without[MODEL_FORK] = TRUE;
+#endif
+  return TRUE;
+}
+
+static void
+print_scenario (guint64 seed, const ModelFilter *filter)
+{
+  g_autoptr (ModelScenario) scenario = model_scenario_new (seed, filter);
+  g_autoptr (GString) text = g_string_new (NULL);
+
+  model_scenario_print (scenario, text);
+  fputs (text->str, stdout);
+  fflush (stdout);
+}
+
+int
+main (int argc, char **argv)
+{
+  g_autoptr (GOptionContext) context = g_option_context_new ("— tries all promises at random");
+  g_autoptr (GError) error = NULL;
+  ModelFilter filter = { .dropped = NULL };
+  ModelChildren children;
+  const char *seeds = g_getenv ("BGLOOP_MODEL_SEEDS");
+
+  g_option_context_add_main_entries (context, entries, NULL);
+  if (!g_option_context_parse (context, &argc, &argv, &error))
+    {
+      fprintf (stderr, "%s\n", error->message);
+      return 2;
+    }
+  if (!fill_filter (&filter))
+    return 2;
+
+  if (option_seeds == 0)
+    option_seeds = seeds != NULL ? (int) strtol (seeds, NULL, 10) : 1000;
+  children = (ModelChildren){
+    .filter = &filter,
+    .first = (guint64) option_first,
+    .n_seeds = (guint) option_seeds,
+    .n_jobs = option_jobs > 0 ? (guint) option_jobs : g_get_num_processors () + 1,
+    .limit_seconds = option_limit > 0 ? (guint) option_limit : MODEL_LIMIT_SECONDS,
+    .tap = option_tap,
+    .verbose = option_verbose,
+    .keep_going = option_keep_going,
+  };
+
+  if (option_seed < 0)
+    return model_children_run (&children);
+  if (option_print)
+    print_scenario ((guint64) option_seed, &filter);
+  if (option_shrink)
+    return model_shrink (&children, (guint64) option_seed);
+  return model_children_replay (&children, (guint64) option_seed, (guint) option_times);
+}

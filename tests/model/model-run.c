@@ -1,0 +1,332 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <bgloop/bg-test.h>
+
+#include "model-world.h"
+
+/* Runs a scenario: starts its loops and threads, sees to it that whatever may end does end, ends
+ * the loops and has everything checked.
+ *
+ * The thread that does so, the janitor, waits for nobody. A scenario may well wait for ever for a
+ * hold that nobody releases; so when nothing has happened for a while, the closing begins: from
+ * then on holds are released, operations answered, loops asked to end. After that every wait ends,
+ * or the library has lost one. */
+
+#define BUDGET         600
+#define LOOK_USEC      200
+#define STILL_LOOKS    12  /* without an event before the closing begins, or goes on */
+#define CANCEL_STEP    3   /* of the closing: only now is everything cancelled */
+#define MAX_PROGRAM_USEC (60 * G_TIME_SPAN_MILLISECOND) /* then the closing begins anyway */
+
+static gpointer
+thread_cb (gpointer data)
+{
+  ModelActor *me = data;
+  guint index = (guint) (me - model_world->threads);
+  GMainContext *context = NULL;
+
+  model_actor_set_self (me);
+  if (me->kind != MODEL_CONTEXT_DEFAULT)
+    {
+      context = g_main_context_new ();
+      g_main_context_push_thread_default (context);
+      model_store (&me->context, context);
+    }
+
+  model_do_program (model_world->scenario->threads[index].program);
+
+  while (me->kind == MODEL_CONTEXT_OWN && model_load (&me->owed) > 0)
+    g_main_context_iteration (context, TRUE);
+  if (context != NULL)
+    {
+      /* The janitor wakes it. */
+      g_mutex_lock (&model_world->lock);
+      model_store (&me->context, NULL);
+      g_mutex_unlock (&model_world->lock);
+      g_main_context_pop_thread_default (context);
+      g_main_context_unref (context);
+    }
+
+  model_decrement (&model_world->unfinished);
+  return NULL;
+}
+
+/* Ends all loops as drawn, and waits for that. */
+static gpointer
+closer_cb (gpointer data)
+{
+  ModelLife *life;
+
+  model_actor_set_self (&model_world->closer);
+  for (guint i = 0; (life = model_life_get (i)) != NULL; i++)
+    {
+      gboolean cancel = life->slot != MODEL_DEFAULT
+                        && model_world->scenario->cancel_at_end[life->slot];
+      g_autoptr (GError) error = NULL;
+      BgLoop *loop = model_life_take (life);
+
+      if (loop == NULL)
+        continue;
+      model_life_note_stop (life, cancel);
+      if (!bg_loop_shutdown_full (loop, cancel ? BG_SHUTDOWN_CANCEL : BG_SHUTDOWN_DRAIN, -1, NULL,
+                                  &error))
+        model_fail ("%s did not end: %s", life->actor.name, error->message);
+      else
+        model_life_note_ended (life);
+      model_life_give_back (life);
+    }
+
+  model_decrement (&model_world->unfinished);
+  return NULL;
+}
+
+/* The closing */
+
+static void
+wake (ModelActor *actor)
+{
+  GMainContext *context;
+
+  g_mutex_lock (&model_world->lock);
+  context = model_load (&actor->context);
+  if (context != NULL)
+    g_main_context_wakeup (context);
+  g_mutex_unlock (&model_world->lock);
+}
+
+static void
+close_life (ModelLife *life, guint step)
+{
+  BgLoop *loop = model_life_take (life);
+  gboolean cancel = step >= CANCEL_STEP;
+
+  if (loop == NULL)
+    return;
+  if (model_load (&life->paused))
+    bg_test_resume (loop);
+  if (step >= 1)
+    {
+      ModelEdge *edge = model_graph_add (&life->actor, model_actor_self ());
+
+      model_life_note_stop (life, cancel);
+      bg_loop_quit (loop, cancel ? BG_SHUTDOWN_CANCEL : BG_SHUTDOWN_DRAIN);
+      model_life_note_stopped (life, cancel);
+      model_graph_remove (edge);
+    }
+  model_life_give_back (life);
+}
+
+/* What may be in the way of somebody is taken out of it, more with each step. */
+static void
+close_step (guint step)
+{
+  ModelLife *life;
+
+  model_store (&model_world->closing, TRUE);
+  model_release_all ();
+  model_answer_all ();
+  for (guint i = 0; (life = model_life_get (i)) != NULL; i++)
+    close_life (life, step);
+  for (guint i = 0; i < model_world->scenario->n_threads; i++)
+    wake (&model_world->threads[i]);
+}
+
+/* Until the threads are done. */
+static void
+attend (gint64 limit)
+{
+  gint64 begin = g_get_monotonic_time ();
+  ModelStamp last = 0;
+  guint still = 0, step = 0;
+
+  while (model_load (&model_world->unfinished) > 0)
+    {
+      gint64 now = g_get_monotonic_time ();
+      ModelStamp stamp = model_stamp ();
+
+      while (g_main_context_iteration (NULL, FALSE))
+        ;
+      still = stamp == last + 1 ? still + 1 : 0;
+      last = stamp;
+      if (still >= STILL_LOOKS || now > begin + MAX_PROGRAM_USEC || model_is_closing ())
+        {
+          close_step (step);
+          if (still >= STILL_LOOKS)
+            {
+              step++;
+              still = 0;
+            }
+          last = model_stamp ();
+        }
+      if (now > begin + limit)
+        {
+          model_hang_report ();
+          _exit (3);
+        }
+      g_usleep (LOOK_USEC);
+    }
+}
+
+static gboolean
+janitor_is_owed (void)
+{
+  return model_load (&model_world->janitor.owed) > 0;
+}
+
+/* Replies that are still to come into the process's own context. */
+static void
+await_replies (gint64 limit)
+{
+  gint64 end = g_get_monotonic_time () + limit;
+
+  while (janitor_is_owed ())
+    {
+      g_main_context_iteration (NULL, FALSE);
+      model_answer_all ();
+      if (g_get_monotonic_time () > end)
+        {
+          model_fail ("%d replies have not come", model_load (&model_world->janitor.owed));
+          return;
+        }
+      g_usleep (LOOK_USEC);
+    }
+}
+
+/* Beginning and end */
+
+static void
+world_init (ModelWorld *self, const ModelScenario *scenario, gboolean verbose)
+{
+  static ModelPiece *pieces;
+
+  if (pieces == NULL)
+    pieces = g_new0 (ModelPiece, MODEL_MAX_PIECES);
+  self->scenario = scenario;
+  self->verbose = verbose;
+  self->pieces = pieces;
+  model_store (&self->budget, BUDGET);
+  g_mutex_init (&self->lock);
+  g_queue_init (&self->holds);
+  g_queue_init (&self->pendings);
+  g_strlcpy (self->janitor.name, "the janitor", sizeof self->janitor.name);
+  g_strlcpy (self->closer.name, "the closer", sizeof self->closer.name);
+  self->janitor.kind = MODEL_CONTEXT_DEFAULT;
+  for (guint i = 0; i < MODEL_N_THINGS; i++)
+    {
+      self->cancellables[i] = g_cancellable_new ();
+      model_watch_object (self->cancellables[i]);
+    }
+  for (guint i = 0; i < scenario->n_threads; i++)
+    {
+      g_snprintf (self->threads[i].name, sizeof self->threads[i].name, "thread %u", i);
+      self->threads[i].kind = scenario->threads[i].context;
+    }
+}
+
+static void
+start_loops (ModelWorld *self)
+{
+  for (guint i = 0; i < self->scenario->n_loops; i++)
+    {
+      g_autofree char *name = g_strdup_printf ("loop %u", i);
+      BgLoop *loop = bg_loop_new (name, NULL);
+
+      if (loop == NULL)
+        g_error ("no loop");
+      g_object_set (loop, "linger", self->scenario->lingers[i], NULL);
+      self->slots[i] = model_life_add (loop, i);
+    }
+}
+
+static void
+run_threads (gint64 limit)
+{
+  ModelWorld *self = model_world;
+  GThread *threads[MODEL_MAX_THREADS], *closer;
+  guint n = self->scenario->n_threads;
+
+  model_store (&self->unfinished, (int) n);
+  for (guint i = 0; i < n; i++)
+    threads[i] = g_thread_new ("model", thread_cb, &self->threads[i]);
+  attend (limit);
+  for (guint i = 0; i < n; i++)
+    g_thread_join (threads[i]);
+
+  model_store (&self->closing, TRUE);
+  model_store (&self->unfinished, 1);
+  closer = g_thread_new ("closer", closer_cb, NULL);
+  attend (limit);
+  g_thread_join (closer);
+}
+
+static void
+give_loops_back (ModelWorld *self)
+{
+  for (guint i = 0; i < MIN (self->n_pieces, MODEL_MAX_PIECES); i++)
+    if (self->pieces[i].keeps_ref && self->pieces[i].n_replied == 0)
+      model_life_give_back (self->pieces[i].life);
+  for (guint i = 0; i < MODEL_MAX_LOOPS; i++)
+    if (self->slots[i] != NULL)
+      model_life_give_back (self->slots[i]);
+}
+
+static void
+give_objects_back (ModelWorld *self)
+{
+  for (guint i = 0; i < MIN (self->n_pieces, MODEL_MAX_PIECES); i++)
+    g_clear_object (&self->pieces[i].cancellable);
+  for (guint i = 0; i < MODEL_N_THINGS; i++)
+    g_clear_object (&self->cancellables[i]);
+}
+
+static void
+world_clear (ModelWorld *self)
+{
+  for (guint i = 0; i < MIN (self->n_lives, MODEL_MAX_LIVES); i++)
+    g_mutex_clear (&self->lives[i].lock);
+  memset (self->pieces, 0, MIN (self->n_pieces, MODEL_MAX_PIECES) * sizeof *self->pieces);
+  g_mutex_clear (&self->lock);
+  model_graph_clear ();
+  g_free (self);
+}
+
+/* FALSE if a promise was broken. */
+gboolean
+model_run (const ModelScenario *scenario, gboolean verbose, guint limit_seconds)
+{
+  ModelWorld *self = model_world = g_new0 (ModelWorld, 1);
+  gint64 limit = limit_seconds * G_USEC_PER_SEC;
+  ModelLeftovers *leftovers = model_leftovers_note ();
+  gboolean kept;
+
+  world_init (self, scenario, verbose);
+  model_actor_set_self (&self->janitor);
+  start_loops (self);
+  run_threads (limit);
+
+  model_destroy_sources ();
+  give_loops_back (self);
+  await_replies (limit);
+  {
+    g_autofree char *left = bg_test_describe_loops (0, (int) limit_seconds * 1000);
+
+    if (left != NULL)
+      model_fail ("left: %s", left);
+  }
+  model_check_pieces ();
+  give_objects_back (self);
+  model_leftovers_check (leftovers);
+  model_check_handlers ();
+  if (self->n_criticals != self->n_expected_criticals)
+    model_fail ("%d criticals, %d expected", self->n_criticals, self->n_expected_criticals);
+
+  kept = self->n_failures == 0;
+  model_actor_set_self (NULL);
+  world_clear (self);
+  return kept;
+}
