@@ -43,7 +43,7 @@ has_reply (const ModelPiece *piece)
 
 /* It is dropped only if something has dropped it. */
 static gboolean
-may_be_dropped (const ModelPiece *piece, ModelStamp when)
+may_be_dropped (ModelPiece *piece, ModelStamp when)
 {
   ModelStamp cancel = model_load (&piece->life->cancel_begin);
 
@@ -65,6 +65,9 @@ may_be_dropped (const ModelPiece *piece, ModelStamp when)
     case MODEL_RUN_TASK:
     case MODEL_PERFORM_ASYNC:
       if (piece->cancellable != NULL && g_cancellable_is_cancelled (piece->cancellable))
+        return TRUE;
+      /* Its giver's loop was cancelled, and told so. */
+      if (model_piece_is_late (piece))
         return TRUE;
       if (piece->op->timeout >= 0 && piece->op->kind != MODEL_RUN_TASK)
         return TRUE;
@@ -119,7 +122,8 @@ check_outcome (ModelPiece *piece)
     model_fail ("%s was cancelled before it was given, and has run", model_piece_name (piece));
   if (piece->n_run == 0
       && !may_be_dropped (piece, piece->no_destroy ? G_MAXUINT : piece->destroyed))
-    model_fail ("%s was accepted and never ran", model_piece_name (piece));
+    model_fail ("%s was accepted and never ran (%s %d)", model_piece_name (piece),
+                g_quark_to_string (piece->error_domain), piece->error_code);
   if (ended != 0 && MAX (piece->destroy_end, piece->run_end) > ended
       && piece->op->kind != MODEL_ATTACH)
     model_fail ("%s has gone on after the end of the loop", model_piece_name (piece));
@@ -160,7 +164,8 @@ reply_may_be_missing (ModelPiece *piece)
 
   if (life->exited)
     return TRUE;
-  if (life->with_teardown ? life->end_begin < piece->given_before : life->stop_begin != 0)
+  if (life->with_teardown ? life->end_begin != 0 && life->end_begin < piece->given_after
+                          : life->stop_begin != 0)
     return TRUE;
   return piece->destroyed_by_giver && life->cancel_begin != 0;
 }

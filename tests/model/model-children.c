@@ -63,14 +63,19 @@ log_cb (GLogLevelFlags level, const GLogField *fields, gsize n_fields, gpointer 
         fprintf (stderr, "%s\n", text);
       return G_LOG_WRITER_HANDLED;
     }
-  return g_log_writer_default (level, fields, n_fields, data);
+  return level & G_LOG_LEVEL_DEBUG ? G_LOG_WRITER_HANDLED
+                                   : g_log_writer_default (level, fields, n_fields, data);
 }
 
 static void
 log_old_cb (const char *domain, GLogLevelFlags level, const char *text, gpointer data)
 {
+  if ((level & (G_LOG_LEVEL_CRITICAL | G_LOG_LEVEL_WARNING)) == 0)
+    return;
   if (model_world != NULL)
     model_increment (&model_world->n_criticals);
+  if (g_getenv ("MODEL_ABORT") != NULL)
+    abort ();
   fprintf (stderr, "%s: %s\n", domain, text);
 }
 

@@ -73,6 +73,7 @@ model_hang_report (void)
   for (guint i = 0; i < self->scenario->n_threads; i++)
     report_actor (&self->threads[i]);
   report_actor (&self->closer);
+  report_actor (&self->server);
   for (guint i = 0; i < MIN (self->n_lives, MODEL_MAX_LIVES); i++)
     if (!model_load (&self->lives[i].finalized))
       report_actor (&self->lives[i].actor);

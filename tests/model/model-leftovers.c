@@ -84,15 +84,18 @@ is_clean (ModelLeftovers *self, GString *what)
 {
   g_autoptr (GString) names = g_string_new (NULL);
   guint n_threads = count_threads (names), n_fds = count_fds ();
-  int n_objects = model_load (&model_world->n_objects);
+  static const char *const objects[]
+      = { "cancellables", "results", "tasks", "connections", "subprocesses" };
 
   g_string_truncate (what, 0);
   if (n_threads > 1)
     g_string_append_printf (what, " %u threads:%s;", n_threads, names->str);
   if (n_fds > self->n_fds)
     g_string_append_printf (what, " %u descriptors;", n_fds - self->n_fds);
-  if (n_objects != 0)
-    g_string_append_printf (what, " %d objects;", n_objects);
+  for (guint i = 0; i < MODEL_N_OBJECTS; i++)
+    if (model_load (&model_world->n_objects[i]) != 0)
+      g_string_append_printf (what, " %d %s;", model_load (&model_world->n_objects[i]),
+                              objects[i]);
   return what->len == 0;
 }
 

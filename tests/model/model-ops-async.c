@@ -110,7 +110,7 @@ do_run_task (const ModelOp *op, ModelLife *life, BgLoop *loop)
   piece->no_destroy = TRUE;
   model_piece_expect_reply (piece);
   task = g_task_new (NULL, piece->cancellable, task_reply_cb, piece);
-  model_watch_object (task);
+  model_watch_object (task, MODEL_OBJECT_TASK);
   g_task_set_task_data (task, piece, NULL);
   piece->accepted = TRUE;
   bg_loop_run_task (loop, op->priority, task, task_cb);
@@ -160,7 +160,7 @@ do_end_async (const ModelOp *op, ModelLife *life, BgLoop *loop)
   if (asks && op->cancel && me != NULL)
     handling = model_graph_add (&life->actor, me);
   model_life_take (life);
-  piece->keeps_ref = TRUE;
+  model_store (&piece->keeps_ref, TRUE);
   model_piece_expect_reply (piece);
   if (asks)
     bg_loop_shutdown_async (loop, mode, op->timeout, piece->cancellable, end_reply_cb, piece);

@@ -54,15 +54,42 @@ uses_operation (const ModelOp *op)
   return op->variant >> 8 & 1;
 }
 
+/* A result that belongs to no context. */
+#define MODEL_TYPE_RESULT (model_result_get_type ())
+G_DECLARE_FINAL_TYPE (ModelResult, model_result, MODEL, RESULT, GObject)
+
+struct _ModelResult
+{
+  GObject parent;
+  ModelPiece *piece;
+};
+
+static void
+result_iface_init (GAsyncResultIface *iface)
+{
+}
+
+G_DEFINE_FINAL_TYPE_WITH_CODE (ModelResult, model_result, G_TYPE_OBJECT,
+                               G_IMPLEMENT_INTERFACE (G_TYPE_ASYNC_RESULT, result_iface_init))
+
+static void
+model_result_class_init (ModelResultClass *class)
+{
+}
+
+static void
+model_result_init (ModelResult *self)
+{
+}
+
 static GAsyncResult *
 result_new (ModelPiece *piece)
 {
-  GTask *task = g_task_new (NULL, NULL, NULL, NULL);
+  ModelResult *self = g_object_new (MODEL_TYPE_RESULT, NULL);
 
-  model_watch_object (task);
-  g_task_set_source_tag (task, piece);
-  g_task_return_boolean (task, TRUE);
-  return G_ASYNC_RESULT (task);
+  self->piece = piece;
+  model_watch_object (self, MODEL_OBJECT_RESULT);
+  return G_ASYNC_RESULT (self);
 }
 
 static void
@@ -196,7 +223,7 @@ begin_task (Later *later, GCancellable *cancellable)
 {
   g_autoptr (GTask) task = g_task_new (NULL, cancellable, gio_cb, later);
 
-  model_watch_object (task);
+  model_watch_object (task, MODEL_OBJECT_TASK);
   g_task_return_boolean (task, TRUE);
 }
 
@@ -235,7 +262,7 @@ begin_socket (Later *later, GCancellable *cancellable)
 
   socket = g_socket_new_from_fd (fds[0], NULL);
   later->kept = G_OBJECT (g_socket_connection_factory_create_connection (socket));
-  model_watch_object (later->kept);
+  model_watch_object (later->kept, MODEL_OBJECT_CONNECTION);
   g_input_stream_read_async (g_io_stream_get_input_stream (G_IO_STREAM (later->kept)),
                              later->buffer, 1, G_PRIORITY_DEFAULT, cancellable, gio_cb, later);
   pending_add (later->piece, NULL, NULL, NULL, fds[1]);
@@ -250,7 +277,7 @@ begin_subprocess (Later *later, GCancellable *cancellable)
 
   if (subprocess == NULL)
     return FALSE;
-  model_watch_object (subprocess);
+  model_watch_object (subprocess, MODEL_OBJECT_SUBPROCESS);
   g_subprocess_wait_async (subprocess, cancellable, gio_cb, later);
   return TRUE;
 }
@@ -350,7 +377,7 @@ check_result (ModelPiece *piece, GAsyncResult *result, const GError *error)
       || model_load (&piece->n_answered) != 1)
     model_fail ("%s has a result that nobody has given", model_piece_name (piece));
   if ((kind == BEGIN_INLINE || kind == BEGIN_PENDING || kind == BEGIN_TIMER)
-      && g_task_get_source_tag (G_TASK (result)) != piece)
+      && MODEL_RESULT (result)->piece != piece)
     model_fail ("%s has the result of another", model_piece_name (piece));
 }
 

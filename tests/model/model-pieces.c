@@ -96,6 +96,22 @@ may_repeat (ModelPiece *self)
   return self->op->kind == MODEL_INVOKE || self->op->kind == MODEL_ATTACH || self->is_handler;
 }
 
+/* Whether it was given by code on a loop that is cancelled or comes to its end: that is told so at
+ * once, and the work may be going on. */
+gboolean
+model_piece_is_late (ModelPiece *self)
+{
+  ModelLife *life = self->giver != NULL ? self->giver->life : NULL;
+
+  if (life == NULL)
+    return FALSE;
+  if (model_load (&life->cancel_begin) != 0 || model_load (&life->exited))
+    return TRUE;
+  if (!life->with_teardown)
+    return model_load (&life->stop_begin) != 0;
+  return model_load (&life->end_begin) != 0;
+}
+
 void
 model_piece_run_begin (ModelPiece *self)
 {
@@ -107,9 +123,9 @@ model_piece_run_begin (ModelPiece *self)
     model_fail ("%s has run twice", model_piece_name (self));
   if (model_load (&self->n_destroyed) > 0)
     model_fail ("%s has run after its destroy notify", model_piece_name (self));
-  if (model_load (&self->n_replied) > 0)
+  if (model_load (&self->n_replied) > 0 && !model_piece_is_late (self))
     model_fail ("%s has run after its reply", model_piece_name (self));
-  if (model_load (&self->withdrawn))
+  if (model_load (&self->withdrawn) && self->op->kind != MODEL_ATTACH)
     model_fail ("%s has run although it was withdrawn", model_piece_name (self));
   if (self->delay_usec > 0 && g_get_monotonic_time () < self->time_begin + self->delay_usec)
     model_fail ("%s has run early", model_piece_name (self));
@@ -135,7 +151,7 @@ model_piece_destroy (gpointer data)
 
   if (model_increment (&self->n_destroyed) > 0)
     model_fail ("%s was destroyed twice", model_piece_name (self));
-  if (model_load (&self->n_replied) > 0 && self->error_domain == 0)
+  if (model_load (&self->n_replied) > 0 && !model_piece_is_late (self))
     model_fail ("%s was destroyed after its reply", model_piece_name (self));
 
   if (me != NULL && me == self->giver && self->given_after == 0 && model_load (&self->n_run) == 0)
@@ -156,7 +172,7 @@ model_piece_expect_reply (ModelPiece *self)
   ModelActor *me = self->giver;
 
   if (me != NULL && me->life == NULL && me->kind == MODEL_CONTEXT_DEFAULT)
-    me = &model_world->janitor;
+    me = &model_world->server;
   self->replied_to = me;
   if (me != NULL)
     model_increment (&me->owed);
@@ -172,16 +188,26 @@ model_piece_reply_begin (ModelPiece *self)
   model_store (&self->replied, model_stamp ());
 
   if (me != NULL && me->life != NULL)
-    model_actor_enter (me->life);
+    {
+      /* A thread-local destructor has another context. */
+      if (!model_piece_is_late (self))
+        model_actor_enter (me->life);
+    }
   else if (me != NULL && model_actor_self () != me)
     model_fail ("%s was replied to on another thread", model_piece_name (self));
 }
 
 void
+model_piece_drop_ref (ModelPiece *self)
+{
+  if (atomic_exchange_explicit (&self->keeps_ref, FALSE, MODEL_ORDER))
+    model_life_give_back (self->life);
+}
+
+void
 model_piece_reply_end (ModelPiece *self)
 {
-  if (self->keeps_ref)
-    model_life_give_back (self->life);
+  model_piece_drop_ref (self);
   if (self->replied_to != NULL)
     model_decrement (&self->replied_to->owed);
 }
@@ -245,8 +271,7 @@ check_bg_error (ModelPiece *self, const GError *error)
     {
     case BG_ERROR_CLOSED:
       if (model_load (&self->life->stop_begin) == 0
-          && (self->giver == NULL || self->giver->life == NULL
-              || model_load (&self->giver->life->cancel_begin) == 0))
+          && !model_piece_is_late (self))
         model_fail ("%s: CLOSED though nobody has asked the loop to stop",
                     model_piece_name (self));
       break;

@@ -19,6 +19,7 @@
 
 #define BUDGET         600
 #define LOOK_USEC      200
+#define LOOK_MSEC      5
 #define STILL_LOOKS    12  /* without an event before the closing begins, or goes on */
 #define CANCEL_STEP    3   /* of the closing: only now is everything cancelled */
 #define MAX_PROGRAM_USEC (60 * G_TIME_SPAN_MILLISECOND) /* then the closing begins anyway */
@@ -134,6 +135,7 @@ close_step (guint step)
     close_life (life, step);
   for (guint i = 0; i < model_world->scenario->n_threads; i++)
     wake (&model_world->threads[i]);
+  g_main_context_wakeup (NULL);
 }
 
 /* Until the threads are done. */
@@ -149,8 +151,6 @@ attend (gint64 limit)
       gint64 now = g_get_monotonic_time ();
       ModelStamp stamp = model_stamp ();
 
-      while (g_main_context_iteration (NULL, FALSE))
-        ;
       still = stamp == last + 1 ? still + 1 : 0;
       last = stamp;
       if (still >= STILL_LOOKS || now > begin + MAX_PROGRAM_USEC || model_is_closing ())
@@ -172,28 +172,58 @@ attend (gint64 limit)
     }
 }
 
-static gboolean
-janitor_is_owed (void)
+/* The process's own context is iterated by a thread that does what replies there do. */
+static gpointer
+server_cb (gpointer data)
 {
-  return model_load (&model_world->janitor.owed) > 0;
+  ModelActor *me = &model_world->server;
+
+  model_actor_set_self (me);
+  while (model_load (&me->owed) > 0 || !model_load (&model_world->finished))
+    g_main_context_iteration (NULL, TRUE);
+  model_decrement (&model_world->unfinished);
+  return NULL;
 }
 
-/* Replies that are still to come into the process's own context. */
 static void
-await_replies (gint64 limit)
+give_loops_back (ModelWorld *self)
+{
+  for (guint i = 0; i < MODEL_MAX_LOOPS; i++)
+    if (self->slots[i] != NULL)
+      model_life_give_back (self->slots[i]);
+}
+
+/* Of those that have ended, and of whose end nobody will be told. */
+static void
+give_ended_back (ModelWorld *self)
+{
+  for (guint i = 0; i < MIN (model_load (&self->n_pieces), MODEL_MAX_PIECES); i++)
+    {
+      ModelPiece *piece = &self->pieces[i];
+
+      if (model_load (&piece->keeps_ref)
+          && bg_loop_get_state (piece->life->loop) == BG_LOOP_STOPPED)
+        model_piece_drop_ref (piece);
+    }
+}
+
+/* Loops that were dropped end by themselves, when what they wait for is over. */
+static void
+await_loops (gint64 limit)
 {
   gint64 end = g_get_monotonic_time () + limit;
+  g_autofree char *left = NULL;
 
-  while (janitor_is_owed ())
+  while ((left = bg_test_describe_loops (0, LOOK_MSEC)) != NULL)
     {
-      g_main_context_iteration (NULL, FALSE);
-      model_answer_all ();
+      close_step (CANCEL_STEP);
+      give_ended_back (model_world);
       if (g_get_monotonic_time () > end)
         {
-          model_fail ("%d replies have not come", model_load (&model_world->janitor.owed));
+          model_fail ("left: %s", left);
           return;
         }
-      g_usleep (LOOK_USEC);
+      g_clear_pointer (&left, g_free);
     }
 }
 
@@ -214,12 +244,13 @@ world_init (ModelWorld *self, const ModelScenario *scenario, gboolean verbose)
   g_queue_init (&self->holds);
   g_queue_init (&self->pendings);
   g_strlcpy (self->janitor.name, "the janitor", sizeof self->janitor.name);
+  g_strlcpy (self->server.name, "the server", sizeof self->server.name);
   g_strlcpy (self->closer.name, "the closer", sizeof self->closer.name);
-  self->janitor.kind = MODEL_CONTEXT_DEFAULT;
+  self->janitor.kind = self->closer.kind = self->server.kind = MODEL_CONTEXT_DEFAULT;
   for (guint i = 0; i < MODEL_N_THINGS; i++)
     {
       self->cancellables[i] = g_cancellable_new ();
-      model_watch_object (self->cancellables[i]);
+      model_watch_object (self->cancellables[i], MODEL_OBJECT_CANCELLABLE);
     }
   for (guint i = 0; i < scenario->n_threads; i++)
     {
@@ -247,9 +278,10 @@ static void
 run_threads (gint64 limit)
 {
   ModelWorld *self = model_world;
-  GThread *threads[MODEL_MAX_THREADS], *closer;
+  GThread *threads[MODEL_MAX_THREADS], *closer, *server;
   guint n = self->scenario->n_threads;
 
+  server = g_thread_new ("server", server_cb, NULL);
   model_store (&self->unfinished, (int) n);
   for (guint i = 0; i < n; i++)
     threads[i] = g_thread_new ("model", thread_cb, &self->threads[i]);
@@ -262,17 +294,11 @@ run_threads (gint64 limit)
   closer = g_thread_new ("closer", closer_cb, NULL);
   attend (limit);
   g_thread_join (closer);
-}
 
-static void
-give_loops_back (ModelWorld *self)
-{
-  for (guint i = 0; i < MIN (self->n_pieces, MODEL_MAX_PIECES); i++)
-    if (self->pieces[i].keeps_ref && self->pieces[i].n_replied == 0)
-      model_life_give_back (self->pieces[i].life);
-  for (guint i = 0; i < MODEL_MAX_LOOPS; i++)
-    if (self->slots[i] != NULL)
-      model_life_give_back (self->slots[i]);
+  model_store (&self->unfinished, 1);
+  model_store (&self->finished, TRUE);
+  attend (limit);
+  g_thread_join (server);
 }
 
 static void
@@ -311,13 +337,7 @@ model_run (const ModelScenario *scenario, gboolean verbose, guint limit_seconds)
 
   model_destroy_sources ();
   give_loops_back (self);
-  await_replies (limit);
-  {
-    g_autofree char *left = bg_test_describe_loops (0, (int) limit_seconds * 1000);
-
-    if (left != NULL)
-      model_fail ("left: %s", left);
-  }
+  await_loops (limit);
   model_check_pieces ();
   give_objects_back (self);
   model_leftovers_check (leftovers);

@@ -103,7 +103,7 @@ model_do_program (const ModelProgram *program)
 {
   ModelActor *me = self_actor;
 
-  if (program == NULL || depth >= MAX_DEPTH)
+  if (program == NULL || depth >= MAX_DEPTH || me == &model_world->janitor)
     return;
 
   depth++;
@@ -316,14 +316,16 @@ model_life_note_ended (ModelLife *self)
 static void
 object_gone_cb (gpointer data, GObject *object)
 {
-  model_decrement (&model_world->n_objects);
+  model_decrement ((_Atomic int *) data);
 }
 
 void
-model_watch_object (gpointer object)
+model_watch_object (gpointer object, ModelObject kind)
 {
-  model_increment (&model_world->n_objects);
-  g_object_weak_ref (object, object_gone_cb, NULL);
+  _Atomic int *count = &model_world->n_objects[kind];
+
+  model_increment (count);
+  g_object_weak_ref (object, object_gone_cb, (gpointer) count);
 }
 
 /* NULL for no cancellable. */

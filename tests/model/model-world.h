@@ -74,7 +74,7 @@ struct _ModelPiece
   ModelLife *life; /* (nullable) */
   ModelActor *giver;
   ModelActor *replied_to; /* (nullable) whose thread calls the callback */
-  gboolean keeps_ref;     /* to the loop, until it is replied to */
+  _Atomic int keeps_ref;  /* to the loop, until it is replied to */
   GCancellable *cancellable;
   gint64 time_begin;
   gint64 time_given;
@@ -98,6 +98,16 @@ struct _ModelPiece
   ModelAtomicStamp run_begin, run_end, destroyed, destroy_end, replied, answered;
 };
 
+typedef enum
+{
+  MODEL_OBJECT_CANCELLABLE,
+  MODEL_OBJECT_RESULT,
+  MODEL_OBJECT_TASK,
+  MODEL_OBJECT_CONNECTION,
+  MODEL_OBJECT_SUBPROCESS,
+  MODEL_N_OBJECTS,
+} ModelObject;
+
 typedef struct
 {
   const ModelScenario *scenario;
@@ -119,13 +129,14 @@ typedef struct
   GQueue pendings;                  /* of operations that are to be answered, under lock */
 
   ModelActor threads[MODEL_MAX_THREADS];
-  ModelActor janitor, closer;
+  ModelActor janitor, closer, server;
   ModelActor any_default; /* stands for every default loop that there has been */
 
   _Atomic int closing;   /* nothing is to wait for the program's threads any more */
+  _Atomic int finished;  /* no reply will be asked for in the process's own context */
   _Atomic int budget;    /* operations that may still be done */
   _Atomic int unfinished; /* threads */
-  _Atomic int n_objects;  /* of the model's, that are alive */
+  _Atomic int n_objects[MODEL_N_OBJECTS]; /* of the model's, that are alive */
   _Atomic int n_failures;
   _Atomic int n_criticals, n_expected_criticals;
   _Atomic int forgiving; /* a thread was ended under its loop: GLib itself leaks then */
@@ -177,7 +188,9 @@ void model_piece_destroy (gpointer self);
 void model_piece_expect_reply (ModelPiece *self);
 void model_piece_reply_begin (ModelPiece *self);
 void model_piece_reply_end (ModelPiece *self);
+void model_piece_drop_ref (ModelPiece *self);
 void model_piece_check_error (ModelPiece *self, const GError *error);
+gboolean model_piece_is_late (ModelPiece *self);
 const char *model_piece_name (const ModelPiece *self);
 void model_check_pieces (void);
 void model_check_handlers (void);
@@ -196,7 +209,7 @@ gboolean model_graph_may_be_circle (ModelActor *from, ModelActor *to, ModelStamp
 void model_graph_clear (void);
 
 /* objects of the model's, which are all to be gone in the end */
-void model_watch_object (gpointer object);
+void model_watch_object (gpointer object, ModelObject kind);
 GCancellable *model_take_cancellable (int thing);
 
 /* what is left behind */
