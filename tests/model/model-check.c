@@ -278,7 +278,8 @@ static void
 check_life (ModelLife *life)
 {
   if (!life->finalized)
-    model_fail ("%s is still referred to", life->actor.name);
+    model_fail ("%s is still referred to; the model has %u references", life->actor.name,
+                life->refs);
 }
 
 /* When nothing refers to a cancellable any more its handlers are gone, too. */

@@ -108,7 +108,7 @@ child_init (void)
 {
   prctl (PR_SET_PDEATHSIG, SIGKILL);
   signal (SIGPIPE, SIG_IGN);
-  g_setenv ("BG_TEST_TIMEOUT", "30", TRUE);
+  g_setenv ("BG_TEST_TIMEOUT", G_STRINGIFY (MODEL_TEST_MSEC), TRUE);
   g_log_set_writer_func (log_cb, NULL, NULL);
   g_log_set_default_handler (log_old_cb, NULL);
   g_log_set_always_fatal (G_LOG_FATAL_MASK);

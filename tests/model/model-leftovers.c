@@ -13,7 +13,6 @@
 /* Whether anything is left when a scenario is over: loops, threads, descriptors, objects. What
  * others are about to give back is waited for; only what stays is a leak. */
 
-#define PATIENCE_USEC (10 * G_USEC_PER_SEC)
 #define FIRST_LOOK_USEC 200
 
 struct _ModelLeftovers
@@ -100,12 +99,12 @@ is_clean (ModelLeftovers *self, GString *what)
 }
 
 void
-model_leftovers_check (ModelLeftovers *self)
+model_leftovers_check (ModelLeftovers *self, gint64 patience_usec)
 {
-  gint64 end = g_get_monotonic_time () + PATIENCE_USEC;
+  gint64 end = g_get_monotonic_time () + patience_usec;
   g_autoptr (GString) what = g_string_new (NULL);
   guint usec = FIRST_LOOK_USEC;
-  g_autofree char *loops = bg_test_describe_loops (self->loops, PATIENCE_USEC / 1000);
+  g_autofree char *loops = bg_test_describe_loops (self->loops, (int) (patience_usec / 1000));
 
   if (loops != NULL)
     model_fail ("left: %s", loops);

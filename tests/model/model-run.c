@@ -340,8 +340,10 @@ model_run (const ModelScenario *scenario, gboolean verbose, guint limit_seconds)
   await_loops (limit);
   model_check_pieces ();
   give_objects_back (self);
-  model_leftovers_check (leftovers);
+  model_leftovers_check (leftovers, limit);
   model_check_handlers ();
+  if (self->n_failures == 0)
+    bg_test_assert_no_loops ();
   if (self->n_criticals != self->n_expected_criticals)
     model_fail ("%d criticals, %d expected", self->n_criticals, self->n_expected_criticals);
 

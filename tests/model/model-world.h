@@ -16,6 +16,7 @@ G_BEGIN_DECLS
 #define MODEL_MAX_LIVES  256
 #define MODEL_MAX_PIECES 4000
 #define MODEL_MAX_EDGES  8000
+#define MODEL_TEST_MSEC  30 /* for which a test waits for a loop to stand still */
 
 #define MODEL_ERROR (model_error_quark ())
 GQuark model_error_quark (void); /* of what the functions fail with: the code is the piece's number */
@@ -215,7 +216,7 @@ GCancellable *model_take_cancellable (int thing);
 /* what is left behind */
 typedef struct _ModelLeftovers ModelLeftovers;
 ModelLeftovers *model_leftovers_note (void);
-void model_leftovers_check (ModelLeftovers *self);
+void model_leftovers_check (ModelLeftovers *self, gint64 patience_usec);
 
 /* a hang */
 void model_hang_init (void);
