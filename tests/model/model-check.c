@@ -134,6 +134,8 @@ check_blocking (ModelPiece *piece)
 {
   if (piece->n_run > 0 && piece->cancelled_before && piece->giver != &piece->life->actor)
     model_fail ("%s was cancelled before it was given, and has run", model_piece_name (piece));
+  if (piece->life->exited)
+    return;
   if (piece->op->kind == MODEL_CALL)
     {
       gboolean own = piece->error_domain == MODEL_ERROR;
@@ -188,7 +190,7 @@ check_reply (ModelPiece *piece)
       gboolean own = piece->error_domain == MODEL_ERROR;
       gboolean closed = piece->error_domain == BG_ERROR;
 
-      if ((piece->succeeded || own) != (piece->n_run == 1) && !closed)
+      if ((piece->succeeded || own) != (piece->n_run == 1) && !closed && !piece->life->exited)
         model_fail ("%s has run %d times and the reply says otherwise", model_piece_name (piece),
                     piece->n_run);
       if (piece->destroy_end > piece->replied && !closed)

@@ -22,7 +22,6 @@
 #define BLOCK        50
 #define TAP_BLOCK    100
 #define MAX_JOBS     64
-#define MAX_FAILURES 20
 #define POLL_USEC    2000
 
 /* One child's, in memory that the parent sees. */
@@ -214,7 +213,7 @@ static gboolean
 attend_job (Campaign *self, guint job)
 {
   Child *child = &self->jobs[job];
-  gboolean enough = self->n_failed >= MAX_FAILURES && !self->children->keep_going;
+  gboolean enough = self->n_failed >= self->children->max_failures;
   int status;
 
   if (child->pid != 0)

@@ -19,7 +19,7 @@ typedef struct
   guint limit_seconds; /* until a scenario is said to hang */
   gboolean tap;
   gboolean verbose;
-  gboolean keep_going;
+  guint max_failures; /* then no more are begun */
 } ModelChildren;
 
 int model_children_run (const ModelChildren *self);

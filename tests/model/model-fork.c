@@ -22,8 +22,8 @@
  * A child that waits for one of these says nothing about the library; one that waits in the
  * library itself does. */
 
-#define CHILD_SECONDS 10
-#define MAX_FRAMES    32
+#define CHILD_PART 3 /* of the limit: the child is to be done before its parent hangs */
+#define MAX_FRAMES 32
 
 enum
 {
@@ -169,7 +169,7 @@ run_child (BgLoop *loop)
   ModelWorld *world = model_world;
 
   sigaction (SIGALRM, &action, NULL);
-  alarm (CHILD_SECONDS);
+  alarm (MAX (1, world->limit_seconds / CHILD_PART));
 
   /* Of the model's own locks others may have held one. */
   for (guint i = 0; i < MIN (model_load (&world->n_lives), MODEL_MAX_LIVES); i++)

@@ -12,7 +12,8 @@
 
 static gint64 option_seed = -1, option_first = 1;
 static int option_seeds, option_jobs, option_limit, option_times = 1;
-static gboolean option_tap, option_verbose, option_print, option_shrink, option_keep_going;
+static int option_failures = 20;
+static gboolean option_tap, option_verbose, option_print, option_shrink;
 static char **option_without;
 static char *option_drop;
 
@@ -30,7 +31,7 @@ static const GOptionEntry entries[] = {
   { "first", 0, 0, G_OPTION_ARG_INT64, &option_first, "The first of them", "SEED" },
   { "jobs", 0, 0, G_OPTION_ARG_INT, &option_jobs, "Processes at a time", "N" },
   { "limit", 0, 0, G_OPTION_ARG_INT, &option_limit, "Seconds until a scenario hangs", "N" },
-  { "keep-going", 0, 0, G_OPTION_ARG_NONE, &option_keep_going, "Go on after many failures", NULL },
+  { "failures", 0, 0, G_OPTION_ARG_INT, &option_failures, "Begin no more after so many", "N" },
   { "tap", 0, 0, G_OPTION_ARG_NONE, &option_tap, "Print what meson reads", NULL },
   { NULL },
 };
@@ -105,7 +106,7 @@ main (int argc, char **argv)
     .limit_seconds = option_limit > 0 ? (guint) option_limit : MODEL_LIMIT_SECONDS,
     .tap = option_tap,
     .verbose = option_verbose,
-    .keep_going = option_keep_going,
+    .max_failures = (guint) MAX (option_failures, 1),
   };
 
   if (option_seed < 0)

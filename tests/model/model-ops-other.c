@@ -285,9 +285,21 @@ do_misuse (ModelLife *life, BgLoop *loop)
   bg_loop_release (loop, G_MAXUINT64 - 1);
 }
 
+/* Ends the loop's thread under it. Only where no other program is in the midst of something on this
+ * thread: what that has would leak. */
 static void
 do_exit (void)
 {
+  ModelActor *me = model_actor_self ();
+
+  if (me == NULL || me->life == NULL || !model_program_is_outermost ()
+      || !g_main_context_is_owner (me->life->context))
+    return;
+
+  model_store (&me->life->exited, TRUE);
+  model_life_note_stop (me->life, TRUE);
+  model_increment (&model_world->n_expected_criticals);
+  g_thread_exit (NULL);
 }
 
 void

@@ -189,8 +189,15 @@ static void
 give_loops_back (ModelWorld *self)
 {
   for (guint i = 0; i < MODEL_MAX_LOOPS; i++)
-    if (self->slots[i] != NULL)
-      model_life_give_back (self->slots[i]);
+    {
+      ModelLife *life;
+
+      g_mutex_lock (&self->lock);
+      life = g_steal_pointer (&self->slots[i]);
+      g_mutex_unlock (&self->lock);
+      if (life != NULL)
+        model_life_give_back (life);
+    }
 }
 
 /* Of those that have ended, and of whose end nobody will be told. */
@@ -230,7 +237,7 @@ await_loops (gint64 limit)
 /* Beginning and end */
 
 static void
-world_init (ModelWorld *self, const ModelScenario *scenario, gboolean verbose)
+world_init (ModelWorld *self, const ModelScenario *scenario, gboolean verbose, guint limit_seconds)
 {
   static ModelPiece *pieces;
 
@@ -238,6 +245,7 @@ world_init (ModelWorld *self, const ModelScenario *scenario, gboolean verbose)
     pieces = g_new0 (ModelPiece, MODEL_MAX_PIECES);
   self->scenario = scenario;
   self->verbose = verbose;
+  self->limit_seconds = limit_seconds;
   self->pieces = pieces;
   model_store (&self->budget, BUDGET);
   g_mutex_init (&self->lock);
@@ -330,7 +338,7 @@ model_run (const ModelScenario *scenario, gboolean verbose, guint limit_seconds)
   ModelLeftovers *leftovers = model_leftovers_note ();
   gboolean kept;
 
-  world_init (self, scenario, verbose);
+  world_init (self, scenario, verbose, limit_seconds);
   model_actor_set_self (&self->janitor);
   start_loops (self);
   run_threads (limit);

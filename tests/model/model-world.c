@@ -126,6 +126,13 @@ model_do_program (const ModelProgram *program)
   depth--;
 }
 
+/* No other program of this thread has led to it. */
+gboolean
+model_program_is_outermost (void)
+{
+  return depth == 1;
+}
+
 /* Loops */
 
 static void

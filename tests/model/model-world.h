@@ -113,6 +113,7 @@ typedef struct
 {
   const ModelScenario *scenario;
   gboolean verbose;
+  guint limit_seconds; /* until something hangs */
 
   ModelLife lives[MODEL_MAX_LIVES];
   _Atomic guint n_lives;
@@ -168,6 +169,7 @@ ModelActor *model_actor_self (void);
 void model_actor_set_self (ModelActor *self);
 ModelActor *model_actor_enter (ModelLife *life);
 void model_do_program (const ModelProgram *program);
+gboolean model_program_is_outermost (void);
 gboolean model_is_closing (void);
 
 /* loops */
