@@ -56,6 +56,19 @@ report_actor (ModelActor *actor)
     g_usleep (MOMENT_USEC);
 }
 
+static void
+report_replies (ModelWorld *self)
+{
+  for (guint i = 0; i < MIN (model_load (&self->n_pieces), MODEL_MAX_PIECES); i++)
+    {
+      ModelPiece *piece = &self->pieces[i];
+
+      if (piece->replied_to != NULL && model_load (&piece->n_replied) == 0)
+        fprintf (stderr, "-- no reply yet to %s: run %d, destroyed %d\n", model_piece_name (piece),
+                 model_load (&piece->n_run), model_load (&piece->n_destroyed));
+    }
+}
+
 void
 model_hang_report (void)
 {
@@ -72,6 +85,7 @@ model_hang_report (void)
     }
   for (guint i = 0; i < self->scenario->n_threads; i++)
     report_actor (&self->threads[i]);
+  report_replies (self);
   report_actor (&self->closer);
   report_actor (&self->server);
   for (guint i = 0; i < MIN (self->n_lives, MODEL_MAX_LIVES); i++)

@@ -286,10 +286,9 @@ static void
 run_threads (gint64 limit)
 {
   ModelWorld *self = model_world;
-  GThread *threads[MODEL_MAX_THREADS], *closer, *server;
+  GThread *threads[MODEL_MAX_THREADS], *closer;
   guint n = self->scenario->n_threads;
 
-  server = g_thread_new ("server", server_cb, NULL);
   model_store (&self->unfinished, (int) n);
   for (guint i = 0; i < n; i++)
     threads[i] = g_thread_new ("model", thread_cb, &self->threads[i]);
@@ -302,11 +301,6 @@ run_threads (gint64 limit)
   closer = g_thread_new ("closer", closer_cb, NULL);
   attend (limit);
   g_thread_join (closer);
-
-  model_store (&self->unfinished, 1);
-  model_store (&self->finished, TRUE);
-  attend (limit);
-  g_thread_join (server);
 }
 
 static void
@@ -336,16 +330,22 @@ model_run (const ModelScenario *scenario, gboolean verbose, guint limit_seconds)
   ModelWorld *self = model_world = g_new0 (ModelWorld, 1);
   gint64 limit = limit_seconds * G_USEC_PER_SEC;
   ModelLeftovers *leftovers = model_leftovers_note ();
+  GThread *server;
   gboolean kept;
 
   world_init (self, scenario, verbose, limit_seconds);
   model_actor_set_self (&self->janitor);
   start_loops (self);
+  server = g_thread_new ("server", server_cb, NULL);
   run_threads (limit);
-
   model_destroy_sources ();
   give_loops_back (self);
   await_loops (limit);
+  model_store (&self->unfinished, 1);
+  model_store (&self->finished, TRUE);
+  attend (limit);
+  g_thread_join (server);
+
   model_check_pieces ();
   give_objects_back (self);
   model_leftovers_check (leftovers, limit);
