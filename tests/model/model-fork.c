@@ -2,12 +2,14 @@
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
 #define _GNU_SOURCE /* dladdr() */
+#include <dirent.h>
 #include <dlfcn.h>
 #include <execinfo.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -23,6 +25,7 @@
  * library itself does. */
 
 #define CHILD_PART 3 /* of the limit: the child is to be done before its parent hangs */
+#define OTHER_USEC 100000
 #define MAX_FRAMES 32
 
 enum
@@ -41,12 +44,12 @@ fail (const char *what)
   _exit (CHILD_FAILED);
 }
 
-/* Who waits: below the waiting itself, which is GLib's or the C library's. */
-static void
-hang_cb (int signal_number)
+/* Whether this thread waits in GLib, for a lock that its parent may have held; below the waiting
+ * itself, which is GLib's or the C library's. */
+static gboolean
+waits_in_glib (void **frames, int n, gboolean for_lock)
 {
-  void *frames[MAX_FRAMES];
-  int n = backtrace (frames, MAX_FRAMES);
+  gboolean locks = FALSE;
 
   for (int i = 2; i < n; i++)
     {
@@ -56,14 +59,52 @@ hang_cb (int signal_number)
       if (dladdr (frames[i], &info) == 0)
         continue;
       name = info.dli_sname != NULL ? info.dli_sname : "";
+      locks |= g_str_has_prefix (name, "g_mutex_") || g_str_has_prefix (name, "g_rec_mutex_")
+               || strstr (name, "lll_lock") != NULL || strstr (name, "malloc") != NULL;
       if (strstr (info.dli_fname, "libc.so") != NULL || strstr (info.dli_fname, "pthread") != NULL
           || strstr (info.dli_fname, "linux-vdso") != NULL || g_str_has_prefix (name, "g_mutex_")
-          || g_str_has_prefix (name, "g_cond_") || g_str_has_prefix (name, "g_thread_join"))
+          || g_str_has_prefix (name, "g_rec_mutex_") || g_str_has_prefix (name, "g_cond_")
+          || g_str_has_prefix (name, "g_thread_join"))
         continue;
-      if (strstr (info.dli_fname, "libglib") != NULL || strstr (info.dli_fname, "libgobject") != NULL
-          || strstr (info.dli_fname, "libgio") != NULL)
-        _exit (CHILD_CANNOT_TELL);
-      break;
+      return (locks || !for_lock)
+             && (strstr (info.dli_fname, "libglib") != NULL
+                 || strstr (info.dli_fname, "libgobject") != NULL
+                 || strstr (info.dli_fname, "libgio") != NULL);
+    }
+  return FALSE;
+}
+
+/* In the other threads of the child. */
+static void
+other_hang_cb (int signal_number)
+{
+  void *frames[MAX_FRAMES];
+  int n = backtrace (frames, MAX_FRAMES);
+
+  if (waits_in_glib (frames, n, TRUE))
+    _exit (CHILD_CANNOT_TELL);
+  backtrace_symbols_fd (frames, n, STDERR_FILENO);
+}
+
+static void
+hang_cb (int signal_number)
+{
+  void *frames[MAX_FRAMES];
+  int n = backtrace (frames, MAX_FRAMES);
+  DIR *tasks = opendir ("/proc/self/task");
+  struct dirent *entry;
+
+  if (waits_in_glib (frames, n, FALSE))
+    _exit (CHILD_CANNOT_TELL);
+  while (tasks != NULL && (entry = readdir (tasks)) != NULL)
+    {
+      long id = strtol (entry->d_name, NULL, 10);
+
+      if (id != 0 && id != syscall (SYS_gettid))
+        {
+          syscall (SYS_tgkill, getpid (), id, SIGUSR2);
+          usleep (OTHER_USEC);
+        }
     }
 
   backtrace_symbols_fd (frames, n, STDERR_FILENO);
@@ -167,8 +208,10 @@ run_child (BgLoop *loop)
 {
   struct sigaction action = { .sa_handler = hang_cb };
   ModelWorld *world = model_world;
+  struct sigaction other_action = { .sa_handler = other_hang_cb };
 
   sigaction (SIGALRM, &action, NULL);
+  sigaction (SIGUSR2, &other_action, NULL);
   alarm (MAX (1, world->limit_seconds / CHILD_PART));
 
   /* Of the model's own locks others may have held one. */

@@ -262,7 +262,12 @@ do_pause (const ModelOp *op, ModelLife *life, BgLoop *loop)
 
   if (piece == NULL || model_is_closing ())
     return;
-  model_store (&life->paused, TRUE);
+  /* A pending reply refers to the loop as well: with that alone nobody could resume it. */
+  if (!atomic_exchange_explicit (&life->paused, TRUE, MODEL_ORDER))
+    {
+      model_life_take (life);
+      model_store (&life->pause_ref, TRUE);
+    }
   if (me != NULL)
     edge = model_graph_add (me, &life->actor);
   if (op->kind == MODEL_PAUSE)

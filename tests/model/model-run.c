@@ -188,6 +188,14 @@ server_cb (gpointer data)
 static void
 give_loops_back (ModelWorld *self)
 {
+  ModelLife *paused;
+
+  for (guint i = 0; (paused = model_life_get (i)) != NULL; i++)
+    if (atomic_exchange_explicit (&paused->pause_ref, FALSE, MODEL_ORDER))
+      {
+        bg_test_resume (paused->loop);
+        model_life_give_back (paused);
+      }
   for (guint i = 0; i < MODEL_MAX_LOOPS; i++)
     {
       ModelLife *life;
@@ -225,6 +233,7 @@ await_loops (gint64 limit)
     {
       close_step (CANCEL_STEP);
       give_ended_back (model_world);
+      give_loops_back (model_world);
       if (g_get_monotonic_time () > end)
         {
           model_fail ("left: %s", left);

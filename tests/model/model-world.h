@@ -62,6 +62,7 @@ struct _ModelLife
   ModelAtomicStamp end_begin; /* the first teardown function began */
   ModelAtomicStamp ended;     /* somebody was told that it had ended */
   _Atomic gint64 stop_time;   /* of the first request, as it was about to be made */
+  _Atomic int pause_ref;      /* a reference is kept for whoever is to resume it */
   _Atomic int paused;         /* a test has had it stand still */
   _Atomic int exited;         /* a function has ended its thread */
   _Atomic int finalized;
