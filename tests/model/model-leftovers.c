@@ -3,6 +3,7 @@
  */
 #include <dirent.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -14,23 +15,50 @@
  * others are about to give back is waited for; only what stays is a leak. */
 
 #define FIRST_LOOK_USEC 200
+#define MAX_FDS         1024
 
 struct _ModelLeftovers
 {
   guint64 loops;
+  gboolean fds[MAX_FDS];
   guint n_fds;
 };
 
+/* Which are open; the one that looks is not among them. */
 static guint
-count_fds (void)
+list_fds (gboolean *fds)
 {
   DIR *dir = opendir ("/proc/self/fd");
+  struct dirent *entry;
   guint n = 0;
 
-  while (readdir (dir) != NULL)
-    n++;
+  while ((entry = readdir (dir)) != NULL)
+    {
+      long fd = strtol (entry->d_name, NULL, 10);
+
+      if (entry->d_name[0] == '.' || fd == dirfd (dir) || fd >= MAX_FDS)
+        continue;
+      fds[fd] = TRUE;
+      n++;
+    }
   closedir (dir);
   return n;
+}
+
+static void
+name_new_fds (const gboolean *before, const gboolean *now, GString *what)
+{
+  for (guint fd = 0; fd < MAX_FDS; fd++)
+    {
+      g_autofree char *path = g_strdup_printf ("/proc/self/fd/%u", fd);
+      g_autofree char *link = NULL;
+
+      if (now[fd] && !before[fd])
+        {
+          link = g_file_read_link (path, NULL);
+          g_string_append_printf (what, " descriptor %u, %s;", fd, link != NULL ? link : "gone");
+        }
+    }
 }
 
 /* Threads that are not GLib's, which it keeps for later. */
@@ -65,7 +93,7 @@ model_leftovers_note (void)
   ModelLeftovers *self = g_new0 (ModelLeftovers, 1);
 
   self->loops = bg_test_mark_loops ();
-  self->n_fds = count_fds ();
+  self->n_fds = list_fds (self->fds);
   return self;
 }
 
@@ -82,7 +110,8 @@ static gboolean
 is_clean (ModelLeftovers *self, GString *what)
 {
   g_autoptr (GString) names = g_string_new (NULL);
-  guint n_threads = count_threads (names), n_fds = count_fds ();
+  gboolean fds[MAX_FDS] = { FALSE };
+  guint n_threads = count_threads (names), n_fds = list_fds (fds);
   static const char *const objects[]
       = { "cancellables", "results", "tasks", "connections", "subprocesses" };
 
@@ -90,7 +119,7 @@ is_clean (ModelLeftovers *self, GString *what)
   if (n_threads > 1)
     g_string_append_printf (what, " %u threads:%s;", n_threads, names->str);
   if (n_fds > self->n_fds)
-    g_string_append_printf (what, " %u descriptors;", n_fds - self->n_fds);
+    name_new_fds (self->fds, fds, what);
   for (guint i = 0; i < MODEL_N_OBJECTS; i++)
     if (model_load (&model_world->n_objects[i]) != 0)
       g_string_append_printf (what, " %d %s;", model_load (&model_world->n_objects[i]),
@@ -119,5 +148,4 @@ model_leftovers_check (ModelLeftovers *self, gint64 patience_usec)
 
   if (what->len > 0)
     model_fail ("left:%s", what->str);
-  g_free (self);
 }

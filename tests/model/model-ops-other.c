@@ -302,6 +302,7 @@ do_exit (void)
     return;
 
   model_store (&me->life->exited, TRUE);
+  model_store (&model_world->forgiving, TRUE);
   model_life_note_stop (me->life, TRUE);
   model_increment (&model_world->n_expected_criticals);
   g_thread_exit (NULL);

@@ -20,6 +20,7 @@
 #define BUDGET         600
 #define LOOK_USEC      200
 #define LOOK_MSEC      5
+#define FORGIVEN_USEC  (100 * G_TIME_SPAN_MILLISECOND)
 #define STILL_LOOKS    12  /* without an event before the closing begins, or goes on */
 #define CANCEL_STEP    3   /* of the closing: only now is everything cancelled */
 #define MAX_PROGRAM_USEC (60 * G_TIME_SPAN_MILLISECOND) /* then the closing begins anyway */
@@ -239,6 +240,9 @@ await_loops (gint64 limit)
           model_fail ("left: %s", left);
           return;
         }
+      /* An operation whose source went with an ended thread cannot answer. */
+      if (model_load (&model_world->forgiving) && g_get_monotonic_time () > end - limit + FORGIVEN_USEC)
+        return;
       g_clear_pointer (&left, g_free);
     }
 }
@@ -354,12 +358,17 @@ model_run (const ModelScenario *scenario, gboolean verbose, guint limit_seconds)
   model_store (&self->finished, TRUE);
   attend (limit);
   g_thread_join (server);
+  model_destroy_sources ();
 
   model_check_pieces ();
   give_objects_back (self);
-  model_leftovers_check (leftovers, limit);
-  model_check_handlers ();
-  if (self->n_failures == 0)
+  if (!self->forgiving)
+    {
+      model_leftovers_check (leftovers, limit);
+      model_check_handlers ();
+    }
+  g_free (leftovers);
+  if (self->n_failures == 0 && !self->forgiving)
     bg_test_assert_no_loops ();
   if (self->n_criticals != self->n_expected_criticals)
     model_fail ("%d criticals, %d expected", self->n_criticals, self->n_expected_criticals);
