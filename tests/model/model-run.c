@@ -261,6 +261,7 @@ world_init (ModelWorld *self, const ModelScenario *scenario, gboolean verbose, g
 
   if (pieces == NULL)
     pieces = g_new0 (ModelPiece, MODEL_MAX_PIECES);
+  model_error_quark (); /* not first in two threads at once */
   self->scenario = scenario;
   self->verbose = verbose;
   self->limit_seconds = limit_seconds;

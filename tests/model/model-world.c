@@ -245,10 +245,11 @@ model_life_take (ModelLife *self)
 void
 model_life_give_back (ModelLife *self)
 {
-  BgLoop *loop = self->loop;
   gboolean last;
+  BgLoop *loop;
 
   g_mutex_lock (&self->lock);
+  loop = self->loop;
   last = --self->refs == 0;
   g_mutex_unlock (&self->lock);
 

@@ -85,8 +85,9 @@ struct _ModelPiece
   guint64 id;            /* of delayed work, a teardown function, a hold */
   guint n_repeats;
 
-  ModelStamp given_before, given_after;
-  gboolean accepted; /* as far as the function said */
+  ModelStamp given_before;
+  ModelAtomicStamp given_after;
+  _Atomic int accepted; /* as far as the function said */
   gboolean succeeded;
   GQuark error_domain;
   int error_code;
