@@ -44,12 +44,22 @@ fail (const char *what)
   _exit (CHILD_FAILED);
 }
 
-/* Whether this thread waits in GLib, for a lock that its parent may have held; below the waiting
- * itself, which is GLib's or the C library's. */
+static gboolean
+is_in_glib (const Dl_info *info)
+{
+  return strstr (info->dli_fname, "libglib") != NULL
+         || strstr (info->dli_fname, "libgobject") != NULL
+         || strstr (info->dli_fname, "libgio") != NULL;
+}
+
+/* Whether this thread waits in GLib, for a lock that its parent may have held: the innermost
+ * function that has a name, below the waiting itself, is one of GLib's or the C library's
+ * allocator. With @for_lock a wait for a condition is none. */
 static gboolean
 waits_in_glib (void **frames, int n, gboolean for_lock)
 {
-  gboolean locks = FALSE;
+  gboolean waits = FALSE;
+  guint n_unnamed = 0; /* functions of GLib; one of them is what locks */
 
   for (int i = 2; i < n; i++)
     {
@@ -59,17 +69,19 @@ waits_in_glib (void **frames, int n, gboolean for_lock)
       if (dladdr (frames[i], &info) == 0)
         continue;
       name = info.dli_sname != NULL ? info.dli_sname : "";
-      locks |= g_str_has_prefix (name, "g_mutex_") || g_str_has_prefix (name, "g_rec_mutex_")
-               || strstr (name, "lll_lock") != NULL || strstr (name, "malloc") != NULL;
+      waits |= g_str_equal (name, "syscall");
+      if (g_str_equal (name, "malloc") || g_str_equal (name, "free") || g_str_equal (name, "calloc"))
+        return TRUE;
+      if (waits && is_in_glib (&info) && name[0] == '\0' && ++n_unnamed == 2)
+        return TRUE;
+      if (for_lock && g_str_has_prefix (name, "g_cond_"))
+        return FALSE;
       if (strstr (info.dli_fname, "libc.so") != NULL || strstr (info.dli_fname, "pthread") != NULL
-          || strstr (info.dli_fname, "linux-vdso") != NULL || g_str_has_prefix (name, "g_mutex_")
+          || strstr (info.dli_fname, "vdso") != NULL || g_str_has_prefix (name, "g_mutex_")
           || g_str_has_prefix (name, "g_rec_mutex_") || g_str_has_prefix (name, "g_cond_")
-          || g_str_has_prefix (name, "g_thread_join"))
+          || g_str_has_prefix (name, "g_thread_join") || (is_in_glib (&info) && name[0] == '\0'))
         continue;
-      return (locks || !for_lock)
-             && (strstr (info.dli_fname, "libglib") != NULL
-                 || strstr (info.dli_fname, "libgobject") != NULL
-                 || strstr (info.dli_fname, "libgio") != NULL);
+      return (waits || !for_lock) && is_in_glib (&info);
     }
   return FALSE;
 }

@@ -10,6 +10,8 @@
 
 /* A random test of all promises: see CONTRIBUTING.md. */
 
+#define JOBS_PER_PROCESSOR 4 /* most of them wait most of the time */
+
 static gint64 option_seed = -1, option_first = 1;
 static int option_seeds, option_jobs, option_limit, option_times = 1;
 static int option_failures = 20;
@@ -102,7 +104,7 @@ main (int argc, char **argv)
     .filter = &filter,
     .first = (guint64) option_first,
     .n_seeds = (guint) option_seeds,
-    .n_jobs = option_jobs > 0 ? (guint) option_jobs : g_get_num_processors () + 1,
+    .n_jobs = option_jobs > 0 ? (guint) option_jobs : g_get_num_processors () * JOBS_PER_PROCESSOR,
     .limit_seconds = option_limit > 0 ? (guint) option_limit : MODEL_LIMIT_SECONDS,
     .tap = option_tap,
     .verbose = option_verbose,

@@ -159,6 +159,18 @@ do_renew (const ModelOp *op)
     model_life_give_back (life);
 }
 
+/* A reset of the default loop that was refused has changed nothing. The caller refers to @loop, the
+ * default one unless somebody has ended it. */
+static void
+check_unchanged (BgLoop *loop)
+{
+  g_autoptr (BgLoop) now = loop != NULL ? bg_loop_dup_default (NULL) : NULL;
+  gboolean runs = loop != NULL && bg_loop_get_state (loop) == BG_LOOP_RUNNING;
+
+  if (loop != NULL && model_load (&model_world->n_default_stops) == 0 && (now != loop || !runs))
+    model_fail ("a reset that was refused has changed the default loop");
+}
+
 static void
 do_reset_default (const ModelOp *op)
 {
@@ -166,11 +178,23 @@ do_reset_default (const ModelOp *op)
   ModelStamp before = model_stamp ();
   g_autoptr (GError) error = NULL;
   ModelEdge *edge = NULL;
+  ModelLife *life = NULL;
+  BgLoop *loop = NULL;
   gboolean ok;
 
+  if (op->variant % 2)
+    loop = model_slot_take (MODEL_DEFAULT, &life);
   if (me != NULL)
     edge = model_graph_add (me, &model_world->any_default);
+  model_increment (&model_world->n_default_stops);
   ok = bg_loop_reset_default (op->timeout, &error);
+  if (g_error_matches (error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK))
+    {
+      model_decrement (&model_world->n_default_stops);
+      check_unchanged (loop);
+    }
+  if (loop != NULL)
+    model_life_give_back (life);
   if (edge != NULL)
     model_graph_remove (edge);
   if (ok != (error == NULL))

@@ -135,6 +135,9 @@ do_hold (const ModelOp *op, ModelLife *life, BgLoop *loop)
 
 /* Sources */
 
+#define ENOUGH_AGAIN 5
+#define MAX_AGAIN    50000
+
 static gboolean
 source_cb (gpointer data)
 {
@@ -144,6 +147,61 @@ source_cb (gpointer data)
   model_do_program (piece->op->body);
   model_piece_run_end (piece);
   return piece->n_repeats++ < piece->op->amount ? G_SOURCE_CONTINUE : G_SOURCE_REMOVE;
+}
+
+/* What is destroyed attaches another one like it, for as long as it may: the end bounds that. Until
+ * then there are a few of them. */
+typedef struct
+{
+  ModelLife *life;
+  guint n;
+  gboolean over; /* it has run, or was refused */
+} Again;
+
+static void again_destroy_cb (gpointer data);
+
+static gboolean
+again_cb (gpointer data)
+{
+  Again *self = data;
+
+  self->over = TRUE;
+  return G_SOURCE_REMOVE;
+}
+
+static void
+attach_again (ModelLife *life, guint n)
+{
+  BgLoop *loop = model_life_take (life);
+  GSource *source;
+  Again *self;
+
+  if (loop == NULL)
+    return;
+  source = g_idle_source_new ();
+  self = g_new (Again, 1);
+  *self = (Again){ life, n, FALSE };
+  g_source_set_callback (source, again_cb, self, again_destroy_cb);
+  self->over = !bg_loop_attach (loop, source);
+  g_source_unref (source);
+  model_life_give_back (life);
+}
+
+static void
+again_destroy_cb (gpointer data)
+{
+  Again *self = data;
+  BgLoop *loop = model_life_take (self->life);
+  gboolean stops = loop != NULL && bg_loop_get_state (loop) != BG_LOOP_RUNNING;
+
+  if (loop != NULL)
+    model_life_give_back (self->life);
+  if (self->n == MAX_AGAIN)
+    model_fail ("what is destroyed at the end of %s attaches itself again for ever",
+                self->life->actor.name);
+  else if ((self->n < ENOUGH_AGAIN && !stops) || (stops && !self->over))
+    attach_again (self->life, self->n + 1);
+  g_free (self);
 }
 
 /* On the loop's thread, unless somebody else destroys it. */
@@ -164,34 +222,41 @@ source_destroy_cb (gpointer data)
 
   model_store (&piece->destroyed, model_stamp ());
   model_do_program (piece->op->destroy);
+  if (piece->op->variant % 16 == 5 && piece->accepted)
+    attach_again (piece->life, 0);
   model_store (&piece->destroy_end, model_stamp ());
 }
 
-/* Whoever takes it out is the one that destroys it. */
+/* Whoever takes it out is the one that destroys it. For a source that was attached directly a
+ * reference to its context is needed until then. */
 static void
-exchange_source (guint thing, GSource *source, ModelPiece *piece)
+exchange_source (guint thing, GSource *source, ModelPiece *piece, GMainContext *context)
 {
+  GMainContext *old_context;
   GSource *old;
 
   g_mutex_lock (&model_world->lock);
   old = model_world->sources[thing];
+  old_context = model_world->source_contexts[thing];
   if (old != NULL)
     model_store (&model_world->source_pieces[thing]->withdrawn, TRUE);
   model_world->sources[thing] = source;
   model_world->source_pieces[thing] = piece;
+  model_world->source_contexts[thing] = context != NULL ? g_main_context_ref (context) : NULL;
   g_mutex_unlock (&model_world->lock);
 
   if (old == NULL)
     return;
   g_source_destroy (old);
   g_source_unref (old);
+  g_clear_pointer (&old_context, g_main_context_unref);
 }
 
 void
 model_destroy_sources (void)
 {
   for (guint i = 0; i < MODEL_N_THINGS; i++)
-    exchange_source (i, NULL, NULL);
+    exchange_source (i, NULL, NULL, NULL);
 }
 
 /* Whether it can be attached to the context itself, as code on the loop does. */
@@ -224,8 +289,8 @@ do_attach (const ModelOp *op, ModelLife *life, BgLoop *loop)
   piece->accepted = accepted;
   if (!directly)
     model_piece_given (piece, accepted);
-  if (accepted && !directly && op->variant & 128)
-    exchange_source (op->thing, source, piece);
+  if (accepted && op->variant & 128)
+    exchange_source (op->thing, source, piece, directly ? life->context : NULL);
   else
     g_source_unref (source);
 }
@@ -251,7 +316,7 @@ model_do_living (const ModelOp *op, ModelLife *life, BgLoop *loop)
       do_attach (op, life, loop);
       break;
     case MODEL_DESTROY_SOURCE:
-      exchange_source (op->thing, NULL, NULL);
+      exchange_source (op->thing, NULL, NULL, NULL);
       break;
     default:
       do_take_back (op);

@@ -10,7 +10,8 @@
 /* What is done around loops: looking, cancelling, iterating, standing still. */
 
 /* How far the sum may be off while work runs within work. */
-#define MAX_RUNNING 64
+#define MAX_RUNNING  1000
+#define HANDLER_USEC 300 /* that a handler may take */
 
 /* Whether a snapshot adds up also while the loop goes on. */
 #define STRICT_STATS 0
@@ -104,6 +105,8 @@ handler_cb (GCancellable *cancellable, gpointer data)
   if (!g_cancellable_is_cancelled (cancellable))
     model_fail ("a handler of a cancellable runs that is not cancelled");
   model_do_program (piece->op->body);
+  if (piece->op->amount == 0)
+    g_usleep (HANDLER_USEC);
   model_piece_run_end (piece);
   if (of_loop && model_load (&piece->life->ended) != 0 && !model_load (&piece->life->exited))
     model_fail ("%s, a handler of the loop's cancellable, has not returned before the end",

@@ -357,6 +357,21 @@ model_operation_cb (BgOperation *operation, GCancellable *cancellable, gpointer 
 
 /* Waiting for the answer */
 
+/* Whoever waits when the loop is cancelled is told CLOSED, not what the operation makes of it. */
+static void
+check_socket_result (ModelPiece *piece, GAsyncResult *result)
+{
+  g_autoptr (GError) error = NULL;
+
+  g_task_propagate_int (G_TASK (result), &error);
+  if (g_error_matches (error, G_IO_ERROR, G_IO_ERROR_CANCELLED)
+      && (piece->cancellable == NULL || !g_cancellable_is_cancelled (piece->cancellable)))
+    model_fail ("%s has the operation's own CANCELLED, not the error of its wait",
+                model_piece_name (piece));
+  else if (error != NULL && error->code != G_IO_ERROR_CANCELLED)
+    model_fail ("%s has the result %s", model_piece_name (piece), error->message);
+}
+
 static void
 check_result (ModelPiece *piece, GAsyncResult *result, const GError *error)
 {
@@ -376,6 +391,8 @@ check_result (ModelPiece *piece, GAsyncResult *result, const GError *error)
   if (model_load (&piece->n_run) != 1 || model_load (&piece->failed)
       || model_load (&piece->n_answered) != 1)
     model_fail ("%s has a result that nobody has given", model_piece_name (piece));
+  if (kind == BEGIN_SOCKET)
+    check_socket_result (piece, result);
   if ((kind == BEGIN_INLINE || kind == BEGIN_PENDING || kind == BEGIN_TIMER)
       && MODEL_RESULT (result)->piece != piece)
     model_fail ("%s has the result of another", model_piece_name (piece));

@@ -91,6 +91,7 @@ model_op_do (const ModelOp *op)
   loop = model_slot_take (op->slot, &life);
   if (loop == NULL)
     return;
-  dispatch (op, life, loop);
+  for (guint i = 0; i < op->burst && (i == 0 || model_may_burst ()); i++)
+    dispatch (op, life, loop);
   model_life_give_back (life);
 }

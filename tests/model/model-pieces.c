@@ -1,10 +1,14 @@
 /* Copyright 2026 The bgloop developers
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
+#include <string.h>
+
 #include "model-world.h"
 
 /* The ledger: what was given to which loop by whom, and what became of it. What can be said at
  * once is said here; model-check.c looks at all of it when everything is over. */
+
+#define MAX_MESSAGE 2000 /* bytes, of the most telling few of what is in the way */
 
 ModelPiece *
 model_piece_new (const ModelOp *op, ModelLife *life)
@@ -295,6 +299,9 @@ model_piece_check_error (ModelPiece *self, const GError *error)
   if (error == NULL)
     return;
 
+  if (strlen (error->message) > MAX_MESSAGE)
+    model_fail ("%s: a message of %" G_GSIZE_FORMAT " bytes", model_piece_name (self),
+                strlen (error->message));
   self->error_domain = error->domain;
   self->error_code = error->code;
   if (error->domain == MODEL_ERROR)

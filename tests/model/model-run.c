@@ -18,6 +18,7 @@
  * or the library has lost one. */
 
 #define BUDGET         600
+#define BURSTS         500
 #define LOOK_USEC      200
 #define LOOK_MSEC      5
 #define FORGIVEN_USEC  (100 * G_TIME_SPAN_MILLISECOND)
@@ -267,6 +268,7 @@ world_init (ModelWorld *self, const ModelScenario *scenario, gboolean verbose, g
   self->limit_seconds = limit_seconds;
   self->pieces = pieces;
   model_store (&self->budget, BUDGET);
+  model_store (&self->bursts, BURSTS);
   g_mutex_init (&self->lock);
   g_queue_init (&self->holds);
   g_queue_init (&self->pendings);

@@ -11,6 +11,7 @@
 
 #define MAX_OPS   90
 #define MAX_DEPTH 3
+#define BURST     120
 
 /* Where an operation stands: not every kind makes sense everywhere. */
 typedef enum
@@ -89,7 +90,7 @@ typedef struct
   guint max_ops;
   gboolean uses_default;
   guint cancellable_percent;
-  guint n_exits;
+  gboolean with_bursts;
 } Drawing;
 
 static ModelProgram *draw_program (Drawing *self, Place place, guint depth, guint max);
@@ -202,6 +203,24 @@ has_reply (ModelKind kind)
     }
 }
 
+static gboolean
+comes_in_bursts (ModelKind kind)
+{
+  switch (kind)
+    {
+    case MODEL_POST:
+    case MODEL_CALL_ASYNC:
+    case MODEL_POST_AFTER:
+    case MODEL_WITHDRAW:
+    case MODEL_HOLD:
+    case MODEL_ATTACH:
+    case MODEL_CALL:
+      return TRUE;
+    default:
+      return FALSE;
+    }
+}
+
 static Place
 get_body_place (ModelKind kind)
 {
@@ -248,6 +267,9 @@ draw_op (Drawing *self, Place place, guint depth)
   op->cancel = model_random_chance (random, 40);
   op->variant = model_random_below (random, 1 << 16);
   op->amount = model_random_below (random, 4);
+  op->burst = 1;
+  if (self->with_bursts && comes_in_bursts (kind) && model_random_chance (random, 20))
+    op->burst = 2 + model_random_below (random, BURST);
 
   if (has_body (kind))
     op->body = draw_program (self, get_body_place (kind), depth + 1, 3);
@@ -339,6 +361,7 @@ model_scenario_new (guint64 seed, const ModelFilter *filter)
   self->n_threads = 1 + model_random_below (random, MODEL_MAX_THREADS);
   drawing.uses_default = model_random_chance (random, 30);
   drawing.cancellable_percent = model_random_pick (random, percents);
+  drawing.with_bursts = model_random_chance (random, 10);
   draw_weights (&drawing);
 
   for (guint i = 0; i < self->n_loops; i++)
@@ -386,6 +409,8 @@ print_op (const ModelOp *op, guint indent, GString *text)
     g_string_append_printf (text, " loop%u", op->slot);
   g_string_append_printf (text, " thing=%u priority=%d timeout=%d cancellable=%d", op->thing,
                           op->priority, op->timeout, op->cancellable);
+  if (op->burst > 1)
+    g_string_append_printf (text, " burst=%u", op->burst);
   g_string_append_printf (text, "%s variant=%u amount=%u\n", op->cancel ? " cancel" : "",
                           op->variant, op->amount);
   print_program (op->body, "body", indent + 2, text);

@@ -74,6 +74,7 @@ struct _ModelOp
   gboolean cancel; /* the mode of a shutdown */
   guint variant;   /* what of the kind */
   guint amount;    /* how often, or for how long */
+  guint burst;     /* how often one after the other */
 
   ModelProgram *body;    /* (nullable) of the function */
   ModelProgram *destroy; /* (nullable) of the destroy notify */

@@ -126,6 +126,12 @@ model_do_program (const ModelProgram *program)
   depth--;
 }
 
+gboolean
+model_may_burst (void)
+{
+  return model_decrement (&model_world->bursts) > 0;
+}
+
 /* No other program of this thread has led to it. */
 gboolean
 model_program_is_outermost (void)
@@ -180,7 +186,10 @@ life_new (BgLoop *loop, guint slot)
   self->context = bg_loop_get_context (loop);
   model_store (&self->actor.context, self->context);
   if (slot == MODEL_DEFAULT)
-    model_life_note_stop (self, FALSE); /* anybody may reset it at any time */
+    {
+      model_life_note_stop (self, FALSE); /* anybody may reset it at any time */
+      model_decrement (&model_world->n_default_stops);
+    }
   else
     self->with_teardown = model_world->scenario->with_teardown[slot];
   g_object_set_qdata (G_OBJECT (loop), get_life_quark (), self);
@@ -254,7 +263,12 @@ model_life_give_back (ModelLife *self)
   g_mutex_unlock (&self->lock);
 
   if (last)
-    model_life_note_stop (self, FALSE);
+    {
+      model_life_note_stop (self, FALSE);
+      /* Nobody refers to the default loop that is looked at then. */
+      if (self->slot == MODEL_DEFAULT)
+        model_decrement (&model_world->n_default_stops);
+    }
   g_object_unref (loop);
 }
 
@@ -293,6 +307,8 @@ model_life_note_stop (ModelLife *self, gboolean cancel)
   ModelStamp now = model_stamp ();
   gint64 none = 0;
 
+  if (self->slot == MODEL_DEFAULT)
+    model_increment (&model_world->n_default_stops);
   atomic_compare_exchange_strong_explicit (&self->stop_time, &none, g_get_monotonic_time (),
                                            MODEL_ORDER, MODEL_ORDER);
   model_stamp_first (&self->stop_begin, now);

@@ -129,6 +129,7 @@ typedef struct
   ModelPiece *teardowns[MODEL_N_THINGS];
   GSource *sources[MODEL_N_THINGS]; /* (owned) (nullable) */
   ModelPiece *source_pieces[MODEL_N_THINGS];
+  GMainContext *source_contexts[MODEL_N_THINGS]; /* (owned) (nullable) where it was attached */
   GQueue holds;                     /* of ModelPiece, under lock */
   GQueue pendings;                  /* of operations that are to be answered, under lock */
 
@@ -138,6 +139,8 @@ typedef struct
 
   _Atomic int closing;   /* nothing is to wait for the program's threads any more */
   _Atomic int finished;  /* no reply will be asked for in the process's own context */
+  _Atomic int bursts;    /* operations that may still come one after the other */
+  _Atomic int n_default_stops; /* that may have ended the default loop */
   _Atomic int budget;    /* operations that may still be done */
   _Atomic int unfinished; /* threads */
   _Atomic int n_objects[MODEL_N_OBJECTS]; /* of the model's, that are alive */
@@ -172,6 +175,7 @@ void model_actor_set_self (ModelActor *self);
 ModelActor *model_actor_enter (ModelLife *life);
 void model_do_program (const ModelProgram *program);
 gboolean model_program_is_outermost (void);
+gboolean model_may_burst (void);
 gboolean model_is_closing (void);
 
 /* loops */
