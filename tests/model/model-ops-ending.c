@@ -182,8 +182,8 @@ do_reset_default (const ModelOp *op)
   BgLoop *loop = NULL;
   gboolean ok;
 
-  if (op->variant % 2)
-    loop = model_slot_take (MODEL_DEFAULT, &life);
+  /* The reference is also for the janitor, who may have to cancel it. */
+  loop = model_slot_take (MODEL_DEFAULT, &life);
   if (me != NULL)
     edge = model_graph_add (me, &model_world->any_default);
   model_increment (&model_world->n_default_stops);

@@ -208,6 +208,8 @@ gio_cb (GObject *source, GAsyncResult *result, gpointer data)
   Later *self = data;
 
   model_store (&self->piece->answered, model_stamp ());
+  model_store (&self->piece->answered_cancelled,
+               G_IS_TASK (result) && g_task_had_error (G_TASK (result)));
   model_increment (&self->piece->n_answered);
   if (self->callback != NULL)
     self->callback (source, result, self->callback_data);
@@ -357,19 +359,16 @@ model_operation_cb (BgOperation *operation, GCancellable *cancellable, gpointer 
 
 /* Waiting for the answer */
 
-/* Whoever waits when the loop is cancelled is told CLOSED, not what the operation makes of it. */
+/* Whoever waits when the loop is cancelled is told CLOSED, not what the operation makes of it. How
+ * the operation went is what it was when it answered: a task whose cancellable is cancelled later
+ * says so, too. */
 static void
-check_socket_result (ModelPiece *piece, GAsyncResult *result)
+check_socket_result (ModelPiece *piece)
 {
-  g_autoptr (GError) error = NULL;
-
-  g_task_propagate_int (G_TASK (result), &error);
-  if (g_error_matches (error, G_IO_ERROR, G_IO_ERROR_CANCELLED)
+  if (model_load (&piece->answered_cancelled)
       && (piece->cancellable == NULL || !g_cancellable_is_cancelled (piece->cancellable)))
     model_fail ("%s has the operation's own CANCELLED, not the error of its wait",
                 model_piece_name (piece));
-  else if (error != NULL && error->code != G_IO_ERROR_CANCELLED)
-    model_fail ("%s has the result %s", model_piece_name (piece), error->message);
 }
 
 static void
@@ -392,7 +391,7 @@ check_result (ModelPiece *piece, GAsyncResult *result, const GError *error)
       || model_load (&piece->n_answered) != 1)
     model_fail ("%s has a result that nobody has given", model_piece_name (piece));
   if (kind == BEGIN_SOCKET)
-    check_socket_result (piece, result);
+    check_socket_result (piece);
   if ((kind == BEGIN_INLINE || kind == BEGIN_PENDING || kind == BEGIN_TIMER)
       && MODEL_RESULT (result)->piece != piece)
     model_fail ("%s has the result of another", model_piece_name (piece));

@@ -178,6 +178,8 @@ model_piece_expect_reply (ModelPiece *self)
   if (me != NULL && me->life == NULL && me->kind == MODEL_CONTEXT_DEFAULT)
     me = &model_world->server;
   self->replied_to = me;
+  if (me != NULL && me->life != NULL && self->life != NULL)
+    self->owed = model_graph_add (me, &self->life->actor); /* its end waits for the reply */
   if (me != NULL)
     model_increment (&me->owed);
 }
@@ -212,6 +214,8 @@ void
 model_piece_reply_end (ModelPiece *self)
 {
   model_piece_drop_ref (self);
+  if (self->owed != NULL)
+    model_graph_remove (self->owed);
   if (self->replied_to != NULL)
     model_decrement (&self->replied_to->owed);
 }

@@ -24,6 +24,7 @@ GQuark model_error_quark (void); /* of what the functions fail with: the code is
 typedef struct _ModelLife ModelLife;
 typedef struct _ModelActor ModelActor;
 typedef struct _ModelPiece ModelPiece;
+typedef struct _ModelEdge ModelEdge;
 
 /* Points in the order of everything that happens; 0: it has not happened. */
 typedef guint ModelStamp;
@@ -81,6 +82,7 @@ struct _ModelPiece
   gint64 time_begin;
   gint64 time_given;
   gint64 delay_usec;
+  ModelEdge *owed;       /* (nullable) from the loop that waits for the reply */
   gboolean is_handler;   /* of a cancellable */
   guint64 id;            /* of delayed work, a teardown function, a hold */
   guint n_repeats;
@@ -95,6 +97,7 @@ struct _ModelPiece
   _Atomic int n_run, n_destroyed, n_replied, n_answered;
   _Atomic int withdrawn;
   _Atomic int failed; /* the function did so */
+  _Atomic int answered_cancelled;
   gboolean destroyed_by_giver;
   gboolean no_destroy;       /* it has no destroy notify */
   gboolean cancelled_before; /* it was given with a cancellable that was cancelled */
@@ -205,12 +208,12 @@ void model_check_pieces (void);
 void model_check_handlers (void);
 
 /* who waits for whom */
-typedef struct
+struct _ModelEdge
 {
   _Atomic (ModelActor *) from;
   _Atomic (ModelActor *) to;
   ModelAtomicStamp begin, end;
-} ModelEdge;
+};
 
 ModelEdge *model_graph_add (ModelActor *from, ModelActor *to);
 void model_graph_remove (ModelEdge *edge);
