@@ -227,7 +227,6 @@ model_life_add (BgLoop *loop, guint slot)
   else
     {
       g_mutex_lock (&self->lock);
-      self->loop = loop;
       self->refs++;
       g_mutex_unlock (&self->lock);
     }
