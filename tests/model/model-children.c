@@ -19,10 +19,10 @@
 /* Runs seeds in child processes, many in each. A child tells by shared memory how far it has come;
  * the seed at which one fails, crashes or hangs has failed, and another child takes the rest. */
 
-#define BLOCK        50
-#define TAP_BLOCK    100
-#define MAX_JOBS     64
-#define POLL_USEC    2000
+#define BLOCK     50
+#define TAP_BLOCK 100
+#define MAX_JOBS  64
+#define POLL_USEC 2000
 
 /* One child's, in memory that the parent sees. */
 typedef struct
@@ -277,8 +277,7 @@ model_children_run (const ModelChildren *self)
 
   if (self->tap)
     print_tap (&campaign, n_blocks);
-  printf ("%s%u passed, %u failed\n", self->tap ? "# " : "", campaign.n_passed,
-          campaign.n_failed);
+  printf ("%s%u passed, %u failed\n", self->tap ? "# " : "", campaign.n_passed, campaign.n_failed);
   if (!self->tap)
     printf ("%.1f seeds a second\n", (campaign.n_passed + campaign.n_failed) * 1e6
                                          / (double) (g_get_monotonic_time () - begin));
@@ -290,8 +289,11 @@ model_children_run (const ModelChildren *self)
 
 /* Whether it passes every time, each in a fresh process. */
 gboolean
-model_children_try (const ModelChildren *self, const ModelFilter *filter, guint64 seed,
-                    guint times, gboolean quiet)
+model_children_try (const ModelChildren *self,
+                    const ModelFilter *filter,
+                    guint64 seed,
+                    guint times,
+                    gboolean quiet)
 {
   guint begun = 0, running = 0;
   gboolean passed = TRUE;

@@ -72,7 +72,8 @@ waits_in_glib (void **frames, int n, gboolean for_lock)
       waits |= g_str_equal (name, "syscall");
       if (strstr (info.dli_fname, "libasan") != NULL)
         return TRUE;
-      if (g_str_equal (name, "malloc") || g_str_equal (name, "free") || g_str_equal (name, "calloc"))
+      if (g_str_equal (name, "malloc") || g_str_equal (name, "free")
+          || g_str_equal (name, "calloc"))
         return TRUE;
       if (waits && is_in_glib (&info) && name[0] == '\0' && ++n_unnamed == 2)
         return TRUE;

@@ -14,7 +14,7 @@
 /* What is told of a hang: every loop, and the stack of every thread, which each writes itself when
  * it gets a signal. */
 
-#define MAX_FRAMES 48
+#define MAX_FRAMES  48
 #define MOMENT_USEC (100 * G_TIME_SPAN_MILLISECOND)
 
 static void

@@ -126,8 +126,7 @@ is_clean (ModelLeftovers *self, GString *what)
     name_new_fds (self->fds, fds, what);
   for (guint i = 0; i < MODEL_N_OBJECTS; i++)
     if (model_load (&model_world->n_objects[i]) != 0)
-      g_string_append_printf (what, " %d %s;", model_load (&model_world->n_objects[i]),
-                              objects[i]);
+      g_string_append_printf (what, " %d %s;", model_load (&model_world->n_objects[i]), objects[i]);
   return what->len == 0;
 }
 

@@ -82,8 +82,8 @@ do_shutdown (const ModelOp *op, ModelLife *life, BgLoop *loop)
   if (plain)
     ok = bg_loop_shutdown (loop, &error);
   else
-    ok = bg_loop_shutdown_full (loop, cancel ? BG_SHUTDOWN_CANCEL : BG_SHUTDOWN_DRAIN,
-                                op->timeout, piece->cancellable, &error);
+    ok = bg_loop_shutdown_full (loop, cancel ? BG_SHUTDOWN_CANCEL : BG_SHUTDOWN_DRAIN, op->timeout,
+                                piece->cancellable, &error);
   if (edge != NULL)
     model_graph_remove (edge);
   if (handling != NULL)

@@ -28,8 +28,8 @@ check_stats (ModelLife *life, BgLoop *loop)
   if (memcmp (stats, copy, sizeof *stats) != 0)
     model_fail ("%s: a copy of the statistics differs", life->actor.name);
   if ((exact && known > stats->posted) || stats->posted > known + MAX_RUNNING)
-    model_fail ("%s: %" G_GUINT64_FORMAT " posted, but %" G_GUINT64_FORMAT " run, %" G_GUINT64_FORMAT
-                " cancelled and %" G_GUINT64_FORMAT " queued",
+    model_fail ("%s: %" G_GUINT64_FORMAT " posted, but %" G_GUINT64_FORMAT
+                " run, %" G_GUINT64_FORMAT " cancelled and %" G_GUINT64_FORMAT " queued",
                 life->actor.name, stats->posted, stats->run, stats->cancelled, stats->queued);
   if (exact && (stats->queued_max < stats->queued || stats->busy_usec < stats->longest_usec))
     model_fail ("%s: a maximum is less than what it is of", life->actor.name);

@@ -11,17 +11,17 @@
 typedef enum
 {
   BEGIN_FAILS,
-  BEGIN_TASK,       /* that is over at once, and calls back from the loop's context */
-  BEGIN_INLINE,     /* called back from within */
-  BEGIN_NO_RESULT,  /* the same, without a result */
-  BEGIN_PENDING,    /* answered by somebody, some time */
+  BEGIN_TASK,      /* that is over at once, and calls back from the loop's context */
+  BEGIN_INLINE,    /* called back from within */
+  BEGIN_NO_RESULT, /* the same, without a result */
+  BEGIN_PENDING,   /* answered by somebody, some time */
   BEGIN_PENDING_2,
-  BEGIN_TIMER,      /* called back by a source on the loop */
+  BEGIN_TIMER, /* called back by a source on the loop */
   BEGIN_LOAD,
   BEGIN_REPLACE,
-  BEGIN_SOCKET,     /* that is silent until somebody closes it */
+  BEGIN_SOCKET, /* that is silent until somebody closes it */
   BEGIN_SUBPROCESS,
-  BEGIN_CONNECTED,  /* answered when it is cancelled, or by somebody */
+  BEGIN_CONNECTED, /* answered when it is cancelled, or by somebody */
   N_BEGINS,
 } BeginKind;
 
@@ -49,9 +49,8 @@ get_begin (const ModelOp *op)
   /* Processes are slow. */
   if (variant == BEGIN_SUBPROCESS && op->variant % 5 != 0)
     return BEGIN_TASK;
-  return variant % N_BEGINS == BEGIN_SUBPROCESS && variant != BEGIN_SUBPROCESS
-             ? BEGIN_PENDING
-             : variant % N_BEGINS;
+  return variant % N_BEGINS == BEGIN_SUBPROCESS && variant != BEGIN_SUBPROCESS ? BEGIN_PENDING
+                                                                               : variant % N_BEGINS;
 }
 
 static gboolean
@@ -75,7 +74,9 @@ result_iface_init (GAsyncResultIface *iface)
 {
 }
 
-G_DEFINE_FINAL_TYPE_WITH_CODE (ModelResult, model_result, G_TYPE_OBJECT,
+G_DEFINE_FINAL_TYPE_WITH_CODE (ModelResult,
+                               model_result,
+                               G_TYPE_OBJECT,
                                G_IMPLEMENT_INTERFACE (G_TYPE_ASYNC_RESULT, result_iface_init))
 
 static void
@@ -99,7 +100,9 @@ result_new (ModelPiece *piece)
 }
 
 static void
-give_answer (ModelPiece *piece, GAsyncReadyCallback callback, gpointer callback_data,
+give_answer (ModelPiece *piece,
+             GAsyncReadyCallback callback,
+             gpointer callback_data,
              BgOperation *operation)
 {
   gboolean empty = get_begin (piece->op) == BEGIN_NO_RESULT;
@@ -128,8 +131,11 @@ pending_answer (Pending *self)
 }
 
 static void
-pending_add (ModelPiece *piece, GAsyncReadyCallback callback, gpointer callback_data,
-             BgOperation *operation, int fd)
+pending_add (ModelPiece *piece,
+             GAsyncReadyCallback callback,
+             gpointer callback_data,
+             BgOperation *operation,
+             int fd)
 {
   Pending *self = g_new0 (Pending, 1);
 
@@ -184,7 +190,9 @@ typedef struct
 } Later;
 
 static Later *
-later_new (ModelPiece *piece, GAsyncReadyCallback callback, gpointer callback_data,
+later_new (ModelPiece *piece,
+           GAsyncReadyCallback callback,
+           gpointer callback_data,
            BgOperation *operation)
 {
   Later *self = g_new0 (Later, 1);
@@ -291,8 +299,11 @@ begin_subprocess (Later *later, GCancellable *cancellable)
 }
 
 static gboolean
-begin (ModelPiece *piece, GCancellable *cancellable, GAsyncReadyCallback callback,
-       gpointer callback_data, BgOperation *operation)
+begin (ModelPiece *piece,
+       GCancellable *cancellable,
+       GAsyncReadyCallback callback,
+       gpointer callback_data,
+       BgOperation *operation)
 {
   BeginKind kind = get_begin (piece->op);
 
@@ -330,8 +341,12 @@ begin (ModelPiece *piece, GCancellable *cancellable, GAsyncReadyCallback callbac
 }
 
 static gboolean
-begin_piece (ModelPiece *piece, GCancellable *cancellable, GAsyncReadyCallback callback,
-             gpointer callback_data, BgOperation *operation, GError **error)
+begin_piece (ModelPiece *piece,
+             GCancellable *cancellable,
+             GAsyncReadyCallback callback,
+             gpointer callback_data,
+             BgOperation *operation,
+             GError **error)
 {
   gboolean begun;
 
@@ -350,14 +365,19 @@ begin_piece (ModelPiece *piece, GCancellable *cancellable, GAsyncReadyCallback c
 }
 
 gboolean
-model_begin_cb (gpointer user_data, GCancellable *cancellable, GAsyncReadyCallback callback,
-                gpointer callback_data, GError **error)
+model_begin_cb (gpointer user_data,
+                GCancellable *cancellable,
+                GAsyncReadyCallback callback,
+                gpointer callback_data,
+                GError **error)
 {
   return begin_piece (user_data, cancellable, callback, callback_data, NULL, error);
 }
 
 gboolean
-model_operation_cb (BgOperation *operation, GCancellable *cancellable, gpointer user_data,
+model_operation_cb (BgOperation *operation,
+                    GCancellable *cancellable,
+                    gpointer user_data,
                     GError **error)
 {
   return begin_piece (user_data, cancellable, NULL, NULL, operation, error);
@@ -383,8 +403,8 @@ check_result (ModelPiece *piece, GAsyncResult *result, const GError *error)
   BeginKind kind = get_begin (piece->op);
 
   if ((result != NULL) != (error == NULL))
-    model_fail ("%s: %s result and %s error", model_piece_name (piece),
-                result != NULL ? "a" : "no", error != NULL ? "an" : "no");
+    model_fail ("%s: %s result and %s error", model_piece_name (piece), result != NULL ? "a" : "no",
+                error != NULL ? "an" : "no");
   model_piece_check_error (piece, error);
   if (result == NULL)
     {

@@ -74,8 +74,7 @@ check_refused (ModelPiece *self)
   ModelLife *life = self->life;
 
   if (model_load (&life->stop_begin) == 0)
-    model_fail ("%s was refused though nobody has asked the loop to stop",
-                model_piece_name (self));
+    model_fail ("%s was refused though nobody has asked the loop to stop", model_piece_name (self));
   else if (is_on_own_loop (self) && life->with_teardown && model_load (&life->end_begin) == 0
            && model_load (&life->cancel_begin) == 0 && !model_load (&life->exited))
     model_fail ("%s was refused on its own loop, which only drains", model_piece_name (self));
@@ -268,8 +267,7 @@ check_deadlock (ModelPiece *self, const GError *error)
     return;
 
   if (!model_graph_may_be_circle (me, &self->life->actor, self->given_before))
-    model_fail ("%s: WOULD_DEADLOCK without a circle: %s", model_piece_name (self),
-                error->message);
+    model_fail ("%s: WOULD_DEADLOCK without a circle: %s", model_piece_name (self), error->message);
 }
 
 static void
@@ -278,10 +276,8 @@ check_bg_error (ModelPiece *self, const GError *error)
   switch (error->code)
     {
     case BG_ERROR_CLOSED:
-      if (model_load (&self->life->stop_begin) == 0
-          && !model_piece_is_late (self))
-        model_fail ("%s: CLOSED though nobody has asked the loop to stop",
-                    model_piece_name (self));
+      if (model_load (&self->life->stop_begin) == 0 && !model_piece_is_late (self))
+        model_fail ("%s: CLOSED though nobody has asked the loop to stop", model_piece_name (self));
       break;
     case BG_ERROR_WOULD_DEADLOCK:
       check_deadlock (self, error);

@@ -19,7 +19,6 @@ guint model_random_below (ModelRandom *self, guint limit);
 gboolean model_random_chance (ModelRandom *self, guint percent);
 
 /* One of the numbers of an array. */
-#define model_random_pick(self, array)                                                             \
-  ((array)[model_random_below ((self), G_N_ELEMENTS (array))])
+#define model_random_pick(self, array) ((array)[model_random_below ((self), G_N_ELEMENTS (array))])
 
 G_END_DECLS

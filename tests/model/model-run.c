@@ -17,13 +17,13 @@
  * then on holds are released, operations answered, loops asked to end. After that every wait ends,
  * or the library has lost one. */
 
-#define BUDGET         600
-#define BURSTS         500
-#define LOOK_USEC      200
-#define LOOK_MSEC      5
-#define FORGIVEN_USEC  (100 * G_TIME_SPAN_MILLISECOND)
-#define STILL_LOOKS    12  /* without an event before the closing begins, or goes on */
-#define CANCEL_STEP    3   /* of the closing: only now is everything cancelled */
+#define BUDGET           600
+#define BURSTS           500
+#define LOOK_USEC        200
+#define LOOK_MSEC        5
+#define FORGIVEN_USEC    (100 * G_TIME_SPAN_MILLISECOND)
+#define STILL_LOOKS      12 /* without an event before the closing begins, or goes on */
+#define CANCEL_STEP      3  /* of the closing: only now is everything cancelled */
 #define MAX_PROGRAM_USEC (60 * G_TIME_SPAN_MILLISECOND) /* then the closing begins anyway */
 
 static gpointer
@@ -68,8 +68,8 @@ closer_cb (gpointer data)
   model_actor_set_self (&model_world->closer);
   for (guint i = 0; (life = model_life_get (i)) != NULL; i++)
     {
-      gboolean cancel = life->slot != MODEL_DEFAULT
-                        && model_world->scenario->cancel_at_end[life->slot];
+      gboolean cancel
+          = life->slot != MODEL_DEFAULT && model_world->scenario->cancel_at_end[life->slot];
       g_autoptr (GError) error = NULL;
       BgLoop *loop = model_life_take (life);
       ModelEdge *edge;
@@ -79,8 +79,8 @@ closer_cb (gpointer data)
         continue;
       model_life_note_stop (life, cancel);
       edge = model_graph_add (&life->actor, &model_world->closer);
-      ended = bg_loop_shutdown_full (loop, cancel ? BG_SHUTDOWN_CANCEL : BG_SHUTDOWN_DRAIN, -1, NULL,
-                                     &error);
+      ended = bg_loop_shutdown_full (loop, cancel ? BG_SHUTDOWN_CANCEL : BG_SHUTDOWN_DRAIN, -1,
+                                     NULL, &error);
       model_graph_remove (edge);
       if (!ended)
         model_fail ("%s did not end: %s", life->actor.name, error->message);
@@ -247,7 +247,8 @@ await_loops (gint64 limit, guint64 since)
           return;
         }
       /* An operation whose source went with an ended thread cannot answer. */
-      if (model_load (&model_world->forgiving) && g_get_monotonic_time () > end - limit + FORGIVEN_USEC)
+      if (model_load (&model_world->forgiving)
+          && g_get_monotonic_time () > end - limit + FORGIVEN_USEC)
         return;
       g_clear_pointer (&left, g_free);
     }

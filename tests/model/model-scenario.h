@@ -66,8 +66,8 @@ struct _ModelOp
 {
   guint id;
   ModelKind kind;
-  guint slot;      /* of the loop that it is about */
-  guint thing;     /* which hold, delayed work, teardown function, source or cancellable */
+  guint slot;  /* of the loop that it is about */
+  guint thing; /* which hold, delayed work, teardown function, source or cancellable */
   int priority;
   int timeout;     /* milliseconds; -1: none */
   int cancellable; /* -1: none */

@@ -35,7 +35,11 @@ list_left (guint64 seed, const ModelFilter *filter)
 
 /* TRUE if it fails without these, too, which then stay out. */
 static gboolean
-leave_out (const ModelChildren *children, guint64 seed, ModelFilter *filter, GArray *ids, guint from,
+leave_out (const ModelChildren *children,
+           guint64 seed,
+           ModelFilter *filter,
+           GArray *ids,
+           guint from,
            guint n)
 {
   ModelFilter smaller = *filter;

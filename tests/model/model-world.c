@@ -10,10 +10,10 @@
 
 /* Loops and threads as the model knows them: who acts, and which references there are. */
 
-#define MAX_DEPTH 7 /* of programs that run within one another in one thread */
+#define MAX_DEPTH    7 /* of programs that run within one another in one thread */
 #define MAX_DEFAULTS 60
 
-G_DEFINE_QUARK (model-error, model_error)
+G_DEFINE_QUARK (model - error, model_error)
 
 ModelWorld *model_world;
 

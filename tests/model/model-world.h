@@ -19,7 +19,8 @@ G_BEGIN_DECLS
 #define MODEL_TEST_MSEC  30 /* for which a test waits for a loop to stand still */
 
 #define MODEL_ERROR (model_error_quark ())
-GQuark model_error_quark (void); /* of what the functions fail with: the code is the piece's number */
+GQuark
+model_error_quark (void); /* of what the functions fail with: the code is the piece's number */
 
 typedef struct _ModelLife ModelLife;
 typedef struct _ModelActor ModelActor;
@@ -36,9 +37,9 @@ struct _ModelActor
   char name[24];
   ModelLife *life; /* (nullable) whose thread this is */
   _Atomic (GThread *) thread;
-  _Atomic long id;                 /* the system's */
-  _Atomic (const ModelOp *) op;    /* (nullable) what it does */
-  _Atomic int owed;                /* replies that are to come in its context */
+  _Atomic long id;                  /* the system's */
+  _Atomic (const ModelOp *) op;     /* (nullable) what it does */
+  _Atomic int owed;                 /* replies that are to come in its context */
   _Atomic (GMainContext *) context; /* (nullable) its own */
   ModelContext kind;
 };
@@ -82,9 +83,9 @@ struct _ModelPiece
   gint64 time_begin;
   gint64 time_given;
   gint64 delay_usec;
-  ModelEdge *owed;       /* (nullable) from the loop that waits for the reply */
-  gboolean is_handler;   /* of a cancellable */
-  guint64 id;            /* of delayed work, a teardown function, a hold */
+  ModelEdge *owed;     /* (nullable) from the loop that waits for the reply */
+  gboolean is_handler; /* of a cancellable */
+  guint64 id;          /* of delayed work, a teardown function, a hold */
   guint n_repeats;
 
   ModelStamp given_before;
@@ -133,19 +134,19 @@ typedef struct
   GSource *sources[MODEL_N_THINGS]; /* (owned) (nullable) */
   ModelPiece *source_pieces[MODEL_N_THINGS];
   GMainContext *source_contexts[MODEL_N_THINGS]; /* (owned) (nullable) where it was attached */
-  GQueue holds;                     /* of ModelPiece, under lock */
-  GQueue pendings;                  /* of operations that are to be answered, under lock */
+  GQueue holds;                                  /* of ModelPiece, under lock */
+  GQueue pendings; /* of operations that are to be answered, under lock */
 
   ModelActor threads[MODEL_MAX_THREADS];
   ModelActor janitor, closer, server;
   ModelActor any_default; /* stands for every default loop that there has been */
 
-  _Atomic int closing;   /* nothing is to wait for the program's threads any more */
-  _Atomic int finished;  /* no reply will be asked for in the process's own context */
-  _Atomic int bursts;    /* operations that may still come one after the other */
+  _Atomic int closing;         /* nothing is to wait for the program's threads any more */
+  _Atomic int finished;        /* no reply will be asked for in the process's own context */
+  _Atomic int bursts;          /* operations that may still come one after the other */
   _Atomic int n_default_stops; /* that may have ended the default loop */
-  _Atomic int budget;    /* operations that may still be done */
-  _Atomic int unfinished; /* threads */
+  _Atomic int budget;          /* operations that may still be done */
+  _Atomic int unfinished;      /* threads */
   _Atomic int n_objects[MODEL_N_OBJECTS]; /* of the model's, that are alive */
   _Atomic int n_failures;
   _Atomic int n_criticals, n_expected_criticals;
