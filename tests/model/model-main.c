@@ -13,28 +13,33 @@
 #define JOBS_PER_PROCESSOR 4 /* most of them wait most of the time */
 
 static gint64 option_seed = -1, option_first = 1;
-static int option_seeds, option_jobs, option_limit, option_times = 1;
+static int option_seeds, option_jobs, option_patience, option_tries = 1;
 static int option_failures = 20;
-static gboolean option_tap, option_verbose, option_print, option_shrink;
+static gboolean option_tap, option_verbose, option_print, option_shrink, option_list;
 static char **option_without;
-static char *option_drop;
+static char *option_skip;
 
 static const GOptionEntry entries[] = {
-  { "seed", 0, 0, G_OPTION_ARG_INT64, &option_seed, "Run this one only, here", "SEED" },
-  { "times", 0, 0, G_OPTION_ARG_INT, &option_times, "Run it so often", "N" },
-  { "print", 0, 0, G_OPTION_ARG_NONE, &option_print, "Print the scenario first", NULL },
+  { "seeds", 'n', 0, G_OPTION_ARG_INT, &option_seeds, "How many seeds to run (1,000)", "N" },
+  { "first", 'f', 0, G_OPTION_ARG_INT64, &option_first, "The first of them (1)", "SEED" },
+  { "jobs", 'j', 0, G_OPTION_ARG_INT, &option_jobs, "How many processes at a time", "N" },
+  { "failures", 0, 0, G_OPTION_ARG_INT, &option_failures, "Begin no more after so many (20)", "N" },
+  { "patience", 0, 0, G_OPTION_ARG_INT, &option_patience, "What takes longer hangs (30)",
+    "SECONDS" },
+  { "tap", 0, 0, G_OPTION_ARG_NONE, &option_tap, "Report as TAP", NULL },
+  { "seed", 's', 0, G_OPTION_ARG_INT64, &option_seed, "Run this one only", "SEED" },
+  { "tries", 't', 0, G_OPTION_ARG_INT, &option_tries,
+    "How often, each in a process of its own but a single one (1)", "N" },
+  { "print", 'p', 0, G_OPTION_ARG_NONE, &option_print, "Print what it is, and do not run it",
+    NULL },
   { "verbose", 0, 0, G_OPTION_ARG_NONE, &option_verbose, "Print each operation as it is done",
     NULL },
-  { "shrink", 0, 0, G_OPTION_ARG_NONE, &option_shrink,
-    "Look for a smaller scenario that fails, too", NULL },
-  { "without", 0, 0, G_OPTION_ARG_STRING_ARRAY, &option_without, "Leave this kind out", "KIND" },
-  { "drop", 0, 0, G_OPTION_ARG_STRING, &option_drop, "Leave these operations out", "ID,ID…" },
-  { "seeds", 0, 0, G_OPTION_ARG_INT, &option_seeds, "How many seeds to run", "N" },
-  { "first", 0, 0, G_OPTION_ARG_INT64, &option_first, "The first of them", "SEED" },
-  { "jobs", 0, 0, G_OPTION_ARG_INT, &option_jobs, "Processes at a time", "N" },
-  { "limit", 0, 0, G_OPTION_ARG_INT, &option_limit, "Seconds until a scenario hangs", "N" },
-  { "failures", 0, 0, G_OPTION_ARG_INT, &option_failures, "Begin no more after so many", "N" },
-  { "tap", 0, 0, G_OPTION_ARG_NONE, &option_tap, "Print what meson reads", NULL },
+  { "shrink", 0, 0, G_OPTION_ARG_NONE, &option_shrink, "Leave out what it does not need to fail",
+    NULL },
+  { "skip", 0, 0, G_OPTION_ARG_STRING, &option_skip, "Leave these operations out", "ID,ID…" },
+  { "without", 0, 0, G_OPTION_ARG_STRING_ARRAY, &option_without, "Leave a kind of operation out",
+    "KIND" },
+  { "list", 0, 0, G_OPTION_ARG_NONE, &option_list, "List the kinds of operations", NULL },
   { NULL },
 };
 
@@ -53,13 +58,13 @@ fill_filter (ModelFilter *filter)
       filter->without[kind] = TRUE;
     }
 
-  if (option_drop != NULL)
+  if (option_skip != NULL)
     {
-      g_auto (GStrv) ids = g_strsplit (option_drop, ",", -1);
+      g_auto (GStrv) ids = g_strsplit (option_skip, ",", -1);
 
-      filter->dropped = g_hash_table_new (NULL, NULL);
+      filter->skipped = g_hash_table_new (NULL, NULL);
       for (guint i = 0; ids[i] != NULL; i++)
-        g_hash_table_add (filter->dropped, GUINT_TO_POINTER (strtoul (ids[i], NULL, 10)));
+        g_hash_table_add (filter->skipped, GUINT_TO_POINTER (strtoul (ids[i], NULL, 10)));
     }
 
 #ifdef __SANITIZE_THREAD__
@@ -77,7 +82,6 @@ print_scenario (guint64 seed, const ModelFilter *filter)
 
   model_scenario_print (scenario, text);
   fputs (text->str, stdout);
-  fflush (stdout);
 }
 
 int
@@ -85,7 +89,7 @@ main (int argc, char **argv)
 {
   g_autoptr (GOptionContext) context = g_option_context_new ("— tries all promises at random");
   g_autoptr (GError) error = NULL;
-  ModelFilter filter = { .dropped = NULL };
+  ModelFilter filter = { .skipped = NULL };
   ModelChildren children;
   const char *seeds = g_getenv ("BGLOOP_MODEL_SEEDS");
 
@@ -97,6 +101,12 @@ main (int argc, char **argv)
     }
   if (!fill_filter (&filter))
     return 2;
+  if (option_list)
+    {
+      for (guint kind = 0; kind < MODEL_N_KINDS; kind++)
+        printf ("%s\n", model_kind_name (kind));
+      return 0;
+    }
 
   if (option_seeds == 0)
     option_seeds = seeds != NULL ? (int) strtol (seeds, NULL, 10) : 1000;
@@ -105,7 +115,7 @@ main (int argc, char **argv)
     .first = (guint64) option_first,
     .n_seeds = (guint) option_seeds,
     .n_jobs = option_jobs > 0 ? (guint) option_jobs : g_get_num_processors () * JOBS_PER_PROCESSOR,
-    .limit_seconds = option_limit > 0 ? (guint) option_limit : MODEL_LIMIT_SECONDS,
+    .limit_seconds = option_patience > 0 ? (guint) option_patience : MODEL_LIMIT_SECONDS,
     .tap = option_tap,
     .verbose = option_verbose,
     .max_failures = (guint) MAX (option_failures, 1),
@@ -120,8 +130,11 @@ main (int argc, char **argv)
   if (option_seed < 0)
     return model_children_run (&children);
   if (option_print)
-    print_scenario ((guint64) option_seed, &filter);
+    {
+      print_scenario ((guint64) option_seed, &filter);
+      return 0;
+    }
   if (option_shrink)
     return model_shrink (&children, (guint64) option_seed);
-  return model_children_replay (&children, (guint64) option_seed, (guint) option_times);
+  return model_children_replay (&children, (guint64) option_seed, (guint) option_tries);
 }

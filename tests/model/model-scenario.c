@@ -331,8 +331,8 @@ filter_program (ModelProgram *program, const ModelFilter *filter)
       ModelOp *op = g_ptr_array_index (program, i);
 
       if (filter->without[op->kind]
-          || (filter->dropped != NULL
-              && g_hash_table_contains (filter->dropped, GUINT_TO_POINTER (op->id))))
+          || (filter->skipped != NULL
+              && g_hash_table_contains (filter->skipped, GUINT_TO_POINTER (op->id))))
         {
           g_ptr_array_remove_index (program, i);
           continue;

@@ -112,7 +112,7 @@ typedef struct
 typedef struct
 {
   gboolean without[MODEL_N_KINDS];
-  GHashTable *dropped; /* (nullable) of identifiers of operations */
+  GHashTable *skipped; /* (nullable) of identifiers of operations */
 } ModelFilter;
 
 ModelScenario *model_scenario_new (guint64 seed, const ModelFilter *filter);

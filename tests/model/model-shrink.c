@@ -44,17 +44,17 @@ leave_out (const ModelChildren *children,
 {
   ModelFilter smaller = *filter;
 
-  smaller.dropped = copy_set (filter->dropped);
+  smaller.skipped = copy_set (filter->skipped);
   for (guint i = from; i < MIN (from + n, ids->len); i++)
-    g_hash_table_add (smaller.dropped, GUINT_TO_POINTER (g_array_index (ids, guint, i)));
+    g_hash_table_add (smaller.skipped, GUINT_TO_POINTER (g_array_index (ids, guint, i)));
 
   if (model_children_try (children, &smaller, seed, TIMES, TRUE))
     {
-      g_hash_table_unref (smaller.dropped);
+      g_hash_table_unref (smaller.skipped);
       return FALSE;
     }
-  g_hash_table_unref (filter->dropped);
-  filter->dropped = smaller.dropped;
+  g_hash_table_unref (filter->skipped);
+  filter->skipped = smaller.skipped;
   return TRUE;
 }
 
@@ -68,8 +68,8 @@ print_left (guint64 seed, const ModelFilter *filter)
   char separator = ' ';
 
   model_scenario_print (scenario, text);
-  g_string_append_printf (text, "--seed %" G_GUINT64_FORMAT " --drop", seed);
-  g_hash_table_iter_init (&iter, filter->dropped);
+  g_string_append_printf (text, "--seed %" G_GUINT64_FORMAT " --skip", seed);
+  g_hash_table_iter_init (&iter, filter->skipped);
   while (g_hash_table_iter_next (&iter, &id, NULL))
     {
       g_string_append_printf (text, "%c%u", separator, GPOINTER_TO_UINT (id));
@@ -84,7 +84,7 @@ model_shrink (const ModelChildren *children, guint64 seed)
   ModelFilter filter = *children->filter;
   guint n;
 
-  filter.dropped = children->filter->dropped != NULL ? copy_set (children->filter->dropped)
+  filter.skipped = children->filter->skipped != NULL ? copy_set (children->filter->skipped)
                                                      : g_hash_table_new (NULL, NULL);
   if (model_children_try (children, &filter, seed, 4 * TIMES, TRUE))
     {

@@ -49,7 +49,7 @@ def try_patch(scratch, patch, args):
         if built.returncode != 0:
             return 'does not build'
         model = run('build/tests/model/model', '--failures', '1', '--seeds', str(args.seeds),
-                    '--limit', str(args.limit), '--first', str(args.first), cwd=scratch,
+                    '--patience', str(args.patience), '--first', str(args.first), cwd=scratch,
                     check=False)
         failed = re.findall(r'^seed (\d+) failed', model.stdout, re.M)
         if args.verbose and failed:
@@ -70,7 +70,7 @@ def main():
     parser.add_argument('patches', nargs='*', type=pathlib.Path, help='these, instead of planted/')
     parser.add_argument('--seeds', type=int, default=20000)
     parser.add_argument('--first', type=int, default=1)
-    parser.add_argument('--limit', type=int, default=5, help='seconds until a scenario hangs')
+    parser.add_argument('--patience', type=int, default=5, help='seconds until a scenario hangs')
     parser.add_argument('--verbose', action='store_true', help='how each was found')
     args = parser.parse_args()
     patches = args.patches or sorted((HERE / 'planted').glob('*.patch'))
