@@ -533,12 +533,24 @@ drop_outcome (BgRecord *slot, gpointer owner)
   record.destroy (record.data);
 }
 
+static void
+drop_later_outcome (BgRecord *slot, gpointer owner)
+{
+  BgCore *self = owner;
+
+  bg_core_lock (self);
+  bg_inbox_take_void (&self->inbox);
+  bg_core_unlock (self);
+  drop_outcome (slot, self);
+}
+
 /* Has accepted work destroyed where it has to be, on the loop's thread. This is
  * no work of its own. */
 void
 bg_core_drop_later (BgCore *self, gpointer data, GDestroyNotify destroy)
 {
-  bg_inbox_requeue (&self->inbox, G_PRIORITY_DEFAULT, drop_outcome, destroy, data, destroy);
+  bg_inbox_append_void (&self->inbox, G_PRIORITY_DEFAULT, drop_later_outcome, destroy, data,
+                        destroy);
 }
 
 void
@@ -716,6 +728,9 @@ delay_outcome (BgRecord *slot, gpointer owner)
   /* What a cancelled one leaves is destroyed by another record. */
   if (!bg_delay_start (delay))
     {
+      bg_core_lock (self);
+      bg_inbox_take_void (&self->inbox);
+      bg_core_unlock (self);
       end_delay (self, delay, NULL);
       return;
     }
@@ -839,12 +854,15 @@ gboolean
 bg_core_cancel_delay (BgCore *self, guint64 id)
 {
   gint64 next_due = bg_delays_get_next_due (&self->delays);
+  gboolean is_queued = bg_delays_is_due (&self->delays, id);
   gpointer data;
   GDestroyNotify destroy;
 
   if (!bg_delays_cancel (&self->delays, id, &data, &destroy))
     return FALSE;
 
+  if (is_queued)
+    bg_inbox_count_void (&self->inbox, G_PRIORITY_DEFAULT, 1);
   self->withdrawn++;
   if (bg_delays_get_next_due (&self->delays) != next_due)
     bg_core_set_timer (self, bg_delays_get_next_due (&self->delays));

@@ -230,14 +230,16 @@ bg_lane_get_queued (BgLane *lane)
   return n > lane->n_void ? n - lane->n_void : 0;
 }
 
+/* Counts what waits in all lanes, and notes the most. */
 guint
-bg_inbox_count_waiting (BgInbox *self)
+bg_inbox_count_queued (BgInbox *self)
 {
   guint n = 0;
 
   for (guint i = 0; i < self->n_lanes; i++)
-    n += self->lanes[i]->n_waiting - MIN (self->lanes[i]->n_waiting, self->lanes[i]->n_void);
+    n += bg_lane_get_queued (self->lanes[i]);
 
+  self->queued_max = MAX (self->queued_max, n);
   return n;
 }
 
@@ -276,7 +278,7 @@ take_batch (BgLane *lane)
       n += last->n;
     }
 
-  inbox->waiting_max = MAX (inbox->waiting_max, bg_inbox_count_waiting (inbox));
+  bg_inbox_count_queued (inbox);
   lane->batch = lane->head;
   lane->head = last->next;
   last->next = NULL;
@@ -1066,6 +1068,13 @@ bg_inbox_count_void (BgInbox *self, int priority, int n)
   get_lane (self, priority)->n_void += (guint) n;
 }
 
+/* The turn of a record has come that did not count as queued. */
+void
+bg_inbox_take_void (BgInbox *self)
+{
+  self->lane->n_void--;
+}
+
 /* Sees to it that a queued record does nothing when its turn comes, and does not count
  * as queued any more. */
 void
@@ -1081,7 +1090,7 @@ gpointer
 bg_inbox_take (BgInbox *self, BgRecord *slot)
 {
   if (slot->data == NULL)
-    self->lane->n_void--;
+    bg_inbox_take_void (self);
   return slot->data;
 }
 

@@ -425,6 +425,7 @@ pause_outcome (BgRecord *slot, gpointer owner)
   BgPause *pause = &self->pause;
 
   bg_core_lock (self);
+  bg_inbox_take_void (&self->inbox);
   if (slot->data == NULL)
     {
       bg_core_unlock (self);
@@ -532,7 +533,8 @@ ask_for_pause (BgCore *self)
 {
   self->pause.phase = BG_PAUSE_ASKED;
   self->pause.slot
-      = bg_inbox_requeue (&self->inbox, PAUSE_PRIORITY, pause_outcome, bg_test_pause, self, NULL);
+      = bg_inbox_append_void (&self->inbox, PAUSE_PRIORITY, pause_outcome, bg_test_pause, self,
+                              NULL);
 }
 
 static void
