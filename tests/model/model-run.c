@@ -299,7 +299,6 @@ start_loops (ModelWorld *self)
 
       if (loop == NULL)
         g_error ("no loop");
-      g_object_set (loop, "linger", self->scenario->lingers[i], NULL);
       self->slots[i] = model_life_add (loop, i);
     }
 }

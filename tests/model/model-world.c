@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -170,6 +171,18 @@ get_life_quark (void)
   return g_quark_from_static_string ("model-life");
 }
 
+/* As drawn, unless all loops of the tests are to linger for so long. */
+static void
+set_linger (BgLoop *loop, guint slot)
+{
+  const char *linger = g_getenv ("BGLOOP_TEST_LINGER");
+
+  if (linger != NULL)
+    g_object_set (loop, "linger", (guint) strtoul (linger, NULL, 10), NULL);
+  else if (slot != MODEL_DEFAULT)
+    g_object_set (loop, "linger", model_world->scenario->lingers[slot], NULL);
+}
+
 static ModelLife *
 life_new (BgLoop *loop, guint slot)
 {
@@ -185,6 +198,7 @@ life_new (BgLoop *loop, guint slot)
   self->actor.life = self;
   self->context = bg_loop_get_context (loop);
   model_store (&self->actor.context, self->context);
+  set_linger (loop, slot);
   if (slot == MODEL_DEFAULT)
     {
       model_life_note_stop (self, FALSE); /* anybody may reset it at any time */
