@@ -48,6 +48,7 @@ do_look (ModelLife *life, BgLoop *loop)
   gboolean own = me == &life->actor;
   gboolean stopped = model_load (&life->stop_done) != 0;
   gboolean running = bg_loop_get_state (loop) == BG_LOOP_RUNNING;
+  gboolean cancelled = g_cancellable_is_cancelled (bg_loop_get_cancellable (loop));
   g_autoptr (BgLoop) current = bg_loop_dup_current ();
   g_autofree char *text = bg_loop_describe (loop);
 
@@ -59,8 +60,7 @@ do_look (ModelLife *life, BgLoop *loop)
     model_fail ("%s: dup_current is wrong in %s", life->actor.name, me ? me->name : "a thread");
   if (me != NULL && me->life == NULL && current != NULL)
     model_fail ("%s has a current loop", me->name);
-  if (model_load (&life->cancel_begin) == 0
-      && g_cancellable_is_cancelled (bg_loop_get_cancellable (loop)))
+  if (cancelled && model_load (&life->cancel_begin) == 0)
     model_fail ("nobody has cancelled %s, and its cancellable is", life->actor.name);
   if (stopped && running)
     model_fail ("%s is to stop and RUNNING", life->actor.name);
