@@ -23,6 +23,7 @@ typedef struct
 } ModelChildren;
 
 int model_children_run (const ModelChildren *self);
+int model_children_run_here (const ModelChildren *self);
 int model_children_replay (const ModelChildren *self, guint64 seed, guint times);
 gboolean model_children_try (const ModelChildren *self,
                              const ModelFilter *filter,
