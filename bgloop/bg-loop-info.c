@@ -163,9 +163,8 @@ bg_loop_get_stats (BgLoop *self)
   stats->posted = inbox->posted;
   stats->refused = core->refused;
   stats->wakeups = inbox->wakeups;
-  for (guint i = 0; i < inbox->n_lanes; i++)
-    stats->queued += bg_lane_get_queued (inbox->lanes[i]);
-  stats->queued_max = MAX (inbox->waiting_max, bg_inbox_count_waiting (inbox));
+  stats->queued = bg_inbox_count_queued (inbox);
+  stats->queued_max = inbox->queued_max;
   stats->holds = core->holds.list.length;
   since = atomic_load (&inbox->counts.batch_began_at);
   bg_core_unlock (core);

@@ -56,6 +56,7 @@ guint64 bg_delays_add (BgDelays *self,
 gint64 bg_delays_get_next_due (BgDelays *self);
 BgDelay *bg_delays_take (BgDelays *self);
 void bg_delays_give_back (BgDelays *self, BgDelay *delay);
+gboolean bg_delays_is_due (BgDelays *self, guint64 id);
 gboolean bg_delays_cancel (BgDelays *self, guint64 id, gpointer *data, GDestroyNotify *destroy);
 void bg_delays_clear (BgDelays *self);
 

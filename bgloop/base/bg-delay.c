@@ -409,6 +409,15 @@ bg_delays_give_back (BgDelays *self, BgDelay *delay)
   give_back_place (self, delay);
 }
 
+/* Whether the delay of this id was taken since it has become due. */
+gboolean
+bg_delays_is_due (BgDelays *self, guint64 id)
+{
+  BgDelay *delay = find (self, id);
+
+  return delay != NULL && atomic_load_explicit (&delay->state, memory_order_relaxed) == DUE;
+}
+
 /* Sees to it that the delay of this id never starts. Its data is the
  * caller's then; one that is due already is given back as if it had started.
  * FALSE if it has started, or is not there. */

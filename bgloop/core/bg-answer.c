@@ -139,7 +139,12 @@ bg_core_hand_over_answers (BgCore *core)
 static void
 answers_outcome (BgRecord *slot, gpointer owner)
 {
-  bg_core_hand_over_answers (owner);
+  BgCore *core = owner;
+
+  bg_core_lock (core);
+  bg_inbox_take_void (&core->inbox);
+  bg_core_unlock (core);
+  bg_core_hand_over_answers (core);
 }
 
 /* Takes over @result and @error, one of which is NULL, and a reference. Any thread. */
@@ -173,8 +178,8 @@ bg_perform_answer (BgPerform *self, GAsyncResult *result, GError *error)
               = atomic_load_explicit (&core->inbox.linger.poster_processor, memory_order_relaxed);
           self->answered_link.data = bg_perform_ref (self);
           g_queue_push_tail_link (&core->operations.answered, &self->answered_link);
-          bg_inbox_requeue (&core->inbox, self->priority, answers_outcome,
-                            bg_perform_get_func (self), core, NULL);
+          bg_inbox_append_void (&core->inbox, self->priority, answers_outcome,
+                                bg_perform_get_func (self), core, NULL);
           bg_linger_set_awaited (&core->inbox);
           /* What comes next comes from where the operation came from. */
           atomic_store_explicit (&core->inbox.linger.poster_processor, poster,

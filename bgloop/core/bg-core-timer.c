@@ -42,6 +42,9 @@ delay_outcome (BgRecord *slot, gpointer owner)
   /* What a cancelled one leaves is destroyed by another record. */
   if (!bg_delay_start (delay))
     {
+      bg_core_lock (self);
+      bg_inbox_take_void (&self->inbox);
+      bg_core_unlock (self);
       end_delay (self, delay, NULL);
       return;
     }
@@ -165,12 +168,15 @@ gboolean
 bg_core_cancel_delay (BgCore *self, guint64 id)
 {
   gint64 next_due = bg_delays_get_next_due (&self->timer.delays);
+  gboolean is_queued = bg_delays_is_due (&self->timer.delays, id);
   gpointer data;
   GDestroyNotify destroy;
 
   if (!bg_delays_cancel (&self->timer.delays, id, &data, &destroy))
     return FALSE;
 
+  if (is_queued)
+    bg_inbox_count_void (&self->inbox, G_PRIORITY_DEFAULT, 1);
   self->waits.withdrawn++;
   if (bg_delays_get_next_due (&self->timer.delays) != next_due)
     bg_core_set_timer (self, bg_delays_get_next_due (&self->timer.delays));

@@ -202,12 +202,24 @@ bg_core_drop_outcome (BgRecord *slot, gpointer owner)
   record.destroy (record.data);
 }
 
+static void
+drop_later_outcome (BgRecord *slot, gpointer owner)
+{
+  BgCore *self = owner;
+
+  bg_core_lock (self);
+  bg_inbox_take_void (&self->inbox);
+  bg_core_unlock (self);
+  bg_core_drop_outcome (slot, self);
+}
+
 /* Has accepted work destroyed where it has to be, on the loop's thread. This is
  * no work of its own. */
 void
 bg_core_drop_later (BgCore *self, gpointer data, GDestroyNotify destroy)
 {
-  bg_inbox_requeue (&self->inbox, G_PRIORITY_DEFAULT, bg_core_drop_outcome, destroy, data, destroy);
+  bg_inbox_append_void (&self->inbox, G_PRIORITY_DEFAULT, drop_later_outcome, destroy, data,
+                        destroy);
 }
 
 /* Holds */

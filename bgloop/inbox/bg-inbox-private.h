@@ -63,7 +63,7 @@ struct _BgInbox
   gboolean paused;         /* the lanes' own sources stand still: bg_inbox_run() serves them */
   gboolean self_posted;    /* what runs in this dispatch has appended something */
   gboolean stopped;        /* the sources are out of the context for good */
-  guint waiting_max;       /* at most waited, before a batch was taken */
+  guint queued_max;        /* at most waited, before a batch was taken or when somebody looked */
   _Atomic guint n_sources; /* that were put into the context */
   guint64 posted;
   guint64 wakeups;
@@ -186,13 +186,31 @@ bg_inbox_requeue (BgInbox *self,
   return bg_inbox_append (self, priority, outcome, func, data, destroy);
 }
 
+void bg_inbox_count_void (BgInbox *self, int priority, int n);
+
+/* The same for what comes of work that has its place among what ran or was cancelled: it is
+ * not counted as queued either. The outcome calls bg_inbox_take_void(). */
+static inline BgRecord *
+bg_inbox_append_void (BgInbox *self,
+                      int priority,
+                      BgRecordFunc outcome,
+                      gpointer func,
+                      gpointer data,
+                      GDestroyNotify destroy)
+{
+  BgRecord *slot = bg_inbox_requeue (self, priority, outcome, func, data, destroy);
+
+  bg_inbox_count_void (self, priority, 1);
+  return slot;
+}
+
+void bg_inbox_take_void (BgInbox *self);
 gpointer bg_inbox_take (BgInbox *self, BgRecord *slot);
 void bg_inbox_withdraw (BgInbox *self, BgRecord *slot, int priority);
-void bg_inbox_count_void (BgInbox *self, int priority, int n);
 void bg_inbox_wake (BgInbox *self);
 void bg_inbox_fall_asleep (BgInbox *self);
 gboolean bg_inbox_has_work (BgInbox *self);
-guint bg_inbox_count_waiting (BgInbox *self);
+guint bg_inbox_count_queued (BgInbox *self);
 gboolean bg_lane_has_work (BgLane *lane);
 void bg_inbox_pause (BgInbox *self);
 guint bg_lane_get_queued (BgLane *lane);

@@ -69,7 +69,7 @@ take_batch (BgLane *lane)
       n += last->n;
     }
 
-  inbox->waiting_max = MAX (inbox->waiting_max, bg_inbox_count_waiting (inbox));
+  bg_inbox_count_queued (inbox);
   lane->batch = lane->head;
   lane->head = last->next;
   last->next = NULL;
@@ -308,7 +308,7 @@ gpointer
 bg_inbox_take (BgInbox *self, BgRecord *slot)
 {
   if (slot->data == NULL)
-    self->lane->n_void--;
+    bg_inbox_take_void (self);
   return slot->data;
 }
 

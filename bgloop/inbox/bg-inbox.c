@@ -82,14 +82,16 @@ bg_inbox_wake (BgInbox *self)
 
 /* Lanes */
 
+/* Counts what waits in all lanes, and notes the most. */
 guint
-bg_inbox_count_waiting (BgInbox *self)
+bg_inbox_count_queued (BgInbox *self)
 {
   guint n = 0;
 
   for (guint i = 0; i < self->n_lanes; i++)
-    n += self->lanes[i]->n_waiting - MIN (self->lanes[i]->n_waiting, self->lanes[i]->n_void);
+    n += bg_lane_get_queued (self->lanes[i]);
 
+  self->queued_max = MAX (self->queued_max, n);
   return n;
 }
 
@@ -312,6 +314,13 @@ void
 bg_inbox_count_void (BgInbox *self, int priority, int n)
 {
   get_lane (self, priority)->n_void += (guint) n;
+}
+
+/* The turn of a record has come that did not count as queued. */
+void
+bg_inbox_take_void (BgInbox *self)
+{
+  self->lane->n_void--;
 }
 
 /* Sees to it that a queued record does nothing when its turn comes, and does not count

@@ -187,6 +187,7 @@ bg_test_pause_outcome (BgRecord *slot, gpointer owner)
   BgPause *pause = &self->pause;
 
   bg_core_lock (self);
+  bg_inbox_take_void (&self->inbox);
   if (slot->data == NULL)
     {
       bg_core_unlock (self);

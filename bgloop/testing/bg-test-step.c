@@ -68,8 +68,8 @@ static void
 ask_for_pause (BgCore *self)
 {
   self->pause.phase = BG_PAUSE_ASKED;
-  self->pause.slot = bg_inbox_requeue (&self->inbox, PAUSE_PRIORITY, bg_test_pause_outcome,
-                                       bg_test_pause, self, NULL);
+  self->pause.slot = bg_inbox_append_void (&self->inbox, PAUSE_PRIORITY, bg_test_pause_outcome,
+                                           bg_test_pause, self, NULL);
 }
 
 static void
