@@ -250,9 +250,13 @@ class Loop(Bg.Loop, concurrent.futures.Executor):
             raise would_deadlock(thread.name)
 
         name = getattr(method, '__name__', method)
+        what = f'{name}() on the loop “{thread.name}” did not end'
         operation, future = self._perform(method, args, kwargs, finish, cancellable)
-        return waiting.wait_for_future(self, thread, future, msec,
-                                       f'{name}() on the loop “{thread.name}” did not end', operation.give_up)
+        method = args = kwargs = finish = None
+        try:
+            return waiting.wait_for_future(self, thread, future, msec, what, operation.give_up)
+        finally:
+            operation = future = None  # an exception's traceback has this frame
 
     def perform_soon(self, method, /, *args, finish=None, cancellable=None, **kwargs):
         """Performs an operation on the loop. Its outcome is the future's."""
@@ -286,7 +290,10 @@ class Loop(Bg.Loop, concurrent.futures.Executor):
         what = f'{describe(coro)}() on the loop “{thread.name}” did not end'
         coroutine, future = self._spawn(coro)
         coro = None
-        return waiting.wait_for_future(self, thread, future, msec, what, coroutine.give_up)
+        try:
+            return waiting.wait_for_future(self, thread, future, msec, what, coroutine.give_up)
+        finally:
+            coroutine = future = None  # an exception's traceback has this frame
 
     def spawn(self, coro):
         """Runs a coroutine on the loop. Its outcome is the future's."""

@@ -169,7 +169,7 @@ class Operation:
             try:
                 if result is None:
                     raise unanswered(f'{self.name}() on the loop “{self.thread.name}”')
-                box = [self.context.run(self.finish, source, result)]
+                box = [self.context.copy().run(self.finish, source, result)]  # it may answer while it begins
             except BaseException as caught:
                 error = without_own_frame(caught)
         self.complete(box, error)

@@ -267,11 +267,14 @@ def wait_for_future(loop, thread, future, msec, what, give_up):
         future.cancel()
         raise
 
-    if not done:
-        give_up(timeout_error(loop, thread, what, msec))
-    if future.cancelled():
-        raise thread.refusal() if future._closed else asyncio.CancelledError()
-    return future.result()
+    try:
+        if not done:
+            give_up(timeout_error(loop, thread, what, msec))
+        if future.cancelled():
+            raise thread.refusal() if future._closed else asyncio.CancelledError()
+        return future.result()
+    finally:
+        future = None  # an exception's traceback has this frame
 
 
 # All that was accepted, and the end

@@ -239,7 +239,10 @@ def describe(fn):
     name = getattr(fn, '__qualname__', None) or getattr(fn, '__name__', None)
     if name is None:
         inner = getattr(fn, 'func', None)  # functools.partial
-        return describe(inner) if inner is not None else repr(type(fn).__name__)
+        if inner is not None:
+            return describe(inner)
+        fn = type(fn)
+        name = fn.__qualname__
 
     module = getattr(fn, '__module__', None)
     return f'{module}.{name}' if module else name
