@@ -10,6 +10,7 @@ The library is the one that PyGObject has loaded.
 """
 
 import ctypes
+import time
 from ctypes import CFUNCTYPE, POINTER, c_char_p, c_int, c_int64, c_uint, c_uint32, c_uint64, c_ulong, c_void_p
 
 LIBRARY = 'libbgloop-1.so.0'
@@ -104,6 +105,8 @@ source_unref = _bind(_letting_go, 'g_source_unref', None, c_void_p)
 ensure_thread_state = _bind(ctypes.pythonapi, 'PyGILState_Ensure', c_int)
 release_thread_state = _bind(ctypes.pythonapi, 'PyGILState_Release', None, c_int)
 _capsule_get_pointer = _bind(ctypes.pythonapi, 'PyCapsule_GetPointer', c_void_p, ctypes.py_object, c_char_p)
+_async_queue_new = _bind(_letting_go, 'g_async_queue_new', c_void_p)
+_async_queue_length = _bind(_letting_go, 'g_async_queue_length', c_int, c_void_p)
 _inc_ref = _bind(ctypes.pythonapi, 'Py_IncRef', None, ctypes.py_object)
 
 # The C function itself, for the loop to call: it answers yes there, without Python.
@@ -128,7 +131,9 @@ def callback(kind):
 
 
 def park(context):
-    """Has the thread of a context that cannot be ended stand still for good, outside of Python."""
-    pause = ctypes.cast(_letting_go.pause, InvokeFunc)
-    _inc_ref(pause)
-    context_invoke(context, -2147483648, pause, None, None)
+    """Has the thread of a context that cannot be ended stand still for good, outside of Python, and waits
+    until it does: it waits itself, for something that does not come."""
+    queue = _async_queue_new()
+    context_invoke(context, -2147483648, ctypes.cast(_letting_go.g_async_queue_pop, InvokeFunc), queue, None)
+    while _async_queue_length(queue) >= 0:
+        time.sleep(0.001)

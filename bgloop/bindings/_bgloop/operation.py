@@ -157,9 +157,11 @@ class Operation:
             self.method = self.args = self.kwargs = None
 
     def answer(self, source, result):
-        if get_ident() == self.thread.ident:
+        if self.key not in self.thread.live:
+            self.complete(None, None)  # late: perhaps the loop is no more
+        elif get_ident() == self.thread.ident:
             self.conclude(source, result)
-        elif not self.thread.forked:
+        else:
             self.thread.send(lambda: self.conclude(source, result))
 
     def conclude(self, source, result):

@@ -174,6 +174,9 @@ class LoopThread:
         """In a forked child, where the thread does not exist."""
         self.forked = self.refuses = True
         self.ident = None
+        for record in list(self.pending.values()):
+            if record.KIND == COROUTINE:
+                record.coro.close()
 
     # Work
 

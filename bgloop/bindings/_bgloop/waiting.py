@@ -86,13 +86,16 @@ def wait_a_moment(thread):
     to that. What this adds to the loop's statistics is taken out of them again."""
     global _moment_error
 
-    if native.ask_current(thread.pointer, 0, MOMENT_MSEC, native.is_current_function, thread.pointer, None,
-                          _moment_error):
-        thread.moments += 1
+    # Ctrl-C may come between any two lines.
+    if _moment_error:
+        _moment_error = native.GErrorPointer()
+    if not native.ask_current(thread.pointer, 0, MOMENT_MSEC, native.is_current_function, thread.pointer,
+                              None, _moment_error):
+        error, _moment_error = _moment_error, native.GErrorPointer()
+        thread.moments_in_vain += isinstance(take(error), TimeoutError)
         return
 
-    thread.moments_in_vain += isinstance(take(_moment_error), TimeoutError)
-    _moment_error = native.GErrorPointer()
+    thread.moments += 1
 
 
 # A call

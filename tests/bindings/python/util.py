@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What the tests have in common."""
 
+import atexit
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +15,8 @@ from bgloop import Bg
 from bgloop.testing import LoopTestCase
 from gi.repository import Gio, GLib, GObject
 
-__all__ = ['Bg', 'Gio', 'GLib', 'GObject', 'Gate', 'LoopTestCase', 'HANG', 'bgloop', 'run_script', 'scaled']
+__all__ = ['Bg', 'Gio', 'GLib', 'GObject', 'Gate', 'LoopTestCase', 'HANG', 'bgloop', 'run_program', 'run_script',
+           'scaled']
 
 # What would hang fails after so many seconds.
 HANG = 60
@@ -53,3 +56,19 @@ def run_script(text, *arguments, check=True, **keywords):
     if check and process.returncode != 0:
         raise AssertionError(f'exit status {process.returncode}\n{process.stdout}\n{process.stderr}')
     return process
+
+
+_starter = None
+
+
+def run_program(text):
+    """Runs a program of its own, which begins with everything imported. Much faster than run_script()."""
+    global _starter
+
+    if _starter is None or _starter.poll() is not None:
+        _starter = subprocess.Popen([sys.executable, os.path.join(os.path.dirname(__file__), 'starter.py')],
+                                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        atexit.register(_starter.stdin.close)
+    print(json.dumps(text), file=_starter.stdin, flush=True)
+    answer = json.loads(_starter.stdout.readline())
+    return subprocess.CompletedProcess([], *answer)
