@@ -339,6 +339,18 @@ class Loop(Bg.Loop, concurrent.futures.Executor):
             raise waiting.timeout_error(self, thread, f'The loop “{thread.name}” was not flushed',
                                         msec) from None
 
+    def shutdown_full(self, mode, timeout_msec, cancellable):
+        """As introspection gives it."""
+        if mode == Bg.ShutdownMode.CANCEL:
+            self._thread.heed()
+        return Bg.Loop.shutdown_full(self, mode, timeout_msec, cancellable)
+
+    def shutdown_async(self, mode, *arguments):
+        """As introspection gives it."""
+        if mode == Bg.ShutdownMode.CANCEL:
+            self._thread.heed()
+        return Bg.Loop.shutdown_async(self, mode, *arguments)
+
     def quit(self, mode=Bg.ShutdownMode.DRAIN):
         """Has the loop end, without waiting for that."""
         self._thread.quit(int(mode))

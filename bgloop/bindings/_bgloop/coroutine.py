@@ -185,6 +185,7 @@ class Coroutine:
     def submit(self):
         """False if it was refused."""
         thread = self.thread
+        thread.heed()
         self.key = self.future._key = key = next(thread.keys)
         thread.live[key] = thread.pending[key] = self
         if not thread.refuses and native.post_full(thread.pointer, PRIORITY, threads._run_cb, key, None):

@@ -108,6 +108,7 @@ class Operation:
     def submit(self, cancellable):
         """False if it was refused."""
         thread = self.thread
+        thread.heed()
         self.key = self.future._key = key = next(thread.keys)
         thread.live[key] = thread.pending[key] = self
         if thread.refuses or not native.post_full(thread.pointer, PRIORITY, threads._run_cb, key, None):

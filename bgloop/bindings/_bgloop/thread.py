@@ -94,8 +94,9 @@ class LoopThread:
         self.ident = None  # of the thread, while Python is attached to it
         self.native_id = None
         self.context = native.get_context(self.pointer)
-        self.cancellable = loop.get_cancellable()
+        self.cancellable = None  # the loop's, once it is heeded
         self.cancelled_handler = 0
+        self.ended = False
         self.keys = itertools.count(1)
         self.pending = {}  # what C has been given: number → record
         self.live = {}  # operations and coroutines that somebody may wait for: number → record
@@ -128,8 +129,6 @@ class LoopThread:
             return False
 
         _by_context[self.context] = self
-        self.cancelled_handler = native.signal_connect(
-            native.pointer(self.cancellable), b'cancelled', _cancelled_cb, self.serial, None, 0)
         if native.is_current(self.pointer):
             self.attach()
         else:
@@ -156,7 +155,8 @@ class LoopThread:
             call_and_report(self.drop_all)
             if self.event_loop is not None:
                 call_and_report(self.event_loop.wind_up)
-            native.signal_disconnect(native.pointer(self.cancellable), self.cancelled_handler)
+            self.ended = True
+            self.disregard()
         finally:
             _by_serial.pop(self.serial, None)
             _by_context.pop(self.context, None)
@@ -169,6 +169,43 @@ class LoopThread:
             self.over.release()
             if attached:
                 native.release_thread_state(native.LOCKED)
+
+    def heed(self):
+        """Has Python told when others shut the loop down in CANCEL mode.
+
+        Python's own shutdowns, and the end of the loop, tell everybody anyway. So that is for those who
+        wait for long. GObject has one lock for all signals, which other threads may have as one forks: it
+        is better left alone.
+        """
+        if self.cancelled_handler or self.ended or self.forked:
+            return
+
+        with _registering:
+            loop = self.reference()
+            if self.cancelled_handler or self.ended or loop is None:
+                return
+            self.cancellable = loop.get_cancellable()
+            self.cancelled_handler = native.signal_connect(
+                native.pointer(self.cancellable), b'cancelled', _cancelled_cb, self.serial, None, 0)
+        if self.cancellable.is_cancelled():
+            self.note_cancelled()
+
+    def disregard(self):
+        with _registering:
+            handler, self.cancelled_handler = self.cancelled_handler, 0
+            cancellable, self.cancellable = self.cancellable, None
+        if handler:
+            native.signal_disconnect(native.pointer(cancellable), handler)
+
+    def note_cancelled(self):
+        if native.get_state(self.pointer) != RUNNING:
+            self.drop_all()
+            return
+
+        # Not by a shutdown: as C's operations, Python's are cancelled, and waited for.
+        for record in list(self.live.values()):
+            if record.KIND == OPERATION:
+                call_and_report(record.cancellable.cancel)
 
     def forget(self):
         """In a forked child, where the thread does not exist."""
@@ -425,16 +462,8 @@ def _inner_cb(key):
 def _cancelled_cb(cancellable, serial):
     thread = _by_serial.get(serial)
     loop = thread.reference() if thread is not None else None
-    if loop is None:
-        return
-
-    if native.get_state(thread.pointer) == RUNNING:
-        # Not by a shutdown: as C's operations, Python's are cancelled, and waited for.
-        for record in list(thread.live.values()):
-            if record.KIND == OPERATION:
-                call_and_report(record.cancellable.cancel)
-    else:
-        thread.drop_all()
+    if loop is not None:
+        thread.note_cancelled()
 
 
 # threading.Thread

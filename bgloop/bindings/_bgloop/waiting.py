@@ -93,6 +93,7 @@ def wait_a_moment(thread):
                               None, _moment_error):
         error, _moment_error = _moment_error, native.GErrorPointer()
         thread.moments_in_vain += isinstance(take(error), TimeoutError)
+        thread.heed()
         return
 
     thread.moments += 1
@@ -137,6 +138,8 @@ def wait_for_call(loop, thread, record, key, msec):
             record.end(outcome)
 
     try:
+        if msec != 0:
+            wait_a_moment(thread)
         if record.cancellable is None:
             done = acquire(record.lock, msec)
         else:

@@ -57,10 +57,11 @@ class Future(concurrent.futures.Future):
             raise would_deadlock(thread.name)
         if not threads.is_plain():
             return waiting.wait_visibly(self, timeout)
-        if timeout is None and waiting.waits_in_python(thread):
-            loop = thread.reference()
-            if loop is not None:
-                waiting.wait_a_moment(thread)
+        loop = thread.reference()
+        if loop is not None and timeout is None and waiting.waits_in_python(thread):
+            waiting.wait_a_moment(thread)
+        elif loop is not None:
+            thread.heed()
         return timeout
 
     def result(self, timeout=None):
