@@ -92,11 +92,12 @@ class Loop(Bg.Loop, concurrent.futures.Executor):
         if linger is not None and not 0 <= linger <= LINGER_MAX:
             raise ValueError(f'linger must be from 0 to {LINGER_MAX}: {linger!r}')
 
-        GObject.Object.__init__(self, name=name)
-        self.init(None)
-        if linger is not None:
-            self.props.linger = round(linger * 1e6)
-        self._wait_for_start()
+        with threads.starting():
+            GObject.Object.__init__(self, name=name)
+            self.init(None)
+            if linger is not None:
+                self.props.linger = round(linger * 1e6)
+            self._wait_for_start()
 
     def _wait_for_start(self):
         """So that Python's state of the thread is there for good: a child that is forked off while such
@@ -117,12 +118,12 @@ class Loop(Bg.Loop, concurrent.futures.Executor):
             raise ClosedError('Python is leaving: there are no more loops')
 
         # PyGObject takes C's reference over in two steps, which must not meet those of another thread.
-        with threads.defaulting():
+        with threads.starting():
             loop = Bg.Loop.dup_default()
             is_new = '_thread' not in loop.__dict__ and Bg.Loop.get_stats(loop).posted == 0
             loop._thread
-        if is_new:
-            loop._wait_for_start()
+            if is_new:
+                loop._wait_for_start()
         return loop
 
     @classmethod

@@ -180,6 +180,7 @@ class Operation:
 
     def complete(self, box, error):
         thread, future, number = self.thread, self.future, self.number
+        loop = self.loop  # which must be there to be released
         wanted = thread.live.pop(self.key, None) is not None
         self.forget()
         if wanted and error is not None:
@@ -188,6 +189,7 @@ class Operation:
             future.set_result(box.pop())
         error = None
         thread.release(number)
+        del loop
 
     def forget(self):
         self.method = self.args = self.kwargs = self.finish = self.context = self.follower = None

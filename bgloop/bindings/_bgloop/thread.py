@@ -9,6 +9,9 @@ as taking something out of a dict is one step.
 
 Two locks are here. They can be taken again by the thread that has them, as any allocation may collect
 garbage, whose finalizers may come back here.
+
+While a thread starts, Python makes its state under a lock of its own, but not under the interpreter's: a
+child that is forked off just then may find it taken, and hang. So a fork waits for loops that start.
 """
 
 import atexit
@@ -40,7 +43,7 @@ _by_serial = {}  # until the thread has ended
 _by_context = {}  # the same, by the GMainContext, which no other loop has so long
 _by_ident = {}  # the same, by the thread, once Python is attached to it
 _registering = threading.RLock()
-_defaulting = threading.RLock()
+_starting = threading.RLock()
 _left = None  # why loops are not ended, once Python leaves
 
 
@@ -379,9 +382,9 @@ def get_all():
     return list(_by_serial.values())
 
 
-def defaulting():
-    """The lock around the default loop's coming and going."""
-    return _defaulting
+def starting():
+    """The lock for whoever starts a loop."""
+    return _starting
 
 
 def of_calling_thread():
@@ -507,10 +510,10 @@ def _wait_for_native_thread(native_id):
 
 def _forked():
     """In the child, whose only thread this is."""
-    global _registering, _defaulting
+    global _registering, _starting
 
     _registering = threading.RLock()
-    _defaulting = threading.RLock()
+    _starting = threading.RLock()
     for thread in list(_by_serial.values()):
         thread.forget()
     for registry in _by_serial, _by_context, _by_ident:
@@ -520,7 +523,8 @@ def _forked():
     Main.ident = get_ident()
 
 
-os.register_at_fork(after_in_child=_forked)
+os.register_at_fork(before=lambda: _starting.acquire(), after_in_parent=lambda: _starting.release(),
+                    after_in_child=_forked)
 
 
 # Leaving Python

@@ -15,7 +15,7 @@ import math
 import re
 import threading
 from _thread import allocate_lock, get_ident
-from time import monotonic
+from time import monotonic, sleep
 
 from gi.repository import Gio, GLib, GObject
 
@@ -30,6 +30,9 @@ LONGEST_MSEC = 2147483647
 
 # The moment that the main thread waits in C, in milliseconds.
 MOMENT_MSEC = 1
+
+# How long a shutdown in CANCEL mode waits for a function to begin, in seconds.
+LATEST_BEGIN = 0.05
 
 # How many coroutines a report names.
 NAMED = 6
@@ -337,9 +340,19 @@ def _flush_elsewhere(thread, msec):
         raise errors.pop()
 
 
+def _let_begin(thread):
+    """What the loop has been woken for, and only waits for the interpreter lock to begin, has begun."""
+    deadline = monotonic() + LATEST_BEGIN
+    while thread.running is None and thread.pauser is None and monotonic() < deadline \
+            and any(record.KIND == threads.FUNCTION for record in list(thread.pending.values())):
+        sleep(0.0002)
+
+
 def shutdown(loop, thread, mode, msec):
     if get_ident() == thread.ident:
         raise would_deadlock(thread.name)
+    if mode == threads.CANCEL and native.get_state(thread.pointer) == threads.RUNNING:
+        _let_begin(thread)
 
     if get_ident() == threads.Main.ident and not threads.here.handling and not thread.forked and msec != 0:
         thread.quit(mode)

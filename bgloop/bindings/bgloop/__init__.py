@@ -1,23 +1,41 @@
 # Copyright 2026 The bgloop developers
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A background main loop for GLib that ends well: gi.repository.Bg under its own name."""
+"""A background main loop for GLib that ends well: gi.repository.Bg under its own name.
 
-import gi
-
-gi.require_version('Bg', '1.0')
-from gi.repository import Bg  # noqa: E402
+The library is loaded when it is first asked for something: pytest imports this for its plugin, whatever it
+is to test.
+"""
 
 try:
-    from gi.repository.Bg import ClosedError, ForkedError, Future, Handle, Hold, Loop, WouldDeadlockError
-except ImportError:
-    raise ImportError('the override of gi.repository.Bg is not where PyGObject looks: '
-                      'gi/overrides/Bg.py, beside this package') from None
+    import gi
 
-Error = Bg.Error
-LoopState = Bg.LoopState
-LoopStats = Bg.LoopStats
-Operation = Bg.Operation
-ShutdownMode = Bg.ShutdownMode
+    gi.require_version('Bg', '1.0')
+except (ImportError, ValueError):
+    pass  # whoever asks for something is told
 
 __all__ = ['Bg', 'ClosedError', 'Error', 'ForkedError', 'Future', 'Handle', 'Hold', 'Loop', 'LoopState',
            'LoopStats', 'Operation', 'ShutdownMode', 'WouldDeadlockError']
+
+
+def _load():
+    import gi
+
+    gi.require_version('Bg', '1.0')
+    from gi.repository import Bg
+
+    if not hasattr(Bg, 'ClosedError'):
+        raise ImportError('the override of gi.repository.Bg is not where PyGObject looks: '
+                          'gi/overrides/Bg.py, beside this package')
+    globals().update({name: getattr(Bg, name) for name in __all__ if name != 'Bg'}, Bg=Bg)
+
+
+def __getattr__(name):
+    if name not in __all__:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+    _load()
+    return globals()[name]
+
+
+def __dir__():
+    return sorted(set(globals()) | set(__all__))

@@ -374,6 +374,19 @@ class Ends(LoopTestCase):
         self.loop.shutdown(timeout=HANG)
         self.assertEqual(future.result(0), 5)
 
+    def test_answers_when_nobody_else_has_the_loop(self):
+        kept = []
+        source = Source(lambda source, cancellable, callback: kept.append(callback))
+        loop = Bg.Loop('dropped')
+        loop.perform_soon(source.work_async)
+        loop.flush()
+        loop.quit(Bg.ShutdownMode.CANCEL)
+        reference = weakref.ref(loop)
+        del loop
+        self.assertIsNotNone(reference())
+        kept.clear()
+        self.assertIsNone(reference())
+
     def test_cancel_ends_the_wait(self):
         source, errors = Source(when_cancelled), []
 
