@@ -10,14 +10,13 @@ it would refuse: where this thread has paused the loop, or shuts one down in CAN
 """
 
 import asyncio
-import ctypes
 import math
 import re
 import threading
 from _thread import allocate_lock, get_ident
 from time import monotonic, sleep
 
-from gi.repository import Gio, GLib, GObject
+from gi.repository import Gio, GObject
 
 from . import native
 from . import thread as threads

@@ -208,7 +208,7 @@ class Exit(unittest.TestCase):
         self.check('loop = Bg.Loop(); loop.post(say, "ran"); sys.exit(7)', 'ran', returncode=7)
 
     def test_daemon_threads_that_go_on(self):
-        for _ in range(scaled(5)):
+        for _ in range(scaled(3)):
             self.check('''
                 def use():
                     try:
@@ -265,7 +265,7 @@ class Exit(unittest.TestCase):
 
     def test_many_ends(self):
         """Where the end of a thread and that of Python meet."""
-        for i in range(scaled(20)):
+        for i in range(scaled(8)):
             self.check('''
                 loop = Bg.Loop()
                 loop.submit(int)

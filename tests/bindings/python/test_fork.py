@@ -217,7 +217,7 @@ class Fork(unittest.TestCase):
             for thread in threads:
                 thread.join()
             print('done')
-        '''.replace(' else N', f' else {scaled(40)}'), 'done')
+        '''.replace(' else N', f' else {scaled(20)}'), 'done')
 
     def test_in_cancelled_child_nothing_is_written_to_the_parent(self):
         self.check('''
