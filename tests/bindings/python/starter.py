@@ -9,9 +9,11 @@ import signal
 import sys
 import tempfile
 
-import bgloop  # noqa: F401
+import bgloop
 
 HANG_SECONDS = 60
+
+bgloop.Loop  # so that the library is loaded
 
 text = None
 for line in sys.stdin:
