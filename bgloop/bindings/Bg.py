@@ -325,6 +325,7 @@ class Loop(Bg.Loop, concurrent.futures.Executor):
         stats.posted = max(0, stats.posted - thread.n_own - thread.moments - thread.moments_in_vain)
         stats.run = max(0, stats.run - thread.n_own - thread.moments)
         stats.cancelled = max(0, stats.cancelled - thread.moments_in_vain)
+        stats.refused = max(0, stats.refused - thread.moments_refused)
         return stats
 
     # Waiting, and the end

@@ -16,7 +16,8 @@ from _thread import get_ident
 
 from . import native
 from . import thread as threads
-from .work import describe
+from .errors import ClosedError
+from .work import describe, without_own_frame
 
 POLL_IN = 1  # G_IO_IN
 NEVER, AT_ONCE = -1, 0
@@ -159,7 +160,10 @@ def get_event_loop(thread):
     """On the loop's thread."""
     if thread.event_loop is None:
         thread.event_loop = EventLoop(thread)
-        thread.add_teardown(_WindUp(thread.event_loop))
+        try:
+            thread.add_teardown(_WindUp(thread.event_loop))
+        except ClosedError:
+            pass  # a shutdown in CANCEL mode has begun just now: it is wound up as the last thing
     return thread.event_loop
 
 
@@ -199,21 +203,29 @@ class Coroutine:
         """Begins it, on the loop's thread."""
         thread = self.thread
         try:
-            if self.key not in thread.live:
-                self.coro.close()
-                self.forget()
-                return
-            if not thread.task_hold:
+            wanted = self.key in thread.live
+            if wanted and not thread.task_hold:
                 thread.task_hold = thread.hold('coroutines')
-            event_loop = get_event_loop(thread)
-        except BaseException as error:
-            self.coro.close()
+        except ClosedError:
+            wanted = False  # a shutdown in CANCEL mode is about to drop it
+        if not wanted:
             if thread.live.pop(self.key, None) is not None:
-                self.future.set_exception(error)
+                self.future._end_as_closed()
+            self.coro.close()
             self.forget()
             return
 
-        self.task = self.create_task(event_loop)
+        try:
+            event_loop = get_event_loop(thread)
+            self.task = self.create_task(event_loop)
+        except BaseException as error:  # there may be no descriptors
+            self.coro.close()
+            if thread.live.pop(self.key, None) is not None:
+                self.future.set_exception(without_own_frame(error))
+            self.release_hold()
+            self.forget()
+            return
+
         thread.tasks[self.key] = self
         self.task.add_done_callback(self.done)
         if self.key not in thread.live:
@@ -238,10 +250,14 @@ class Coroutine:
             future.set_result(task.result())
 
         thread.tasks.pop(self.key, None)
+        self.release_hold()
+        self.forget()
+
+    def release_hold(self):
+        thread = self.thread
         if not thread.tasks:
             hold, thread.task_hold = thread.task_hold, 0
             thread.release(hold)
-        self.forget()
 
     def forget(self):
         self.loop = self.coro = self.future = self.context = self.task = None

@@ -10,7 +10,7 @@ from gi.repository import Gio
 from . import native
 from . import thread as threads
 from . import waiting
-from .errors import cancelled, unanswered
+from .errors import ClosedError, cancelled, unanswered
 from .work import without_own_frame
 
 PRIORITY = 0
@@ -134,9 +134,17 @@ class Operation:
             self.forget()
             return
 
-        answer = _Answer(self)
         try:
             self.number = self.thread.hold(self.name)
+        except ClosedError:
+            # A shutdown in CANCEL mode is about to drop it.
+            if self.thread.live.pop(self.key, None) is not None:
+                self.future._end_as_closed()
+            self.forget()
+            return
+
+        answer = _Answer(self)
+        try:
             self.begin(answer)
         except BaseException as error:
             if answer.take():

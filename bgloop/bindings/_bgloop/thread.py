@@ -100,7 +100,7 @@ class LoopThread:
         self.cancellable = None  # the loop's, once it is heeded
         self.cancelled_handler = 0
         self.ended = False
-        self.keys = itertools.count(1)
+        self.keys = _count_keys()
         self.pending = {}  # what C has been given: number → record
         self.live = {}  # operations and coroutines that somebody may wait for: number → record
         self.teardowns = {}  # number → function
@@ -117,6 +117,7 @@ class LoopThread:
         self.n_own = 0  # pieces of work that nobody has asked for
         self.moments = 0  # that were spent in C, waiting for functions
         self.moments_in_vain = 0
+        self.moments_refused = 0
         self.started = allocate_lock()
         self.started.acquire()
         self.over = allocate_lock()
@@ -231,8 +232,12 @@ class LoopThread:
         """The number under which the loop has taken the record, or None."""
         key = next(self.keys)
         self.pending[key] = record
-        if not self.refuses and native.post_full(self.pointer, priority, _run_cb, key, None):
-            return key
+        try:
+            if not self.refuses and native.post_full(self.pointer, priority, _run_cb, key, None):
+                return key
+        except BaseException:
+            self.pending.pop(key, None)
+            raise
 
         self.pending.pop(key, None)
         return None
@@ -352,6 +357,13 @@ class LoopThread:
                     self.quit(CANCEL)
             elif time.monotonic() >= deadline:
                 return False
+
+
+def _count_keys():
+    """Numbers as long as a pointer, which they travel as."""
+    if sys.maxsize > 2 ** 32:
+        return itertools.count(1)
+    return itertools.chain.from_iterable(itertools.repeat(range(1, 2 ** 32)))
 
 
 FUNCTION, DELAYED, COROUTINE, OPERATION = 'function', 'delayed function', 'coroutine', 'operation'

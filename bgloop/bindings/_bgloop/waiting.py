@@ -94,7 +94,10 @@ def wait_a_moment(thread):
     if not native.ask_current(thread.pointer, 0, MOMENT_MSEC, native.is_current_function, thread.pointer,
                               None, _moment_error):
         error, _moment_error = _moment_error, native.GErrorPointer()
-        thread.moments_in_vain += isinstance(take(error), TimeoutError)
+        if isinstance(take(error), TimeoutError):
+            thread.moments_in_vain += 1
+        else:
+            thread.moments_refused += 1
         thread.heed()
         return
 

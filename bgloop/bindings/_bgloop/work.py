@@ -23,6 +23,8 @@ class Future(concurrent.futures.Future):
 
     def cancel(self):
         thread, key = self._thread, self._key
+        if thread is None:
+            return super().cancel()
         if thread.forked:
             return False
 
@@ -47,10 +49,10 @@ class Future(concurrent.futures.Future):
 
     def _begin_wait(self, timeout):
         """What is left of the time for Python to wait."""
-        if self._state in _DONE:
+        thread = self._thread
+        if self._state in _DONE or thread is None:
             return timeout
 
-        thread = self._thread
         if thread.forked:
             raise thread.refusal()
         if get_ident() == thread.ident:

@@ -8,6 +8,7 @@ import contextvars
 import gc
 import math
 import os
+import resource
 import sys
 import threading
 import unittest.mock
@@ -119,6 +120,22 @@ class Run(LoopTestCase):
                 with self.assertRaises(ValueError):
                     self.loop.run(coroutine, timeout=wrong)
                 self.assertIsNone(coroutine.cr_frame)
+
+    def test_descriptors_that_cannot_be_had_are_an_error(self):
+        self.loop.call(int)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        next_fd = os.open('/dev/null', os.O_RDONLY)
+        os.close(next_fd)
+        coroutine = forever()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (next_fd, hard))
+        try:
+            with self.assertRaises(OSError):
+                self.loop.run(coroutine)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        self.assertIsNone(coroutine.cr_frame)
+        self.assertEqual(self.loop.run(asyncio.sleep(0, 'now they can')), 'now they can')
+        self.loop.shutdown(timeout=HANG)
 
     def test_takes_coroutines_only(self):
         for door in self.loop.run, self.loop.spawn:

@@ -73,16 +73,21 @@ def write(folder, name, text):
     return path
 
 
-def run(*arguments, timeout='300', cwd=None, **environment):
+# Those that are good get all the time that they need, the others no more than they must have.
+PARTS = ({name: case for name, case in CASES.items() if case[1] is None}, '5000'), \
+        ({name: case for name, case in CASES.items() if case[1] is not None}, '50')
+
+
+def run(*arguments, timeout='5000', cwd=None, **environment):
     process = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=HANG, cwd=cwd,
                              env={**os.environ, 'BG_TEST_TIMEOUT': timeout, **environment})
     return process.returncode, process.stdout + process.stderr
 
 
 class Results(unittest.TestCase):
-    def check_results(self, results, output):
+    def check_results(self, cases, results, output):
         """results: what was said of each test that has failed."""
-        for name, (_, left) in CASES.items():
+        for name, (_, left) in cases.items():
             with self.subTest(name):
                 if left is None:
                     self.assertNotIn(name, results, output)
@@ -92,9 +97,13 @@ class Results(unittest.TestCase):
 
 class Unittest(Results):
     def test_each_kind_of_left_over(self):
+        for cases, timeout in PARTS:
+            self.check_cases(cases, timeout)
+
+    def check_cases(self, cases, timeout):
         text = COMMON + 'import unittest\nfrom bgloop.testing import LoopTestCase\n' \
             'class Tests(LoopTestCase):\n'
-        for name, (code, _) in CASES.items():
+        for name, (code, _) in cases.items():
             text += f'    def test_{name}(self):\n        loop = self.loop\n        {code}\n'
         text += textwrap.dedent('''
             def tearDownModule():
@@ -103,9 +112,9 @@ class Unittest(Results):
             unittest.main()
         ''')
         with tempfile.TemporaryDirectory() as folder:
-            _, output = run(write(folder, 'program.py', text))
+            _, output = run(write(folder, 'program.py', text), timeout=timeout)
         results = dict(re.findall(r'^FAIL: test_(\w+) .*?^AssertionError: (.*?)^$', output, re.DOTALL | re.MULTILINE))
-        self.check_results(results, output)
+        self.check_results(cases, results, output)
         self.assertNotIn('older', output)
 
     def test_a_mixin_and_a_base(self):
@@ -186,12 +195,10 @@ class Pytest(Results):
         return run('-m', 'pytest', '-p', 'no:cacheprovider', '-p', 'no:warnings', '-rA', '--tb=short', '--rootdir', folder, *arguments,
                    cwd=folder, **environment)
 
-    def write_tests(self, folder, fixture):
-        text = COMMON + 'import pytest\n'
-        for name, (code, _) in CASES.items():
-            loop = '' if fixture else '    loop = bgloop.Loop("own")\n'
-            text += f'def test_{name}({fixture}):\n{loop}' + (f'    loop = {fixture}\n' if fixture else '') + \
-                f'    {code}\n'
+    def write_tests(self, folder, cases):
+        text = COMMON
+        for name, (code, _) in cases.items():
+            text += f'def test_{name}(bg_loop):\n    loop = bg_loop\n    {code}\n'
         write(folder, 'test_program.py', text)
         write(folder, 'conftest.py', 'import sys\ndef pytest_sessionfinish(session):\n'
               '    sys.modules["test_program"].clean_up()\n')
@@ -202,19 +209,23 @@ class Pytest(Results):
         self.assertEqual([each.value for each in points if each.name == 'bgloop'], ['bgloop.pytest_plugin'])
 
     def test_each_kind_of_left_over(self):
+        for cases, timeout in PARTS:
+            self.check_cases(cases, timeout)
+
+    def check_cases(self, cases, timeout):
         with tempfile.TemporaryDirectory() as folder:
-            self.write_tests(folder, 'bg_loop')
-            _, output = self.pytest(folder)
+            self.write_tests(folder, cases)
+            _, output = self.pytest(folder, timeout=timeout)
         results = dict(re.findall(r'^_+ ERROR at teardown of test_(\w+) _+\n(.*?)\n(?=[_=]{10})', output,
                                   re.DOTALL | re.MULTILINE))
-        self.check_results(results, output)
+        self.check_results(cases, results, output)
 
     def test_is_turned_off(self):
         with tempfile.TemporaryDirectory() as folder:
             write(folder, 'test_program.py', 'import bgloop\nkept = []\ndef test():\n    kept.append(bgloop.Loop())\n')
             status, output = self.pytest(folder, '-p', 'no:bgloop', '-o', 'bgloop_check_all=true')
             self.assertEqual(status, 0, output)
-            status, output = self.pytest(folder)
+            status, output = self.pytest(folder, timeout='50')
             self.assertEqual(status, 0, output)
             write(folder, 'test_program.py', 'def test(bg_loop):\n    pass\n')
             status, output = self.pytest(folder, '-p', 'no:bgloop')
@@ -225,7 +236,7 @@ class Pytest(Results):
             write(folder, 'test_program.py', 'import bgloop\nkept = []\n'
                   'def test_bad():\n    kept.append(bgloop.Loop("forgotten"))\n'
                   'def test_good():\n    bgloop.Loop().shutdown()\n')
-            status, output = self.pytest(folder, '-o', 'bgloop_check_all=true')
+            status, output = self.pytest(folder, '-o', 'bgloop_check_all=true', timeout='50')
         self.assertEqual(status, 1, output)
         self.assertIn('ERROR test_program.py::test_bad', output)
         self.assertIn('forgotten', output)

@@ -518,6 +518,21 @@ class Looking(LoopTestCase):
         self.loop.shutdown()
         stats = self.loop.get_stats()
         self.assertEqual((stats.run - before.run, stats.cancelled - before.cancelled), (31, 0))
+        self.assertEqual(stats.refused, 0)
+
+    def test_statistics_do_not_count_waiting(self):
+        gate = Gate(self.loop)
+        future = self.loop.submit(threading.Event().wait, 0.01)
+        before = self.loop.get_stats().posted
+        self.loop.quit()
+        gate.open()
+        future.result()
+        with Bg.Loop('slow') as slow:
+            slow.call(threading.Event().wait, 0.01)
+            stats = slow.get_stats()
+            self.assertEqual((stats.posted, stats.cancelled), (1, 0))
+        stats = self.loop.get_stats()
+        self.assertEqual((stats.posted, stats.refused, stats.cancelled), (before, 0, 0))
 
     def test_step_by_step(self):
         seen = []

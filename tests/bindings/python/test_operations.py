@@ -405,6 +405,15 @@ class Ends(LoopTestCase):
         self.assertEqual(len(errors), 1)
         self.assertTrue(future.cancelled())
 
+    def test_begins_while_a_shutdown_cancels(self):
+        for _ in range(scaled(100)):
+            loop = Bg.Loop('racing')
+            futures = [loop.perform_soon(Source(when_cancelled).work_async), loop.spawn(asyncio.sleep(1000)),
+                       loop.perform_soon(Source(when_cancelled).work_async), loop.spawn(asyncio.sleep(1000))]
+            loop.quit(Bg.ShutdownMode.CANCEL)
+            loop.shutdown(timeout=HANG)
+            self.assertEqual([each.cancelled() for each in futures], [True] * 4)
+
     def test_loops_cancellable_cancels_operations(self):
         source = Source(when_cancelled)
         future = self.loop.perform_soon(source.work_async)

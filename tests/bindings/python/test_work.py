@@ -5,6 +5,7 @@
 import asyncio
 import concurrent.futures
 import contextvars
+import ctypes
 import functools
 import gc
 import io
@@ -291,6 +292,12 @@ class Call(LoopTestCase):
 
 
 class Post(LoopTestCase):
+    def test_what_is_no_priority_is_refused(self):
+        for door in self.loop.post, self.loop.call, functools.partial(in_thread, self.loop.call):
+            with self.assertRaises((TypeError, ctypes.ArgumentError)):
+                door(int, priority='high')
+        self.assertEqual(self.loop._thread.pending, {})
+
     def test_in_order_over_all_doors(self):
         seen = []
         gate = Gate(self.loop)
