@@ -1593,8 +1593,12 @@ end (BgCore *self)
   if (self->drain != NULL)
     g_source_destroy (self->drain);
   self->drain = NULL;
+  /* Notifies run, and what they bring about goes with what is left here. */
+  bg_glib_release_retired ();
   do
     {
+      if (bg_core_is_forked (self))
+        return;
       if (atomic_load (&self->has_attached))
         clear_attached (self);
       clear_context (self);
@@ -1608,10 +1612,6 @@ end (BgCore *self)
     return;
   if (self->mailbox != NULL)
     bg_mailbox_close (self->mailbox);
-
-  bg_glib_release_retired ();
-  if (bg_core_is_forked (self))
-    return;
 
   g_main_context_pop_thread_default (self->context);
   g_main_context_release (self->context);
@@ -1653,7 +1653,7 @@ abandon_current_source (BgCore *self)
 
   if (source != NULL && g_main_depth () > self->abandoned_depth
       && !is_own_source (self, source))
-    bg_glib_abandon_dispatches (source, 1, get_kept (self));
+    bg_glib_abandon_dispatch_of_others (source, get_kept (self));
   self->abandoned_depth = g_main_depth ();
 }
 

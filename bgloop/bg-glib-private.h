@@ -17,6 +17,7 @@ guint
 bg_glib_list_sources (GMainContext *context, GArray *priorities, guint n_own, GPtrArray *sources);
 gboolean bg_glib_source_is_unshared (GSource *source);
 void bg_glib_abandon_dispatches (GSource *source, guint n, GPtrArray *sources);
+void bg_glib_abandon_dispatch_of_others (GSource *source, GPtrArray *sources);
 
 void bg_glib_retire_context (GMainContext *context, GPtrArray *handles, guint n_sources);
 void bg_glib_release_retired (void);

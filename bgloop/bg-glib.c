@@ -327,24 +327,57 @@ bg_glib_list_sources (GMainContext *context, GArray *priorities, guint n_own, GP
   return n_had + 1;
 }
 
-/* The thread has ended within @n dispatches of the source: gives back the references to
- * its callback and to itself that those have. One to the source goes into @sources, as
- * g_main_current_source() answers with it for as long as the thread is there. */
+/* Takes over the reference. */
+static void
+keep_once (GSource *source, GPtrArray *sources)
+{
+  if (g_ptr_array_find (sources, source, NULL))
+    g_source_unref (source);
+  else
+    g_ptr_array_add (sources, source);
+}
+
+/* The thread has ended within @n dispatches of the source, which is the library's: gives
+ * back the references to its callback and to itself that those have. One to the source
+ * goes into @sources, as g_main_current_source() answers with it for as long as the
+ * thread is there. */
 void
 bg_glib_abandon_dispatches (GSource *source, guint n, GPtrArray *sources)
 {
-  GSourceCallbackFuncs *funcs = source->callback_funcs;
-  gpointer data = source->callback_data;
-
   for (guint i = 0; i < n; i++)
     {
-      if (funcs != NULL)
-        funcs->unref (data);
-      if (g_ptr_array_find (sources, source, NULL))
-        g_source_unref (source);
-      else
-        g_ptr_array_add (sources, source);
+      if (source->callback_funcs != NULL)
+        source->callback_funcs->unref (source->callback_data);
+      keep_once (source, sources);
     }
+}
+
+static gboolean
+never_called_cb (gpointer user_data)
+{
+  return G_SOURCE_REMOVE;
+}
+
+/* Whether the source's callback was given by g_source_set_callback() and a dispatch refers
+ * to it: not if it was replaced or the source destroyed since the dispatch began. */
+static gboolean
+is_callback_dispatched (GSource *source)
+{
+  g_autoptr (GSource) other = g_idle_source_new ();
+
+  g_source_set_callback (other, never_called_cb, NULL, NULL);
+  return source->callback_funcs == other->callback_funcs
+         && g_atomic_int_get ((int *) source->callback_data) > 1;
+}
+
+/* The same of a source of others, one dispatch of which the thread has ended in. What GLib
+ * knows of its callback begins with a reference count, in each version since 2.0. */
+void
+bg_glib_abandon_dispatch_of_others (GSource *source, GPtrArray *sources)
+{
+  if (is_callback_dispatched (source))
+    source->callback_funcs->unref (source->callback_data);
+  keep_once (source, sources);
 }
 
 /* Retired contexts

@@ -444,6 +444,13 @@ bg_loop_get_stats (BgLoop *self)
     return g_steal_pointer (&stats);
 
   bg_core_lock (core);
+  /* The loop's thread takes no lock to count. What it begins from here on counts neither as
+   * queued nor as run, and never as both. */
+  stats->run = atomic_load (&inbox->run);
+  stats->cancelled = atomic_load (&inbox->cancelled) + core->withdrawn;
+  stats->batches = atomic_load (&inbox->batches);
+  stats->longest_usec = atomic_load (&inbox->longest_usec);
+  stats->busy_usec = atomic_load (&inbox->busy_usec);
   stats->posted = inbox->posted;
   stats->refused = core->refused;
   stats->wakeups = inbox->wakeups;
@@ -451,11 +458,6 @@ bg_loop_get_stats (BgLoop *self)
     stats->queued += bg_lane_get_queued (inbox->lanes[i]);
   stats->queued_max = MAX (inbox->waiting_max, bg_inbox_count_waiting (inbox));
   stats->holds = core->holds.length;
-  stats->run = atomic_load (&inbox->run);
-  stats->cancelled = atomic_load (&inbox->cancelled) + core->withdrawn;
-  stats->batches = atomic_load (&inbox->batches);
-  stats->busy_usec = atomic_load (&inbox->busy_usec);
-  stats->longest_usec = atomic_load (&inbox->longest_usec);
   since = atomic_load (&inbox->batch_since);
   bg_core_unlock (core);
 

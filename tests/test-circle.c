@@ -911,6 +911,7 @@ wait_for_asker_cb (gpointer user_data)
 
   g_assert_true (bg_loop_post (asks, ask_async_back_cb, user_data, NULL));
   g_assert_true (bg_loop_flush (asks, -1, NULL, NULL));
+  util_latch_count_down (((gpointer *) user_data)[5]);
 }
 
 static void
@@ -919,8 +920,10 @@ test_ask_async (void)
   BgLoop *asked = util_loop_new ("asked"), *asks = util_loop_new ("asks");
   guint64 hold = bg_loop_hold (asked, "the test");
   UtilReply replies[3];
-  gpointer data[] = { asked, &replies[0], &replies[1], &replies[2], asks };
+  UtilLatch flushed;
+  gpointer data[] = { asked, &replies[0], &replies[1], &replies[2], asks, &flushed };
 
+  util_latch_init (&flushed, 1);
   for (guint i = 0; i < G_N_ELEMENTS (replies); i++)
     util_reply_init (&replies[i]);
   g_assert_true (bg_loop_post (asked, wait_for_asker_cb, data, NULL));
@@ -936,6 +939,8 @@ test_ask_async (void)
       util_reply_clear (&replies[i]);
     }
   bg_loop_release (asked, hold);
+  util_latch_wait (&flushed);
+  util_latch_clear (&flushed);
 
   /* It refers to the other until its callbacks have returned. */
   util_loop_end (asks);

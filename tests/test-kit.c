@@ -692,7 +692,7 @@ test_left_with_timeout (gconstpointer msec)
       g_test_trap_assert_failed ();
       g_test_trap_assert_stdout ("*in time*");
       g_test_trap_assert_stderr (waits ? "*left behind: the loop ?forgotten?, *"
-                                       : "*has not stopped within 0 ms: held by ?an upload?*");
+                                       : "*has not stopped within 0 ms: *held by ?an upload?*");
       return;
     }
 

@@ -92,6 +92,7 @@ test_property (void)
 {
   BgLoop *loop = util_loop_new ("linger");
   GParamSpec *pspec = g_object_class_find_property (G_OBJECT_GET_CLASS (loop), "linger");
+  g_auto (GValue) more = G_VALUE_INIT;
   guint linger;
 
   g_assert_true (G_IS_PARAM_SPEC_UINT (pspec));
@@ -99,10 +100,11 @@ test_property (void)
   g_assert_cmpuint (G_PARAM_SPEC_UINT (pspec)->maximum, ==, MAX_USEC);
   g_assert_cmpuint (G_PARAM_SPEC_UINT (pspec)->default_value, <=, 100);
 
+  g_value_init (&more, G_TYPE_UINT);
+  g_value_set_uint (&more, MAX_USEC + 1);
+  g_assert_true (g_param_value_validate (pspec, &more));
+  g_assert_cmpuint (g_value_get_uint (&more), ==, MAX_USEC);
   g_object_set (loop, "linger", MAX_USEC, NULL);
-  g_test_expect_message ("GLib-GObject", G_LOG_LEVEL_WARNING, "*out of range*");
-  g_object_set (loop, "linger", MAX_USEC + 1, NULL);
-  g_test_assert_expected_messages ();
   g_object_get (loop, "linger", &linger, NULL);
   g_assert_cmpuint (linger, ==, MAX_USEC);
   util_loop_end (loop);

@@ -586,6 +586,7 @@ typedef enum
   IN_OPERATION_ASYNC,
   IN_TASK,
   IN_SOURCE,
+  IN_SOURCE_REPLACED,
   IN_SOURCE_NOTIFY,
   IN_NESTED_POST,
   IN_NESTED_SOURCE,
@@ -664,6 +665,19 @@ exit_call_cb (gpointer user_data, GError **error)
 static gboolean
 exit_source_cb (gpointer user_data)
 {
+  end_thread (user_data);
+}
+
+static void own_destroyed_cb (gpointer user_data);
+
+/* Of the callback that runs, only what dispatches it knows now. */
+static gboolean
+replace_and_exit_cb (gpointer user_data)
+{
+  GSource *source = g_main_current_source ();
+
+  util_ignore_leak (source->callback_data);
+  g_source_set_callback (source, not_reached_source_cb, user_data, own_destroyed_cb);
   end_thread (user_data);
 }
 
@@ -1066,6 +1080,10 @@ arm (Exit *self)
       g_source_set_callback (source, exit_source_cb, self, own_destroyed_cb);
       bg_loop_attach (loop, source);
       break;
+    case IN_SOURCE_REPLACED:
+      g_source_set_callback (source, replace_and_exit_cb, self, NULL);
+      bg_loop_attach (loop, source);
+      break;
     case IN_SOURCE_NOTIFY:
       g_source_set_callback (source, remove_cb, self, exit_cb);
       util_ignore_leak (source);
@@ -1181,6 +1199,7 @@ is_before_posts (Place place)
     case IN_NESTED_IN_INVOKED:
     case IN_CALLBACK:
     case IN_SOURCE:
+    case IN_SOURCE_REPLACED:
     case IN_SOURCE_NOTIFY:
     case IN_TEARDOWN:
     case IN_TEARDOWN_DESTROY:
