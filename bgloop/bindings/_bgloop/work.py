@@ -4,7 +4,7 @@
 
 import concurrent.futures
 from _thread import get_ident
-from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED
+from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
 from time import monotonic
 
 from . import thread as threads
@@ -68,6 +68,8 @@ class Future(concurrent.futures.Future):
 
     def result(self, timeout=None):
         try:
+            if self._state == FINISHED:
+                return self._Future__get_result()
             return super().result(self._begin_wait(timeout))
         finally:
             self = None  # an exception's traceback has this frame
@@ -86,7 +88,8 @@ def complete(record, box, error=None):
     then looks whether it has been the last to have it would be wrong.
     """
     future, record.future = record.future, None
-    with future._condition:
+    condition = future._condition
+    with condition:
         if future._state in _DONE:
             return
         if error is None:
@@ -98,7 +101,8 @@ def complete(record, box, error=None):
         if future._waiters:
             for waiter in future._waiters:
                 (waiter.add_result if future._exception is None else waiter.add_exception)(future)
-        future._condition.notify_all()
+        if condition._waiters:
+            condition.notify_all()
         if not future._done_callbacks:
             future = None
     if future is not None:
@@ -161,9 +165,11 @@ class Submitted(_Function):
         self.kwargs = kwargs
 
     def run(self):
-        if not self.future.set_running_or_notify_cancel():
+        # Whoever cancels it takes the record away first: this needs no lock.
+        if self.future._state != PENDING:
             return
 
+        self.future._state = RUNNING
         try:
             box = [self.fn(*self.args, **self.kwargs)]
         except BaseException as error:
