@@ -12,10 +12,16 @@ from time import monotonic
 
 from gi.module import get_introspection_module
 from gi.overrides import override
-from gi.repository import GLib, GObject
+from gi.repository import Gio, GLib, GObject
 
 Bg = get_introspection_module('Bg')
 Bg.Loop.__gtype__  # so that the library is loaded
+
+# PyGObject makes a class when it is first asked for it, and other threads may see it half made.
+for _module, _names in ((Bg, ('Error', 'LoopState', 'LoopStats', 'Operation', 'ShutdownMode')),
+                        (Gio, ('AsyncResult', 'Cancellable', 'IOErrorEnum'))):
+    for _name in _names:
+        getattr(_module, _name)
 
 from _bgloop import native, waiting  # noqa: E402
 from _bgloop import thread as threads  # noqa: E402

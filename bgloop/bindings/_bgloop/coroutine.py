@@ -39,7 +39,11 @@ class EventLoop(asyncio.SelectorEventLoop):
     """Is there from the first coroutine to the end of the loop, and runs all the time."""
 
     def __init__(self, thread):
-        super().__init__(_Selector())
+        try:
+            super().__init__(_Selector())
+        except BaseException:
+            self._closed = True  # or its finalizer would close what is not there
+            raise
         self._bg_thread = thread
         self._bg_in_round = False
         self._thread_id = get_ident()
@@ -275,13 +279,6 @@ class Coroutine:
                 task.get_loop().call_soon_threadsafe(task.cancel)
             except RuntimeError:
                 pass  # the event loop is closed, and the task with it
-
-    def drop(self, key):
-        """A shutdown in CANCEL mode."""
-        future = self.future
-        if future is not None:
-            future._end_as_closed()
-        self.stop(key)
 
     def give_up(self, error):
         if self.thread.live.pop(self.key, None) is not None:

@@ -77,7 +77,7 @@ class Operation:
     """An operation that is to begin, or has begun."""
 
     __slots__ = ('loop', 'thread', 'key', 'method', 'args', 'kwargs', 'finish', 'name', 'future', 'context',
-                 'cancellable', 'follower', 'number')
+                 'cancellable', 'number')
 
     KIND = threads.OPERATION
 
@@ -99,7 +99,6 @@ class Operation:
         self.context = context
         self.cancellable = Gio.Cancellable()
         self.key = None
-        self.follower = None
         self.number = 0
 
     def describe(self):
@@ -107,9 +106,9 @@ class Operation:
 
     def submit(self, cancellable):
         """False if it was refused."""
-        thread = self.thread
+        thread, future = self.thread, self.future
         thread.heed()
-        self.key = self.future._key = key = next(thread.keys)
+        self.key = future._key = key = next(thread.keys)
         thread.live[key] = thread.pending[key] = self
         if thread.refuses or not native.post_full(thread.pointer, PRIORITY, threads._run_cb, key, None):
             thread.live.pop(key, None)
@@ -117,15 +116,14 @@ class Operation:
             return False
 
         if cancellable is not None:
-            self.follow(cancellable)
+            self.follow(cancellable, future)
         return True
 
-    def follow(self, cancellable):
-        """Has it cancelled with the caller's cancellable, as long as somebody waits for it."""
+    def follow(self, cancellable, future):
+        """Has it cancelled with the caller's cancellable, as long as somebody waits for it. Perhaps it is over."""
         what = f'{self.name}() on the loop “{self.thread.name}”'
         follower = waiting._OnCancelled(cancellable, lambda: self.give_up(cancelled(what)))
-        self.follower = follower
-        self.future.add_done_callback(lambda _: follower.__exit__())
+        future.add_done_callback(lambda _: follower.__exit__())
         follower.__enter__()
 
     def run(self):
@@ -200,7 +198,7 @@ class Operation:
         del loop
 
     def forget(self):
-        self.method = self.args = self.kwargs = self.finish = self.context = self.follower = None
+        self.method = self.args = self.kwargs = self.finish = self.context = None
         self.future = self.loop = None
 
     def stop(self, key):
@@ -208,13 +206,6 @@ class Operation:
         if self.thread.pending.pop(key, None) is not None:
             self.forget()
         self.cancellable.cancel()
-
-    def drop(self, key):
-        """A shutdown in CANCEL mode."""
-        future = self.future
-        if future is not None:
-            future._end_as_closed()
-        self.stop(key)
 
     def give_up(self, error):
         future = self.future

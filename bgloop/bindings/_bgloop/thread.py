@@ -5,7 +5,9 @@
 Work is a record, an object with run() and drop(), under a number among what its loop has pending. C has
 the number, and gives it back on the loop's thread. Whoever takes a record out of there decides its
 outcome: the loop, which runs it; a waiter that gives up; a shutdown in CANCEL mode. That needs no lock,
-as taking something out of a dict is one step.
+as taking something out of a dict is one step. Operations and coroutines, which go on when they have begun,
+are among what is live as well, and it is that from which they are taken to decide their outcome; they
+have stop() instead of drop().
 
 Two locks are here. They can be taken again by the thread that has them, as any allocation may collect
 garbage, whose finalizers may come back here.
@@ -25,7 +27,7 @@ import weakref
 from _thread import allocate_lock, get_ident
 
 from . import native
-from .errors import ClosedError, ForkedError
+from .errors import ClosedError, ForkedError, check
 
 RUNNING, STOPPING, STOPPED = range(3)  # Bg.LoopState
 DRAIN, CANCEL = range(2)  # Bg.ShutdownMode
@@ -45,6 +47,7 @@ _by_ident = {}  # the same, by the thread, once Python is attached to it
 _registering = threading.RLock()
 _starting = threading.RLock()
 _left = None  # why loops are not ended, once Python leaves
+_generation = 0  # how many forks there are between the first process and this one
 
 
 class _Here(threading.local):
@@ -91,6 +94,7 @@ class LoopThread:
 
     def __init__(self, loop):
         self.serial = next(_serials)
+        self.generation = _generation
         self.pointer = native.pointer(loop)
         self.name = loop.get_name()
         self.reference = weakref.ref(loop)
@@ -112,7 +116,6 @@ class LoopThread:
         self.event_loop = None  # asyncio's
         self.adopted = None  # the threading.Thread of the thread
         self.refuses = False  # whatever C says
-        self.forked = False
         self.pauser = None  # the thread that has the loop stand still
         self.n_own = 0  # pieces of work that nobody has asked for
         self.moments = 0  # that were spent in C, waiting for functions
@@ -123,6 +126,11 @@ class LoopThread:
         self.over = allocate_lock()
         self.over.acquire()
 
+    @property
+    def forked(self):
+        """Whether this is the loop of the process that this one was forked from."""
+        return self.generation != _generation
+
     # Life
 
     def register(self):
@@ -130,6 +138,9 @@ class LoopThread:
         _by_serial[self.serial] = self
         if not native.add_teardown(self.pointer, _detach_cb, self.serial, None):
             del _by_serial[self.serial]
+            self.refuses = True
+            if _is_of_parent(self.pointer):
+                self.generation = None
             return False
 
         _by_context[self.context] = self
@@ -213,7 +224,7 @@ class LoopThread:
 
     def forget(self):
         """In a forked child, where the thread does not exist."""
-        self.forked = self.refuses = True
+        self.refuses = True
         self.ident = None
         for record in list(self.pending.values()):
             if record.KIND == COROUTINE:
@@ -304,15 +315,25 @@ class LoopThread:
     def drop_all(self, only=None):
         """Tells everybody whose work has not started, or has not answered, that it is over."""
         for key in list(self.live):
-            record = self.live.pop(key, None)
-            if record is not None:
-                call_and_report(record.drop, key)
+            self.drop_live(key)
         for key in list(self.pending):
             record = self.pending.get(key)
-            if record is not None and (only is None or record.KIND == only):
-                record = self.pending.pop(key, None)
-                if record is not None:
-                    call_and_report(record.drop, key)
+            if record is None or (only is not None and record.KIND != only):
+                continue
+            if record.KIND in (OPERATION, COROUTINE):
+                self.drop_live(key)
+            elif self.pending.pop(key, None) is not None:
+                call_and_report(record.drop, key)
+
+    def drop_live(self, key):
+        record = self.live.get(key)
+        if record is None:
+            return
+
+        future = record.future  # which the loop forgets when it finds the record taken
+        if self.live.pop(key, None) is not None:
+            call_and_report(future._end_as_closed)
+            call_and_report(record.stop, key)
 
     def leave(self):
         """When Python leaves: only functions that were accepted still run."""
@@ -520,10 +541,22 @@ def _wait_for_native_thread(native_id):
 
 # fork()
 
+def _is_of_parent(pointer):
+    """What C says of a loop that Python has not known before the fork."""
+    try:
+        check(native.wait, pointer, 0, None)
+    except ForkedError:
+        return True
+    except Exception:
+        pass  # it has not ended
+    return False
+
+
 def _forked():
     """In the child, whose only thread this is."""
-    global _registering, _starting
+    global _registering, _starting, _generation
 
+    _generation += 1
     _registering = threading.RLock()
     _starting = threading.RLock()
     for thread in list(_by_serial.values()):

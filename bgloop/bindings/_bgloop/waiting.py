@@ -119,16 +119,28 @@ class _OnCancelled:
     def __init__(self, cancellable, function):
         self.cancellable = cancellable
         self.function = function
-        self.handler = 0
+        self.handlers = []  # whoever takes it, disconnects it
+        self.left = False
 
     def __enter__(self):
-        self.handler = GObject.Object.connect(self.cancellable, 'cancelled', lambda _: self.function())
-        if self.cancellable.is_cancelled():
+        self.handlers.append(GObject.Object.connect(self.cancellable, 'cancelled', lambda _: self.function()))
+        if self.left:
+            self._disconnect()
+        elif self.cancellable.is_cancelled():
             self.function()
         return self
 
     def __exit__(self, *_):
-        GObject.Object.disconnect(self.cancellable, self.handler)
+        """In any thread, also before it has been entered."""
+        self.left = True
+        self._disconnect()
+
+    def _disconnect(self):
+        try:
+            handler = self.handlers.pop()
+        except IndexError:
+            return
+        GObject.Object.disconnect(self.cancellable, handler)
 
 
 def check_cancellable(cancellable, what):

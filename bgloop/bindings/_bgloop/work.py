@@ -33,7 +33,8 @@ class Future(concurrent.futures.Future):
             self._end_as_cancelled()
             record.stop(key)
             return True
-        if key in thread.pending and thread.pending.pop(key, None) is not None:
+        record = thread.pending.get(key)
+        if record is not None and record.KIND == threads.FUNCTION and thread.pending.pop(key, None) is not None:
             self._end_as_cancelled()
             return True
         return self.cancelled()

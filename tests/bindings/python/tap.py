@@ -8,8 +8,10 @@ import importlib.util
 import os
 import pathlib
 import sys
+import threading
 import traceback
 import unittest
+import warnings
 
 # Longer than anything takes: what hangs says where.
 HANG_SECONDS = 240
@@ -19,6 +21,7 @@ class Result(unittest.TestResult):
     def __init__(self, n_tests):
         super().__init__()
         self.reported = set()
+        self.uncaught = []
         print(f'1..{n_tests}', flush=True)
 
     def say(self, test, word, text='', directive=''):
@@ -30,8 +33,17 @@ class Result(unittest.TestResult):
         for line in text.splitlines():
             print('#', line, flush=True)
 
+    def note_uncaught(self, error):
+        """What a thread does not take, or a finalizer, belongs to the test that runs, or has just run."""
+        self.uncaught.append(''.join(traceback.format_exception(error.exc_value)))
+
     def addSuccess(self, test):
-        self.say(test, 'ok')
+        if self.uncaught:
+            text, self.uncaught = '\n'.join(self.uncaught), []
+            self.failures.append((test, text))
+            self.say(test, 'not ok', text)
+        else:
+            self.say(test, 'ok')
 
     def addSkip(self, test, reason):
         self.say(test, 'ok', directive=f' # SKIP {reason}')
@@ -75,6 +87,8 @@ def main(path, *names):
     tests = list(flatten(unittest.defaultTestLoader.loadTestsFromModule(load(path))))
     tests = [test for test in tests if not names or any(name in test.id() for name in names)]
     result = Result(len(tests))
+    threading.excepthook = sys.unraisablehook = result.note_uncaught
+    warnings.simplefilter('error', RuntimeWarning)  # a coroutine that nobody awaits or closes
     # Not as a suite: that has no place for results of its own set-up, and keeps tests.
     while tests:
         tests.pop(0).run(result)

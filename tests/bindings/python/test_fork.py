@@ -12,7 +12,7 @@ BEGIN = '''
 import asyncio, gc, multiprocessing, os, signal, sys, threading, time, warnings
 import bgloop
 from bgloop import Bg
-from gi.repository import Gio, GLib
+from gi.repository import Gio, GLib, GObject
 
 # Since 3.12 to fork beside threads is worth a warning, which is no news here.
 warnings.simplefilter('ignore', DeprecationWarning)
@@ -102,6 +102,22 @@ class Fork(unittest.TestCase):
             hold.release()
             loop.shutdown()
         ''', '0')
+
+    def test_loops_that_have_ended_or_that_python_does_not_know(self):
+        self.check('''
+            def child():
+                for loop in ended, unknown:
+                    for door in (lambda: loop.call(int), lambda: loop.submit(int), lambda: loop.hold('late'),
+                                 loop.flush, loop.shutdown, lambda: loop.shutdown(wait=False)):
+                        raises(Bg.ForkedError, door)
+                    assert loop.post(int) is False
+
+            ended, unknown = Bg.Loop(), GObject.new(Bg.Loop)
+            ended.shutdown()
+            assert '_thread' not in unknown.__dict__
+            in_child(child)
+            print(unknown.call(pow, 2, 5))
+        ''', '32')
 
     def test_futures_of_the_parent(self):
         self.check('''

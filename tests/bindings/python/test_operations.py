@@ -6,10 +6,12 @@ import asyncio
 import concurrent.futures
 import contextvars
 import gc
+import sys
 import threading
 import unittest.mock
 import weakref
 
+from _bgloop.operation import Operation
 from util import HANG, Bg, Gate, Gio, GLib, GObject, LoopTestCase, scaled
 
 variable = contextvars.ContextVar('variable', default='nobody')
@@ -338,6 +340,20 @@ class Ends(LoopTestCase):
         self.assertFalse(GObject.signal_has_handler_pending(
             cancellable, GObject.signal_lookup('cancelled', Gio.Cancellable), 0, True))
 
+    def test_cancellable_of_what_is_over_before_it_is_followed(self):
+        """The loop may be faster than the thread that has given it the operation."""
+        cancellable = Gio.Cancellable()
+        follow = Operation.follow
+
+        def follow_late(*arguments):
+            self.loop.flush()
+            follow(*arguments)
+
+        with unittest.mock.patch.object(Operation, 'follow', follow_late):
+            self.assertEqual(self.loop.perform(Source(answer(1)).work_async, cancellable=cancellable), 1)
+        self.assertFalse(GObject.signal_has_handler_pending(
+            cancellable, GObject.signal_lookup('cancelled', Gio.Cancellable), 0, True))
+
     def test_future_cancels_the_operation(self):
         source = Source(when_cancelled)
         future = self.loop.perform_soon(source.work_async)
@@ -413,6 +429,31 @@ class Ends(LoopTestCase):
             loop.quit(Bg.ShutdownMode.CANCEL)
             loop.shutdown(timeout=HANG)
             self.assertEqual([each.cancelled() for each in futures], [True] * 4)
+
+    def test_cancelled_by_several_at_once(self):
+        """What has not begun, or has, is ended by one of them."""
+        async def coroutine():
+            await asyncio.Event().wait()
+
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        try:
+            for _ in range(scaled(30)):
+                loop = Bg.Loop('cancelled')
+                coroutines = [coroutine() for _ in range(20)]
+                futures = [loop.spawn(each) for each in coroutines]
+                futures += [loop.perform_soon(Source(when_cancelled).work_async) for _ in range(20)]
+                threads = [threading.Thread(target=loop.quit, args=(Bg.ShutdownMode.CANCEL,)) for _ in range(2)]
+                threads.append(threading.Thread(target=lambda: [each.cancel() for each in futures]))
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join(HANG)
+                loop.shutdown(timeout=HANG)
+                self.assertTrue(all(each.cancelled() for each in futures))
+                self.assertEqual({each.cr_frame for each in coroutines}, {None})
+        finally:
+            sys.setswitchinterval(interval)
 
     def test_loops_cancellable_cancels_operations(self):
         source = Source(when_cancelled)
