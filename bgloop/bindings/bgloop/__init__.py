@@ -6,10 +6,11 @@ The library is loaded when it is first asked for something: pytest imports this 
 is to test.
 """
 
+# Not import gi: without PyGObject the folder of the override passes for a package of that name.
 try:
-    import gi
+    from gi import require_version
 
-    gi.require_version('Bg', '1.0')
+    require_version('Bg', '1.0')
 except (ImportError, ValueError):
     pass  # whoever asks for something is told
 
@@ -18,9 +19,9 @@ __all__ = ['Bg', 'ClosedError', 'Error', 'ForkedError', 'Future', 'Handle', 'Hol
 
 
 def _load():
-    import gi
+    from gi import require_version
 
-    gi.require_version('Bg', '1.0')
+    require_version('Bg', '1.0')
     from gi.repository import Bg
 
     if not hasattr(Bg, 'ClosedError'):

@@ -6,8 +6,12 @@ import concurrent.futures
 import gc
 import math
 import os
+import pathlib
 import resource
 import sqlite3
+import subprocess
+import sys
+import tempfile
 import threading
 import unittest
 import warnings
@@ -26,6 +30,25 @@ class Doors(unittest.TestCase):
 
     def test_package_is_typed(self):
         self.assertTrue(os.path.exists(os.path.join(os.path.dirname(bgloop.__file__), 'py.typed')))
+
+    def test_without_pygobject_only_those_who_ask_for_something_are_told(self):
+        """pytest imports the package for its plugin, in whatever Python finds it."""
+        program = '''
+import bgloop, bgloop.pytest_plugin
+try:
+    bgloop.Loop
+except ImportError:
+    print('told')
+'''
+        folder = pathlib.Path(bgloop.__file__).parents[1]
+        with tempfile.TemporaryDirectory() as plugins:
+            pathlib.Path(plugins, 'pytest.py').write_text(
+                'hookimpl = lambda **_: lambda function: function\n'
+                'fixture = lambda *arguments, **_: arguments[0] if arguments else lambda function: function\n')
+            # Without site there are no packages of the system's.
+            process = subprocess.run([sys.executable, '-S', '-c', program], capture_output=True, text=True,
+                                     env={**os.environ, 'PYTHONPATH': f'{folder}:{plugins}'}, timeout=HANG)
+        self.assertEqual((process.stdout, process.stderr), ('told\n', ''))
 
     def test_errors_are_of_the_librarys_domain(self):
         for kind, code in ((Bg.ClosedError, Bg.Error.CLOSED), (Bg.ForkedError, Bg.Error.FORKED),
