@@ -3,6 +3,7 @@
 """Functions on a loop's thread, and futures."""
 
 import concurrent.futures
+import threading
 from _thread import get_ident
 from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
 from time import monotonic
@@ -12,14 +13,34 @@ from . import waiting
 from .errors import would_deadlock
 
 _DONE = frozenset({CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED})
+_LATE = {'_condition': threading.Condition, '_waiters': list, '_done_callbacks': list}
 
 
 class Future(concurrent.futures.Future):
-    """The future of something on a loop."""
+    """The future of something on a loop.
 
-    _thread = None  # is set by whoever makes one: an __init__() of our own would be a third of the cost
+    Most of the cost of a future is its condition, and most that are done are not looked at before. So it
+    has one from the first look at it, as well as the lists that go with it; everything else is there by
+    default. Whoever completes one sets its state, then sees whether anybody has looked; whoever looks says
+    so, then sees the state.
+    """
+
+    __init__ = object.__init__
+
+    _state = PENDING
+    _result = _exception = None
+    _looked_at = False
+    _thread = None  # is set by whoever makes one, as the next
     _key = None
     _closed = False  # a shutdown has cancelled it
+
+    def __getattr__(self, name):
+        make = _LATE.get(name)
+        if make is None:
+            raise AttributeError(f'{type(self).__name__!r} object has no attribute {name!r}')
+
+        self._looked_at = True
+        return self.__dict__.setdefault(name, make())  # the first of two threads
 
     def cancel(self):
         thread, key = self._thread, self._key
@@ -69,9 +90,11 @@ class Future(concurrent.futures.Future):
 
     def result(self, timeout=None):
         try:
+            if self._state != FINISHED:
+                timeout = self._begin_wait(timeout)
             if self._state == FINISHED:
                 return self._Future__get_result()
-            return super().result(self._begin_wait(timeout))
+            return super().result(timeout)
         finally:
             self = None  # an exception's traceback has this frame
 
@@ -89,21 +112,21 @@ def complete(record, box, error=None):
     then looks whether it has been the last to have it would be wrong.
     """
     future, record.future = record.future, None
-    condition = future._condition
-    with condition:
-        if future._state in _DONE:
-            return
-        if error is None:
-            future._result = box.pop()
-        else:
-            future._exception = error
-            error = None
-        future._state = FINISHED
-        if future._waiters:
-            for waiter in future._waiters:
-                (waiter.add_result if future._exception is None else waiter.add_exception)(future)
-        if condition._waiters:
-            condition.notify_all()
+    if future._state in _DONE:
+        return
+    if error is None:
+        future._result = box.pop()
+    else:
+        future._exception = error
+        error = None
+    future._state = FINISHED
+    if not future._looked_at:
+        return
+
+    with future._condition:
+        for waiter in future._waiters:
+            (waiter.add_result if future._exception is None else waiter.add_exception)(future)
+        future._condition.notify_all()
         if not future._done_callbacks:
             future = None
     if future is not None:
