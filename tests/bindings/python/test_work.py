@@ -488,6 +488,30 @@ class Submit(LoopTestCase):
         gate.open()
         self.assertEqual(future.result(), 0)
 
+    def test_looked_at_while_it_completes(self):
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        seen = []
+        looks = [lambda future: future.result(HANG), lambda future: future.exception(HANG),
+                 lambda future: concurrent.futures.wait([future], HANG).done.remove(future),
+                 lambda future: next(concurrent.futures.as_completed([future], HANG)),
+                 lambda future: future.add_done_callback(lambda _: seen.append(1)),
+                 lambda future: future.cancelled() or future.running() or future.done()]
+
+        def work():
+            for i in range(scaled(100)):
+                future = self.loop.submit(pow, i, 2)
+                for look in random.sample(looks, len(looks)):
+                    look(future)
+                assert future.result(0) == i * i and future.done()
+
+        try:
+            in_threads(3, work)
+        finally:
+            sys.setswitchinterval(interval)
+        self.loop.flush()
+        self.assertEqual(len(seen), 3 * scaled(100))
+
     def test_result_on_the_loops_own_thread_would_deadlock(self):
         def work():
             future = self.loop.submit(int)
