@@ -8,8 +8,8 @@ test-snippets.py COMPILER... -- SOURCE-FOLDER PAGE...
 A block with a main() is a program: it is run, and if a block of text that comes after it is marked with
 a line "<!-- output -->" it prints just that. Marked with a line "<!-- before: … -->" it is compiled
 only. One that ends in column 0 with a brace is a piece of a file; any other is statements, within an
-asynchronous function of an object over a loop. A block that is marked with the name of a file is in that
-file as it stands.
+asynchronous function of an object over a loop. A block that is marked with the path of a file is in that
+file as it stands. A translated page, NAME.LANGUAGE.md, has the blocks of the original.
 """
 
 import os
@@ -90,7 +90,17 @@ def check_quote(page, name, code):
     return None if code in text else f'This is not in {name}.'
 
 
+def check_translation(page, original):
+    blocks = [[match[0] for match in BLOCK.finditer(path.read_text(encoding='utf-8'))] for path in (page, original)]
+    return None if blocks[0] == blocks[1] else f'The blocks are not those of {original.name}.'
+
+
 def read_page(page, checks, compile_it):
+    original = page.with_name(page.name.split('.')[0] + '.md')
+    if original != page:
+        checks.append((f'{page.name}: translated', lambda: check_translation(page, original)))
+        return
+
     program = None
     for match in BLOCK.finditer(page.read_text(encoding='utf-8')):
         if match['mark'] == 'output':
@@ -99,7 +109,7 @@ def read_page(page, checks, compile_it):
             continue
 
         snippet = Snippet(page.name, match)
-        if (page.parent / snippet.mark).is_file():
+        if '/' in snippet.mark and (page.parent / snippet.mark).is_file():
             checks.append((snippet.name, lambda code=match['code'], name=snippet.mark: check_quote(page, name, code)))
         elif match['language'] == 'c':
             program = snippet

@@ -4,9 +4,9 @@
 """Do what a page says, line by line, in an empty folder.
 
 test-steps.py FOLDER PAGE: the folder is copied first ("" is an empty one). Blocks that are marked with
-"<!-- FILE -->" are written to a file of that name, or added to it; blocks of sh are run by one
-shell in their order, which ends with the first line that fails; what a block that is marked with
-"<!-- output -->" has is what the block before printed. HOME is an empty folder.
+"<!-- FILE -->" are written to a file of that name (if it is one of the source tree, of its last part), or
+added to it; blocks of sh are run by one shell in their order, which ends with the first line that
+fails, and so is what a line "<!-- sh: … -->" says. HOME is an empty folder.
 """
 
 import os
@@ -17,22 +17,24 @@ import subprocess
 import sys
 import tempfile
 
-BLOCK = re.compile(r'(?:^<!-- (?P<mark>[^\n]*) -->\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$',
+BLOCK = re.compile(r'^<!-- sh: (?P<command>[^\n]*) -->$|'
+                   r'(?:^<!-- (?P<mark>\S*) -->\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$',
                    re.DOTALL | re.MULTILINE)
 NOT_COPIED = shutil.ignore_patterns('.git', '.?*', 'build*', '_build*', '__pycache__')
 HANG = 600
 
 
 def write_script(page):
-    script, files = ['set -eu', 'trap "cat ../output" EXIT', ': >../output'], set()
+    script, files = ['set -eu'], set()
     for match in BLOCK.finditer(page.read_text(encoding='utf-8')):
-        mark = match['mark'] or ''
-        if match['language'] == 'sh':
-            script += ['cat ../output', '{', match['code'].rstrip(), '} >../output']
-        elif mark == 'output':
-            script += ["diff -u - ../output >&2 <<'END OF BLOCK'", match['code'] + 'END OF BLOCK']
-        elif mark and ' ' not in mark:
-            name = os.path.basename(mark)
+        name = match['mark']
+        if match['command']:
+            script.append(match['command'])
+        elif match['language'] == 'sh':
+            script.append(match['code'].rstrip())
+        elif name:
+            if name.startswith('../'):
+                name = os.path.basename(name)
             script += [f"cat {'>>' if name in files else '>'}{name} <<'END OF BLOCK'", match['code'] + 'END OF BLOCK']
             files.add(name)
     return '\n'.join(script) + '\n'
