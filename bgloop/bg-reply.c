@@ -168,7 +168,7 @@ mailbox_new (GMainContext *context)
       bg_core_lock (here);
       g_atomic_pointer_set (&here->mailbox, mailbox_ref (self));
       bg_wait_lock ();
-      here->actor.mailbox = self;
+      here->waits.actor.mailbox = self;
       bg_wait_unlock ();
       bg_core_unlock (here);
     }
@@ -240,7 +240,7 @@ bg_mailbox_is_owed (BgMailbox *self)
   waiting = n > n_ends || (n > 0 && !ends_lead_to (self, self->core));
   self->waiting = waiting;
   if (waiting)
-    bg_actor_break_circles (&self->core->actor);
+    bg_actor_break_circles (&self->core->waits.actor);
   bg_wait_unlock ();
   return waiting;
 }
@@ -261,7 +261,8 @@ bg_mailbox_find_owing (BgMailbox *self, gboolean will_drain, BgOwingFunc func, g
       BgReply *reply = link->data;
 
       if (atomic_load_explicit (&reply->due, memory_order_relaxed))
-        found = func (&BG_LOOP (reply->source)->core->actor, reply->prologue != NULL, user_data);
+        found = func (&BG_LOOP (reply->source)->core->waits.actor, reply->prologue != NULL,
+                      user_data);
     }
   bg_inbox_unlock (&self->inbox);
 
@@ -485,7 +486,7 @@ settle (BgReply *self)
       mailbox->n_ends -= self->prologue != NULL;
     }
   if (self->soon)
-    atomic_fetch_sub (&mailbox->inbox.expected, 1);
+    atomic_fetch_sub (&mailbox->inbox.linger.n_expected, 1);
   return atomic_fetch_sub (&mailbox->n_outstanding, 1) == 1;
 }
 
@@ -612,7 +613,7 @@ bg_reply_expect_soon (BgReply *self, gboolean asleep)
     return;
 
   self->soon = TRUE;
-  atomic_fetch_add (&self->mailbox->inbox.expected, 1);
+  atomic_fetch_add (&self->mailbox->inbox.linger.n_expected, 1);
   if (asleep)
     bg_inbox_note_woken (&self->mailbox->inbox);
 }
@@ -643,7 +644,7 @@ reply_outcome (BgRecord *slot, gpointer owner)
   BgMailbox *mailbox = owner;
   BgReply *self = slot->data;
 
-  mailbox->inbox.activity->kept = (BgRecord){ half_given_outcome, NULL, self, NULL };
+  mailbox->inbox.activities.current->kept = (BgRecord){ half_given_outcome, NULL, self, NULL };
 
   if (self->mailbox->core != NULL)
     note_given (self);
