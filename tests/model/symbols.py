@@ -18,6 +18,10 @@ LEFT_OUT = {
     'bg_error_get_type': 'a type, for bindings',
     'bg_loop_stats_get_type': 'a type, for bindings',
     'bg_operation_get_type': 'a type, for bindings',
+    'bg_get_major_version': 'a number',
+    'bg_get_minor_version': 'a number',
+    'bg_get_micro_version': 'a number',
+    'bg_check_version': 'compares numbers',
 }
 
 
