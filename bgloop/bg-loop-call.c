@@ -7,6 +7,7 @@
 #include <bgloop/bg-error.h>
 #include <bgloop/bg-loop-private.h>
 #include <bgloop/core/bg-reply-private.h>
+#include <bgloop/core/bg-work-private.h>
 
 /* A function on the loop's thread, and its answer: waited for here, or in a callback. */
 
@@ -33,7 +34,7 @@ is_too_late (BgCore *core, GCancellable *cancellable, gint64 deadline, GError **
     return FALSE;
 
   bg_set_wait_error (error, BG_WAIT_TIMED_OUT, "A call to the loop “%s” that had not started",
-                     core->name);
+                     bg_core_get_name (core));
   return TRUE;
 }
 
@@ -77,7 +78,7 @@ call_outcome (BgRecord *slot, gpointer owner)
   BgCall *self;
 
   bg_core_lock (core);
-  self = bg_inbox_take (&core->inbox, slot);
+  self = bg_core_take (core, slot);
   if (self != NULL)
     {
       self->blocked.slot = NULL;
@@ -91,19 +92,18 @@ call_outcome (BgRecord *slot, gpointer owner)
   /* Its thread may not have woken up yet to take it back. */
   if (is_too_late (core, self->cancellable, self->deadline, &self->error))
     {
-      bg_count (&core->inbox.counts.cancelled, 1);
+      bg_core_count_cancelled (core);
     }
   else
     {
       bg_waiter_set_bound (self->blocked.waiter, TRUE);
-      core->inbox.activities.current->kept
-          = (BgRecord){ half_done_call_outcome, self->func, self, NULL };
+      bg_core_keep (core, &(BgRecord){ half_done_call_outcome, self->func, self, NULL });
       self->ok = run_call (self->func, self->data, &self->error);
-      bg_inbox_drop_kept (&core->inbox);
-      bg_count (&core->inbox.counts.run, 1);
+      bg_core_drop_kept (core);
+      bg_core_count_run (core);
     }
   if (!bg_core_is_forked (core) && bg_waiter_settle (self->blocked.waiter))
-    bg_linger_note_wakeup (&core->inbox);
+    bg_core_note_wakeup (core);
 }
 
 static gboolean
@@ -116,7 +116,7 @@ wait_for_call (BgCore *core, BgCall *call, gint64 deadline, GError **error)
       if (bg_core_abandon_wait (core, &call->blocked))
         {
           bg_set_wait_error (error, result, "A call to the loop “%s” that had not started",
-                             core->name);
+                             bg_core_get_name (core));
           return FALSE;
         }
       bg_waiter_wait_settled (call->blocked.waiter);
@@ -125,7 +125,7 @@ wait_for_call (BgCore *core, BgCall *call, gint64 deadline, GError **error)
   if (call->blocked.closed)
     {
       g_set_error (error, BG_ERROR, BG_ERROR_CLOSED,
-                   "The loop “%s” was shut down before the call started", core->name);
+                   "The loop “%s” was shut down before the call started", bg_core_get_name (core));
       return FALSE;
     }
 
@@ -143,40 +143,31 @@ call_blocking (BgCore *core,
                GError **error)
 {
   gint64 deadline = call->deadline = bg_deadline (timeout_msec);
-  gboolean admitted, awake, ok = FALSE;
+  BgWork work = { .record = { call_outcome, call->func, call },
+                  .priority = priority,
+                  .awaited = TRUE,
+                  .blocked = &call->blocked };
+  gboolean ok = FALSE;
   BgWait wait;
 
-  call->blocked.waiter = bg_waiter_take (cancellable);
+  call->blocked.waiter = bg_core_begin_wait (core, &wait, cancellable, error);
   call->blocked.close = bg_blocked_settle;
   call->blocked.priority = priority;
-  if (!bg_core_wait_begin (core, &wait, call->blocked.waiter, error))
-    {
-      bg_waiter_give_back (call->blocked.waiter, cancellable);
-      return FALSE;
-    }
+  if (call->blocked.waiter == NULL)
+    return FALSE;
 
-  bg_core_lock (core);
-  admitted = bg_core_admits (core);
-  awake = !core->inbox.asleep;
-  if (admitted)
+  if (bg_core_submit (core, &work))
     {
-      bg_core_add_blocked (core, &call->blocked);
-      call->blocked.slot
-          = bg_inbox_append (&core->inbox, priority, call_outcome, call->func, call, NULL);
-      bg_linger_set_awaited (&core->inbox);
+      if (work.was_awake)
+        bg_core_stay_awake (core, call->blocked.waiter, deadline);
+      ok = wait_for_call (core, call, deadline, error);
     }
-  bg_core_unlock (core);
-
-  if (admitted && awake)
-    bg_waiter_spin (call->blocked.waiter, atomic_load (&core->inbox.linger.usec), deadline,
-                    bg_linger_is_served_elsewhere (&core->inbox));
-  if (admitted)
-    ok = wait_for_call (core, call, deadline, error);
   else
-    bg_core_set_refused_error (core, error);
+    {
+      bg_core_set_refused_error (core, error);
+    }
 
-  bg_wait_end (&wait);
-  bg_waiter_give_back (call->blocked.waiter, cancellable);
+  bg_core_end_wait (&wait, call->blocked.waiter, cancellable);
   return ok;
 }
 
@@ -288,7 +279,7 @@ get_reason_not_to_run (BgCore *core, BgRequest *request)
 
   if (bg_core_is_cancelling (core))
     g_set_error (&error, BG_ERROR, BG_ERROR_CLOSED,
-                 "The loop “%s” was shut down before the call started", core->name);
+                 "The loop “%s” was shut down before the call started", bg_core_get_name (core));
   else
     (void) is_too_late (core, request->cancellable, request->deadline, &error);
 
@@ -303,14 +294,14 @@ half_done_async_call_outcome (BgRecord *slot, gpointer owner)
   end_async_call (slot->data, slot->destroy,
                   g_error_new (BG_ERROR, BG_ERROR_CLOSED,
                                "The thread of the loop “%s” ended before the call did",
-                               core->name));
+                               bg_core_get_name (core)));
 }
 
 static void
 async_call_outcome (BgRecord *slot, gpointer owner)
 {
   BgCore *core = owner;
-  BgRecord *record = bg_inbox_keep (&core->inbox, slot);
+  BgRecord *record = bg_core_keep (core, slot);
   BgRequest *request = bg_reply_get_request (record->data);
   GDestroyNotify destroy;
   GError *error = get_reason_not_to_run (core, request);
@@ -319,11 +310,11 @@ async_call_outcome (BgRecord *slot, gpointer owner)
   if (error == NULL)
     {
       run_call (record->func, request->data, &error);
-      bg_count (&core->inbox.counts.run, 1);
+      bg_core_count_run (core);
     }
   else
     {
-      bg_count (&core->inbox.counts.cancelled, 1);
+      bg_core_count_cancelled (core);
     }
 
   destroy = record->destroy;
@@ -378,7 +369,7 @@ bg_loop_call_async (BgLoop *self,
   BgReply *reply;
   BgRequest *request;
   GError *error = NULL;
-  gboolean admitted = FALSE;
+  BgWork work = { .priority = priority, .awaited = callback != NULL, .soon = TRUE };
 
   g_return_if_fail (BG_IS_LOOP (self));
   g_return_if_fail (timeout_msec >= -1);
@@ -393,21 +384,9 @@ bg_loop_call_async (BgLoop *self,
   request->deadline = bg_deadline (timeout_msec);
   g_set_object (&request->cancellable, cancellable);
 
-  if (!bg_core_is_forked (core))
-    {
-      bg_core_lock (core);
-      admitted = bg_core_admits (core);
-      bg_reply_set_due (reply, admitted);
-      if (admitted && atomic_load (&core->inbox.linger.usec) > 0)
-        bg_reply_expect_soon (reply, core->inbox.asleep);
-      if (admitted)
-        bg_inbox_append (&core->inbox, priority, async_call_outcome, func, reply, destroy);
-      if (callback != NULL)
-        bg_linger_set_awaited (&core->inbox);
-      bg_core_unlock (core);
-    }
-
-  if (!admitted)
+  work.record = (BgRecord){ async_call_outcome, func, reply, destroy };
+  work.reply = reply;
+  if (!bg_core_submit (core, &work))
     {
       if (destroy != NULL)
         destroy (user_data);

@@ -5,6 +5,7 @@
 
 #include <bgloop/bg-error.h>
 #include <bgloop/bg-loop-private.h>
+#include <bgloop/core/bg-work-private.h>
 
 /* Waiting for all work that was accepted so far: on the caller's thread. */
 
@@ -40,7 +41,7 @@ flush_outcome (BgRecord *slot, gpointer owner)
 
   bg_core_lock (core);
   /* What was accepted before may still run, around this. */
-  defers = bg_inbox_is_nested (&core->inbox) && !self->abandoned;
+  defers = bg_inbox_is_nested (bg_core_get_inbox (core)) && !self->abandoned;
   if (defers)
     {
       marker->priority = G_PRIORITY_DEFAULT;
@@ -49,7 +50,7 @@ flush_outcome (BgRecord *slot, gpointer owner)
     {
       marker->done = TRUE;
       if (self->abandoned)
-        bg_inbox_count_void (&core->inbox, marker->priority, -1);
+        bg_inbox_count_void (bg_core_get_inbox (core), marker->priority, -1);
       counts = !self->abandoned;
       self->n_left--;
       settles = self->n_left == 0 && bg_core_remove_blocked (core, &self->blocked);
@@ -59,12 +60,12 @@ flush_outcome (BgRecord *slot, gpointer owner)
 
   if (defers)
     {
-      bg_inbox_defer (&core->inbox, slot);
+      bg_inbox_defer (bg_core_get_inbox (core), slot);
       return;
     }
 
   if (counts)
-    bg_count (&core->inbox.counts.run, 1);
+    bg_core_count_run (core);
   if (settles)
     bg_waiter_settle (self->blocked.waiter);
   if (frees)
@@ -78,7 +79,7 @@ wait_for_flush (BgCore *core, BgFlush *flush, gint64 deadline, GError **error)
 
   if (result != BG_WAIT_SETTLED && bg_core_abandon_wait (core, &flush->blocked))
     {
-      bg_set_wait_error (error, result, "Flushing the loop “%s”", core->name);
+      bg_set_wait_error (error, result, "Flushing the loop “%s”", bg_core_get_name (core));
       return FALSE;
     }
 
@@ -86,7 +87,8 @@ wait_for_flush (BgCore *core, BgFlush *flush, gint64 deadline, GError **error)
   if (flush->blocked.closed)
     {
       g_set_error (error, BG_ERROR, BG_ERROR_CLOSED,
-                   "The loop “%s” was shut down before it had done all its work", core->name);
+                   "The loop “%s” was shut down before it had done all its work",
+                   bg_core_get_name (core));
       return FALSE;
     }
   return TRUE;
@@ -96,18 +98,19 @@ wait_for_flush (BgCore *core, BgFlush *flush, gint64 deadline, GError **error)
 static BgFlush *
 append_markers (BgCore *core, BgWaiter *waiter)
 {
-  BgInbox *inbox = &core->inbox;
-  BgFlush *flush = g_malloc0 (sizeof (BgFlush) + inbox->n_lanes * sizeof (BgMarker));
+  BgInbox *inbox = bg_core_get_inbox (core);
+  guint n_lanes = bg_inbox_get_n_lanes (inbox);
+  BgFlush *flush = g_malloc0 (sizeof (BgFlush) + n_lanes * sizeof (BgMarker));
 
   flush->blocked.waiter = waiter;
   flush->blocked.close = bg_blocked_settle;
-  flush->n_left = flush->n_markers = inbox->n_lanes;
+  flush->n_left = flush->n_markers = n_lanes;
   for (guint i = 0; i < flush->n_markers; i++)
     {
       BgMarker *marker = &flush->markers[i];
 
       marker->flush = flush;
-      marker->priority = inbox->lanes[i]->priority;
+      marker->priority = bg_inbox_get_priority (inbox, i);
       bg_inbox_append (inbox, marker->priority, flush_outcome, bg_loop_flush, marker, NULL);
     }
   bg_linger_set_awaited (inbox);
@@ -124,11 +127,11 @@ abandon_flush (BgCore *core, BgFlush *flush)
   bg_core_lock (core);
   flush->abandoned = TRUE;
   frees = flush->n_left == 0;
-  core->waits.withdrawn += flush->n_left;
+  bg_core_count_withdrawn (core, flush->n_left);
   for (guint i = 0; i < flush->n_markers; i++)
     {
       if (!flush->markers[i].done)
-        bg_inbox_count_void (&core->inbox, flush->markers[i].priority, 1);
+        bg_inbox_count_void (bg_core_get_inbox (core), flush->markers[i].priority, 1);
     }
   bg_core_unlock (core);
 
@@ -140,16 +143,13 @@ static gboolean
 flush_blocking (BgCore *core, int timeout_msec, GCancellable *cancellable, GError **error)
 {
   BgFlush *flush = NULL;
-  BgWaiter *waiter = bg_waiter_take (cancellable);
   gint64 deadline = bg_deadline (timeout_msec);
   gboolean ok = FALSE;
   BgWait wait;
+  BgWaiter *waiter = bg_core_begin_wait (core, &wait, cancellable, error);
 
-  if (!bg_core_wait_begin (core, &wait, waiter, error))
-    {
-      bg_waiter_give_back (waiter, cancellable);
-      return FALSE;
-    }
+  if (waiter == NULL)
+    return FALSE;
 
   bg_core_lock (core);
   if (bg_core_admits (core))
@@ -169,8 +169,7 @@ flush_blocking (BgCore *core, int timeout_msec, GCancellable *cancellable, GErro
       bg_core_set_refused_error (core, error);
     }
 
-  bg_wait_end (&wait);
-  bg_waiter_give_back (waiter, cancellable);
+  bg_core_end_wait (&wait, waiter, cancellable);
   return ok;
 }
 

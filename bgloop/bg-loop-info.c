@@ -25,7 +25,7 @@ bg_loop_get_name (BgLoop *self)
 {
   g_return_val_if_fail (BG_IS_LOOP (self), NULL);
 
-  return self->core->name;
+  return bg_core_get_name (self->core);
 }
 
 /**
@@ -54,7 +54,7 @@ bg_loop_get_context (BgLoop *self)
 {
   g_return_val_if_fail (BG_IS_LOOP (self), NULL);
 
-  return self->core->context;
+  return bg_core_get_context (self->core);
 }
 
 /**
@@ -120,7 +120,7 @@ bg_loop_get_cancellable (BgLoop *self)
 {
   g_return_val_if_fail (BG_IS_LOOP (self), NULL);
 
-  return self->core->cancellable;
+  return bg_core_get_cancellable (self->core);
 }
 
 /**
@@ -139,44 +139,14 @@ bg_loop_get_cancellable (BgLoop *self)
 BgLoopStats *
 bg_loop_get_stats (BgLoop *self)
 {
-  g_autoptr (BgLoopStats) stats = NULL;
-  BgCore *core;
-  BgInbox *inbox;
-  gint64 since;
+  BgLoopStats *stats;
 
   g_return_val_if_fail (BG_IS_LOOP (self), NULL);
 
   stats = g_new0 (BgLoopStats, 1);
-  core = self->core;
-  inbox = &core->inbox;
-  if (bg_core_is_forked (core))
-    return g_steal_pointer (&stats);
-
-  bg_core_lock (core);
-  /* The loop's thread takes no lock to count. What it begins from here on counts neither as
-   * queued nor as run, and never as both. */
-  stats->run = atomic_load (&inbox->counts.run);
-  stats->cancelled = atomic_load (&inbox->counts.cancelled) + core->waits.withdrawn;
-  stats->batches = atomic_load (&inbox->counts.batches);
-  stats->longest_usec = atomic_load (&inbox->counts.longest_usec);
-  stats->busy_usec = atomic_load (&inbox->counts.busy_usec);
-  stats->posted = inbox->posted;
-  stats->refused = core->refused;
-  stats->wakeups = inbox->wakeups;
-  stats->queued = bg_inbox_count_queued (inbox);
-  stats->queued_max = inbox->queued_max;
-  stats->holds = core->holds.list.length;
-  since = atomic_load (&inbox->counts.batch_began_at);
-  bg_core_unlock (core);
-
-  if (since != 0)
-    {
-      gint64 usec = MAX (0, g_get_monotonic_time () - since);
-
-      stats->busy_usec += usec;
-      stats->longest_usec = MAX (stats->longest_usec, usec);
-    }
-  return g_steal_pointer (&stats);
+  if (!bg_core_is_forked (self->core))
+    bg_core_get_stats (self->core, stats);
+  return stats;
 }
 
 /**
@@ -208,10 +178,11 @@ bg_loop_describe (BgLoop *self)
 
   core = self->core;
   if (bg_core_is_forked (core))
-    return g_strdup_printf ("loop “%s”: of another process\n", core->name);
+    return g_strdup_printf ("loop “%s”: of another process\n", bg_core_get_name (core));
 
   text = g_string_new (NULL);
-  g_string_append_printf (text, "loop “%s”: %s\n", core->name, states[bg_core_get_state (core)]);
+  g_string_append_printf (text, "loop “%s”: %s\n", bg_core_get_name (core),
+                          states[bg_core_get_state (core)]);
   lines = bg_core_list_work (core);
   for (guint i = 0; i < lines->len; i++)
     g_string_append_printf (text, "  %s\n", (char *) g_ptr_array_index (lines, i));

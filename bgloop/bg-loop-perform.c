@@ -6,6 +6,7 @@
 #include <bgloop/bg-error.h>
 #include <bgloop/bg-loop-private.h>
 #include <bgloop/core/bg-operation-private.h>
+#include <bgloop/core/bg-work-private.h>
 
 /* How callers wait for an operation: on their own thread. */
 
@@ -109,36 +110,31 @@ perform_blocking (BgPerform *self, GError **error)
 {
   BgCore *core = self->core;
   GCancellable *cancellable = self->caller_cancellable;
-  BgWaiter *waiter = bg_waiter_take (cancellable);
+  BgWait wait;
+  BgWaiter *waiter = bg_core_begin_wait (core, &wait, cancellable, error);
   GAsyncResult *result = NULL;
   gboolean admitted, awake;
-  BgWait wait;
 
   self->blocked.waiter = waiter;
   self->blocked.close = settle_closed;
-  if (!bg_core_wait_begin (core, &wait, waiter, error))
-    {
-      bg_waiter_give_back (waiter, cancellable);
-      return NULL;
-    }
+  if (waiter == NULL)
+    return NULL;
 
   bg_core_lock (core);
-  awake = !core->inbox.asleep;
+  awake = bg_core_is_awake (core);
   admitted = bg_perform_admit (self);
   if (admitted)
     bg_perform_add_blocked (self);
   bg_core_unlock (core);
 
   if (admitted && awake)
-    bg_waiter_spin (waiter, atomic_load (&core->inbox.linger.usec), self->deadline,
-                    bg_linger_is_served_elsewhere (&core->inbox));
+    bg_core_stay_awake (core, waiter, self->deadline);
   if (admitted)
     result = wait_for_answer (self, waiter, self->deadline, error);
   else
     bg_core_set_refused_error (core, error);
 
-  bg_wait_end (&wait);
-  bg_waiter_give_back (waiter, cancellable);
+  bg_core_end_wait (&wait, waiter, cancellable);
   return result;
 }
 

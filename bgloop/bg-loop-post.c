@@ -29,7 +29,8 @@ post (BgCore *core, int priority, BgPostFunc func, gpointer user_data, GDestroyN
   bg_core_lock (core);
   admitted = bg_core_admits (core);
   if (G_LIKELY (admitted))
-    bg_inbox_append (&core->inbox, priority, bg_core_post_outcome, func, user_data, destroy);
+    bg_inbox_append (bg_core_get_inbox (core), priority, bg_core_post_outcome, func, user_data,
+                     destroy);
   bg_core_unlock (core);
 
   return G_LIKELY (admitted) || refuse (user_data, destroy);

@@ -7,6 +7,7 @@
 #include <bgloop/bg-error.h>
 #include <bgloop/bg-loop-private.h>
 #include <bgloop/core/bg-reply-private.h>
+#include <bgloop/core/bg-work-private.h>
 
 /* A task's function on the loop's thread. */
 
@@ -60,7 +61,8 @@ static void
 return_dropped_task (BgTaskRun *self)
 {
   g_task_return_new_error (self->task, BG_ERROR, BG_ERROR_CLOSED,
-                           "The loop “%s” was shut down before the task started", self->core->name);
+                           "The loop “%s” was shut down before the task started",
+                           bg_core_get_name (self->core));
   task_run_free (self);
 }
 
@@ -88,26 +90,24 @@ task_outcome (BgRecord *slot, gpointer owner)
     bg_reply_set_due (self->owed, FALSE);
   g_clear_object (&self->owed);
 
-  if (bg_core_is_cancelling (core))
+  if (!bg_core_may_run (core))
     {
-      bg_count (&core->inbox.counts.cancelled, 1);
       return_dropped_task (self);
       return;
     }
 
   if (g_task_return_error_if_cancelled (self->task))
     {
-      bg_count (&core->inbox.counts.cancelled, 1);
+      bg_core_count_cancelled (core);
     }
   else
     {
-      core->operations.began = TRUE;
-      core->inbox.activities.current->kept
-          = (BgRecord){ half_done_task_outcome, self->func, self, NULL };
+      bg_core_note_begun (core);
+      bg_core_keep (core, &(BgRecord){ half_done_task_outcome, self->func, self, NULL });
       self->func (self->task, g_task_get_source_object (self->task),
                   g_task_get_task_data (self->task), g_task_get_cancellable (self->task));
-      bg_inbox_drop_kept (&core->inbox);
-      bg_count (&core->inbox.counts.run, 1);
+      bg_core_drop_kept (core);
+      bg_core_count_run (core);
     }
   task_run_free (self);
 }
@@ -137,11 +137,12 @@ owe_task (BgLoop *self, GTask *task, GTaskThreadFunc func)
   BgCore *here = bg_core_get_current ();
   BgReply *reply;
 
-  if (here == NULL || bg_core_is_forked (here) || g_task_get_context (task) != here->context
-      || g_main_context_get_thread_default () != here->context)
+  if (here == NULL || bg_core_is_forked (here)
+      || g_task_get_context (task) != bg_core_get_context (here)
+      || g_main_context_get_thread_default () != bg_core_get_context (here))
     return NULL;
 
-  here->operations.began = TRUE;
+  bg_core_note_begun (here);
   reply = bg_reply_new (self, self->core, bg_loop_run_task, func, g_task_get_priority (task),
                         owed_task_cb, NULL);
   g_object_ref (reply);
@@ -186,7 +187,7 @@ bg_loop_run_task (BgLoop *self, int priority, GTask *task, GTaskThreadFunc func)
 {
   BgCore *core;
   BgTaskRun *run;
-  gboolean admitted = FALSE;
+  BgWork work = { .priority = priority, .awaited = TRUE };
 
   g_return_if_fail (BG_IS_LOOP (self));
   g_return_if_fail (G_IS_TASK (task));
@@ -199,20 +200,8 @@ bg_loop_run_task (BgLoop *self, int priority, GTask *task, GTaskThreadFunc func)
   run->func = func;
   run->owed = owe_task (self, task, func);
 
-  if (!bg_core_is_forked (core))
-    {
-      bg_core_lock (core);
-      admitted = bg_core_admits (core);
-      if (admitted)
-        {
-          if (run->owed != NULL)
-            bg_reply_set_due (run->owed, TRUE);
-          bg_inbox_append (&core->inbox, priority, task_outcome, func, run, NULL);
-          bg_linger_set_awaited (&core->inbox);
-        }
-      bg_core_unlock (core);
-    }
-
-  if (!admitted)
+  work.record = (BgRecord){ task_outcome, func, run };
+  work.reply = run->owed;
+  if (!bg_core_submit (core, &work))
     refuse_task (run);
 }

@@ -66,41 +66,10 @@ G_DEFINE_ENUM_TYPE (BgShutdownMode,
                     G_DEFINE_ENUM_VALUE (BG_SHUTDOWN_DRAIN, "drain"),
                     G_DEFINE_ENUM_VALUE (BG_SHUTDOWN_CANCEL, "cancel"))
 
-/* A reference to the object of a core, %NULL if it is gone.
- *
- * g_object_ref() may run toggle notifies, other people's code, and so is not called
- * under the lock. Instead the object is told of the claim, and if it is just being
- * disposed of refers to itself in the claimant's place. Then the claimant's is the last
- * reference that anybody gets in this way. */
 BgLoop *
 bg_loop_dup_from_core (BgCore *core)
 {
-  BgLoop *self;
-  gboolean granted;
-
-  bg_core_lock (core);
-  self = core->ownership.object;
-  if (self != NULL)
-    core->ownership.n_claims++;
-  bg_core_unlock (core);
-
-  if (self == NULL)
-    return NULL;
-  g_object_ref (self);
-
-  bg_core_lock (core);
-  core->ownership.n_claims--;
-  granted = core->ownership.n_granted > 0;
-  if (granted)
-    core->ownership.n_granted--;
-  bg_core_unlock (core);
-
-  if (granted)
-    {
-      bg_glib_wait_for_disposal (self);
-      g_object_unref (self);
-    }
-  return self;
+  return bg_core_dup_object (core);
 }
 
 static void
@@ -109,9 +78,7 @@ bg_loop_constructed (GObject *object)
   BgLoop *self = BG_LOOP (object);
 
   bg_core_start (self->core);
-  bg_core_lock (self->core);
-  self->core->ownership.object = self;
-  bg_core_unlock (self->core);
+  bg_core_set_object (self->core, self);
 
   G_OBJECT_CLASS (bg_loop_parent_class)->constructed (object);
 }
@@ -125,12 +92,7 @@ bg_loop_dispose (GObject *object)
 
   if (!bg_core_is_forked (core))
     {
-      bg_core_lock (core);
-      n = core->ownership.n_claims - core->ownership.n_granted;
-      core->ownership.n_granted += n;
-      core->ownership.object = NULL;
-      bg_core_unlock (core);
-
+      n = bg_core_forget_object (core);
       bg_loop_unpublish (core);
     }
   for (; n > 0; n--)
@@ -163,7 +125,7 @@ bg_loop_get_property (GObject *object, guint prop_id, GValue *value, GParamSpec 
       g_value_set_enum (value, bg_loop_get_state (self));
       break;
     case PROP_LINGER:
-      g_value_set_uint (value, atomic_load (&self->core->inbox.linger.usec));
+      g_value_set_uint (value, atomic_load (bg_core_get_linger (self->core)));
       break;
     default:
       G_OBJECT_WARN_INVALID_PROPERTY_ID (object, prop_id, pspec);
@@ -173,7 +135,7 @@ bg_loop_get_property (GObject *object, guint prop_id, GValue *value, GParamSpec 
 static void
 set_linger (BgLoop *self, guint linger)
 {
-  if (atomic_exchange (&self->core->inbox.linger.usec, linger) != linger)
+  if (atomic_exchange (bg_core_get_linger (self->core), linger) != linger)
     g_object_notify_by_pspec (G_OBJECT (self), properties[PROP_LINGER]);
 }
 
@@ -281,10 +243,10 @@ bg_loop_initable_init (GInitable *initable, GCancellable *cancellable, GError **
 
   if (g_cancellable_set_error_if_cancelled (cancellable, error))
     return FALSE;
-  if (self->core->failure == NULL)
+  if (bg_core_get_failure (self->core) == NULL)
     return TRUE;
 
-  g_propagate_error (error, g_error_copy (self->core->failure));
+  g_propagate_error (error, g_error_copy (bg_core_get_failure (self->core)));
   return FALSE;
 }
 

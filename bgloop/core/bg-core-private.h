@@ -108,6 +108,46 @@ void bg_core_abandon (BgCore *self);
 #define bg_core_lock(self)      bg_inbox_lock (&(self)->inbox)
 #define bg_core_unlock(self)    bg_inbox_unlock (&(self)->inbox)
 #define bg_core_is_forked(self) G_UNLIKELY ((self)->generation != bg_fork_generation ())
+
+static inline const char *
+bg_core_get_name (BgCore *self)
+{
+  return self->name;
+}
+
+static inline GMainContext *
+bg_core_get_context (BgCore *self)
+{
+  return self->context;
+}
+
+static inline GCancellable *
+bg_core_get_cancellable (BgCore *self)
+{
+  return self->cancellable;
+}
+
+/* (nullable) Why the loop could not be started. */
+static inline const GError *
+bg_core_get_failure (BgCore *self)
+{
+  return self->failure;
+}
+
+/* Where its work is queued. */
+static inline BgInbox *
+bg_core_get_inbox (BgCore *self)
+{
+  return &self->inbox;
+}
+
+/* Where its linger is: microseconds. */
+static inline _Atomic guint *
+bg_core_get_linger (BgCore *self)
+{
+  return &self->inbox.linger.usec;
+}
+
 BgLoopState bg_core_get_state (BgCore *self);
 gboolean bg_core_is_cancelling (BgCore *self);
 void bg_core_set_refused_error (BgCore *self, GError **error);
@@ -123,6 +163,10 @@ BgHold *bg_core_find_hold (BgCore *self, guint64 id);
 void bg_core_drop_later (BgCore *self, gpointer data, GDestroyNotify destroy);
 
 /* without */
+void bg_core_set_object (BgCore *self, gpointer object);
+gpointer bg_core_dup_object (BgCore *self);
+guint bg_core_forget_object (BgCore *self);
+void bg_core_get_stats (BgCore *self, BgLoopStats *stats);
 void bg_core_post_outcome (BgRecord *slot, gpointer owner);
 void bg_core_drop_outcome (BgRecord *slot, gpointer owner);
 

@@ -3,7 +3,7 @@
  */
 #include "config.h"
 
-#include <bgloop/core/bg-core-private.h>
+#include <bgloop/core/bg-work-private.h>
 
 /* Delayed work becomes due: a heap of it under the core's lock, and a source of the loop's
  * that moves what is due to the inbox, on the loop's thread. */
@@ -52,14 +52,10 @@ delay_outcome (BgRecord *slot, gpointer owner)
   record = bg_inbox_keep (&self->inbox, slot);
   record->outcome = half_done_delay_outcome;
   record->destroy = delay->destroy;
-  if (!bg_core_is_cancelling (self))
+  if (bg_core_may_run (self))
     {
       ((BgPostFunc) delay->func) (delay->data);
-      bg_count (&self->inbox.counts.run, 1);
-    }
-  else
-    {
-      bg_count (&self->inbox.counts.cancelled, 1);
+      bg_core_count_run (self);
     }
 
   record->outcome = NULL;

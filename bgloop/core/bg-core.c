@@ -7,6 +7,7 @@
 #include <bgloop/bg-error.h>
 #include <bgloop/core/bg-core-private.h>
 #include <bgloop/core/bg-mailbox-private.h>
+#include <bgloop/core/bg-work-private.h>
 
 /* A loop's core: its life, its state, and who may hand it work. Any thread. The struct
  * itself and the order of locks are in bg-core-private.h. */
@@ -151,6 +152,38 @@ bg_core_set_refused_error (BgCore *self, GError **error)
     g_set_error (error, BG_ERROR, BG_ERROR_CLOSED, "The loop “%s” takes no more work", self->name);
 }
 
+void
+bg_core_get_stats (BgCore *self, BgLoopStats *stats)
+{
+  BgInbox *inbox = &self->inbox;
+  gint64 began_at;
+
+  bg_core_lock (self);
+  /* The loop's thread takes no lock to count. What it begins from here on counts neither as
+   * queued nor as run, and never as both. */
+  stats->run = atomic_load (&inbox->counts.run);
+  stats->cancelled = atomic_load (&inbox->counts.cancelled) + self->waits.withdrawn;
+  stats->batches = atomic_load (&inbox->counts.batches);
+  stats->longest_usec = atomic_load (&inbox->counts.longest_usec);
+  stats->busy_usec = atomic_load (&inbox->counts.busy_usec);
+  stats->posted = inbox->posted;
+  stats->refused = self->refused;
+  stats->wakeups = inbox->wakeups;
+  stats->queued = bg_inbox_count_queued (inbox);
+  stats->queued_max = inbox->queued_max;
+  stats->holds = self->holds.list.length;
+  began_at = atomic_load (&inbox->counts.batch_began_at);
+  bg_core_unlock (self);
+
+  if (began_at != 0)
+    {
+      gint64 usec = MAX (0, g_get_monotonic_time () - began_at);
+
+      stats->busy_usec += usec;
+      stats->longest_usec = MAX (stats->longest_usec, usec);
+    }
+}
+
 /* Admission */
 
 /* While the loop stops, or has. */
@@ -177,14 +210,10 @@ bg_core_post_outcome (BgRecord *slot, gpointer owner)
   if (destroy != NULL)
     bg_inbox_keep (&self->inbox, slot);
 
-  if (G_LIKELY (!bg_core_is_cancelling (self)))
+  if (bg_core_may_run (self))
     {
       ((BgPostFunc) slot->func) (data);
-      bg_count (&self->inbox.counts.run, 1);
-    }
-  else
-    {
-      bg_count (&self->inbox.counts.cancelled, 1);
+      bg_core_count_run (self);
     }
 
   if (destroy == NULL)

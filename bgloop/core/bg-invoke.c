@@ -3,7 +3,7 @@
  */
 #include "config.h"
 
-#include <bgloop/core/bg-core-private.h>
+#include <bgloop/core/bg-work-private.h>
 
 /* Invoked functions. One waits in a source of its own, ordered like any source of its
  * priority, and in the core's list; while the loop stops, or stands still for a test, it
@@ -104,11 +104,8 @@ run_invoke (BgCore *core, BgInvoke *self)
   GSource *source = g_main_current_source ();
   gboolean again, lives = source != NULL && !g_source_is_destroyed (source);
 
-  if (bg_core_is_cancelling (core))
-    {
-      bg_count (&core->inbox.counts.cancelled, 1);
-      return FALSE;
-    }
+  if (!bg_core_may_run (core))
+    return FALSE;
 
   bg_inbox_push_activity (&core->inbox, self->func);
   core->inbox.activities.current->kept

@@ -40,6 +40,7 @@ typedef struct
 void bg_core_add_blocked (BgCore *self, BgBlocked *blocked);
 gboolean bg_core_remove_blocked (BgCore *self, BgBlocked *blocked);
 void bg_core_cancel_unstarted (BgCore *self, BgBlocked *blocked);
+void bg_core_count_withdrawn (BgCore *self, guint n);
 gboolean bg_core_add_end_watcher (BgCore *self, BgBlocked *watcher);
 gboolean bg_core_remove_end_watcher (BgCore *self, BgBlocked *watcher);
 
@@ -47,6 +48,12 @@ gboolean bg_core_remove_end_watcher (BgCore *self, BgBlocked *watcher);
 gboolean bg_core_abandon_wait (BgCore *self, BgBlocked *blocked);
 void bg_blocked_settle (BgBlocked *blocked);
 gboolean bg_core_is_paused_by_me (BgCore *self, GError **error);
-gboolean bg_core_wait_begin (BgCore *self, BgWait *wait, BgWaiter *waiter, GError **error);
+BgWaiter *bg_core_begin_wait (BgCore *self,
+                              BgWait *wait,
+                              GCancellable *cancellable,
+                              GError **error);
+void bg_core_end_wait (BgWait *wait, BgWaiter *waiter, GCancellable *cancellable);
+void bg_core_stay_awake (BgCore *self, BgWaiter *waiter, gint64 deadline);
+gboolean bg_core_check_wait_for_end (BgCore *self, GError **error);
 
 G_END_DECLS

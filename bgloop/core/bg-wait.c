@@ -39,6 +39,13 @@ bg_core_cancel_unstarted (BgCore *self, BgBlocked *blocked)
   self->waits.withdrawn++;
 }
 
+/* So many pieces of work were taken back. */
+void
+bg_core_count_withdrawn (BgCore *self, guint n)
+{
+  self->waits.withdrawn += n;
+}
+
 void
 bg_blocked_settle (BgBlocked *blocked)
 {
@@ -81,10 +88,40 @@ bg_core_is_paused_by_me (BgCore *self, GError **error)
   return paused;
 }
 
-/* Before this thread waits for the loop to do something: see bg_wait_begin(). */
-gboolean
-bg_core_wait_begin (BgCore *self, BgWait *wait, BgWaiter *waiter, GError **error)
+/* Before this thread waits for the loop to do something: what it waits with, or NULL if it
+ * would wait for ever. */
+BgWaiter *
+bg_core_begin_wait (BgCore *self, BgWait *wait, GCancellable *cancellable, GError **error)
 {
-  return !bg_core_is_paused_by_me (self, error)
-         && bg_wait_begin (wait, &self->waits.actor, BG_WAIT_FOR_WORK, waiter, error);
+  BgWaiter *waiter = bg_waiter_take (cancellable);
+
+  if (!bg_core_is_paused_by_me (self, error)
+      && bg_wait_begin (wait, &self->waits.actor, BG_WAIT_FOR_WORK, waiter, error))
+    return waiter;
+
+  bg_waiter_give_back (waiter, cancellable);
+  return NULL;
+}
+
+void
+bg_core_end_wait (BgWait *wait, BgWaiter *waiter, GCancellable *cancellable)
+{
+  bg_wait_end (wait);
+  bg_waiter_give_back (waiter, cancellable);
+}
+
+/* The loop was awake when it was handed the work that is waited for: for a while this
+ * thread stays awake, too. */
+void
+bg_core_stay_awake (BgCore *self, BgWaiter *waiter, gint64 deadline)
+{
+  bg_waiter_spin (waiter, atomic_load (&self->inbox.linger.usec), deadline,
+                  bg_linger_is_served_elsewhere (&self->inbox));
+}
+
+/* Whether this thread may wait for the end of the loop; it does not do so yet. */
+gboolean
+bg_core_check_wait_for_end (BgCore *self, GError **error)
+{
+  return bg_actor_check_wait (&self->waits.actor, BG_WAIT_FOR_DRAIN, error);
 }

@@ -205,6 +205,8 @@ bg_inbox_append_void (BgInbox *self,
 }
 
 void bg_inbox_take_void (BgInbox *self);
+guint bg_inbox_get_n_lanes (BgInbox *self);
+int bg_inbox_get_priority (BgInbox *self, guint lane);
 gpointer bg_inbox_take (BgInbox *self, BgRecord *slot);
 void bg_inbox_withdraw (BgInbox *self, BgRecord *slot, int priority);
 void bg_inbox_wake (BgInbox *self);

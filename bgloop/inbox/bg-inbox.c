@@ -95,6 +95,18 @@ bg_inbox_count_queued (BgInbox *self)
   return n;
 }
 
+guint
+bg_inbox_get_n_lanes (BgInbox *self)
+{
+  return self->n_lanes;
+}
+
+int
+bg_inbox_get_priority (BgInbox *self, guint lane)
+{
+  return self->lanes[lane]->priority;
+}
+
 /* Where in the lanes @priority is, or is to be. */
 guint
 bg_inbox_find_lane (BgInbox *self, int priority)

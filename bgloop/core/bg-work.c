@@ -1,0 +1,44 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "config.h"
+
+#include <bgloop/core/bg-work-private.h>
+
+/* How a piece of work is handed over: by any thread, under the core's lock. */
+
+/* FALSE if the loop takes no more work. (bg_loop_post() does the same by itself, as each
+ * nanosecond counts there.) */
+gboolean
+bg_core_submit (BgCore *self, BgWork *work)
+{
+  const BgRecord *record = &work->record;
+  gboolean admitted;
+  BgRecord *slot;
+
+  if (bg_core_is_forked (self))
+    return FALSE;
+
+  bg_core_lock (self);
+  admitted = bg_core_admits (self);
+  work->was_awake = !self->inbox.asleep;
+  if (work->reply != NULL)
+    bg_reply_set_due (work->reply, admitted);
+  if (admitted)
+    {
+      if (work->soon && atomic_load (&self->inbox.linger.usec) > 0)
+        bg_reply_expect_soon (work->reply, self->inbox.asleep);
+      slot = bg_inbox_append (&self->inbox, work->priority, record->outcome, record->func,
+                              record->data, record->destroy);
+      if (work->blocked != NULL)
+        {
+          work->blocked->slot = slot;
+          bg_core_add_blocked (self, work->blocked);
+        }
+      if (work->awaited)
+        bg_linger_set_awaited (&self->inbox);
+    }
+  bg_core_unlock (self);
+
+  return admitted;
+}

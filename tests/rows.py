@@ -1,0 +1,88 @@
+#!/usr/bin/python3
+# Copyright 2026 The bgloop developers
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Checks that the folders of the library are rows: a file includes its own folder and those below.
+
+Public headers say what people call things, so that all rows but the lowest two may include them; to
+call what they declare is for the top and for the test kit. What a core and an inbox have is named
+in their own rows, and for the kit, whose pauses are among it."""
+
+import pathlib
+import re
+import sys
+
+BELOW = {
+    'base': ['base'],
+    'inbox': ['inbox', 'base'],
+    'core': ['core', 'inbox', 'base', 'public'],
+    'testing': ['testing', 'core', 'inbox', 'base', 'public', 'top'],
+    'top': ['top', 'core', 'inbox', 'base', 'public', 'testing'],
+    'public': ['public'],
+}
+NAMES_CORE = ['core', 'testing']
+NAMES_INBOX = ['inbox', 'core', 'testing']
+
+
+def get_row(path):
+    """The row of a file that is named from the library's folder."""
+    if len(path.parts) > 1:
+        return path.parts[0]
+    return 'public' if path.suffix == '.h' and 'private' not in path.name else 'top'
+
+
+def strip(text):
+    text = re.sub(r'/\*.*?\*/', '', text, flags=re.S)
+    return re.sub(r'"(\\.|[^"\\\n])*"', '""', text)
+
+
+def check(path, text):
+    """What is wrong with a file, a line each."""
+    row = get_row(path)
+    for name in re.findall(r'#include <bgloop/(\S+)>', text):
+        other = get_row(pathlib.PurePath(name))
+        if other not in BELOW[row]:
+            yield f'{path} includes {name}'
+
+    code = strip(text)
+    if row == 'core':
+        for name in re.findall(r'\b(bg_(?:loop|test)_\w+) \(', code):
+            if not name.endswith('_get_type'):
+                yield f'{path} calls {name}()'
+    if row not in NAMES_CORE:
+        for name in re.findall(r'\bcore->(\w+)', code):
+            yield f'{path} names {name} of a core'
+    if row not in NAMES_INBOX:
+        for name in re.findall(r'\binbox(?:->|\.)(\w+)', code):
+            yield f'{path} names {name} of an inbox'
+
+
+PLANTED = {
+    'base/bg-spin.c': '#include <bgloop/inbox/bg-inbox-private.h>\n',
+    'inbox/bg-lane.c': '#include <bgloop/bg-loop.h>\n',
+    'core/bg-core.c': '#include <bgloop/bg-loop-private.h>\n',
+    'core/bg-reply.c': 'name = bg_loop_get_name (loop);\n',
+    'bg-loop-call.c': 'self->core->name = NULL;\n',
+    'bg-loop-post.c': 'inbox->posted++;\n',
+    'bg-loop.h': '#include <bgloop/core/bg-core-private.h>\n',
+}
+
+
+def main():
+    root = pathlib.Path(sys.argv[1])
+    files = sorted([*root.glob('*.[ch]'), *root.glob('[a-z]*/*.[ch]')])
+    files = [path for path in files if get_row(path.relative_to(root)) in BELOW]
+    faults = [fault for path in files for fault in check(path.relative_to(root), path.read_text())]
+    print('1..2')
+    for fault in faults:
+        print('#', fault)
+    print('not ok' if faults or len(files) < 40 else 'ok', '1 rows')
+
+    missed = [name for name, text in PLANTED.items() if not list(check(pathlib.PurePath(name), text))]
+    for name in missed:
+        print('# not found in', name)
+    print('not ok' if missed else 'ok', '2 planted faults are found')
+    return 1 if faults or missed else 0
+
+
+sys.exit(main())
