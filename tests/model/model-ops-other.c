@@ -264,6 +264,7 @@ do_pause (const ModelOp *op, ModelLife *life, BgLoop *loop)
 
   if (piece == NULL || model_is_closing ())
     return;
+  model_store (&life->was_paused, TRUE);
   /* A pending reply refers to the loop as well: with that alone nobody could resume it. */
   if (!atomic_exchange_explicit (&life->paused, TRUE, MODEL_ORDER))
     {
