@@ -143,10 +143,14 @@ source_cb (gpointer data)
 {
   ModelPiece *piece = data;
 
+  /* It is ready until somebody destroys it, and keeps what is below it from its turn. */
+  if (piece->op->variant % 16 == 9 && piece->n_run > 0)
+    return G_SOURCE_CONTINUE;
+
   model_piece_run_begin (piece);
   model_do_program (piece->op->body);
   model_piece_run_end (piece);
-  return piece->n_repeats++ < piece->op->amount ? G_SOURCE_CONTINUE : G_SOURCE_REMOVE;
+  return piece->op->variant % 16 == 9 || piece->n_repeats++ < piece->op->amount;
 }
 
 /* What is destroyed attaches another one like it, for as long as it may: the end bounds that. Until

@@ -240,6 +240,7 @@ begin_task (Later *later, GCancellable *cancellable)
   g_autoptr (GTask) task = g_task_new (NULL, cancellable, gio_cb, later);
 
   model_watch_object (task, MODEL_OBJECT_TASK);
+  g_task_set_priority (task, later->piece->op->priority);
   g_task_return_boolean (task, TRUE);
 }
 

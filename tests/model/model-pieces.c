@@ -120,6 +120,9 @@ model_piece_run_begin (ModelPiece *self)
 {
   ModelStamp now = model_stamp ();
 
+  /* Sources that were attached are GLib's. */
+  if (model_world->is_child && self->op->kind != MODEL_ATTACH)
+    model_fork_fail ();
   if (!self->is_handler)
     model_actor_enter (self->life);
   if (model_increment (&self->n_run) > 0 && !may_repeat (self))

@@ -104,11 +104,11 @@ model_do_program (const ModelProgram *program)
 {
   ModelActor *me = self_actor;
 
-  if (program == NULL || depth >= MAX_DEPTH || me == &model_world->janitor)
+  if (program == NULL || depth >= MAX_DEPTH || me == &model_world->janitor || model_world->is_child)
     return;
 
   depth++;
-  for (guint i = 0; i < program->len; i++)
+  for (guint i = 0; i < program->len && !model_world->is_child; i++)
     {
       const ModelOp *op = g_ptr_array_index (program, i);
       const ModelOp *outer = me != NULL ? model_load (&me->op) : NULL;

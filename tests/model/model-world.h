@@ -42,6 +42,7 @@ struct _ModelActor
   _Atomic int owed;                 /* replies that are to come in its context */
   _Atomic (GMainContext *) context; /* (nullable) its own */
   ModelContext kind;
+  gboolean posted; /* what runs was, and no more than that */
 };
 
 /* A loop, from its start to its end. */
@@ -154,6 +155,7 @@ typedef struct
   _Atomic int n_objects[MODEL_N_OBJECTS]; /* of the model's, that are alive */
   _Atomic int n_failures;
   _Atomic int n_criticals, n_expected_criticals;
+  gboolean is_child;     /* a forked one, that has returned into the loop */
   _Atomic int forgiving; /* a thread was ended under its loop: GLib itself leaks then */
 } ModelWorld;
 
@@ -263,6 +265,7 @@ void model_do_perform (const ModelOp *op, ModelLife *life, BgLoop *loop);
 void model_do_living (const ModelOp *op, ModelLife *life, BgLoop *loop);
 void model_do_ending (const ModelOp *op, ModelLife *life, BgLoop *loop);
 void model_do_other (const ModelOp *op, ModelLife *life, BgLoop *loop);
-void model_fork (BgLoop *loop);
+void model_fork (const ModelOp *op, BgLoop *loop);
+void model_fork_fail (void);
 
 G_END_DECLS
