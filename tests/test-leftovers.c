@@ -491,6 +491,44 @@ test_always_ready (void)
     }
 }
 
+/* It may have children, which go where it goes. */
+
+#define MANY_TURNS 1000
+
+typedef struct
+{
+  BgLoop *loop;
+  guint64 hold;
+  int turns;
+} Held;
+
+static gboolean
+release_at_last_cb (gpointer user_data)
+{
+  Held *self = user_data;
+
+  if (++self->turns == MANY_TURNS)
+    bg_loop_release (self->loop, self->hold);
+  return G_SOURCE_CONTINUE;
+}
+
+static void
+test_always_ready_with_child (void)
+{
+  Held self = { util_loop_new ("ready"), 0, 0 };
+  g_autoptr (GSource) source = g_idle_source_new ();
+  g_autoptr (GSource) child = g_timeout_source_new (G_MAXINT);
+
+  self.hold = bg_loop_hold (self.loop, "ready");
+  bg_loop_quit (self.loop, BG_SHUTDOWN_DRAIN);
+  g_source_set_dummy_callback (child);
+  g_source_add_child_source (source, child);
+  g_source_set_callback (source, release_at_last_cb, &self, NULL);
+  g_source_attach (source, bg_loop_get_context (self.loop));
+  util_loop_end (self.loop);
+  g_assert_cmpint (self.turns, >=, MANY_TURNS);
+}
+
 /* A flood of high priority does not keep what is low from its outcome. */
 
 typedef struct
@@ -582,6 +620,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/leftovers/tasks", test_tasks);
   util_add_trapped ("/leftovers/late-task", test_late_task);
   util_add_trapped ("/leftovers/always-ready", test_always_ready);
+  util_add_trapped ("/leftovers/always-ready/with-child", test_always_ready_with_child);
   util_add_trapped ("/leftovers/flood", test_flood);
   util_add_trapped ("/leftovers/nothing-left", test_nothing_left);
 

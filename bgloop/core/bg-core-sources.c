@@ -165,8 +165,8 @@ bg_core_demote_most_urgent (BgCore *self)
     }
 
   /* In this order a source comes before its children, which go with it and may not be
-   * moved alone. */
-  for (guint i = 0; i < sources->len; i++)
+   * moved alone. Behind all others it is already when the most urgent ones are. */
+  for (guint i = 0; i < sources->len && urgent != G_MAXINT; i++)
     {
       GSource *source = g_ptr_array_index (sources, i);
 

@@ -5,6 +5,10 @@
 
 /* What is checked when everything is over and all threads but one are gone. */
 
+#define MAX_PASSED 10
+#define MAX_SLOW   40
+#define SLOW_USEC  100
+
 static gboolean
 has_function (const ModelPiece *piece)
 {
@@ -103,6 +107,26 @@ check_destroy (ModelPiece *piece)
   if (piece->n_run > 0 && piece->destroyed != 0 && piece->run_end != 0
       && piece->destroyed < piece->run_end && piece->op->kind != MODEL_ATTACH)
     model_fail ("%s was destroyed before it had run to its end", model_piece_name (piece));
+}
+
+/* A limit of 0 is over before anything can start, but for a plain function call. */
+static void
+check_limit (ModelPiece *piece)
+{
+  gboolean is_plain = is_blocking (piece) && piece->giver == &piece->life->actor;
+
+  switch (piece->op->kind)
+    {
+    case MODEL_CALL:
+    case MODEL_CALL_ASYNC:
+    case MODEL_PERFORM:
+    case MODEL_PERFORM_ASYNC:
+      if (piece->op->timeout == 0 && piece->n_run > 0 && !is_plain)
+        model_fail ("%s had timed out and has run", model_piece_name (piece));
+      break;
+    default:
+      break;
+    }
 }
 
 static void
@@ -270,6 +294,58 @@ check_order (GPtrArray *ran)
     }
 }
 
+/* Work that is given while less urgent work runs, or waits, comes before that, but for what runs
+ * just then and for what is let through. Where work of its own priority comes first that may be the
+ * rest of a batch, and a batch of lower priority have its turn. */
+static void
+check_urgency (GPtrArray *ran)
+{
+  for (guint i = 0; i < ran->len; i++)
+    {
+      ModelPiece *urgent = g_ptr_array_index (ran, i);
+      gboolean is_first = is_queued_in_order (urgent) && !is_blocking (urgent);
+      guint n = 0;
+
+      for (guint j = i; j > 0 && is_first; j--)
+        {
+          ModelPiece *other = g_ptr_array_index (ran, j - 1);
+
+          if (other->run_begin < urgent->given_after)
+            break;
+          if (other->life != urgent->life || !is_queued_in_order (other))
+            continue;
+          is_first = other->op->priority > urgent->op->priority;
+          n++;
+        }
+      if (is_first && n > MAX_PASSED)
+        model_fail ("%u less urgent pieces have run before %s", n, model_piece_name (urgent));
+    }
+}
+
+/* A batch ends soon after it has taken some time, so that a source that is ready gets its turn: how
+ * many slow pieces ran since? */
+static void
+check_source (ModelPiece *source, GPtrArray *ran)
+{
+  ModelLife *life = source->life;
+  guint n = 0;
+
+  if (!model_is_always_ready (source->op) || life->was_paused
+      || (life->stop_begin != 0 && life->stop_begin < source->run_begin))
+    return;
+
+  for (guint i = 0; i < ran->len; i++)
+    {
+      ModelPiece *piece = g_ptr_array_index (ran, i);
+
+      n += piece->life == life && is_queued_in_order (piece) && piece->run_usec > SLOW_USEC
+           && piece->op->priority >= source->op->priority && piece->run_begin > source->given_after
+           && piece->run_begin < source->run_begin;
+    }
+  if (n > MAX_SLOW)
+    model_fail ("%u pieces that took their time have run before %s", n, model_piece_name (source));
+}
+
 /* What a flush that went well waited for. */
 static void
 check_flush (ModelPiece *flush, ModelPiece *piece)
@@ -326,6 +402,7 @@ model_check_pieces (void)
         check_reply (piece);
       if (!has_function (piece))
         continue;
+      check_limit (piece);
       if (is_blocking (piece))
         check_blocking (piece);
       else
@@ -335,6 +412,9 @@ model_check_pieces (void)
     }
 
   check_order (ran);
+  check_urgency (ran);
+  for (guint i = 0; i < ran->len; i++)
+    check_source (g_ptr_array_index (ran, i), ran);
   for (guint i = 0; i < flushes->len; i++)
     for (guint j = 0; j < ran->len; j++)
       check_flush (g_ptr_array_index (flushes, i), g_ptr_array_index (ran, j));

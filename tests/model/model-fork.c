@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -24,9 +25,10 @@
  * A child that waits for one of these says nothing about the library; one that waits in the
  * library itself does. */
 
-#define CHILD_PART 3 /* of the limit: the child is to be done before its parent hangs */
-#define OTHER_USEC 100000
-#define MAX_FRAMES 32
+#define CHILD_PART  3 /* of the limit: the child is to be done before its parent hangs */
+#define OTHER_USEC  100000
+#define MOMENT_USEC 20000
+#define MAX_FRAMES  32
 
 enum
 {
@@ -237,20 +239,61 @@ run_child (BgLoop *loop)
   try_own (bg_loop_dup_default (NULL));
   if (!bg_loop_reset_default (-1, NULL))
     fail ("the default loop cannot be reset");
-  g_object_unref (loop);
+}
+
+static void
+nothing_runs_cb (int signal_number)
+{
   _exit (CHILD_PASSED);
 }
 
-void
-model_fork (BgLoop *loop)
+/* Back into the loop, which is to run nothing: all there is to see is that for a moment nothing
+ * has run. */
+static void
+go_on (void)
 {
+  struct sigaction action = { .sa_handler = nothing_runs_cb };
+  struct itimerval moment = { .it_value = { .tv_usec = MOMENT_USEC } };
+
+  model_world->is_child = TRUE;
+  alarm (0);
+  sigaction (SIGALRM, &action, NULL);
+  setitimer (ITIMER_REAL, &moment, NULL);
+}
+
+/* A child may also return into the loop's batch. */
+static gboolean
+can_go_on (const ModelOp *op)
+{
+  ModelActor *me = model_actor_self ();
+
+  return op->variant % 2 && me != NULL && me->life != NULL && me->posted
+         && model_program_is_outermost () && g_main_context_is_owner (me->life->context);
+}
+
+/* Something of the parent's runs. */
+void
+model_fork_fail (void)
+{
+  fail ("the loop's work goes on");
+}
+
+void
+model_fork (const ModelOp *op, BgLoop *loop)
+{
+  gboolean goes_on = can_go_on (op);
   pid_t pid;
   int status;
 
   pid = fork ();
   if (pid == 0)
-    run_child (loop);
-  if (pid < 0)
+    {
+      run_child (loop);
+      if (!goes_on)
+        _exit (CHILD_PASSED);
+      go_on ();
+    }
+  if (pid <= 0)
     return;
 
   while (waitpid (pid, &status, 0) < 0)

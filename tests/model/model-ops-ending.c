@@ -145,7 +145,7 @@ do_renew (const ModelOp *op)
       return;
     }
 
-  life = model_life_add (loop, op->slot);
+  life = model_life_add (loop, op->slot, 0);
   g_mutex_lock (&model_world->lock);
   if (model_world->slots[op->slot] == NULL || op->variant % 2 == 0)
     {
@@ -186,6 +186,7 @@ do_reset_default (const ModelOp *op)
   loop = model_slot_take (MODEL_DEFAULT, &life);
   if (me != NULL)
     edge = model_graph_add (me, &model_world->any_default);
+  model_increment (&model_world->n_resets);
   model_increment (&model_world->n_default_stops);
   ok = bg_loop_reset_default (op->timeout, &error);
   if (g_error_matches (error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK))
@@ -193,6 +194,7 @@ do_reset_default (const ModelOp *op)
       model_decrement (&model_world->n_default_stops);
       check_unchanged (loop);
     }
+  model_decrement (&model_world->n_resets);
   if (loop != NULL)
     model_life_give_back (life);
   if (edge != NULL)

@@ -143,10 +143,14 @@ source_cb (gpointer data)
 {
   ModelPiece *piece = data;
 
+  /* It is ready until somebody destroys it, and keeps what is below it from its turn. */
+  if (piece->op->variant % 16 == 9 && piece->n_run > 0)
+    return G_SOURCE_CONTINUE;
+
   model_piece_run_begin (piece);
   model_do_program (piece->op->body);
   model_piece_run_end (piece);
-  return piece->n_repeats++ < piece->op->amount ? G_SOURCE_CONTINUE : G_SOURCE_REMOVE;
+  return piece->op->variant % 16 == 9 || piece->n_repeats++ < piece->op->amount;
 }
 
 /* What is destroyed attaches another one like it, for as long as it may: the end bounds that. Until
@@ -267,6 +271,13 @@ attaches_directly (const ModelOp *op, ModelLife *life)
          && model_load (&life->end_begin) == 0 && g_main_context_is_owner (life->context);
 }
 
+/* Whether it is a source that is so as soon as it is attached. */
+gboolean
+model_is_always_ready (const ModelOp *op)
+{
+  return op->kind == MODEL_ATTACH && op->variant & 64;
+}
+
 static void
 do_attach (const ModelOp *op, ModelLife *life, BgLoop *loop)
 {
@@ -276,7 +287,7 @@ do_attach (const ModelOp *op, ModelLife *life, BgLoop *loop)
 
   if (piece == NULL)
     return;
-  source = op->variant & 64 ? g_idle_source_new () : g_timeout_source_new (op->amount);
+  source = model_is_always_ready (op) ? g_idle_source_new () : g_timeout_source_new (op->amount);
   g_source_set_priority (source, op->priority);
   g_source_set_callback (source, source_cb, piece, source_destroy_cb);
   directly = attaches_directly (op, life);

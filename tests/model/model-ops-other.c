@@ -181,7 +181,7 @@ do_nest_loop (const ModelOp *op)
     return;
   loop = g_main_loop_new (me->life->context, FALSE);
   source = op->amount == 0 ? g_idle_source_new () : g_timeout_source_new (op->amount - 1);
-  g_source_set_priority (source, G_PRIORITY_DEFAULT);
+  g_source_set_priority (source, G_MININT); /* another may always be ready */
   g_source_set_callback (source, quit_cb, loop, NULL);
   g_source_attach (source, me->life->context);
   g_main_loop_run (loop);
@@ -217,8 +217,11 @@ thread_local_cb (gpointer data)
 {
   ModelPiece *piece = data;
   ModelLife *life = model_actor_self ()->life;
-  BgLoop *loop = model_life_take (life);
+  BgLoop *loop;
 
+  if (model_world->is_child)
+    return;
+  loop = model_life_take (life);
   model_piece_run_begin (piece);
   if (loop != NULL)
     {
@@ -264,6 +267,7 @@ do_pause (const ModelOp *op, ModelLife *life, BgLoop *loop)
 
   if (piece == NULL || model_is_closing ())
     return;
+  model_store (&life->was_paused, TRUE);
   /* A pending reply refers to the loop as well: with that alone nobody could resume it. */
   if (!atomic_exchange_explicit (&life->paused, TRUE, MODEL_ORDER))
     {
@@ -344,7 +348,7 @@ model_do_other (const ModelOp *op, ModelLife *life, BgLoop *loop)
       do_thread_local (op);
       break;
     case MODEL_FORK:
-      model_fork (loop);
+      model_fork (op, loop);
       break;
     case MODEL_PAUSE:
     case MODEL_STEP:

@@ -240,6 +240,7 @@ begin_task (Later *later, GCancellable *cancellable)
   g_autoptr (GTask) task = g_task_new (NULL, cancellable, gio_cb, later);
 
   model_watch_object (task, MODEL_OBJECT_TASK);
+  g_task_set_priority (task, later->piece->op->priority);
   g_task_return_boolean (task, TRUE);
 }
 
@@ -397,6 +398,18 @@ check_socket_result (ModelPiece *piece)
                 model_piece_name (piece));
 }
 
+/* A CANCEL ends the wait for what has begun, at the latest as the beginning returns: an answer that
+ * comes after both is nobody's. */
+static void
+check_is_in_time (ModelPiece *piece)
+{
+  ModelStamp cancel_done = model_load (&piece->life->cancel_done);
+  ModelStamp answered = model_load (&piece->answered);
+
+  if (cancel_done != 0 && answered > cancel_done && answered > model_load (&piece->run_end))
+    model_fail ("%s has an answer that came after a CANCEL", model_piece_name (piece));
+}
+
 static void
 check_result (ModelPiece *piece, GAsyncResult *result, const GError *error)
 {
@@ -416,6 +429,7 @@ check_result (ModelPiece *piece, GAsyncResult *result, const GError *error)
   if (model_load (&piece->n_run) != 1 || model_load (&piece->failed)
       || model_load (&piece->n_answered) != 1)
     model_fail ("%s has a result that nobody has given", model_piece_name (piece));
+  check_is_in_time (piece);
   if (kind == BEGIN_SOCKET)
     check_socket_result (piece);
   if ((kind == BEGIN_INLINE || kind == BEGIN_PENDING || kind == BEGIN_TIMER)

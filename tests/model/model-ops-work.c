@@ -11,7 +11,9 @@ post_cb (gpointer data)
   ModelPiece *piece = data;
 
   model_piece_run_begin (piece);
+  piece->life->actor.posted = TRUE;
   model_do_program (piece->op->body);
+  piece->life->actor.posted = FALSE;
   model_piece_run_end (piece);
 }
 

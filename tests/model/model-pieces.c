@@ -120,6 +120,9 @@ model_piece_run_begin (ModelPiece *self)
 {
   ModelStamp now = model_stamp ();
 
+  /* Sources that were attached are GLib's. */
+  if (model_world->is_child && self->op->kind != MODEL_ATTACH)
+    model_fork_fail ();
   if (!self->is_handler)
     model_actor_enter (self->life);
   if (model_increment (&self->n_run) > 0 && !may_repeat (self))
@@ -133,6 +136,7 @@ model_piece_run_begin (ModelPiece *self)
   if (self->delay_usec > 0 && g_get_monotonic_time () < self->time_begin + self->delay_usec)
     model_fail ("%s has run early", model_piece_name (self));
 
+  self->run_usec -= g_get_monotonic_time ();
   model_stamp_first (&self->run_begin, now);
   if (self->op->kind == MODEL_TEARDOWN)
     model_stamp_first (&self->life->end_begin, now);
@@ -141,6 +145,7 @@ model_piece_run_begin (ModelPiece *self)
 void
 model_piece_run_end (ModelPiece *self)
 {
+  self->run_usec += g_get_monotonic_time ();
   model_store (&self->run_end, model_stamp ());
 }
 
@@ -183,6 +188,19 @@ model_piece_expect_reply (ModelPiece *self)
     model_increment (&me->owed);
 }
 
+/* In a context that is iterated as usual, from a source of the priority of the work. */
+static void
+check_reply_priority (ModelPiece *self)
+{
+  GSource *source = g_main_current_source ();
+  gboolean has_priority
+      = self->op->kind == MODEL_CALL_ASYNC || self->op->kind == MODEL_PERFORM_ASYNC;
+
+  if (has_priority && source != NULL && g_source_get_priority (source) != self->op->priority)
+    model_fail ("%s was replied to at priority %d, not %d", model_piece_name (self),
+                g_source_get_priority (source), self->op->priority);
+}
+
 void
 model_piece_reply_begin (ModelPiece *self)
 {
@@ -200,6 +218,8 @@ model_piece_reply_begin (ModelPiece *self)
     }
   else if (me != NULL && model_actor_self () != me)
     model_fail ("%s was replied to on another thread", model_piece_name (self));
+  else
+    check_reply_priority (self);
 }
 
 void

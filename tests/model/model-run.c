@@ -299,7 +299,7 @@ start_loops (ModelWorld *self)
 
       if (loop == NULL)
         g_error ("no loop");
-      self->slots[i] = model_life_add (loop, i);
+      self->slots[i] = model_life_add (loop, i, 0);
     }
 }
 

@@ -69,7 +69,7 @@ static const KindInfo kinds[MODEL_N_KINDS] = {
   [MODEL_STALL] = { "stall", 5, ANYWHERE, 60 },
   [MODEL_LINGER] = { "linger", 2, ANYWHERE, 20 },
   [MODEL_THREAD_LOCAL] = { "thread-local", 4, IN_LOOP, 20 },
-  [MODEL_FORK] = { "fork", 2, ANYWHERE, 6 },
+  [MODEL_FORK] = { "fork", 3, ANYWHERE, 6 },
   [MODEL_PAUSE] = { "pause", 3, IN_THREAD, 8 },
   [MODEL_STEP] = { "step", 5, IN_THREAD, 8 },
   [MODEL_RESUME] = { "resume", 4, ANYWHERE, 8 },
@@ -244,6 +244,23 @@ draw_slot (Drawing *self)
   return model_random_below (&self->random, self->scenario->n_loops);
 }
 
+/* Many that take their time, one after the other, are more than the loop can do at once. */
+static void
+draw_flood (Drawing *self, ModelOp *op)
+{
+  ModelOp *stall = g_new0 (ModelOp, 1);
+
+  stall->id = self->scenario->n_ops++;
+  stall->kind = MODEL_STALL;
+  stall->cancellable = -1;
+  stall->variant = 1;
+  stall->amount = 1 + model_random_below (&self->random, 2);
+  stall->burst = 1;
+  if (op->body == NULL)
+    op->body = g_ptr_array_new_with_free_func (op_free);
+  g_ptr_array_insert (op->body, 0, stall);
+}
+
 static ModelOp *
 draw_op (Drawing *self, Place place, guint depth)
 {
@@ -277,6 +294,8 @@ draw_op (Drawing *self, Place place, guint depth)
     op->destroy = draw_program (self, IN_NOTIFY, depth + 1, 1);
   if (has_reply (kind))
     op->reply = draw_program (self, IN_REPLY, depth + 1, 2);
+  if (op->burst > 1 && kind == MODEL_POST && model_random_chance (random, 30))
+    draw_flood (self, op);
   return op;
 }
 

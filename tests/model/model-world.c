@@ -104,11 +104,11 @@ model_do_program (const ModelProgram *program)
 {
   ModelActor *me = self_actor;
 
-  if (program == NULL || depth >= MAX_DEPTH || me == &model_world->janitor)
+  if (program == NULL || depth >= MAX_DEPTH || me == &model_world->janitor || model_world->is_child)
     return;
 
   depth++;
-  for (guint i = 0; i < program->len; i++)
+  for (guint i = 0; i < program->len && !model_world->is_child; i++)
     {
       const ModelOp *op = g_ptr_array_index (program, i);
       const ModelOp *outer = me != NULL ? model_load (&me->op) : NULL;
@@ -141,6 +141,19 @@ model_program_is_outermost (void)
 }
 
 /* Loops */
+
+static void
+note_request (ModelLife *self, gboolean cancel)
+{
+  ModelStamp now = model_stamp ();
+  gint64 none = 0;
+
+  atomic_compare_exchange_strong_explicit (&self->stop_time, &none, g_get_monotonic_time (),
+                                           MODEL_ORDER, MODEL_ORDER);
+  model_stamp_first (&self->stop_begin, now);
+  if (cancel)
+    model_stamp_first (&self->cancel_begin, now);
+}
 
 static void
 life_finalized_cb (gpointer data, GObject *object)
@@ -201,8 +214,7 @@ life_new (BgLoop *loop, guint slot)
   set_linger (loop, slot);
   if (slot == MODEL_DEFAULT)
     {
-      model_life_note_stop (self, FALSE); /* anybody may reset it at any time */
-      model_decrement (&model_world->n_default_stops);
+      note_request (self, FALSE); /* anybody may reset it at any time */
     }
   else
     self->with_teardown = model_world->scenario->with_teardown[slot];
@@ -227,9 +239,30 @@ model_life_get (guint number)
   return exists ? &model_world->lives[number] : NULL;
 }
 
-/* Takes the reference over. */
+/* There is one default loop until somebody ends it. */
+static void
+check_one_default (ModelLife *self, int stops)
+{
+  gboolean resets = model_load (&model_world->n_resets) > 0;
+  int now = model_load (&model_world->n_default_stops);
+
+  self->default_stops = resets || now != stops ? -1 : stops;
+  for (guint i = 0; i < self->number; i++)
+    {
+      ModelLife *other = &model_world->lives[i];
+      gboolean lives;
+
+      g_mutex_lock (&other->lock);
+      lives = other->slot == MODEL_DEFAULT && other->refs > 0;
+      g_mutex_unlock (&other->lock);
+      if (lives && other->default_stops == now && !resets)
+        model_fail ("%s and %s are the default loop at once", other->actor.name, self->actor.name);
+    }
+}
+
+/* Takes the reference over. @stops: of the default loop, noted before it was asked for. */
 ModelLife *
-model_life_add (BgLoop *loop, guint slot)
+model_life_add (BgLoop *loop, guint slot, int stops)
 {
   ModelLife *self;
 
@@ -237,7 +270,11 @@ model_life_add (BgLoop *loop, guint slot)
   g_mutex_lock (&model_world->lock);
   self = g_object_get_qdata (G_OBJECT (loop), get_life_quark ());
   if (self == NULL)
-    self = life_new (loop, slot);
+    {
+      self = life_new (loop, slot);
+      if (slot == MODEL_DEFAULT)
+        check_one_default (self, stops);
+    }
   else
     {
       g_mutex_lock (&self->lock);
@@ -276,12 +313,7 @@ model_life_give_back (ModelLife *self)
   g_mutex_unlock (&self->lock);
 
   if (last)
-    {
-      model_life_note_stop (self, FALSE);
-      /* Nobody refers to the default loop that is looked at then. */
-      if (self->slot == MODEL_DEFAULT)
-        model_decrement (&model_world->n_default_stops);
-    }
+    note_request (self, FALSE);
   g_object_unref (loop);
 }
 
@@ -293,6 +325,7 @@ model_slot_take (guint slot, ModelLife **life)
 
   if (slot == MODEL_DEFAULT)
     {
+      int stops = model_load (&model_world->n_default_stops);
       g_autoptr (GError) error = NULL;
 
       if (model_load (&model_world->n_lives) > MAX_DEFAULTS)
@@ -301,7 +334,7 @@ model_slot_take (guint slot, ModelLife **life)
       if (loop == NULL)
         model_fail ("there is no default loop: %s", error->message);
       else
-        *life = model_life_add (loop, slot);
+        *life = model_life_add (loop, slot, stops);
       return loop;
     }
 
@@ -317,16 +350,9 @@ model_slot_take (guint slot, ModelLife **life)
 void
 model_life_note_stop (ModelLife *self, gboolean cancel)
 {
-  ModelStamp now = model_stamp ();
-  gint64 none = 0;
-
   if (self->slot == MODEL_DEFAULT)
     model_increment (&model_world->n_default_stops);
-  atomic_compare_exchange_strong_explicit (&self->stop_time, &none, g_get_monotonic_time (),
-                                           MODEL_ORDER, MODEL_ORDER);
-  model_stamp_first (&self->stop_begin, now);
-  if (cancel)
-    model_stamp_first (&self->cancel_begin, now);
+  note_request (self, cancel);
 }
 
 /* And after, if that is to have had an effect. */

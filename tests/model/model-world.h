@@ -42,6 +42,7 @@ struct _ModelActor
   _Atomic int owed;                 /* replies that are to come in its context */
   _Atomic (GMainContext *) context; /* (nullable) its own */
   ModelContext kind;
+  gboolean posted; /* what runs was, and no more than that */
 };
 
 /* A loop, from its start to its end. */
@@ -50,6 +51,7 @@ struct _ModelLife
   guint slot;
   guint number;
   gboolean with_teardown;
+  int default_stops; /* of the default loop, before it was asked for; -1: one was under way */
   ModelActor actor;
   GMainContext *context; /* (unowned) */
 
@@ -66,6 +68,7 @@ struct _ModelLife
   _Atomic gint64 stop_time;   /* of the first request, as it was about to be made */
   _Atomic int pause_ref;      /* a reference is kept for whoever is to resume it */
   _Atomic int paused;         /* a test has had it stand still */
+  _Atomic int was_paused;     /* at any time */
   _Atomic int exited;         /* a function has ended its thread */
   _Atomic int finalized;
 };
@@ -83,6 +86,7 @@ struct _ModelPiece
   gint64 time_begin;
   gint64 time_given;
   gint64 delay_usec;
+  gint64 run_usec;     /* that the function took, all in all */
   ModelEdge *owed;     /* (nullable) from the loop that waits for the reply */
   gboolean is_handler; /* of a cancellable */
   guint64 id;          /* of delayed work, a teardown function, a hold */
@@ -145,11 +149,13 @@ typedef struct
   _Atomic int finished;        /* no reply will be asked for in the process's own context */
   _Atomic int bursts;          /* operations that may still come one after the other */
   _Atomic int n_default_stops; /* that may have ended the default loop */
+  _Atomic int n_resets;        /* of it, that are under way */
   _Atomic int budget;          /* operations that may still be done */
   _Atomic int unfinished;      /* threads */
   _Atomic int n_objects[MODEL_N_OBJECTS]; /* of the model's, that are alive */
   _Atomic int n_failures;
   _Atomic int n_criticals, n_expected_criticals;
+  gboolean is_child;     /* a forked one, that has returned into the loop */
   _Atomic int forgiving; /* a thread was ended under its loop: GLib itself leaks then */
 } ModelWorld;
 
@@ -183,7 +189,7 @@ gboolean model_may_burst (void);
 gboolean model_is_closing (void);
 
 /* loops */
-ModelLife *model_life_add (BgLoop *loop, guint slot);
+ModelLife *model_life_add (BgLoop *loop, guint slot, int stops);
 ModelLife *model_life_get (guint number);
 BgLoop *model_life_take (ModelLife *self);
 void model_life_give_back (ModelLife *self);
@@ -238,6 +244,7 @@ void model_hang_report (void);
 void model_answer_all (void);
 void model_release_all (void);
 void model_destroy_sources (void);
+gboolean model_is_always_ready (const ModelOp *op);
 void model_op_answer (const ModelOp *op);
 gboolean model_begin_cb (gpointer user_data,
                          GCancellable *cancellable,
@@ -258,6 +265,7 @@ void model_do_perform (const ModelOp *op, ModelLife *life, BgLoop *loop);
 void model_do_living (const ModelOp *op, ModelLife *life, BgLoop *loop);
 void model_do_ending (const ModelOp *op, ModelLife *life, BgLoop *loop);
 void model_do_other (const ModelOp *op, ModelLife *life, BgLoop *loop);
-void model_fork (BgLoop *loop);
+void model_fork (const ModelOp *op, BgLoop *loop);
+void model_fork_fail (void);
 
 G_END_DECLS
