@@ -6,30 +6,31 @@ import concurrent.futures
 import threading
 from _thread import get_ident
 from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
-from time import monotonic
+from time import monotonic, sleep
 
 from . import thread as threads
 from . import waiting
 from .errors import would_deadlock
 
 _DONE = frozenset({CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED})
+_LOOKS, _COMPLETES = 'looks', 'completes'
 _LATE = {'_condition': threading.Condition, '_waiters': list, '_done_callbacks': list}
 
 
 class Future(concurrent.futures.Future):
     """The future of something on a loop.
 
-    Most of the cost of a future is its condition, and most that are done are not looked at before. So it
+    Most of the cost of a future is its condition, and most are done when they are first looked at. So it
     has one from the first look at it, as well as the lists that go with it; everything else is there by
-    default. Whoever completes one sets its state, then sees whether anybody has looked; whoever looks says
-    so, then sees the state.
+    default. Who looks may rely on the state as long as it has the condition, so it is settled in one step
+    whether the first to come looks or completes: the latter then has no need of a condition, and who looks
+    waits for the moment until the future is done.
     """
 
     __init__ = object.__init__
 
     _state = PENDING
     _result = _exception = None
-    _looked_at = False
     _thread = None  # is set by whoever makes one, as the next
     _key = None
     _closed = False  # a shutdown has cancelled it
@@ -39,8 +40,13 @@ class Future(concurrent.futures.Future):
         if make is None:
             raise AttributeError(f'{type(self).__name__!r} object has no attribute {name!r}')
 
-        self._looked_at = True
-        return self.__dict__.setdefault(name, make())  # the first of two threads
+        attributes = self.__dict__
+        if attributes.setdefault('_first', _LOOKS) is _COMPLETES:
+            # A finalizer may look on the thread that is about to complete it, which has to go on.
+            thread = self._thread
+            while self._state != FINISHED and not thread.forked and get_ident() != thread.ident:
+                sleep(0)
+        return attributes.setdefault(name, make())
 
     def cancel(self):
         thread, key = self._thread, self._key
@@ -119,11 +125,12 @@ def complete(record, box, error=None):
     else:
         future._exception = error
         error = None
-    future._state = FINISHED
-    if not future._looked_at:
+    if future.__dict__.setdefault('_first', _COMPLETES) is _COMPLETES:
+        future._state = FINISHED
         return
 
     with future._condition:
+        future._state = FINISHED
         for waiter in future._waiters:
             (waiter.add_result if future._exception is None else waiter.add_exception)(future)
         future._condition.notify_all()

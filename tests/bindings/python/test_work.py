@@ -499,7 +499,7 @@ class Submit(LoopTestCase):
                  lambda future: future.cancelled() or future.running() or future.done()]
 
         def work():
-            for i in range(scaled(100)):
+            for i in range(scaled(400)):
                 future = self.loop.submit(pow, i, 2)
                 for look in random.sample(looks, len(looks)):
                     look(future)
@@ -510,7 +510,7 @@ class Submit(LoopTestCase):
         finally:
             sys.setswitchinterval(interval)
         self.loop.flush()
-        self.assertEqual(len(seen), 3 * scaled(100))
+        self.assertEqual(len(seen), 3 * scaled(400))
 
     def test_result_on_the_loops_own_thread_would_deadlock(self):
         def work():
