@@ -184,8 +184,8 @@ bg_loop_dup_current (void)
  * next [func@Bg.Loop.dup_default] gives a fresh loop, even if this one has
  * missed the deadline. Blocks.
  *
- * Fails as [method@Bg.Loop.shutdown_full] does; where that is with
- * %BG_ERROR_WOULD_DEADLOCK nothing has changed.
+ * Fails as [method@Bg.Loop.shutdown_full] does; where nothing has changed then, this loop
+ * is still the default one.
  *
  * Returns: %TRUE if there is none any more
  *
@@ -197,7 +197,7 @@ bg_loop_reset_default (int timeout_msec, GError **error)
   BgDefault *shared = get_default ();
   g_autoptr (BgLoop) self = NULL;
   BgCore *core, *forgotten = NULL;
-  gboolean waits;
+  gboolean ok;
 
   g_return_val_if_fail (timeout_msec >= -1, FALSE);
   g_return_val_if_fail (error == NULL || *error == NULL, FALSE);
@@ -207,19 +207,15 @@ bg_loop_reset_default (int timeout_msec, GError **error)
     return TRUE;
 
   self = bg_loop_dup_from_core (core);
-  waits = self != NULL && (timeout_msec != 0 || bg_core_is_current (core));
-  if (waits && !bg_core_check_wait_for_end (core, error))
-    {
-      bg_core_unref (core);
-      return FALSE;
-    }
+  ok = self == NULL || bg_loop_shutdown_full (self, BG_SHUTDOWN_DRAIN, timeout_msec, NULL, error);
 
+  /* From when it was asked to stop, a fresh one has been made for whoever asked. */
   g_mutex_lock (&shared->lock);
-  if (shared->core == core)
+  if (shared->core == core && (self == NULL || bg_core_get_state (core) != BG_LOOP_RUNNING))
     forgotten = forget (shared);
   g_mutex_unlock (&shared->lock);
   g_clear_pointer (&forgotten, bg_core_unref);
   bg_core_unref (core);
 
-  return self == NULL || bg_loop_shutdown_full (self, BG_SHUTDOWN_DRAIN, timeout_msec, NULL, error);
+  return ok;
 }

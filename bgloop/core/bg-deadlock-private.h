@@ -53,7 +53,6 @@ struct _BgWait
 };
 
 void bg_actor_set_current (BgActor *self);
-gboolean bg_actor_check_wait (BgActor *self, BgWaitAim aim, GError **error);
 void bg_actor_break_circles (BgActor *self);
 void bg_actor_abandon_waits (BgActor *self);
 

@@ -223,26 +223,6 @@ count_end_waits (BgActor *self, int n)
   get_all_waits ()->n_end_waits += n;
 }
 
-/* Whether this thread may wait for @self; it does not do so yet. */
-gboolean
-bg_actor_check_wait (BgActor *self, BgWaitAim aim, GError **error)
-{
-  BgActor *here = get_here ();
-  g_autofree char *path = NULL;
-  gboolean circle;
-
-  if (here == NULL)
-    return TRUE;
-
-  g_mutex_lock (get_lock ());
-  circle = closes_circle (here, self, aim, &path);
-  g_mutex_unlock (get_lock ());
-
-  if (circle)
-    set_error (here, self, path, error);
-  return !circle;
-}
-
 /* Before this thread waits for @target. Refused if that could never end. Of no cost to
  * a thread that nobody can wait for. */
 gboolean

@@ -54,6 +54,5 @@ BgWaiter *bg_core_begin_wait (BgCore *self,
                               GError **error);
 void bg_core_end_wait (BgWait *wait, BgWaiter *waiter, GCancellable *cancellable);
 void bg_core_stay_awake (BgCore *self, BgWaiter *waiter, gint64 deadline);
-gboolean bg_core_check_wait_for_end (BgCore *self, GError **error);
 
 G_END_DECLS

@@ -118,10 +118,3 @@ bg_core_stay_awake (BgCore *self, BgWaiter *waiter, gint64 deadline)
   bg_waiter_spin (waiter, atomic_load (&self->inbox.linger.usec), deadline,
                   bg_linger_is_served_elsewhere (&self->inbox));
 }
-
-/* Whether this thread may wait for the end of the loop; it does not do so yet. */
-gboolean
-bg_core_check_wait_for_end (BgCore *self, GError **error)
-{
-  return bg_actor_check_wait (&self->waits.actor, BG_WAIT_FOR_DRAIN, error);
-}

@@ -159,15 +159,15 @@ do_renew (const ModelOp *op)
     model_life_give_back (life);
 }
 
-/* A reset of the default loop that was refused has changed nothing. The caller refers to @loop, the
- * default one unless somebody has ended it. */
+/* A reset of the default loop that was refused has changed nothing, unless the loop came to wait for
+ * this thread only later. The caller refers to @loop, the default one unless somebody has ended it. */
 static void
 check_unchanged (BgLoop *loop)
 {
   g_autoptr (BgLoop) now = loop != NULL ? bg_loop_dup_default (NULL) : NULL;
   gboolean runs = loop != NULL && bg_loop_get_state (loop) == BG_LOOP_RUNNING;
 
-  if (loop != NULL && model_load (&model_world->n_default_stops) == 0 && (now != loop || !runs))
+  if (loop != NULL && model_load (&model_world->n_default_stops) == 0 && runs && now != loop)
     model_fail ("a reset that was refused has changed the default loop");
 }
 

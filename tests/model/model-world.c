@@ -278,7 +278,10 @@ model_life_add (BgLoop *loop, guint slot, int stops)
   else
     {
       g_mutex_lock (&self->lock);
-      self->refs++;
+      /* Whoever asks as the last reference goes may have a loop that is not the default one any
+       * more. */
+      if (self->refs++ == 0)
+        self->default_stops = -1;
       g_mutex_unlock (&self->lock);
     }
   g_mutex_unlock (&model_world->lock);
