@@ -98,6 +98,136 @@ struct _BgTeardown
   GDestroyNotify destroy;
 };
 
+/* A loop among all those of the process. */
+typedef struct
+{
+  GList link;     /* under the globals' lock: in the list of cores */
+  guint64 serial; /* immutable: a loop made later has a higher one */
+  gint64 made_at; /* immutable: monotonic microseconds */
+} BgRegistration;
+
+/* The BgLoop, which may go while others are about to refer to it. Under lock. */
+typedef struct
+{
+  gpointer object; /* (unowned) (nullable) until it is disposed of */
+  gboolean dropped; /* nobody has it any more */
+  guint n_claims;  /* threads that are about to refer to it */
+  guint n_granted; /* of them, those for whom it refers to itself */
+} BgOwnership;
+
+typedef struct
+{
+  long id;           /* immutable: the system's, once it runs */
+  BgWaiter *starter; /* (unowned) (nullable) of whoever starts it, until it runs */
+
+  /* under lock */
+  GThread *handle; /* (owned) (nullable) until somebody joins it or lets it go */
+  gboolean joined;
+  gboolean ended; /* written by the thread: everything has had its outcome */
+  gboolean gone;  /* it has nothing more to do, or never ran */
+
+  /* the thread only */
+  gint64 wakeup_fd;    /* by which the context is woken; -1: unknown */
+  gboolean runs;       /* the main loop */
+  gboolean finished;   /* the main loop is to return */
+  gboolean exited;     /* something has ended it under the loop */
+  int abandoned_depth; /* g_main_depth() then */
+
+  /* atomic, written by it */
+  _Atomic gint64 awake_at; /* monotonic microseconds; 0: it sleeps */
+} BgCoreThread;
+
+/* From quit to stopped */
+typedef struct
+{
+  /* under lock */
+  gboolean closed;     /* nothing is taken any more, from nobody */
+  guint n_handling;    /* threads that run the handlers of the cancellable */
+  GQueue end_watchers; /* of BgBlocked: to be closed when the loop has ended */
+  guint64 last_teardown;
+  GQueue teardowns;      /* of BgTeardown */
+  GHashTable *torn_down; /* (nullable) of BgTeardown, by id */
+
+  /* atomic, written under lock */
+  _Atomic gboolean cancelling;
+
+  /* the loop's thread only */
+  GSource *drain;   /* (unowned) (nullable) runs what was accepted while the loop stops */
+  guint starved;    /* iterations without sleep, work or an answer */
+  guint n_closings; /* of what other loops owe, in CANCEL mode */
+} BgStopping;
+
+/* What keeps the loop from ending. Under lock. */
+typedef struct
+{
+  GQueue list;       /* of BgHold */
+  GHashTable *by_id; /* (nullable) of BgHold that have an id */
+  guint64 last_id;
+} BgHolds;
+
+/* Who waits for the loop, and for whom it waits. */
+typedef struct
+{
+  /* under lock */
+  GQueue blocked;    /* of BgBlocked */
+  guint64 withdrawn; /* pieces of work that were taken back before they started */
+
+  /* under the waits' lock */
+  BgActor actor;
+} BgWaits;
+
+typedef struct
+{
+  /* under lock */
+  GQueue answered;               /* of operations (owned), whose answers are to be handed over */
+  GPtrArray *spare_cancellables; /* (nullable) of GCancellable: to be used again */
+
+  /* atomic, written under lock */
+  _Atomic gulong cancelled_handler; /* once an operation was given to the loop */
+
+  /* the loop's thread only */
+  gboolean began; /* one has */
+} BgOperations;
+
+/* Delayed work */
+typedef struct
+{
+  /* under lock */
+  BgDelays delays;
+  GSource *source; /* (nullable) */
+
+  /* the loop's thread only */
+  BgDelay *ended; /* (unowned) to be given back */
+} BgTimer;
+
+/* Other people's sources */
+typedef struct
+{
+  /* under lock */
+  guint n_own;         /* the inbox's apart, that the library put into the context */
+  GPtrArray *arriving; /* (nullable) of GSource, that were attached */
+  GArray *priorities;  /* (nullable) of sources that were attached, some of them */
+
+  /* atomic, written under lock */
+  _Atomic gboolean has_attached; /* once a source was attached */
+  _Atomic guint n_arriving;      /* as long as that list is */
+
+  /* the loop's thread only */
+  GPtrArray *attached; /* (nullable) of GSource, that may be in the context or that others may
+                        * have */
+  GPtrArray *kept;     /* (nullable) of GSource, that go with the context */
+  guint n_shared;      /* of the attached, that were destroyed and that others have */
+  guint n_had;         /* sources that the context had had when it was cleared */
+  guint recheck_msec;  /* after how long to look at them again; 0: not before the next sleep */
+  guint busy_polls;    /* that did not wait */
+} BgSources;
+
+typedef struct
+{
+  GQueue list;   /* under lock: of BgInvoke (owned) */
+  guint repeats; /* the loop's thread only: those that ran and want to run again */
+} BgInvokes;
+
 /* What the loop's thread owns. The BgLoop that people hold has one reference,
  * the thread another, and so the object may go at any time. */
 struct _BgCore
@@ -111,85 +241,26 @@ struct _BgCore
   GError *failure;       /* (nullable) why it could not be started */
   GCancellable *cancellable;
   guint generation; /* the process that the loop lives in */
-  guint64 serial;   /* a loop made later has a higher one */
-  gint64 since;
-  long thread_id; /* the system's, once it runs */
+  BgRegistration registration;
 
-  /* of whoever starts it, until its thread runs */
-  BgWaiter *starter; /* (unowned) (nullable) */
-
-  /* Its lock is the core's: admission, state and everything here down to
-   * «atomic» is under it. Locks are taken in this order: default, globals, core,
+  /* Its lock is the core's. Locks are taken in this order: default, globals, core,
    * mailbox, GLib's own; the waits' one before a waiter's. */
   BgInbox inbox;
   GCond changed;
-  gboolean closed; /* nothing is taken any more, from nobody */
-  GThread *thread; /* (owned) (nullable) until somebody joins it or lets it go */
-  gboolean joined;
-  gboolean ended;   /* written by the loop's thread: everything has had its outcome */
-  gboolean gone;    /* the thread has nothing more to do, or never ran */
-  guint n_handling; /* threads that run the handlers of the cancellable */
-  gboolean dropped; /* nobody has the object any more */
-  gpointer object;  /* (unowned) (nullable) the BgLoop, until it is disposed of */
-  guint n_claims;   /* threads that are about to refer to the object */
-  guint n_granted;  /* of them, those for whom it refers to itself */
-  guint64 refused;
-  guint64 withdrawn; /* pieces of work that were taken back before they started */
-  guint64 last_hold;
-  GQueue holds;        /* of BgHold */
-  GHashTable *held;    /* (nullable) of BgHold that have an id, by that */
-  GQueue blocked;      /* of BgBlocked */
-  GQueue answered;     /* of operations (owned), whose answers are to be handed over */
-  GQueue invokes;      /* of BgInvoke (owned) */
-  GQueue end_watchers; /* of BgBlocked: to be closed when the loop has ended */
-  guint64 last_teardown;
-  GQueue teardowns;      /* of BgTeardown */
-  GHashTable *torn_down; /* (nullable) of BgTeardown, by id */
-  BgDelays delays;
-  GSource *timer;                /* (nullable) */
-  guint n_sources;               /* the inbox's apart, that the library put into the context */
-  GPtrArray *arriving;           /* (nullable) of GSource, that were attached */
-  GPtrArray *spare_cancellables; /* (nullable) of GCancellable: to be used again */
-  GArray *priorities;            /* (nullable) of sources that were attached, some of them */
+  guint64 refused;   /* under lock */
+  _Atomic int state; /* atomic, written under lock */
+  BgOwnership ownership;
+  BgCoreThread thread;
+  BgStopping stopping;
+  BgHolds holds;
+  BgWaits waits;
+  BgOperations operations;
+  BgTimer timer;
+  BgSources sources;
+  BgInvokes invokes;
   BgPause pause;
-
-  /* atomic, written under lock */
-  _Atomic int state;
-  _Atomic gboolean cancelling;
-  _Atomic gboolean has_attached; /* once a source was attached */
-  _Atomic guint n_arriving;      /* as long as that list is */
-
-  _Atomic gulong cancelled_handler; /* once an operation was given to the loop */
-
-  /* atomic, written by the loop's thread */
-  _Atomic gint64 awake_since; /* monotonic microseconds; 0: it sleeps */
-
-  /* under the globals' lock */
-  GList link; /* in the list of cores */
-
-  /* under the waits' lock */
-  BgActor actor;
-
-  /* the loop's thread only */
-  BgDelay *ended_delays; /* (unowned) to be given back */
-  BgMailbox *mailbox;    /* (owned) (nullable) where replies to work on this loop arrive */
-  gint64 wakeup_fd;      /* by which the context is woken; -1: unknown */
-  gboolean finished;     /* the main loop is to return */
-  GPtrArray *attached;   /* (nullable) of GSource, that may be in the context or that others may
-                          * have */
-  guint recheck_msec;    /* after how long to look at them again; 0: not before the next sleep */
-  guint busy_polls;      /* that did not wait */
-  guint n_shared;        /* of the attached, that were destroyed and that others have */
-  gboolean began;        /* an operation */
-  guint n_had;           /* sources that the context had had when it was cleared */
-  guint n_closings;      /* of what other loops owe, in CANCEL mode */
-  gboolean runs;         /* the main loop */
-  gboolean exited;       /* something has ended the thread under the loop */
-  int abandoned_depth;   /* g_main_depth() then */
-  GPtrArray *kept;       /* (nullable) of GSource, that go with the context */
-  GSource *drain;        /* (unowned) (nullable) runs what was accepted while the loop stops */
-  guint starved;         /* iterations without sleep, work or an answer, while stopping */
-  guint repeats;         /* invoked functions that ran and want to run again */
+  BgMailbox *mailbox; /* (owned) (nullable) of the loop's thread: where replies to work on this
+                       * loop arrive */
 };
 
 /* What all loops of a process share. */

@@ -53,6 +53,9 @@
 /* What takes so long has slept; what is shorter found something ready. */
 #define SLEEP_USEC 50
 
+/* In how many rounds at the end sources that have only just come are left alone. */
+#define LATE_ROUNDS 16
+
 /* How often what is destroyed at the end may bring about more to be destroyed. */
 #define LAST_ROUNDS 10000
 
@@ -85,7 +88,7 @@ typedef struct
 {
   GSource source;
   BgCore *core; /* (unowned): the source lives on the core's thread */
-  gboolean sits_out;
+  gboolean yields_next;
   guint n_dispatches; /* that have not returned */
 } BgDrain;
 
@@ -126,8 +129,8 @@ poll_until_due (BgCore *self, GPollFD *fds, guint n_fds, int timeout_msec)
   struct timespec timeout;
 
   bg_core_lock (self);
-  if (self->timer != NULL)
-    due = g_source_get_ready_time (self->timer);
+  if (self->timer.source != NULL)
+    due = g_source_get_ready_time (self->timer.source);
   bg_core_unlock (self);
   if (due != -1)
     {
@@ -152,37 +155,38 @@ release_attached (BgCore *self, int *timeout_msec)
   guint n_shared = 0;
 
   bg_core_lock (self);
-  if (self->arriving != NULL && self->arriving->len > 0)
+  if (self->sources.arriving != NULL && self->sources.arriving->len > 0)
     {
-      if (self->attached == NULL)
-        self->attached = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
-      g_ptr_array_extend_and_steal (self->attached, g_steal_pointer (&self->arriving));
-      atomic_store_explicit (&self->n_arriving, 0, memory_order_relaxed);
-      self->recheck_msec = 0;
+      if (self->sources.attached == NULL)
+        self->sources.attached = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
+      g_ptr_array_extend_and_steal (self->sources.attached,
+                                    g_steal_pointer (&self->sources.arriving));
+      atomic_store_explicit (&self->sources.n_arriving, 0, memory_order_relaxed);
+      self->sources.recheck_msec = 0;
     }
   bg_core_unlock (self);
 
-  for (guint i = self->attached != NULL ? self->attached->len : 0; i > 0; i--)
+  for (guint i = self->sources.attached != NULL ? self->sources.attached->len : 0; i > 0; i--)
     {
-      GSource *source = g_ptr_array_index (self->attached, i - 1);
+      GSource *source = g_ptr_array_index (self->sources.attached, i - 1);
 
       if (!g_source_is_destroyed (source))
         continue;
       if (bg_glib_source_is_unshared (source))
-        g_source_unref (g_ptr_array_steal_index_fast (self->attached, i - 1));
+        g_source_unref (g_ptr_array_steal_index_fast (self->sources.attached, i - 1));
       else
         n_shared++;
     }
 
-  if (n_shared != self->n_shared)
-    self->recheck_msec = 0;
-  self->n_shared = n_shared;
-  if (n_shared == 0 || self->recheck_msec >= LAST_RECHECK_MSEC)
+  if (n_shared != self->sources.n_shared)
+    self->sources.recheck_msec = 0;
+  self->sources.n_shared = n_shared;
+  if (n_shared == 0 || self->sources.recheck_msec >= LAST_RECHECK_MSEC)
     return;
 
-  self->recheck_msec = MAX (1, 2 * self->recheck_msec);
-  if (*timeout_msec < 0 || *timeout_msec > (int) self->recheck_msec)
-    *timeout_msec = (int) self->recheck_msec;
+  self->sources.recheck_msec = MAX (1, 2 * self->sources.recheck_msec);
+  if (*timeout_msec < 0 || *timeout_msec > (int) self->sources.recheck_msec)
+    *timeout_msec = (int) self->sources.recheck_msec;
 }
 
 /* Whether as many sources were attached since they were last looked at as were left
@@ -190,9 +194,9 @@ release_attached (BgCore *self, int *timeout_msec)
 static gboolean
 has_doubled (BgCore *self)
 {
-  guint n_left = self->attached != NULL ? self->attached->len : 0;
+  guint n_left = self->sources.attached != NULL ? self->sources.attached->len : 0;
 
-  return atomic_load_explicit (&self->n_arriving, memory_order_relaxed)
+  return atomic_load_explicit (&self->sources.n_arriving, memory_order_relaxed)
          >= MAX (n_left, BUSY_POLLS);
 }
 
@@ -205,7 +209,7 @@ poll_own (BgCore *self, GPollFD *fds, guint n_fds, int timeout_msec)
   GPollFD *wakeup;
   int n_ready;
 
-  wakeup = find_fd (fds, n_fds, self->wakeup_fd);
+  wakeup = find_fd (fds, n_fds, self->thread.wakeup_fd);
   if (timeout_msec == 0 && wakeup != NULL && n_fds == 1)
     {
       wakeup->revents = 0;
@@ -213,15 +217,15 @@ poll_own (BgCore *self, GPollFD *fds, guint n_fds, int timeout_msec)
     }
 
   /* Without it, this is not the loop's own context. */
-  if (timeout_msec == 0 || (wakeup == NULL && self->wakeup_fd != -1))
+  if (timeout_msec == 0 || (wakeup == NULL && self->thread.wakeup_fd != -1))
     return g_poll (fds, n_fds, timeout_msec);
 
-  if (atomic_load_explicit (&self->has_attached, memory_order_relaxed))
+  if (atomic_load_explicit (&self->sources.has_attached, memory_order_relaxed))
     release_attached (self, &timeout_msec);
 
-  if (self->drain != NULL)
+  if (self->stopping.drain != NULL)
     before = g_get_monotonic_time ();
-  atomic_store_explicit (&self->awake_since, 0, memory_order_relaxed);
+  atomic_store_explicit (&self->thread.awake_at, 0, memory_order_relaxed);
   if (timeout_msec > 0)
     n_ready = poll_until_due (self, fds, n_fds, timeout_msec);
   else
@@ -230,9 +234,9 @@ poll_own (BgCore *self, GPollFD *fds, guint n_fds, int timeout_msec)
     return n_ready;
 
   now = g_get_monotonic_time ();
-  atomic_store_explicit (&self->awake_since, now, memory_order_relaxed);
+  atomic_store_explicit (&self->thread.awake_at, now, memory_order_relaxed);
   if (n_ready <= 0 || now - before > SLEEP_USEC)
-    self->starved = 0;
+    self->stopping.starved = 0;
   return n_ready;
 }
 
@@ -247,8 +251,8 @@ poll_cb (GPollFD *fds, guint n_fds, int timeout_msec)
     return g_poll (fds, n_fds, timeout_msec);
 
   /* A loop that never sleeps lets go of sources, too. */
-  if (timeout_msec == 0 && atomic_load_explicit (&self->has_attached, memory_order_relaxed)
-      && (++self->busy_polls % BUSY_POLLS == 0 || has_doubled (self)))
+  if (timeout_msec == 0 && atomic_load_explicit (&self->sources.has_attached, memory_order_relaxed)
+      && (++self->sources.busy_polls % BUSY_POLLS == 0 || has_doubled (self)))
     release_attached (self, &timeout_msec);
 
   n_ready = poll_own (self, fds, n_fds, timeout_msec);
@@ -264,11 +268,11 @@ enlist (BgCore *self)
 {
   BgGlobals *globals = bg_globals ();
 
-  self->since = g_get_monotonic_time ();
-  self->link.data = self;
+  self->registration.made_at = g_get_monotonic_time ();
+  self->registration.link.data = self;
   g_mutex_lock (&globals->lock);
-  self->serial = ++globals->last_core;
-  g_queue_push_tail_link (&globals->cores, &self->link);
+  self->registration.serial = ++globals->last_core;
+  g_queue_push_tail_link (&globals->cores, &self->registration.link);
   g_mutex_unlock (&globals->lock);
 }
 
@@ -282,7 +286,7 @@ delist (BgGlobals *globals, BgCore *self)
   g_mutex_lock (&globals->lock);
   if (self != NULL)
     {
-      g_queue_unlink (&globals->cores, &self->link);
+      g_queue_unlink (&globals->cores, &self->registration.link);
       globals->n_freeing++;
     }
   else
@@ -302,8 +306,8 @@ bg_core_new (const char *name)
   self->ref_count = 1;
   self->name = g_strdup (name != NULL && *name != '\0' ? name : "bgloop");
   self->generation = bg_fork_generation ();
-  self->actor.generation = self->generation;
-  self->actor.name = self->name;
+  self->waits.actor.generation = self->generation;
+  self->waits.actor.name = self->name;
   self->cancellable = g_cancellable_new ();
   self->context = bg_glib_context_new (&self->failure);
   if (self->context != NULL)
@@ -312,11 +316,11 @@ bg_core_new (const char *name)
       self->main_loop = g_main_loop_new (self->context, FALSE);
     }
   bg_inbox_init (&self->inbox, self->context, self);
-  atomic_init (&self->inbox.expected, 1);
+  atomic_init (&self->inbox.linger.n_expected, 1);
   g_cond_init (&self->changed);
   atomic_init (&self->state, BG_LOOP_STOPPED);
-  self->joined = TRUE; /* until it is started there is nothing to join */
-  self->gone = TRUE;
+  self->thread.joined = TRUE; /* until it is started there is nothing to join */
+  self->thread.gone = TRUE;
   enlist (self);
   return self;
 }
@@ -333,18 +337,18 @@ free_holds (BgCore *self)
 {
   GList *link;
 
-  while ((link = self->holds.head) != NULL)
+  while ((link = self->holds.list.head) != NULL)
     {
       BgHold *hold = link->data;
 
-      g_queue_unlink (&self->holds, link);
+      g_queue_unlink (&self->holds.list, link);
       if (hold->id != 0)
         {
           g_free (hold->reason);
           g_free (hold);
         }
     }
-  g_clear_pointer (&self->held, g_hash_table_unref);
+  g_clear_pointer (&self->holds.by_id, g_hash_table_unref);
 }
 
 /* The context outlives the loop where an operation that was begun there may come back,
@@ -352,19 +356,19 @@ free_holds (BgCore *self)
 static void
 free_context (BgCore *self)
 {
-  GPtrArray *handles = g_steal_pointer (&self->attached);
+  GPtrArray *handles = g_steal_pointer (&self->sources.attached);
 
   if (handles == NULL)
     handles = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
-  if (self->arriving != NULL)
-    g_ptr_array_extend_and_steal (handles, g_steal_pointer (&self->arriving));
+  if (self->sources.arriving != NULL)
+    g_ptr_array_extend_and_steal (handles, g_steal_pointer (&self->sources.arriving));
 
-  if (self->kept != NULL)
-    g_ptr_array_extend_and_steal (handles, g_steal_pointer (&self->kept));
+  if (self->sources.kept != NULL)
+    g_ptr_array_extend_and_steal (handles, g_steal_pointer (&self->sources.kept));
 
-  if (self->began || handles->len > 0)
+  if (self->operations.began || handles->len > 0)
     {
-      bg_glib_retire_context (self->context, handles, self->n_had);
+      bg_glib_retire_context (self->context, handles, self->sources.n_had);
       return;
     }
 
@@ -380,12 +384,12 @@ core_free (BgCore *self)
   delist (globals, self);
   g_clear_pointer (&self->mailbox, bg_mailbox_unref);
   bg_inbox_clear (&self->inbox);
-  bg_delays_clear (&self->delays);
+  bg_delays_clear (&self->timer.delays);
   g_cond_clear (&self->changed);
   free_holds (self);
-  g_clear_pointer (&self->torn_down, g_hash_table_unref);
-  g_clear_pointer (&self->priorities, g_array_unref);
-  g_clear_pointer (&self->spare_cancellables, g_ptr_array_unref);
+  g_clear_pointer (&self->stopping.torn_down, g_hash_table_unref);
+  g_clear_pointer (&self->sources.priorities, g_array_unref);
+  g_clear_pointer (&self->operations.spare_cancellables, g_ptr_array_unref);
   g_clear_pointer (&self->main_loop, g_main_loop_unref);
   g_object_unref (self->cancellable);
   if (self->context != NULL)
@@ -416,8 +420,8 @@ bg_core_let_go (BgCore *self)
   bg_core_quit (self, BG_SHUTDOWN_DRAIN);
 
   bg_core_lock (self);
-  self->dropped = TRUE;
-  thread = g_steal_pointer (&self->thread);
+  self->ownership.dropped = TRUE;
+  thread = g_steal_pointer (&self->thread.handle);
   bg_core_unlock (self);
 
   if (thread != NULL)
@@ -437,7 +441,8 @@ bg_core_get_current (void)
 gboolean
 bg_core_is_current (BgCore *self)
 {
-  gboolean current = current_core != NULL ? current_core == self : ended_serial == self->serial;
+  gboolean current
+      = current_core != NULL ? current_core == self : ended_serial == self->registration.serial;
 
   return current && !bg_core_is_forked (self);
 }
@@ -449,7 +454,7 @@ bg_core_is_gone (BgCore *self)
   gboolean gone;
 
   bg_core_lock (self);
-  gone = self->gone && self->n_handling == 0;
+  gone = self->thread.gone && self->stopping.n_handling == 0;
   bg_core_unlock (self);
 
   return gone;
@@ -467,7 +472,7 @@ bg_core_get_state (BgCore *self)
 gboolean
 bg_core_is_cancelling (BgCore *self)
 {
-  return atomic_load_explicit (&self->cancelling, memory_order_acquire);
+  return atomic_load_explicit (&self->stopping.cancelling, memory_order_acquire);
 }
 
 void
@@ -490,7 +495,7 @@ bg_core_admits_late (BgCore *self)
 {
   int state = atomic_load_explicit (&self->state, memory_order_relaxed);
 
-  if (state == BG_LOOP_STOPPING && !self->closed && !bg_core_is_cancelling (self)
+  if (state == BG_LOOP_STOPPING && !self->stopping.closed && !bg_core_is_cancelling (self)
       && current_core == self)
     return TRUE;
 
@@ -511,11 +516,11 @@ bg_core_post_outcome (BgRecord *slot, gpointer owner)
   if (G_LIKELY (!bg_core_is_cancelling (self)))
     {
       ((BgPostFunc) slot->func) (data);
-      bg_count (&self->inbox.run, 1);
+      bg_count (&self->inbox.counts.run, 1);
     }
   else
     {
-      bg_count (&self->inbox.cancelled, 1);
+      bg_count (&self->inbox.counts.cancelled, 1);
     }
 
   if (destroy == NULL)
@@ -546,7 +551,7 @@ bg_core_add_blocked (BgCore *self, BgBlocked *blocked)
 {
   blocked->listed = TRUE;
   blocked->link.data = blocked;
-  g_queue_push_tail_link (&self->blocked, &blocked->link);
+  g_queue_push_tail_link (&self->waits.blocked, &blocked->link);
 }
 
 /* FALSE if it is not in the list, for it has started or was closed. */
@@ -557,7 +562,7 @@ bg_core_remove_blocked (BgCore *self, BgBlocked *blocked)
     return FALSE;
 
   blocked->listed = FALSE;
-  g_queue_unlink (&self->blocked, &blocked->link);
+  g_queue_unlink (&self->waits.blocked, &blocked->link);
   return TRUE;
 }
 
@@ -567,7 +572,7 @@ bg_core_withdraw (BgCore *self, BgBlocked *blocked)
 {
   bg_inbox_withdraw (&self->inbox, blocked->slot, blocked->priority);
   blocked->slot = NULL;
-  self->withdrawn++;
+  self->waits.withdrawn++;
 }
 
 /* A hold that somebody is to release has an id from here. */
@@ -576,30 +581,30 @@ bg_core_add_hold (BgCore *self, BgHold *hold)
 {
   if (hold->reason != NULL)
     {
-      hold->id = ++self->last_hold;
-      if (self->held == NULL)
-        self->held = g_hash_table_new (g_int64_hash, g_int64_equal);
-      g_hash_table_add (self->held, &hold->id);
+      hold->id = ++self->holds.last_id;
+      if (self->holds.by_id == NULL)
+        self->holds.by_id = g_hash_table_new (g_int64_hash, g_int64_equal);
+      g_hash_table_add (self->holds.by_id, &hold->id);
     }
   hold->since = g_get_monotonic_time ();
   hold->link.data = hold;
-  g_queue_push_tail_link (&self->holds, &hold->link);
+  g_queue_push_tail_link (&self->holds.list, &hold->link);
 }
 
 void
 bg_core_remove_hold (BgCore *self, BgHold *hold)
 {
   if (hold->id != 0)
-    g_hash_table_remove (self->held, &hold->id);
-  g_queue_unlink (&self->holds, &hold->link);
-  if (self->holds.length == 0 && atomic_load (&self->state) == BG_LOOP_STOPPING)
+    g_hash_table_remove (self->holds.by_id, &hold->id);
+  g_queue_unlink (&self->holds.list, &hold->link);
+  if (self->holds.list.length == 0 && atomic_load (&self->state) == BG_LOOP_STOPPING)
     g_main_context_wakeup (self->context);
 }
 
 BgHold *
 bg_core_find_hold (BgCore *self, guint64 id)
 {
-  guint64 *found = self->held != NULL ? g_hash_table_lookup (self->held, &id) : NULL;
+  guint64 *found = self->holds.by_id != NULL ? g_hash_table_lookup (self->holds.by_id, &id) : NULL;
 
   return found != NULL ? (gpointer) ((char *) found - G_STRUCT_OFFSET (BgHold, id)) : NULL;
 }
@@ -609,15 +614,15 @@ bg_core_find_hold (BgCore *self, guint64 id)
 static void
 remember_priority (BgCore *self, int priority)
 {
-  if (self->priorities == NULL)
-    self->priorities = g_array_new (FALSE, FALSE, sizeof (int));
-  for (guint i = 0; i < self->priorities->len; i++)
+  if (self->sources.priorities == NULL)
+    self->sources.priorities = g_array_new (FALSE, FALSE, sizeof (int));
+  for (guint i = 0; i < self->sources.priorities->len; i++)
     {
-      if (g_array_index (self->priorities, int, i) == priority)
+      if (g_array_index (self->sources.priorities, int, i) == priority)
         return;
     }
-  if (self->priorities->len < PRIORITIES)
-    g_array_append_val (self->priorities, priority);
+  if (self->sources.priorities->len < PRIORITIES)
+    g_array_append_val (self->sources.priorities, priority);
 }
 
 gboolean
@@ -626,14 +631,15 @@ bg_core_attach (BgCore *self, GSource *source)
   if (!bg_core_admits (self))
     return FALSE;
 
-  if (self->arriving == NULL)
-    self->arriving = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
-  g_ptr_array_add (self->arriving, g_source_ref (source));
-  atomic_store_explicit (&self->n_arriving, self->arriving->len, memory_order_relaxed);
-  atomic_store_explicit (&self->has_attached, TRUE, memory_order_relaxed);
+  if (self->sources.arriving == NULL)
+    self->sources.arriving = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
+  g_ptr_array_add (self->sources.arriving, g_source_ref (source));
+  atomic_store_explicit (&self->sources.n_arriving, self->sources.arriving->len,
+                         memory_order_relaxed);
+  atomic_store_explicit (&self->sources.has_attached, TRUE, memory_order_relaxed);
   remember_priority (self, g_source_get_priority (source));
   g_source_attach (source, self->context);
-  bg_inbox_hurry (&self->inbox);
+  bg_inbox_interrupt (&self->inbox);
   return TRUE;
 }
 
@@ -642,19 +648,19 @@ bg_core_attach (BgCore *self, GSource *source)
 guint64
 bg_core_add_teardown (BgCore *self, BgTeardown *teardown)
 {
-  teardown->id = ++self->last_teardown;
-  if (self->torn_down == NULL)
-    self->torn_down = g_hash_table_new (g_int64_hash, g_int64_equal);
-  g_hash_table_add (self->torn_down, &teardown->id);
-  g_queue_push_tail_link (&self->teardowns, &teardown->link);
+  teardown->id = ++self->stopping.last_teardown;
+  if (self->stopping.torn_down == NULL)
+    self->stopping.torn_down = g_hash_table_new (g_int64_hash, g_int64_equal);
+  g_hash_table_add (self->stopping.torn_down, &teardown->id);
+  g_queue_push_tail_link (&self->stopping.teardowns, &teardown->link);
   return teardown->id;
 }
 
 static void
 take_teardown (BgCore *self, BgTeardown *teardown)
 {
-  g_hash_table_remove (self->torn_down, &teardown->id);
-  g_queue_unlink (&self->teardowns, &teardown->link);
+  g_hash_table_remove (self->stopping.torn_down, &teardown->id);
+  g_queue_unlink (&self->stopping.teardowns, &teardown->link);
 }
 
 static void
@@ -672,7 +678,9 @@ destroy_teardown (gpointer data)
 gboolean
 bg_core_remove_teardown (BgCore *self, guint64 id)
 {
-  guint64 *found = self->torn_down != NULL ? g_hash_table_lookup (self->torn_down, &id) : NULL;
+  guint64 *found = self->stopping.torn_down != NULL
+                       ? g_hash_table_lookup (self->stopping.torn_down, &id)
+                       : NULL;
   BgTeardown *teardown;
 
   if (found == NULL)
@@ -693,8 +701,8 @@ end_delay (BgCore *self, BgDelay *delay, GDestroyNotify destroy)
   if (destroy != NULL)
     destroy (delay->data);
 
-  delay->next = self->ended_delays;
-  self->ended_delays = delay;
+  delay->next = self->timer.ended;
+  self->timer.ended = delay;
 }
 
 /* Of one whose function ended the thread only the data is left to be destroyed. */
@@ -726,11 +734,11 @@ delay_outcome (BgRecord *slot, gpointer owner)
   if (!bg_core_is_cancelling (self))
     {
       ((BgPostFunc) delay->func) (delay->data);
-      bg_count (&self->inbox.run, 1);
+      bg_count (&self->inbox.counts.run, 1);
     }
   else
     {
-      bg_count (&self->inbox.cancelled, 1);
+      bg_count (&self->inbox.counts.cancelled, 1);
     }
 
   record->outcome = NULL;
@@ -741,12 +749,12 @@ delay_outcome (BgRecord *slot, gpointer owner)
 static void
 give_back_ended_delays (BgCore *self)
 {
-  while (self->ended_delays != NULL)
+  while (self->timer.ended != NULL)
     {
-      BgDelay *delay = self->ended_delays;
+      BgDelay *delay = self->timer.ended;
 
-      self->ended_delays = delay->next;
-      bg_delays_give_back (&self->delays, delay);
+      self->timer.ended = delay->next;
+      bg_delays_give_back (&self->timer.delays, delay);
     }
 }
 
@@ -754,15 +762,15 @@ give_back_ended_delays (BgCore *self)
 static void
 promote_due (BgCore *self, guint n)
 {
-  gint64 due = bg_delays_get_next_due (&self->delays);
+  gint64 due = bg_delays_get_next_due (&self->timer.delays);
   gint64 now = due != -1 ? g_get_monotonic_time () : 0;
 
   for (; n > 0 && due != -1 && due <= now; n--)
     {
-      BgDelay *delay = bg_delays_take (&self->delays);
+      BgDelay *delay = bg_delays_take (&self->timer.delays);
 
       bg_inbox_requeue (&self->inbox, G_PRIORITY_DEFAULT, delay_outcome, delay->func, delay, NULL);
-      due = bg_delays_get_next_due (&self->delays);
+      due = bg_delays_get_next_due (&self->timer.delays);
     }
 }
 
@@ -775,9 +783,9 @@ bg_core_promote_due (BgCore *self)
 void
 bg_core_set_timer (BgCore *self, gint64 due)
 {
-  atomic_store_explicit (&self->inbox.due_at, due, memory_order_relaxed);
-  if (self->timer != NULL)
-    g_source_set_ready_time (self->timer, due);
+  atomic_store_explicit (&self->inbox.linger.due_at, due, memory_order_relaxed);
+  if (self->timer.source != NULL)
+    g_source_set_ready_time (self->timer.source, due);
 }
 
 /* What is left due makes the timer ready at once, when others have had the lock. */
@@ -789,11 +797,11 @@ timer_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
   if (bg_core_is_forked (self))
     return G_SOURCE_REMOVE;
 
-  bg_inbox_note_stray (&self->inbox);
+  bg_inbox_note_stale_dispatch (&self->inbox);
   bg_core_lock (self);
   give_back_ended_delays (self);
   promote_due (self, DUE_BATCH);
-  bg_core_set_timer (self, bg_delays_get_next_due (&self->delays));
+  bg_core_set_timer (self, bg_delays_get_next_due (&self->timer.delays));
   bg_core_unlock (self);
 
   return G_SOURCE_CONTINUE;
@@ -811,26 +819,26 @@ bg_core_add_delay (BgCore *self,
                    GDestroyNotify destroy)
 {
   gint64 due = g_get_monotonic_time () + (gint64) delay_msec * G_TIME_SPAN_MILLISECOND;
-  gint64 next_due = bg_delays_get_next_due (&self->delays);
+  gint64 next_due = bg_delays_get_next_due (&self->timer.delays);
   guint64 id;
 
   if (!bg_core_admits (self))
     return 0;
 
-  if (self->timer == NULL)
+  if (self->timer.source == NULL)
     {
-      self->timer = g_source_new (&timer_funcs, sizeof (GSource));
-      g_source_set_static_name (self->timer, "bgloop timer");
-      g_source_attach (self->timer, self->context);
-      self->n_sources++;
+      self->timer.source = g_source_new (&timer_funcs, sizeof (GSource));
+      g_source_set_static_name (self->timer.source, "bgloop timer");
+      g_source_attach (self->timer.source, self->context);
+      self->sources.n_own++;
     }
 
   self->inbox.posted++;
-  id = bg_delays_add (&self->delays, due, func, data, destroy);
+  id = bg_delays_add (&self->timer.delays, due, func, data, destroy);
   if (next_due == -1 || due < next_due)
     {
       bg_core_set_timer (self, due);
-      bg_inbox_hurry (&self->inbox);
+      bg_inbox_interrupt (&self->inbox);
     }
   return id;
 }
@@ -838,16 +846,16 @@ bg_core_add_delay (BgCore *self,
 gboolean
 bg_core_cancel_delay (BgCore *self, guint64 id)
 {
-  gint64 next_due = bg_delays_get_next_due (&self->delays);
+  gint64 next_due = bg_delays_get_next_due (&self->timer.delays);
   gpointer data;
   GDestroyNotify destroy;
 
-  if (!bg_delays_cancel (&self->delays, id, &data, &destroy))
+  if (!bg_delays_cancel (&self->timer.delays, id, &data, &destroy))
     return FALSE;
 
-  self->withdrawn++;
-  if (bg_delays_get_next_due (&self->delays) != next_due)
-    bg_core_set_timer (self, bg_delays_get_next_due (&self->delays));
+  self->waits.withdrawn++;
+  if (bg_delays_get_next_due (&self->timer.delays) != next_due)
+    bg_core_set_timer (self, bg_delays_get_next_due (&self->timer.delays));
   if (destroy != NULL)
     bg_core_drop_later (self, data, destroy);
   return TRUE;
@@ -864,7 +872,7 @@ invoke_dropped_outcome (BgRecord *slot, gpointer owner)
   GDestroyNotify notify = self->notify;
   gpointer data = self->data;
 
-  bg_count (&core->inbox.cancelled, 1);
+  bg_count (&core->inbox.counts.cancelled, 1);
   bg_invoke_unref (self);
   if (notify != NULL)
     notify (data);
@@ -893,7 +901,7 @@ bg_invoke_abandon (BgInvoke *self)
   if (self->listed && !self->running)
     {
       self->listed = FALSE;
-      g_queue_unlink (&core->invokes, &self->link);
+      g_queue_unlink (&core->invokes.list, &self->link);
       bg_inbox_requeue (&core->inbox, self->priority, invoke_dropped_outcome, self->func, self,
                         NULL);
     }
@@ -909,7 +917,7 @@ bg_core_move_invoke (BgCore *self, BgInvoke *invoke)
   if (invoke->listed)
     {
       invoke->listed = FALSE;
-      g_queue_unlink (&self->invokes, &invoke->link);
+      g_queue_unlink (&self->invokes.list, &invoke->link);
     }
 
   bg_inbox_requeue (&self->inbox, invoke->priority, invoke->outcome, invoke->func, invoke, NULL);
@@ -930,14 +938,14 @@ static gboolean
 has_work (BgCore *self)
 {
   return bg_inbox_has_work (&self->inbox) || has_replies (self)
-         || (bg_core_is_cancelling (self) && bg_delays_get_next_due (&self->delays) != -1);
+         || (bg_core_is_cancelling (self) && bg_delays_get_next_due (&self->timer.delays) != -1);
 }
 
 /* With the lock held. In CANCEL mode nobody waits for other loops' replies. */
 static gboolean
 is_held (BgCore *self)
 {
-  return self->holds.length > 0 || self->invokes.length > 0
+  return self->holds.list.length > 0 || self->invokes.list.length > 0
          || (!bg_core_is_cancelling (self) && self->mailbox != NULL
              && bg_mailbox_is_owed (self->mailbox));
 }
@@ -974,17 +982,17 @@ drain_prepare (GSource *source, int *timeout)
 
   /* Two turns of the other sources in a row would be one of those that are always
    * ready and none of the drain source. */
-  if (!work && !idle && ++self->starved > LAST_TURNS)
+  if (!work && !idle && ++self->stopping.starved > LAST_TURNS)
     return TRUE;
 
-  if (work && drain->sits_out)
+  if (work && drain->yields_next)
     {
-      drain->sits_out = FALSE;
+      drain->yields_next = FALSE;
       *timeout = 0;
       return FALSE;
     }
 
-  return work || (idle && !self->finished);
+  return work || (idle && !self->thread.finished);
 }
 
 static gboolean
@@ -996,16 +1004,17 @@ drain_check (GSource *source)
 static gboolean
 is_own_source (BgCore *self, GSource *source)
 {
-  return source == self->timer || source == self->drain || bg_inbox_owns (&self->inbox, source)
+  return source == self->timer.source || source == self->stopping.drain
+         || bg_inbox_owns (&self->inbox, source)
          || (self->mailbox != NULL && bg_mailbox_owns (self->mailbox, source));
 }
 
 static GPtrArray *
 get_kept (BgCore *self)
 {
-  if (self->kept == NULL)
-    self->kept = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
-  return self->kept;
+  if (self->sources.kept == NULL)
+    self->sources.kept = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
+  return self->sources.kept;
 }
 
 static void drop_delays (BgCore *self);
@@ -1019,8 +1028,8 @@ demote_most_urgent (BgCore *self)
   g_autoptr (GPtrArray) sources = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
   int urgent = G_MAXINT;
 
-  self->starved = 0;
-  bg_glib_list_sources (self->context, self->priorities, 0, sources);
+  self->stopping.starved = 0;
+  bg_glib_list_sources (self->context, self->sources.priorities, 0, sources);
   for (guint i = sources->len; i > 0; i--)
     {
       GSource *source = g_ptr_array_index (sources, i - 1);
@@ -1055,7 +1064,8 @@ static void attach_drain (BgCore *self);
 static void
 close_owed (BgCore *self)
 {
-  if (self->mailbox != NULL && bg_core_is_cancelling (self) && self->n_closings++ < LAST_REPLIES)
+  if (self->mailbox != NULL && bg_core_is_cancelling (self)
+      && self->stopping.n_closings++ < LAST_REPLIES)
     bg_mailbox_close_owed (self->mailbox, self->name);
 }
 
@@ -1066,7 +1076,7 @@ drain_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
   BgCore *self = drain->core;
   gboolean idle;
 
-  if (self->starved > LAST_TURNS)
+  if (self->stopping.starved > LAST_TURNS)
     {
       demote_most_urgent (self);
       return G_SOURCE_CONTINUE;
@@ -1079,7 +1089,7 @@ drain_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
   if (self->mailbox != NULL && !bg_core_is_forked (self))
     bg_mailbox_serve (self->mailbox);
   drain->n_dispatches--;
-  drain->sits_out = TRUE;
+  drain->yields_next = TRUE;
   if (bg_core_is_forked (self))
     return G_SOURCE_CONTINUE;
 
@@ -1099,7 +1109,7 @@ drain_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
   /* What runs around this goes on first: only the thread itself closes the loop. */
   if (idle)
     {
-      self->finished = TRUE;
+      self->thread.finished = TRUE;
       g_main_loop_quit (self->main_loop);
     }
 
@@ -1126,8 +1136,8 @@ attach_drain (BgCore *self)
   g_source_set_can_recurse (source, TRUE);
   g_source_attach (source, self->context);
   g_source_unref (source);
-  self->drain = source;
-  self->n_sources++;
+  self->stopping.drain = source;
+  self->sources.n_own++;
 }
 
 /* With the lock held, on the loop's thread: what was accepted is served by
@@ -1137,8 +1147,8 @@ begin_drain (BgCore *self)
 {
   GList *link, *next;
 
-  bg_inbox_set_driven (&self->inbox);
-  for (link = self->invokes.head; link != NULL; link = next)
+  bg_inbox_pause (&self->inbox);
+  for (link = self->invokes.list.head; link != NULL; link = next)
     {
       BgInvoke *invoke = link->data;
 
@@ -1153,7 +1163,7 @@ stop_cb (gpointer user_data)
 {
   BgCore *self = user_data;
 
-  if (bg_core_is_forked (self) || self->ended)
+  if (bg_core_is_forked (self) || self->thread.ended)
     return G_SOURCE_REMOVE;
 
   bg_core_lock (self);
@@ -1181,8 +1191,8 @@ close_blocked (BgCore *self, GQueue *blocked)
 static void
 take_blocked (BgCore *self, GQueue *blocked)
 {
-  *blocked = self->blocked;
-  g_queue_init (&self->blocked);
+  *blocked = self->waits.blocked;
+  g_queue_init (&self->waits.blocked);
 
   for (GList *link = blocked->head; link != NULL; link = link->next)
     {
@@ -1203,10 +1213,10 @@ report_end (BgCore *self)
   GQueue watchers = G_QUEUE_INIT;
 
   bg_core_lock (self);
-  if (self->gone && self->n_handling == 0)
+  if (self->thread.gone && self->stopping.n_handling == 0)
     {
-      watchers = self->end_watchers;
-      g_queue_init (&self->end_watchers);
+      watchers = self->stopping.end_watchers;
+      g_queue_init (&self->stopping.end_watchers);
       for (GList *link = watchers.head; link != NULL; link = link->next)
         ((BgBlocked *) link->data)->listed = FALSE;
       g_cond_broadcast (&self->changed);
@@ -1229,7 +1239,7 @@ cancelled_cb (GCancellable *cancellable, gpointer user_data)
 
   operations = g_ptr_array_new_with_free_func (g_object_unref);
   bg_core_lock (self);
-  for (GList *link = self->holds.head; link != NULL; link = link->next)
+  for (GList *link = self->holds.list.head; link != NULL; link = link->next)
     {
       BgHold *hold = link->data;
 
@@ -1254,7 +1264,7 @@ is_all_over (BgCore *self)
   gboolean ended;
 
   bg_core_lock (self);
-  ended = self->ended;
+  ended = self->thread.ended;
   bg_core_unlock (self);
 
   return ended;
@@ -1263,7 +1273,7 @@ is_all_over (BgCore *self)
 static void
 stop_heeding (BgCore *self)
 {
-  gulong handler = atomic_exchange (&self->cancelled_handler, 0);
+  gulong handler = atomic_exchange (&self->operations.cancelled_handler, 0);
 
   if (handler != 0)
     g_signal_handler_disconnect (self->cancellable, handler);
@@ -1277,13 +1287,13 @@ bg_core_heed_cancellable (BgCore *self)
 {
   gulong none = 0, handler;
 
-  if (G_LIKELY (atomic_load (&self->cancelled_handler) != 0) || bg_core_is_forked (self)
+  if (G_LIKELY (atomic_load (&self->operations.cancelled_handler) != 0) || bg_core_is_forked (self)
       || is_all_over (self))
     return;
 
   handler = g_signal_connect_data (self->cancellable, "cancelled", G_CALLBACK (cancelled_cb),
                                    bg_core_ref (self), closure_unref_cb, 0);
-  if (!atomic_compare_exchange_strong (&self->cancelled_handler, &none, handler))
+  if (!atomic_compare_exchange_strong (&self->operations.cancelled_handler, &none, handler))
     g_signal_handler_disconnect (self->cancellable, handler);
   else if (is_all_over (self))
     stop_heeding (self);
@@ -1309,7 +1319,7 @@ end_handling (gpointer data)
     return;
 
   bg_core_lock (self);
-  self->n_handling--;
+  self->stopping.n_handling--;
   bg_core_unlock (self);
   report_end (self);
 }
@@ -1321,7 +1331,7 @@ cancel (BgCore *self, GQueue *blocked)
 {
   BgCancelling cancelling = { .core = self };
 
-  bg_handling_begin (&cancelling.handling, &self->actor);
+  bg_handling_begin (&cancelling.handling, &self->waits.actor);
   close_blocked (self, blocked);
 #if HAVE_PTHREAD_ATFORK
   pthread_cleanup_push (end_handling, &cancelling);
@@ -1352,8 +1362,8 @@ bg_core_quit (BgCore *self, BgShutdownMode mode)
     atomic_store (&self->state, BG_LOOP_STOPPING);
   if (cancels)
     {
-      atomic_store (&self->cancelling, TRUE);
-      self->n_handling++;
+      atomic_store (&self->stopping.cancelling, TRUE);
+      self->stopping.n_handling++;
       take_blocked (self, &blocked);
     }
   g_cond_broadcast (&self->changed);
@@ -1362,7 +1372,7 @@ bg_core_quit (BgCore *self, BgShutdownMode mode)
    * a context that nobody owns would run it here. */
   if (first && !here)
     {
-      self->n_sources++;
+      self->sources.n_own++;
       g_main_context_invoke_full (self->context, DRAIN_PRIORITY, stop_cb, bg_core_ref (self),
                                   (GDestroyNotify) bg_core_unref);
     }
@@ -1372,7 +1382,7 @@ bg_core_quit (BgCore *self, BgShutdownMode mode)
     }
   bg_core_ref (self);
   bg_core_unlock (self);
-  bg_inbox_hurry (&self->inbox);
+  bg_inbox_interrupt (&self->inbox);
 
   if (first && here)
     g_main_context_invoke_full (self->context, DRAIN_PRIORITY, stop_cb, self, NULL);
@@ -1391,7 +1401,7 @@ run_teardown (BgCore *self, BgTeardown *teardown)
   BgRecord *record;
 
   bg_inbox_push_activity (&self->inbox, teardown->func);
-  record = &self->inbox.activity->kept;
+  record = &self->inbox.activities.current->kept;
   *record = (BgRecord){ drop_outcome, teardown->func, teardown, destroy_teardown };
   teardown->func (teardown->data);
   record->outcome = NULL;
@@ -1410,7 +1420,7 @@ run_teardowns (BgCore *self)
       BgTeardown *teardown;
 
       bg_core_lock (self);
-      teardown = g_queue_peek_tail (&self->teardowns);
+      teardown = g_queue_peek_tail (&self->stopping.teardowns);
       if (teardown != NULL)
         take_teardown (self, teardown);
       bg_core_unlock (self);
@@ -1430,7 +1440,7 @@ drop_delays (BgCore *self)
       BgDelay *delay;
 
       bg_core_lock (self);
-      delay = bg_delays_take (&self->delays);
+      delay = bg_delays_take (&self->timer.delays);
       if (delay != NULL)
         bg_delay_start (delay);
       bg_core_unlock (self);
@@ -1438,7 +1448,7 @@ drop_delays (BgCore *self)
       if (delay == NULL)
         return;
 
-      bg_count (&self->inbox.cancelled, 1);
+      bg_count (&self->inbox.counts.cancelled, 1);
       end_delay (self, delay, delay->destroy);
     }
 }
@@ -1446,7 +1456,7 @@ drop_delays (BgCore *self)
 static guint
 count_own_sources (BgCore *self)
 {
-  guint n = self->n_sources + self->inbox.n_sources;
+  guint n = self->sources.n_own + self->inbox.n_sources;
 
   if (self->mailbox != NULL)
     n += bg_mailbox_get_n_sources (self->mailbox);
@@ -1455,8 +1465,10 @@ count_own_sources (BgCore *self)
 
 /* Lets completions that are under way arrive, and destroys every source that is
  * left. A source that is always ready has had its turns when those below it have not,
- * so the most urgent ones go first. What is destroyed may attach something in turn, but
- * not for ever. */
+ * so the most urgent ones go first. What came since the last round may have had no turn,
+ * such as the completion of a task that has returned on another thread just now: it
+ * stays for another round, or the task would refer to the context for ever. What is
+ * destroyed may attach something in turn, but neither that is for ever. */
 static void
 clear_context (BgCore *self)
 {
@@ -1466,15 +1478,16 @@ clear_context (BgCore *self)
     {
       g_autoptr (GPtrArray) sources
           = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
+      guint last_id = rounds > LATE_ROUNDS ? G_MAXUINT : self->sources.n_had;
       int urgent = G_MAXINT;
       guint turns = 0;
 
       while (turns < LAST_TURNS && g_main_context_iteration (self->context, FALSE))
         turns++;
 
-      self->n_had = bg_glib_list_sources (self->context, self->priorities, count_own_sources (self),
-                                          sources);
-      self->n_sources++; /* the probe */
+      self->sources.n_had = bg_glib_list_sources (self->context, self->sources.priorities,
+                                                  count_own_sources (self), sources);
+      self->sources.n_own++; /* the probe */
       for (guint i = sources->len; i > 0; i--)
         {
           GSource *source = g_ptr_array_index (sources, i - 1);
@@ -1490,7 +1503,8 @@ clear_context (BgCore *self)
         {
           GSource *source = g_ptr_array_index (sources, i);
 
-          if (turns < LAST_TURNS || g_source_get_priority (source) == urgent)
+          if (bg_glib_get_source_id (source) <= last_id
+              && (turns < LAST_TURNS || g_source_get_priority (source) == urgent))
             g_source_destroy (source);
         }
     }
@@ -1523,13 +1537,13 @@ clear_attached (BgCore *self)
   int timeout = 0;
 
   bg_core_lock (self);
-  if (self->arriving == NULL)
-    self->arriving = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
+  if (self->sources.arriving == NULL)
+    self->sources.arriving = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
   bg_core_unlock (self);
 
   release_attached (self, &timeout);
-  for (guint i = 0; self->attached != NULL && i < self->attached->len; i++)
-    g_source_destroy (g_ptr_array_index (self->attached, i));
+  for (guint i = 0; self->sources.attached != NULL && i < self->sources.attached->len; i++)
+    g_source_destroy (g_ptr_array_index (self->sources.attached, i));
   release_attached (self, &timeout);
 }
 
@@ -1559,7 +1573,8 @@ run_last (BgCore *self)
         return;
 
       bg_core_lock (self);
-      more = self->teardowns.length > 0 || bg_delays_get_next_due (&self->delays) != -1
+      more = self->stopping.teardowns.length > 0
+             || bg_delays_get_next_due (&self->timer.delays) != -1
              || bg_inbox_has_work (&self->inbox) || (has_replies (self) && rounds < LAST_ROUNDS);
       bg_core_unlock (self);
     }
@@ -1573,10 +1588,10 @@ end (BgCore *self)
 
   /* From now on nothing becomes due: nobody would run it, nor drop it. */
   bg_core_lock (self);
-  timer = g_steal_pointer (&self->timer);
-  if (self->drain != NULL)
-    g_source_destroy (g_steal_pointer (&self->drain));
-  atomic_store_explicit (&self->inbox.due_at, -1, memory_order_relaxed);
+  timer = g_steal_pointer (&self->timer.source);
+  if (self->stopping.drain != NULL)
+    g_source_destroy (g_steal_pointer (&self->stopping.drain));
+  atomic_store_explicit (&self->inbox.linger.due_at, -1, memory_order_relaxed);
   bg_core_unlock (self);
   if (timer != NULL)
     {
@@ -1590,21 +1605,21 @@ end (BgCore *self)
 
   bg_inbox_stop (&self->inbox);
   /* The context may outlive the core. */
-  if (self->drain != NULL)
-    g_source_destroy (self->drain);
-  self->drain = NULL;
+  if (self->stopping.drain != NULL)
+    g_source_destroy (self->stopping.drain);
+  self->stopping.drain = NULL;
   /* Notifies run, and what they bring about goes with what is left here. */
   bg_glib_release_retired ();
   do
     {
       if (bg_core_is_forked (self))
         return;
-      if (atomic_load (&self->has_attached))
+      if (atomic_load (&self->sources.has_attached))
         clear_attached (self);
       clear_context (self);
       if (bg_core_is_forked (self))
         return;
-      if (atomic_load (&self->has_attached))
+      if (atomic_load (&self->sources.has_attached))
         clear_attached (self);
     }
   while (serve_last_replies (self) && rounds++ < LAST_REPLIES);
@@ -1617,8 +1632,8 @@ end (BgCore *self)
   g_main_context_release (self->context);
 
   bg_core_lock (self);
-  self->ended = TRUE;
-  atomic_store_explicit (&self->awake_since, 0, memory_order_relaxed);
+  self->thread.ended = TRUE;
+  atomic_store_explicit (&self->thread.awake_at, 0, memory_order_relaxed);
   bg_core_unlock (self);
   stop_heeding (self);
 }
@@ -1631,15 +1646,15 @@ run (BgCore *self)
 
   while (!closed)
     {
-      self->runs = TRUE;
+      self->thread.runs = TRUE;
       g_main_loop_run (self->main_loop);
-      self->runs = FALSE;
+      self->thread.runs = FALSE;
       if (bg_core_is_forked (self))
         return;
 
       bg_core_lock (self);
-      closed = self->closed = self->finished && is_idle (self);
-      self->finished = FALSE;
+      closed = self->stopping.closed = self->thread.finished && is_idle (self);
+      self->thread.finished = FALSE;
       bg_core_unlock (self);
     }
 }
@@ -1651,10 +1666,10 @@ abandon_current_source (BgCore *self)
 {
   GSource *source = g_main_current_source ();
 
-  if (source != NULL && g_main_depth () > self->abandoned_depth
+  if (source != NULL && g_main_depth () > self->thread.abandoned_depth
       && !is_own_source (self, source))
     bg_glib_abandon_dispatch_of_others (source, get_kept (self));
-  self->abandoned_depth = g_main_depth ();
+  self->thread.abandoned_depth = g_main_depth ();
 }
 
 /* Something has ended the thread under the loop: everything gets its outcome here, as
@@ -1663,14 +1678,14 @@ static void
 abandon (BgCore *self)
 {
   GQueue blocked = G_QUEUE_INIT;
-  gpointer func = atomic_load (&self->inbox.running);
+  gpointer func = atomic_load (&self->inbox.activities.running);
   g_autofree char *name = NULL;
   gboolean cancels;
 
-  if (!self->exited)
+  if (!self->thread.exited)
     {
       name = func != NULL ? bg_symbol_describe (func) : g_strdup ("a source of its context");
-      self->exited = TRUE;
+      self->thread.exited = TRUE;
       g_critical ("%s has ended the thread of the loop “%s”, which is the loop's own", name,
                   self->name);
     }
@@ -1678,32 +1693,32 @@ abandon (BgCore *self)
   bg_core_lock (self);
   cancels = !bg_core_is_cancelling (self);
   atomic_store (&self->state, BG_LOOP_STOPPING);
-  atomic_store (&self->cancelling, TRUE);
+  atomic_store (&self->stopping.cancelling, TRUE);
   if (cancels)
     {
-      self->n_handling++;
+      self->stopping.n_handling++;
       take_blocked (self, &blocked);
     }
-  self->closed = TRUE;
+  self->stopping.closed = TRUE;
   g_cond_broadcast (&self->changed);
   bg_core_unlock (self);
 
   /* g_main_loop_run() does not return to give back what it has. */
-  if (self->runs)
+  if (self->thread.runs)
     {
       g_main_loop_unref (self->main_loop);
       g_main_context_release (self->context);
     }
-  self->runs = FALSE;
+  self->thread.runs = FALSE;
 
   abandon_current_source (self);
-  bg_actor_abandon_waits (&self->actor);
+  bg_actor_abandon_waits (&self->waits.actor);
   bg_inbox_abandon_activities (&self->inbox, get_kept (self));
   if (self->mailbox != NULL)
     bg_mailbox_abandon (self->mailbox, get_kept (self));
-  if (self->drain != NULL)
-    bg_glib_abandon_dispatches (self->drain, ((BgDrain *) self->drain)->n_dispatches,
-                                get_kept (self));
+  if (self->stopping.drain != NULL)
+    bg_glib_abandon_dispatches (self->stopping.drain,
+                                ((BgDrain *) self->stopping.drain)->n_dispatches, get_kept (self));
   bg_core_lock (self);
   begin_drain (self);
   bg_core_unlock (self);
@@ -1720,7 +1735,7 @@ exited_cb (gpointer data)
 {
   BgCore *self = data;
 
-  if (!bg_core_is_forked (self) && !self->ended)
+  if (!bg_core_is_forked (self) && !self->thread.ended)
     abandon (self);
 }
 
@@ -1744,12 +1759,12 @@ leave (BgCore *self)
 {
   bg_core_lock (self);
   atomic_store (&self->state, BG_LOOP_STOPPED);
-  self->gone = TRUE;
+  self->thread.gone = TRUE;
   bg_core_unlock (self);
   report_end (self);
 
   bg_actor_set_current (NULL);
-  ended_serial = self->serial;
+  ended_serial = self->registration.serial;
   current_core = NULL;
   bg_core_unref (self);
 }
@@ -1767,7 +1782,7 @@ destructor_cb (gpointer data)
   if (bg_core_is_forked (self))
     return;
 
-  if (!self->ended)
+  if (!self->thread.ended)
     abandon (self);
   if (++rounds < DESTRUCTOR_ROUNDS)
     g_private_set (&own_core, self);
@@ -1781,21 +1796,21 @@ thread_cb (gpointer data)
   BgCore *self = data;
 
 #if HAVE_TGKILL
-  self->thread_id = syscall (SYS_gettid);
+  self->thread.id = syscall (SYS_gettid);
 #endif
   current_core = self;
-  bg_actor_set_current (&self->actor);
+  bg_actor_set_current (&self->waits.actor);
   g_private_set (&own_core, self);
   g_main_context_acquire (self->context);
   g_main_context_push_thread_default (self->context);
-  self->wakeup_fd = bg_glib_get_wakeup_fd (self->context);
-  bg_fork_set_wakeup_fd ((int) self->wakeup_fd);
-  atomic_store_explicit (&self->awake_since, g_get_monotonic_time (), memory_order_relaxed);
+  self->thread.wakeup_fd = bg_glib_get_wakeup_fd (self->context);
+  bg_fork_set_wakeup_fd ((int) self->thread.wakeup_fd);
+  atomic_store_explicit (&self->thread.awake_at, g_get_monotonic_time (), memory_order_relaxed);
 
   bg_core_lock (self);
   atomic_store (&self->state, BG_LOOP_RUNNING);
   bg_core_unlock (self);
-  bg_waiter_settle (self->starter);
+  bg_waiter_settle (self->thread.starter);
   bg_glib_release_retired ();
 
   /* Whoever starts a loop has something for it to do. */
@@ -1837,17 +1852,17 @@ bg_core_start (BgCore *self)
   if (self->failure != NULL)
     return;
 
-  waiter = self->starter = bg_waiter_take (NULL);
+  waiter = self->thread.starter = bg_waiter_take (NULL);
   bg_inbox_note_poster (&self->inbox);
   thread = g_thread_try_new (name, thread_cb, bg_core_ref (self), &self->failure);
   if (thread != NULL)
     {
       bg_core_lock (self);
-      self->thread = thread;
-      self->joined = FALSE;
-      self->gone = FALSE;
+      self->thread.handle = thread;
+      self->thread.joined = FALSE;
+      self->thread.gone = FALSE;
       bg_core_unlock (self);
-      bg_waiter_spin_for_start (waiter, atomic_load (&self->inbox.linger));
+      bg_waiter_spin_for_start (waiter, atomic_load (&self->inbox.linger.usec));
       bg_waiter_wait_settled (waiter);
     }
   else
@@ -1855,7 +1870,7 @@ bg_core_start (BgCore *self)
       bg_core_unref (self);
     }
 
-  self->starter = NULL;
+  self->thread.starter = NULL;
   bg_waiter_give_back (waiter, NULL);
 }
 
@@ -1865,12 +1880,12 @@ bg_core_start (BgCore *self)
 gboolean
 bg_core_add_end_watcher (BgCore *self, BgBlocked *watcher)
 {
-  if (self->gone && self->n_handling == 0)
+  if (self->thread.gone && self->stopping.n_handling == 0)
     return FALSE;
 
   watcher->listed = TRUE;
   watcher->link.data = watcher;
-  g_queue_push_tail_link (&self->end_watchers, &watcher->link);
+  g_queue_push_tail_link (&self->stopping.end_watchers, &watcher->link);
   return TRUE;
 }
 
@@ -1882,7 +1897,7 @@ bg_core_remove_end_watcher (BgCore *self, BgBlocked *watcher)
     return FALSE;
 
   watcher->listed = FALSE;
-  g_queue_unlink (&self->end_watchers, &watcher->link);
+  g_queue_unlink (&self->stopping.end_watchers, &watcher->link);
   return TRUE;
 }
 
@@ -1895,7 +1910,7 @@ has_ended (gpointer data)
   gboolean ended = bg_core_get_state (self) == BG_LOOP_STOPPED;
 
 #if HAVE_TGKILL
-  ended = ended && syscall (SYS_tgkill, getpid (), self->thread_id, 0) == -1;
+  ended = ended && syscall (SYS_tgkill, getpid (), self->thread.id, 0) == -1;
 #endif
   return ended;
 }
@@ -1905,11 +1920,11 @@ has_ended (gpointer data)
 void
 bg_core_spin_for_end (BgCore *self, BgWaiter *waiter, int timeout_msec)
 {
-  guint limit_usec = atomic_load (&self->inbox.linger);
+  guint limit_usec = atomic_load (&self->inbox.linger.usec);
   gboolean joined;
 
   bg_core_lock (self);
-  joined = self->joined;
+  joined = self->thread.joined;
   bg_core_unlock (self);
   if (joined)
     return;
@@ -1929,16 +1944,16 @@ bg_core_join (BgCore *self)
   GThread *thread;
 
   bg_core_lock (self);
-  thread = g_steal_pointer (&self->thread);
+  thread = g_steal_pointer (&self->thread.handle);
   if (thread != NULL)
     {
       bg_core_unlock (self);
       g_thread_join (thread);
       bg_core_lock (self);
-      self->joined = TRUE;
+      self->thread.joined = TRUE;
       g_cond_broadcast (&self->changed);
     }
-  while (!self->joined || self->n_handling > 0)
+  while (!self->thread.joined || self->stopping.n_handling > 0)
     g_cond_wait (&self->changed, &self->inbox.lock);
   bg_core_unlock (self);
 }
@@ -1971,5 +1986,5 @@ gboolean
 bg_core_wait_begin (BgCore *self, BgWait *wait, BgWaiter *waiter, GError **error)
 {
   return !bg_core_is_paused_by_me (self, error)
-         && bg_wait_begin (wait, &self->actor, FALSE, waiter, error);
+         && bg_wait_begin (wait, &self->waits.actor, FALSE, waiter, error);
 }

@@ -5,15 +5,21 @@
 
 #include <bgloop/bg-error.h>
 
-/* Not by G_DEFINE_QUARK, whose first use should not be that of two threads. */
+/* Not by G_DEFINE_QUARK, whose first use should not be that of two threads, nor by
+ * g_once_init_enter(), which in a forked child waits for a thread that the child does not
+ * have. Two threads that come at once are given the same number. */
 GQuark
 bg_error_quark (void)
 {
-  static gsize quark;
+  static GQuark quark; /* atomic */
+  GQuark found = g_atomic_int_get (&quark);
 
-  if (g_once_init_enter (&quark))
-    g_once_init_leave (&quark, g_quark_from_static_string ("bg-error-quark"));
-  return (GQuark) quark;
+  if (G_UNLIKELY (found == 0))
+    {
+      found = g_quark_from_static_string ("bg-error-quark");
+      g_atomic_int_set (&quark, found);
+    }
+  return found;
 }
 
 G_DEFINE_ENUM_TYPE (BgError,

@@ -16,6 +16,7 @@ int bg_glib_get_wakeup_fd (GMainContext *context);
 guint
 bg_glib_list_sources (GMainContext *context, GArray *priorities, guint n_own, GPtrArray *sources);
 gboolean bg_glib_source_is_unshared (GSource *source);
+guint bg_glib_get_source_id (GSource *source);
 void bg_glib_abandon_dispatches (GSource *source, guint n, GPtrArray *sources);
 void bg_glib_abandon_dispatch_of_others (GSource *source, GPtrArray *sources);
 

@@ -51,6 +51,14 @@ bg_glib_source_is_unshared (GSource *source)
   return g_atomic_int_get ((int *) &source->ref_count) == 1;
 }
 
+/* Since 2.85 g_source_get_id() is an error for a source that another thread has just
+ * destroyed. (A public field.) */
+guint
+bg_glib_get_source_id (GSource *source)
+{
+  return source->source_id;
+}
+
 gboolean
 bg_glib_is_referenced_once (gpointer object)
 {

@@ -50,9 +50,62 @@ struct _BgActivity
   BgActivity *outer; /* (unowned) (nullable) */
   BgActivity *inner; /* (owned) (nullable) to be used again */
   gpointer func;     /* (nullable) what the outer activity ran when this one began, */
-  gint64 since;      /* and since when, monotonic microseconds */
+  gint64 started_at; /* and since when, monotonic microseconds */
   BgRecord kept;     /* what is half done if the thread ends now; outcome is NULL if nothing */
 };
+
+/* Chunks to be used again. Under lock. */
+typedef struct
+{
+  BgChunk *chunks; /* (owned) */
+  guint n;
+  gboolean grown; /* the inbox is past its first chunk */
+} BgChunkPool;
+
+/* What the server goes by when it stays awake for more work. Atomic, rarely written. */
+typedef struct
+{
+  _Atomic guint usec;            /* how long at most */
+  _Atomic gboolean pressing;     /* somebody waits for what was appended; written under lock */
+  _Atomic gboolean interrupted;  /* something other than a record is to be done */
+  _Atomic int n_expected;        /* whether records can be expected at all */
+  _Atomic int n_pending;         /* what is to come from other sources first */
+  _Atomic int server_processor;  /* where the server was when it last looked; -1: unknown */
+  _Atomic int poster_processor;  /* and whoever last found the inbox empty */
+  _Atomic gboolean poster_slept; /* who sends the next record was asleep just now */
+  _Atomic gint64 due_at;         /* when delayed work is due, monotonic microseconds; or -1 */
+} BgLinger;
+
+/* And what it has found out by that. The serving thread only. */
+typedef struct
+{
+  BgSpin spin;
+  BgLane *staying;  /* (unowned) (nullable) stays awake, though it has no work */
+  guint batch_size; /* of the last one taken */
+  gboolean pressed; /* somebody waited for some of it */
+} BgLingerHistory;
+
+/* What runs on the serving thread. */
+typedef struct
+{
+  BgActivity *current; /* (unowned) the innermost */
+  BgActivity root;
+
+  /* atomic, written by the serving thread */
+  _Atomic (gpointer) running; /* what runs now */
+  _Atomic gint64 started_at;  /* monotonic microseconds, to within a few fast records */
+} BgActivities;
+
+/* Atomic, written by the serving thread. */
+typedef struct
+{
+  _Atomic guint64 run;
+  _Atomic guint64 cancelled;
+  _Atomic guint64 batches;
+  _Atomic gint64 batch_began_at; /* of the batch that runs now; 0: none does */
+  _Atomic gint64 busy_usec;
+  _Atomic gint64 longest_usec;
+} BgInboxCounts;
 
 /* Queues records, one first-in-first-out lane per priority, and serves them on
  * the thread that iterates @context. */
@@ -64,66 +117,44 @@ struct _BgInbox
   BgLane *default_lane;  /* (unowned) */
   guint generation;      /* the process that the inbox belongs to */
 
-  /* atomic, rarely written; the first two under lock */
-  BG_CACHE_LINE _Atomic int urgent; /* the most urgent priority with work that is in no batch */
-  _Atomic gboolean pressing;        /* somebody waits for what was appended */
+  /* atomic, rarely written */
+  BG_CACHE_LINE _Atomic int urgent; /* the most urgent priority with work that is in no batch;
+                                     * written under lock */
   _Atomic gboolean timing;          /* somebody wants to know when each record starts */
-  _Atomic guint linger;             /* how long to stay awake for more work, in microseconds */
-  _Atomic gboolean hurried;         /* something other than a record is to be done */
-  _Atomic int expected;             /* whether records can be expected at all */
-  _Atomic int server_processor;     /* where the server was when it last looked; -1: unknown */
-  _Atomic int poster_processor;     /* and whoever last found the inbox empty */
-  _Atomic int awaited;              /* what is to come from other sources first */
-  _Atomic gboolean woke_caller;     /* who sends the next record was asleep just now */
-  _Atomic gint64 due_at;            /* when delayed work is due, monotonic microseconds; or -1 */
+  BgLinger linger;
 
   BG_CACHE_LINE GMutex lock;
 
   /* under lock */
   BgLane **lanes; /* (owned) most urgent first */
   guint n_lanes;
-  guint n_spare;
-  BgChunk *spare;       /* (owned) */
-  gboolean grown;       /* past its first chunk */
+  BgChunkPool pool;
   gboolean asleep;      /* an append must wake the context */
   gboolean wakes;       /* whoever unlocks wakes the context */
-  gboolean driven;      /* the lanes' own sources stand still: bg_inbox_run() serves them */
-  guint waiting_max;    /* at most waited, before a batch was taken */
+  gboolean paused;      /* the lanes' own sources stand still: bg_inbox_run() serves them */
   gboolean self_posted; /* what runs in this dispatch has appended something */
   gboolean stopped;     /* the sources are out of the context for good */
+  guint waiting_max;    /* at most waited, before a batch was taken */
   _Atomic guint n_sources; /* that were put into the context */
   guint64 posted;
   guint64 wakeups;
   gint64 woken_at; /* when it was last woken, monotonic microseconds; 0: long ago */
 
   /* the serving thread only */
-  BG_CACHE_LINE BgSpin spin;
-  guint strays;         /* dispatches of the loop's own sources that did nothing but hand work on */
-  int stray_depth;      /* where they are counted */
-  BgChunk *done;        /* (owned) chunks to be used again */
-  guint n_batches;      /* lanes that have a batch */
-  BgLane *staying;      /* (unowned) (nullable) stays awake, though it has no work */
-  gboolean fell_asleep; /* since the context has polled */
-  gboolean crowded;     /* with lanes, when the last batch was taken */
-  guint depth;          /* how many records run within each other */
-  GArray *deferred;     /* (owned) (nullable) of BgRecord: for when none runs any more */
-  guint batch_size;     /* of the last one taken */
-  gboolean pressed;     /* somebody waited for some of it */
-  BgLane *lane;         /* (unowned) (nullable) whose records run, the innermost */
-  BgActivity *activity; /* (unowned) the innermost */
-  BgActivity root_activity;
+  BG_CACHE_LINE BgLingerHistory history;
+  guint n_stale_dispatches; /* of the loop's own sources, that did nothing but hand work on */
+  int stale_depth;          /* where they are counted */
+  BgChunk *done;            /* (owned) chunks to be used again */
+  guint n_batches;          /* lanes that have a batch */
+  gboolean fell_asleep;     /* since the context has polled */
+  gboolean crowded;         /* with lanes, when the last batch was taken */
+  guint depth;              /* how many records run within each other */
+  GArray *deferred;         /* (owned) (nullable) of BgRecord: for when none runs any more */
+  BgLane *lane;             /* (unowned) (nullable) whose records run, the innermost */
   GSourceCallbackFuncs *tag_funcs; /* (nullable) of the default lane's source */
   gpointer tag_data;
-
-  /* atomic, written by the serving thread */
-  _Atomic (gpointer) running; /* what runs now */
-  _Atomic gint64 stamp;       /* when it started, to within a few fast records */
-  _Atomic guint64 run;
-  _Atomic guint64 cancelled;
-  _Atomic guint64 batches;
-  _Atomic gint64 batch_since; /* when the batch that runs now began; 0: none does */
-  _Atomic gint64 busy_usec;
-  _Atomic gint64 longest_usec;
+  BgActivities activities;
+  BgInboxCounts counts;
 };
 
 /* One priority's first-in-first-out queue. */
@@ -146,7 +177,7 @@ struct _BgLane
   BgChunk *batch;       /* (owned) what runs now; more is not taken before it is done */
   guint turns;          /* batches since the lane last let lower priorities pass */
   guint n_dispatches;   /* of its source that run within each other */
-  gboolean sits_out;
+  gboolean yields_next; /* lets lower priorities pass in the next iteration */
 
   /* atomic, written by the serving thread */
   _Atomic guint n_batch; /* what is left of the batch */
@@ -217,14 +248,14 @@ void bg_inbox_withdraw (BgInbox *self, BgRecord *slot, int priority);
 void bg_inbox_count_void (BgInbox *self, int priority, int n);
 void bg_inbox_press (BgInbox *self);
 void bg_inbox_wake (BgInbox *self);
-void bg_inbox_hurry (BgInbox *self);
+void bg_inbox_interrupt (BgInbox *self);
 void bg_inbox_fall_asleep (BgInbox *self);
 void bg_inbox_note_woken (BgInbox *self);
 void bg_inbox_note_poster (BgInbox *self);
 gboolean bg_inbox_has_work (BgInbox *self);
 guint bg_inbox_count_waiting (BgInbox *self);
 gboolean bg_lane_has_work (BgLane *lane);
-void bg_inbox_set_driven (BgInbox *self);
+void bg_inbox_pause (BgInbox *self);
 guint bg_lane_get_queued (BgLane *lane);
 
 /* on the serving thread, without the lock */
@@ -236,7 +267,7 @@ void bg_inbox_awake (BgInbox *self);
 gboolean bg_inbox_is_served_elsewhere (BgInbox *self);
 
 gboolean bg_inbox_run_one (BgInbox *self);
-void bg_inbox_note_stray (BgInbox *self);
+void bg_inbox_note_stale_dispatch (BgInbox *self);
 gboolean bg_inbox_is_nested (BgInbox *self);
 void bg_inbox_defer (BgInbox *self, const BgRecord *record);
 void bg_inbox_push_activity (BgInbox *self, gpointer func);
@@ -248,14 +279,14 @@ void bg_inbox_abandon_activities (BgInbox *self, GPtrArray *sources);
 static inline BgRecord *
 bg_inbox_keep (BgInbox *self, const BgRecord *slot)
 {
-  self->activity->kept = *slot;
-  return &self->activity->kept;
+  self->activities.current->kept = *slot;
+  return &self->activities.current->kept;
 }
 
 static inline void
 bg_inbox_drop_kept (BgInbox *self)
 {
-  self->activity->kept.outcome = NULL;
+  self->activities.current->kept.outcome = NULL;
 }
 
 /* Adds to a counter that only this thread writes. */

@@ -147,17 +147,17 @@ make_chunk (guint size)
 static BgChunk *
 take_chunk (BgInbox *self)
 {
-  BgChunk *chunk = self->spare;
+  BgChunk *chunk = self->pool.chunks;
 
   if (chunk != NULL)
     {
-      self->spare = chunk->next;
-      self->n_spare--;
+      self->pool.chunks = chunk->next;
+      self->pool.n--;
     }
   else
     {
-      chunk = make_chunk (self->grown ? CHUNK_RECORDS : FIRST_RECORDS);
-      self->grown = TRUE;
+      chunk = make_chunk (self->pool.grown ? CHUNK_RECORDS : FIRST_RECORDS);
+      self->pool.grown = TRUE;
     }
 
   chunk->next = NULL;
@@ -174,8 +174,8 @@ prefetch_slot (BgInbox *self, BgChunk *tail)
 
   if (n < tail->size)
     BG_PREFETCH_TO_WRITE (&tail->records[n]);
-  else if (self->spare != NULL)
-    BG_PREFETCH_TO_WRITE (&self->spare->records[n - tail->size]);
+  else if (self->pool.chunks != NULL)
+    BG_PREFETCH_TO_WRITE (&self->pool.chunks->records[n - tail->size]);
 }
 
 static void
@@ -197,14 +197,14 @@ recycle_chunks (BgInbox *self)
 {
   BgChunk *surplus;
 
-  while (self->done != NULL && self->n_spare < SPARE_CHUNKS)
+  while (self->done != NULL && self->pool.n < SPARE_CHUNKS)
     {
       BgChunk *chunk = self->done;
 
       self->done = chunk->next;
-      chunk->next = self->spare;
-      self->spare = chunk;
-      self->n_spare++;
+      chunk->next = self->pool.chunks;
+      self->pool.chunks = chunk;
+      self->pool.n++;
     }
 
   surplus = self->done;
@@ -281,7 +281,7 @@ take_batch (BgLane *lane)
   lane->head = last->next;
   last->next = NULL;
   lane->n_waiting -= n;
-  inbox->batch_size = n;
+  inbox->history.batch_size = n;
   inbox->n_batches++;
   atomic_store_explicit (&lane->n_batch, n, memory_order_relaxed);
   if (lane->head == NULL)
@@ -328,9 +328,9 @@ static guint
 look_at_clock (BgInbox *self, guint stride)
 {
   gint64 now = g_get_monotonic_time ();
-  gint64 took = now - atomic_load_explicit (&self->stamp, memory_order_relaxed);
+  gint64 took = now - atomic_load_explicit (&self->activities.started_at, memory_order_relaxed);
 
-  atomic_store_explicit (&self->stamp, now, memory_order_relaxed);
+  atomic_store_explicit (&self->activities.started_at, now, memory_order_relaxed);
   if (atomic_load_explicit (&self->timing, memory_order_relaxed))
     return 1;
 
@@ -381,7 +381,7 @@ static void
 run_batch (BgLane *lane)
 {
   BgInbox *inbox = lane->inbox;
-  gboolean outermost = inbox->activity == &inbox->root_activity;
+  gboolean outermost = inbox->activities.current == &inbox->activities.root;
   BgInbox *outer_serving = serving;
   BgLane *outer_lane = inbox->lane;
   gint64 start, end;
@@ -389,15 +389,15 @@ run_batch (BgLane *lane)
   BgRecord *slot;
 
   bg_inbox_push_activity (inbox, NULL);
-  start = atomic_load_explicit (&inbox->stamp, memory_order_relaxed);
+  start = atomic_load_explicit (&inbox->activities.started_at, memory_order_relaxed);
   if (outermost)
-    atomic_store_explicit (&inbox->batch_since, start, memory_order_relaxed);
+    atomic_store_explicit (&inbox->counts.batch_began_at, start, memory_order_relaxed);
   serving = inbox;
   inbox->lane = lane;
   inbox->depth++;
   while ((slot = next_record (lane)) != NULL)
     {
-      atomic_store_explicit (&inbox->running, slot->func, memory_order_relaxed);
+      atomic_store_explicit (&inbox->activities.running, slot->func, memory_order_relaxed);
       slot->outcome (slot, inbox->owner);
       if (G_UNLIKELY (is_inherited (inbox)))
         return;
@@ -406,7 +406,8 @@ run_batch (BgLane *lane)
           && atomic_load_explicit (&lane->n_batch, memory_order_relaxed) > 0)
         {
           left = stride = look_at_clock (inbox, stride);
-          if (atomic_load_explicit (&inbox->stamp, memory_order_relaxed) - start > BATCH_USEC)
+          if (atomic_load_explicit (&inbox->activities.started_at, memory_order_relaxed) - start
+              > BATCH_USEC)
             break;
         }
       if (atomic_load_explicit (&inbox->urgent, memory_order_relaxed) < lane->priority)
@@ -419,26 +420,26 @@ run_batch (BgLane *lane)
   serving = outer_serving;
   inbox->lane = outer_lane;
   end = bg_inbox_pop_activity (inbox);
-  bg_count (&inbox->batches, 1);
+  bg_count (&inbox->counts.batches, 1);
   if (!outermost)
     return;
 
-  atomic_store_explicit (&inbox->batch_since, 0, memory_order_relaxed);
-  bg_count (&inbox->busy_usec, end - start);
-  if (end - start > atomic_load_explicit (&inbox->longest_usec, memory_order_relaxed))
-    atomic_store_explicit (&inbox->longest_usec, end - start, memory_order_relaxed);
+  atomic_store_explicit (&inbox->counts.batch_began_at, 0, memory_order_relaxed);
+  bg_count (&inbox->counts.busy_usec, end - start);
+  if (end - start > atomic_load_explicit (&inbox->counts.longest_usec, memory_order_relaxed))
+    atomic_store_explicit (&inbox->counts.longest_usec, end - start, memory_order_relaxed);
 }
 
 /* After a sleep: how long would the loop have had to stay awake instead? */
 static void
 learn_from_sleep (BgInbox *self)
 {
-  gint64 slept = self->woken_at - self->spin.began;
+  gint64 slept = self->woken_at - self->history.spin.began;
 
   self->woken_at = 0;
-  if (atomic_load_explicit (&self->woke_caller, memory_order_relaxed))
+  if (atomic_load_explicit (&self->linger.poster_slept, memory_order_relaxed))
     slept -= BG_WAKE_USEC;
-  bg_spin_learn (&self->spin, slept);
+  bg_spin_learn (&self->history.spin, slept);
 }
 
 static void
@@ -453,11 +454,12 @@ serve_lane (BgLane *lane)
       if (inbox->woken_at != 0)
         learn_from_sleep (inbox);
       surplus = recycle_chunks (inbox);
-      inbox->batch_size = 0;
+      inbox->history.batch_size = 0;
       take_batch (lane);
-      if (inbox->batch_size > 0)
-        inbox->pressed = atomic_load_explicit (&inbox->pressing, memory_order_relaxed);
-      atomic_store_explicit (&inbox->pressing, FALSE, memory_order_relaxed);
+      if (inbox->history.batch_size > 0)
+        inbox->history.pressed
+            = atomic_load_explicit (&inbox->linger.pressing, memory_order_relaxed);
+      atomic_store_explicit (&inbox->linger.pressing, FALSE, memory_order_relaxed);
       inbox->self_posted = FALSE;
       inbox->crowded = inbox->n_lanes > KEPT_LANES;
       bg_inbox_unlock (inbox);
@@ -467,7 +469,7 @@ serve_lane (BgLane *lane)
   if (lane->batch == NULL)
     return;
 
-  atomic_store_explicit (&inbox->woke_caller, FALSE, memory_order_relaxed);
+  atomic_store_explicit (&inbox->linger.poster_slept, FALSE, memory_order_relaxed);
   run_batch (lane);
 }
 
@@ -477,9 +479,10 @@ is_fed_from_elsewhere (BgInbox *self)
 {
   int processor = bg_spin_get_processor ();
 
-  atomic_store_explicit (&self->server_processor, processor, memory_order_relaxed);
+  atomic_store_explicit (&self->linger.server_processor, processor, memory_order_relaxed);
   return processor == -1
-         || processor != atomic_load_explicit (&self->poster_processor, memory_order_relaxed);
+         || processor
+                != atomic_load_explicit (&self->linger.poster_processor, memory_order_relaxed);
 }
 
 /* Whether the server can work while this thread spins. */
@@ -489,20 +492,21 @@ bg_inbox_is_served_elsewhere (BgInbox *self)
   int processor = bg_spin_get_processor ();
 
   return processor == -1
-         || processor != atomic_load_explicit (&self->server_processor, memory_order_relaxed);
+         || processor
+                != atomic_load_explicit (&self->linger.server_processor, memory_order_relaxed);
 }
 
 /* Lets more records gather, if the last batch was small and nobody waits. */
 static void
 gather (BgInbox *self)
 {
-  if (self->batch_size >= SMALL_BATCH || !is_fed_from_elsewhere (self))
+  if (self->history.batch_size >= SMALL_BATCH || !is_fed_from_elsewhere (self))
     return;
 
   for (guint i = 0; i < GATHER_LOOKS; i++)
     {
-      if (atomic_load_explicit (&self->pressing, memory_order_relaxed)
-          || atomic_load_explicit (&self->hurried, memory_order_relaxed))
+      if (atomic_load_explicit (&self->linger.pressing, memory_order_relaxed)
+          || atomic_load_explicit (&self->linger.interrupted, memory_order_relaxed))
         return;
       BG_CPU_RELAX ();
     }
@@ -514,7 +518,7 @@ has_something_to_do (gpointer data)
   BgInbox *self = data;
 
   return atomic_load_explicit (&self->urgent, memory_order_relaxed) != G_MAXINT
-         || atomic_load_explicit (&self->hurried, memory_order_relaxed);
+         || atomic_load_explicit (&self->linger.interrupted, memory_order_relaxed);
 }
 
 static gboolean
@@ -528,8 +532,8 @@ is_idle (BgInbox *self)
 static guint
 get_linger (BgInbox *self)
 {
-  guint linger = atomic_load_explicit (&self->linger, memory_order_relaxed);
-  gint64 due = atomic_load_explicit (&self->due_at, memory_order_relaxed);
+  guint linger = atomic_load_explicit (&self->linger.usec, memory_order_relaxed);
+  gint64 due = atomic_load_explicit (&self->linger.due_at, memory_order_relaxed);
 
   if (linger > 0 && due != -1)
     linger = (guint) CLAMP (due - g_get_monotonic_time (), 0, linger);
@@ -544,13 +548,13 @@ bg_inbox_linger (BgInbox *self)
 {
   guint linger = get_linger (self);
 
-  if (linger == 0 || atomic_load_explicit (&self->expected, memory_order_relaxed) == 0
-      || atomic_load_explicit (&self->awaited, memory_order_relaxed) > 0)
+  if (linger == 0 || atomic_load_explicit (&self->linger.n_expected, memory_order_relaxed) == 0
+      || atomic_load_explicit (&self->linger.n_pending, memory_order_relaxed) > 0)
     return FALSE;
   if (is_fed_from_elsewhere (self))
-    return bg_spin (&self->spin, linger, has_something_to_do, self);
+    return bg_spin (&self->history.spin, linger, has_something_to_do, self);
 
-  return self->pressed && bg_spin_yield (&self->spin, has_something_to_do, self);
+  return self->history.pressed && bg_spin_yield (&self->history.spin, has_something_to_do, self);
 }
 
 /* With the lock held, on the serving thread: from here on an append wakes the context. */
@@ -586,15 +590,15 @@ lane_prepare (GSource *source, int *timeout)
     return FALSE;
 
   inbox = lane->inbox;
-  if (lane->sits_out || inbox->staying == lane)
+  if (lane->yields_next || inbox->history.staying == lane)
     {
       *timeout = 0;
       return FALSE;
     }
 
   bg_inbox_lock (inbox);
-  ready = !inbox->driven && bg_lane_has_work (lane);
-  if (!ready && inbox->staying == NULL)
+  ready = !inbox->paused && bg_lane_has_work (lane);
+  if (!ready && inbox->history.staying == NULL)
     bg_inbox_fall_asleep (inbox);
   bg_inbox_unlock (inbox);
 
@@ -612,16 +616,16 @@ lane_check (GSource *source)
     return FALSE;
 
   inbox = lane->inbox;
-  if (lane->sits_out)
+  if (lane->yields_next)
     {
-      lane->sits_out = FALSE;
+      lane->yields_next = FALSE;
       return FALSE;
     }
 
   bg_inbox_lock (inbox);
-  ready = !inbox->driven && (bg_lane_has_work (lane) || inbox->staying == lane);
-  if (inbox->staying == lane)
-    inbox->staying = NULL;
+  ready = !inbox->paused && (bg_lane_has_work (lane) || inbox->history.staying == lane);
+  if (inbox->history.staying == lane)
+    inbox->history.staying = NULL;
   bg_inbox_unlock (inbox);
 
   return ready;
@@ -641,14 +645,14 @@ serve_while_it_pays (BgLane *lane)
   for (;;)
     {
       serve_lane (lane);
-      if (lane->batch != NULL || inbox->batch_size >= SMALL_BATCH || inbox->self_posted)
+      if (lane->batch != NULL || inbox->history.batch_size >= SMALL_BATCH || inbox->self_posted)
         return;
 
-      now = atomic_load_explicit (&inbox->stamp, memory_order_relaxed);
+      now = atomic_load_explicit (&inbox->activities.started_at, memory_order_relaxed);
       if (start == 0)
         start = now;
-      inbox->staying = now - start > LINGER_DISPATCH_USEC ? lane : NULL;
-      if (inbox->staying != NULL || (is_idle (inbox) && !bg_inbox_linger (inbox)))
+      inbox->history.staying = now - start > LINGER_DISPATCH_USEC ? lane : NULL;
+      if (inbox->history.staying != NULL || (is_idle (inbox) && !bg_inbox_linger (inbox)))
         return;
 
       /* G_MAXINT may also mean that nothing waits, while another lane has the rest
@@ -665,10 +669,10 @@ serve_while_it_pays (BgLane *lane)
  * time is to know that this was none. What runs within something else does not
  * count. */
 void
-bg_inbox_note_stray (BgInbox *self)
+bg_inbox_note_stale_dispatch (BgInbox *self)
 {
-  if (g_main_depth () == self->stray_depth)
-    self->strays++;
+  if (g_main_depth () == self->stale_depth)
+    self->n_stale_dispatches++;
 }
 
 static void retire_lane (BgLane *lane);
@@ -687,9 +691,9 @@ lane_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
   inbox = lane->inbox;
   /* The loop may have begun to stop, or stands still, since the lane was found
    * ready. Only this thread writes it. */
-  if (inbox->driven)
+  if (inbox->paused)
     {
-      bg_inbox_note_stray (inbox);
+      bg_inbox_note_stale_dispatch (inbox);
       return G_SOURCE_CONTINUE;
     }
 
@@ -703,15 +707,15 @@ lane_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
 
   if (serving != NULL)
     serving->self_posted = TRUE;
-  atomic_store_explicit (&inbox->hurried, FALSE, memory_order_relaxed);
+  atomic_store_explicit (&inbox->linger.interrupted, FALSE, memory_order_relaxed);
 
-  busy = inbox->staying == lane || lane->batch != NULL
+  busy = inbox->history.staying == lane || lane->batch != NULL
          || atomic_load_explicit (&inbox->urgent, memory_order_relaxed) <= lane->priority;
   lane->turns = busy ? lane->turns + 1 : 0;
   if (lane->turns == TURNS)
     {
       lane->turns = 0;
-      lane->sits_out = TRUE;
+      lane->yields_next = TRUE;
     }
 
   if (G_UNLIKELY (g_source_is_destroyed (source)) && lane->source == (BgLaneSource *) source)
@@ -844,8 +848,8 @@ retire_lane (BgLane *lane)
   if (!retires)
     return;
 
-  if (self->staying == lane)
-    self->staying = NULL;
+  if (self->history.staying == lane)
+    self->history.staying = NULL;
   detach_lane (lane);
   g_free (lane);
 }
@@ -861,11 +865,11 @@ bg_inbox_init (BgInbox *self, GMainContext *context, gpointer owner)
   self->owner = owner;
   self->generation = bg_fork_generation ();
   atomic_init (&self->urgent, G_MAXINT);
-  atomic_init (&self->linger, BG_LINGER_USEC);
-  atomic_init (&self->server_processor, -1);
-  atomic_init (&self->poster_processor, -1);
-  atomic_init (&self->due_at, -1);
-  self->activity = &self->root_activity;
+  atomic_init (&self->linger.usec, BG_LINGER_USEC);
+  atomic_init (&self->linger.server_processor, -1);
+  atomic_init (&self->linger.poster_processor, -1);
+  atomic_init (&self->linger.due_at, -1);
+  self->activities.current = &self->activities.root;
   self->default_lane = add_lane (self, G_PRIORITY_DEFAULT, 0);
 }
 
@@ -963,13 +967,13 @@ void
 bg_inbox_clear (BgInbox *self)
 {
   free_lanes (self);
-  free_chunks (self->spare);
+  free_chunks (self->pool.chunks);
   free_chunks (self->done);
-  while (self->root_activity.inner != NULL)
+  while (self->activities.root.inner != NULL)
     {
-      BgActivity *activity = self->root_activity.inner;
+      BgActivity *activity = self->activities.root.inner;
 
-      self->root_activity.inner = activity->inner;
+      self->activities.root.inner = activity->inner;
       g_free (activity);
     }
   g_mutex_clear (&self->lock);
@@ -979,24 +983,24 @@ bg_inbox_clear (BgInbox *self)
 void
 bg_inbox_press (BgInbox *self)
 {
-  if (!atomic_load_explicit (&self->pressing, memory_order_relaxed))
-    atomic_store_explicit (&self->pressing, TRUE, memory_order_relaxed);
+  if (!atomic_load_explicit (&self->linger.pressing, memory_order_relaxed))
+    atomic_store_explicit (&self->linger.pressing, TRUE, memory_order_relaxed);
 }
 
 /* Makes sure that the serving thread does not linger, for there is something
  * for it to do that is no record. To be called when that is in the context: whoever
  * stops lingering takes the context's lock, which is still needed to put it there. */
 void
-bg_inbox_hurry (BgInbox *self)
+bg_inbox_interrupt (BgInbox *self)
 {
-  atomic_store_explicit (&self->hurried, TRUE, memory_order_relaxed);
+  atomic_store_explicit (&self->linger.interrupted, TRUE, memory_order_relaxed);
 }
 
 /* Whoever is to send the next record has just been woken, and needs a while. */
 void
 bg_inbox_note_woken (BgInbox *self)
 {
-  atomic_store_explicit (&self->woke_caller, TRUE, memory_order_relaxed);
+  atomic_store_explicit (&self->linger.poster_slept, TRUE, memory_order_relaxed);
 }
 
 static BgChunk *
@@ -1016,7 +1020,8 @@ add_chunk (BgInbox *self, BgLane *lane)
 void
 bg_inbox_note_poster (BgInbox *self)
 {
-  atomic_store_explicit (&self->poster_processor, bg_spin_get_processor (), memory_order_relaxed);
+  atomic_store_explicit (&self->linger.poster_processor, bg_spin_get_processor (),
+                         memory_order_relaxed);
 }
 
 /* What was appended is the most urgent work. */
@@ -1099,9 +1104,9 @@ bg_inbox_has_work (BgInbox *self)
 
 /* From now on the lanes' sources stand still, and bg_inbox_run() serves them. */
 void
-bg_inbox_set_driven (BgInbox *self)
+bg_inbox_pause (BgInbox *self)
 {
-  self->driven = TRUE;
+  self->paused = TRUE;
   atomic_store_explicit (&self->timing, TRUE, memory_order_relaxed);
 }
 
@@ -1186,7 +1191,7 @@ bg_inbox_run_one (BgInbox *self)
 void
 bg_inbox_push_activity (BgInbox *self, gpointer func)
 {
-  BgActivity *outer = self->activity;
+  BgActivity *outer = self->activities.current;
   BgActivity *activity = outer->inner;
 
   if (G_UNLIKELY (activity == NULL))
@@ -1195,24 +1200,25 @@ bg_inbox_push_activity (BgInbox *self, gpointer func)
       activity->outer = outer;
     }
 
-  activity->func = atomic_load_explicit (&self->running, memory_order_relaxed);
-  activity->since = atomic_load_explicit (&self->stamp, memory_order_relaxed);
-  self->activity = activity;
-  atomic_store_explicit (&self->stamp, g_get_monotonic_time (), memory_order_relaxed);
-  atomic_store_explicit (&self->running, func, memory_order_relaxed);
+  activity->func = atomic_load_explicit (&self->activities.running, memory_order_relaxed);
+  activity->started_at = atomic_load_explicit (&self->activities.started_at, memory_order_relaxed);
+  self->activities.current = activity;
+  atomic_store_explicit (&self->activities.started_at, g_get_monotonic_time (),
+                         memory_order_relaxed);
+  atomic_store_explicit (&self->activities.running, func, memory_order_relaxed);
 }
 
 /* What ran before goes on, and has run since it began. Returns the time. */
 gint64
 bg_inbox_pop_activity (BgInbox *self)
 {
-  BgActivity *activity = self->activity;
+  BgActivity *activity = self->activities.current;
   gint64 now = g_get_monotonic_time ();
 
-  self->activity = activity->outer;
-  atomic_store_explicit (&self->running, activity->func, memory_order_relaxed);
-  atomic_store_explicit (&self->stamp, activity->func != NULL ? activity->since : now,
-                         memory_order_relaxed);
+  self->activities.current = activity->outer;
+  atomic_store_explicit (&self->activities.running, activity->func, memory_order_relaxed);
+  atomic_store_explicit (&self->activities.started_at,
+                         activity->func != NULL ? activity->started_at : now, memory_order_relaxed);
   return now;
 }
 
@@ -1223,16 +1229,16 @@ bg_inbox_abandon_activities (BgInbox *self, GPtrArray *sources)
 {
   serving = NULL;
   self->depth = 0;
-  while (self->activity != &self->root_activity)
+  while (self->activities.current != &self->activities.root)
     {
-      BgRecord kept = self->activity->kept;
+      BgRecord kept = self->activities.current->kept;
 
-      self->activity->kept.outcome = NULL;
+      self->activities.current->kept.outcome = NULL;
       if (kept.outcome != NULL)
         kept.outcome (&kept, self->owner);
-      self->activity = self->activity->outer;
+      self->activities.current = self->activities.current->outer;
     }
-  atomic_store_explicit (&self->running, NULL, memory_order_relaxed);
+  atomic_store_explicit (&self->activities.running, NULL, memory_order_relaxed);
 
   for (guint i = 0; i < self->n_lanes; i++)
     {

@@ -109,7 +109,7 @@ end_invoke (BgCore *core, BgInvoke *self)
   if (self->listed)
     {
       self->listed = FALSE;
-      g_queue_unlink (&core->invokes, &self->link);
+      g_queue_unlink (&core->invokes.list, &self->link);
     }
   bg_core_unlock (core);
 
@@ -135,12 +135,13 @@ run_invoke (BgCore *core, BgInvoke *self)
 
   if (bg_core_is_cancelling (core))
     {
-      bg_count (&core->inbox.cancelled, 1);
+      bg_count (&core->inbox.counts.cancelled, 1);
       return FALSE;
     }
 
   bg_inbox_push_activity (&core->inbox, self->func);
-  core->inbox.activity->kept = (BgRecord){ half_done_invoke_outcome, self->func, self, NULL };
+  core->inbox.activities.current->kept
+      = (BgRecord){ half_done_invoke_outcome, self->func, self, NULL };
   again = self->func (self->data);
   if (bg_core_is_forked (core))
     return again;
@@ -150,9 +151,9 @@ run_invoke (BgCore *core, BgInvoke *self)
   if (lives && g_source_is_destroyed (source) && g_source_get_context (source) == core->context)
     again = FALSE;
   if (again)
-    core->repeats++;
+    core->invokes.repeats++;
   else
-    bg_count (&core->inbox.run, 1);
+    bg_count (&core->inbox.counts.run, 1);
   return again;
 }
 
@@ -203,7 +204,7 @@ invoke_cb (gpointer user_data)
     {
       bg_core_lock (core);
       self->running = FALSE;
-      again = !core->inbox.driven;
+      again = !core->inbox.paused;
       if (!again)
         bg_core_move_invoke (core, self);
       bg_core_unlock (core);
@@ -254,7 +255,7 @@ invoke_here (BgCore *core, BgInvoke *self)
     }
 
   bg_core_lock (core);
-  if (core->inbox.driven)
+  if (core->inbox.paused)
     {
       bg_core_move_invoke (core, self);
     }
@@ -262,7 +263,7 @@ invoke_here (BgCore *core, BgInvoke *self)
     {
       self->ref_count = 2;
       self->listed = TRUE;
-      g_queue_push_tail_link (&core->invokes, &self->link);
+      g_queue_push_tail_link (&core->invokes.list, &self->link);
       source = g_idle_source_new ();
       g_source_set_priority (source, self->priority);
       g_source_set_callback (source, invoke_cb, self, invoke_source_gone);
@@ -340,7 +341,7 @@ bg_loop_invoke_full (BgLoop *self,
       admitted = bg_core_admits (core);
       if (admitted)
         core->inbox.posted++;
-      if (admitted && !here && core->inbox.driven)
+      if (admitted && !here && core->inbox.paused)
         {
           bg_core_move_invoke (core, invoke);
         }
@@ -348,10 +349,10 @@ bg_loop_invoke_full (BgLoop *self,
         {
           invoke->ref_count = 2;
           invoke->listed = TRUE;
-          g_queue_push_tail_link (&core->invokes, &invoke->link);
+          g_queue_push_tail_link (&core->invokes.list, &invoke->link);
           g_main_context_invoke_full (core->context, priority, invoke_cb, invoke,
                                       invoke_source_gone);
-          bg_inbox_hurry (&core->inbox);
+          bg_inbox_interrupt (&core->inbox);
         }
       bg_core_unlock (core);
     }
@@ -450,15 +451,16 @@ call_outcome (BgRecord *slot, gpointer owner)
   /* Its thread may not have woken up yet to take it back. */
   if (is_too_late (core, self->cancellable, self->deadline, &self->error))
     {
-      bg_count (&core->inbox.cancelled, 1);
+      bg_count (&core->inbox.counts.cancelled, 1);
     }
   else
     {
       bg_waiter_set_bound (self->blocked.waiter, TRUE);
-      core->inbox.activity->kept = (BgRecord){ half_done_call_outcome, self->func, self, NULL };
+      core->inbox.activities.current->kept
+          = (BgRecord){ half_done_call_outcome, self->func, self, NULL };
       self->ok = run_call (self->func, self->data, &self->error);
       bg_inbox_drop_kept (&core->inbox);
-      bg_count (&core->inbox.run, 1);
+      bg_count (&core->inbox.counts.run, 1);
     }
   if (!bg_core_is_forked (core) && bg_waiter_settle (self->blocked.waiter))
     bg_inbox_note_woken (&core->inbox);
@@ -547,7 +549,7 @@ call_blocking (BgCore *core,
   bg_core_unlock (core);
 
   if (admitted && awake)
-    bg_waiter_spin (call->blocked.waiter, atomic_load (&core->inbox.linger), deadline,
+    bg_waiter_spin (call->blocked.waiter, atomic_load (&core->inbox.linger.usec), deadline,
                     bg_inbox_is_served_elsewhere (&core->inbox));
   if (admitted)
     ok = wait_for_call (core, call, deadline, error);
@@ -698,11 +700,11 @@ async_call_outcome (BgRecord *slot, gpointer owner)
   if (error == NULL)
     {
       run_call (record->func, request->data, &error);
-      bg_count (&core->inbox.run, 1);
+      bg_count (&core->inbox.counts.run, 1);
     }
   else
     {
-      bg_count (&core->inbox.cancelled, 1);
+      bg_count (&core->inbox.counts.cancelled, 1);
     }
 
   destroy = record->destroy;
@@ -775,7 +777,7 @@ bg_loop_call_async (BgLoop *self,
     {
       bg_core_lock (core);
       admitted = bg_core_admits (core);
-      if (admitted && atomic_load (&core->inbox.linger) > 0)
+      if (admitted && atomic_load (&core->inbox.linger.usec) > 0)
         bg_reply_expect_soon (reply, core->inbox.asleep);
       if (admitted)
         bg_inbox_append (&core->inbox, priority, async_call_outcome, func, reply, destroy);
@@ -896,23 +898,24 @@ task_outcome (BgRecord *slot, gpointer owner)
 
   if (bg_core_is_cancelling (core))
     {
-      bg_count (&core->inbox.cancelled, 1);
+      bg_count (&core->inbox.counts.cancelled, 1);
       return_dropped_task (self);
       return;
     }
 
   if (g_task_return_error_if_cancelled (self->task))
     {
-      bg_count (&core->inbox.cancelled, 1);
+      bg_count (&core->inbox.counts.cancelled, 1);
     }
   else
     {
-      core->began = TRUE;
-      core->inbox.activity->kept = (BgRecord){ half_done_task_outcome, self->func, self, NULL };
+      core->operations.began = TRUE;
+      core->inbox.activities.current->kept
+          = (BgRecord){ half_done_task_outcome, self->func, self, NULL };
       self->func (self->task, g_task_get_source_object (self->task),
                   g_task_get_task_data (self->task), g_task_get_cancellable (self->task));
       bg_inbox_drop_kept (&core->inbox);
-      bg_count (&core->inbox.run, 1);
+      bg_count (&core->inbox.counts.run, 1);
     }
   task_run_free (self);
 }
@@ -946,7 +949,7 @@ owe_task (BgLoop *self, GTask *task, GTaskThreadFunc func)
       || g_main_context_get_thread_default () != here->context)
     return;
 
-  here->began = TRUE;
+  here->operations.began = TRUE;
   reply
       = bg_reply_new (self, bg_loop_run_task, func, g_task_get_priority (task), owed_task_cb, NULL);
   g_signal_connect_data (task, "notify::completed", G_CALLBACK (task_completed_cb), reply,
@@ -1076,7 +1079,7 @@ flush_outcome (BgRecord *slot, gpointer owner)
     }
 
   if (counts)
-    bg_count (&core->inbox.run, 1);
+    bg_count (&core->inbox.counts.run, 1);
   if (settles)
     bg_waiter_settle (self->blocked.waiter);
   if (frees)
@@ -1136,7 +1139,7 @@ abandon_flush (BgCore *core, BgFlush *flush)
   bg_core_lock (core);
   flush->abandoned = TRUE;
   frees = flush->n_left == 0;
-  core->withdrawn += flush->n_left;
+  core->waits.withdrawn += flush->n_left;
   for (guint i = 0; i < flush->n_markers; i++)
     {
       if (!flush->markers[i].done)

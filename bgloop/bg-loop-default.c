@@ -186,7 +186,7 @@ bg_loop_reset_default (int timeout_msec, GError **error)
 
   self = bg_loop_dup_from_core (core);
   waits = self != NULL && (timeout_msec != 0 || bg_core_is_current (core));
-  if (waits && !bg_actor_check_wait (&core->actor, TRUE, error))
+  if (waits && !bg_actor_check_wait (&core->waits.actor, TRUE, error))
     {
       bg_core_unref (core);
       return FALSE;

@@ -80,9 +80,9 @@ take_cancellable (BgCore *core)
     return g_cancellable_new ();
 
   bg_core_lock (core);
-  if (core->spare_cancellables != NULL && core->spare_cancellables->len > 0)
-    cancellable = g_ptr_array_steal_index_fast (core->spare_cancellables,
-                                                core->spare_cancellables->len - 1);
+  if (core->operations.spare_cancellables != NULL && core->operations.spare_cancellables->len > 0)
+    cancellable = g_ptr_array_steal_index_fast (core->operations.spare_cancellables,
+                                                core->operations.spare_cancellables->len - 1);
   bg_core_unlock (core);
 
   return cancellable != NULL ? cancellable : g_cancellable_new ();
@@ -105,11 +105,11 @@ give_back_cancellable (BgCore *core, GCancellable *cancellable)
   if (kept)
     {
       bg_core_lock (core);
-      if (core->spare_cancellables == NULL)
-        core->spare_cancellables = g_ptr_array_new_with_free_func (g_object_unref);
-      kept = core->spare_cancellables->len < SPARE_CANCELLABLES;
+      if (core->operations.spare_cancellables == NULL)
+        core->operations.spare_cancellables = g_ptr_array_new_with_free_func (g_object_unref);
+      kept = core->operations.spare_cancellables->len < SPARE_CANCELLABLES;
       if (kept)
-        g_ptr_array_add (core->spare_cancellables, cancellable);
+        g_ptr_array_add (core->operations.spare_cancellables, cancellable);
       bg_core_unlock (core);
     }
   if (!kept)
@@ -305,7 +305,7 @@ bg_loop_hand_over_answers (BgCore *core)
       GList *link;
 
       bg_core_lock (core);
-      link = g_queue_pop_head_link (&core->answered);
+      link = g_queue_pop_head_link (&core->operations.answered);
       bg_core_unlock (core);
 
       self = link != NULL ? link->data : NULL;
@@ -343,22 +343,24 @@ answer (BgPerform *self, GAsyncResult *result, GError *error)
       self->blocked.closed = self->blocked.closed || self->gave_up == BG_WAIT_SETTLED;
     }
   self->answered = TRUE;
-  atomic_fetch_sub (&core->inbox.awaited, 1);
+  atomic_fetch_sub (&core->inbox.linger.n_pending, 1);
   if (self->phase == PENDING)
     {
       self->phase = ANSWERED;
       remove_blocked (self);
-      hands_over = core->closed;
+      hands_over = core->stopping.closed;
       if (!hands_over)
         {
-          poster = atomic_load_explicit (&core->inbox.poster_processor, memory_order_relaxed);
+          poster
+              = atomic_load_explicit (&core->inbox.linger.poster_processor, memory_order_relaxed);
           self->answered_link.data = perform_ref (self);
-          g_queue_push_tail_link (&core->answered, &self->answered_link);
+          g_queue_push_tail_link (&core->operations.answered, &self->answered_link);
           bg_inbox_requeue (&core->inbox, self->priority, answers_outcome, get_func (self), core,
                             NULL);
           bg_inbox_press (&core->inbox);
           /* What comes next comes from where the operation came from. */
-          atomic_store_explicit (&core->inbox.poster_processor, poster, memory_order_relaxed);
+          atomic_store_explicit (&core->inbox.linger.poster_processor, poster,
+                                 memory_order_relaxed);
         }
     }
   bg_core_unlock (core);
@@ -539,7 +541,7 @@ drop (BgPerform *self)
 {
   BgInbox *inbox = &self->core->inbox;
 
-  inbox->activity->kept = (BgRecord){ half_dropped_outcome, get_func (self), self, NULL };
+  inbox->activities.current->kept = (BgRecord){ half_dropped_outcome, get_func (self), self, NULL };
   destroy_data (self);
   bg_inbox_drop_kept (inbox);
   if (!bg_core_is_forked (self->core))
@@ -708,22 +710,23 @@ begin_outcome (BgRecord *slot, gpointer owner)
 
   if (drops)
     {
-      bg_count (&core->inbox.cancelled, 1);
+      bg_count (&core->inbox.counts.cancelled, 1);
       drop (self);
       perform_unref (self);
       return;
     }
 
-  core->began = TRUE;
+  core->operations.began = TRUE;
   publish (self);
   if (self->blocked.waiter != NULL)
     bg_waiter_set_bound (self->blocked.waiter, TRUE);
-  atomic_fetch_add (&core->inbox.awaited, 1);
+  atomic_fetch_add (&core->inbox.linger.n_pending, 1);
   if (g_cancellable_is_cancelled (core->cancellable))
     g_cancellable_cancel (self->cancellable);
-  core->inbox.activity->kept = (BgRecord){ half_begun_outcome, get_func (self), self, NULL };
+  core->inbox.activities.current->kept
+      = (BgRecord){ half_begun_outcome, get_func (self), self, NULL };
   ok = begin_on_context (self, &self->begin_error);
-  bg_count (&core->inbox.run, 1);
+  bg_count (&core->inbox.counts.run, 1);
   destroy_data (self);
   bg_inbox_drop_kept (&core->inbox);
   if (!bg_core_is_forked (core))
@@ -871,7 +874,7 @@ perform_blocking (BgPerform *self, GError **error)
   bg_core_unlock (core);
 
   if (admitted && awake)
-    bg_waiter_spin (waiter, atomic_load (&core->inbox.linger), self->deadline,
+    bg_waiter_spin (waiter, atomic_load (&core->inbox.linger.usec), self->deadline,
                     bg_inbox_is_served_elsewhere (&core->inbox));
   if (admitted)
     result = wait_for_answer (self, waiter, self->deadline, error);

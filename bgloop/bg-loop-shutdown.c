@@ -71,9 +71,9 @@ static void
 collect_running (BgCore *core, GArray *works)
 {
   Work work = { .kind = RUNNING,
-                .func = atomic_load (&core->inbox.running),
-                .since = atomic_load (&core->inbox.stamp) };
-  gint64 awake_since = atomic_load (&core->awake_since);
+                .func = atomic_load (&core->inbox.activities.running),
+                .since = atomic_load (&core->inbox.activities.started_at) };
+  gint64 awake_since = atomic_load (&core->thread.awake_at);
 
   if (work.func == NULL)
     {
@@ -101,9 +101,9 @@ collect_queued (BgCore *core, GArray *works)
     }
   collect_more (works, n, 0, "queued at other priorities");
 
-  if (core->invokes.length > 0)
+  if (core->invokes.list.length > 0)
     {
-      Work work = { .kind = INVOKED, .n = core->invokes.length };
+      Work work = { .kind = INVOKED, .n = core->invokes.list.length };
 
       g_array_append_val (works, work);
     }
@@ -115,7 +115,7 @@ collect_holds (BgCore *core, GArray *works)
 {
   guint n = 0;
 
-  for (GList *link = core->holds.head; link != NULL && n < NAMED; link = link->next, n++)
+  for (GList *link = core->holds.list.head; link != NULL && n < NAMED; link = link->next, n++)
     {
       BgHold *hold = link->data;
       Work work = { .kind = hold->reason != NULL ? HELD : OPERATION,
@@ -125,7 +125,7 @@ collect_holds (BgCore *core, GArray *works)
 
       g_array_append_val (works, work);
     }
-  collect_more (works, core->holds.length, n, "holds and operations");
+  collect_more (works, core->holds.list.length, n, "holds and operations");
 }
 
 typedef struct
@@ -164,9 +164,9 @@ collect_end (BgCore *core, GArray *works)
 {
   Work destructors = { .kind = DESTRUCTORS }, handlers = { .kind = HANDLERS };
 
-  if (core->ended && !core->gone)
+  if (core->thread.ended && !core->thread.gone)
     g_array_append_val (works, destructors);
-  if (bg_core_get_state (core) == BG_LOOP_STOPPED && core->n_handling > 0)
+  if (bg_core_get_state (core) == BG_LOOP_STOPPED && core->stopping.n_handling > 0)
     g_array_append_val (works, handlers);
 }
 
@@ -390,7 +390,7 @@ end_blocking (BgCore *core,
 
   /* To ask for the end ends a pause, too. */
   if ((mode == NULL && bg_core_is_paused_by_me (core, error))
-      || !bg_wait_begin (&wait, &core->actor, TRUE, waiter, error))
+      || !bg_wait_begin (&wait, &core->waits.actor, TRUE, waiter, error))
     {
       bg_waiter_give_back (waiter, cancellable);
       return FALSE;

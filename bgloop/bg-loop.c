@@ -6,6 +6,8 @@
 #include <bgloop/bg-error.h>
 #include <bgloop/bg-glib-private.h>
 #include <bgloop/bg-loop-private.h>
+#include <bgloop/bg-operation.h>
+#include <bgloop/bg-reply-private.h>
 
 /**
  * BgLoop:
@@ -29,7 +31,9 @@
  * [method@Bg.Loop.quit] does with %BG_SHUTDOWN_DRAIN, and nobody waits for it.
  *
  * In a process forked from the one that made it a loop is dead: every method
- * fails with %BG_ERROR_FORKED, or %FALSE, at once.
+ * fails with %BG_ERROR_FORKED, or %FALSE, at once. A program that forks while another of
+ * its threads may be making the first loop calls g_type_class_ref() with the type before,
+ * as with any type that its children use: GObject has locks that a child inherits locked.
  *
  * Since: 1.0
  */
@@ -75,9 +79,9 @@ bg_loop_dup_from_core (BgCore *core)
   gboolean granted;
 
   bg_core_lock (core);
-  self = core->object;
+  self = core->ownership.object;
   if (self != NULL)
-    core->n_claims++;
+    core->ownership.n_claims++;
   bg_core_unlock (core);
 
   if (self == NULL)
@@ -85,10 +89,10 @@ bg_loop_dup_from_core (BgCore *core)
   g_object_ref (self);
 
   bg_core_lock (core);
-  core->n_claims--;
-  granted = core->n_granted > 0;
+  core->ownership.n_claims--;
+  granted = core->ownership.n_granted > 0;
   if (granted)
-    core->n_granted--;
+    core->ownership.n_granted--;
   bg_core_unlock (core);
 
   if (granted)
@@ -106,7 +110,7 @@ bg_loop_constructed (GObject *object)
 
   bg_core_start (self->core);
   bg_core_lock (self->core);
-  self->core->object = self;
+  self->core->ownership.object = self;
   bg_core_unlock (self->core);
 
   G_OBJECT_CLASS (bg_loop_parent_class)->constructed (object);
@@ -122,9 +126,9 @@ bg_loop_dispose (GObject *object)
   if (!bg_core_is_forked (core))
     {
       bg_core_lock (core);
-      n = core->n_claims - core->n_granted;
-      core->n_granted += n;
-      core->object = NULL;
+      n = core->ownership.n_claims - core->ownership.n_granted;
+      core->ownership.n_granted += n;
+      core->ownership.object = NULL;
       bg_core_unlock (core);
 
       bg_loop_unpublish (core);
@@ -159,7 +163,7 @@ bg_loop_get_property (GObject *object, guint prop_id, GValue *value, GParamSpec 
       g_value_set_enum (value, bg_loop_get_state (self));
       break;
     case PROP_LINGER:
-      g_value_set_uint (value, atomic_load (&self->core->inbox.linger));
+      g_value_set_uint (value, atomic_load (&self->core->inbox.linger.usec));
       break;
     default:
       G_OBJECT_WARN_INVALID_PROPERTY_ID (object, prop_id, pspec);
@@ -169,7 +173,7 @@ bg_loop_get_property (GObject *object, guint prop_id, GValue *value, GParamSpec 
 static void
 set_linger (BgLoop *self, guint linger)
 {
-  if (atomic_exchange (&self->core->inbox.linger, linger) != linger)
+  if (atomic_exchange (&self->core->inbox.linger.usec, linger) != linger)
     g_object_notify_by_pspec (G_OBJECT (self), properties[PROP_LINGER]);
 }
 
@@ -191,6 +195,20 @@ bg_loop_set_property (GObject *object, guint prop_id, const GValue *value, GPara
     }
 }
 
+/* What is registered where it is first used is registered under locks of GLib's, which a
+ * child inherits as they are. So all of the library's is there with the first loop. */
+static void
+ensure_types (void)
+{
+  (void) BG_ERROR;
+  g_type_ensure (BG_TYPE_ERROR);
+  g_type_ensure (BG_TYPE_LOOP_STATE);
+  g_type_ensure (BG_TYPE_SHUTDOWN_MODE);
+  g_type_ensure (BG_TYPE_LOOP_STATS);
+  g_type_ensure (BG_TYPE_OPERATION);
+  (void) g_type_class_ref (BG_TYPE_REPLY);
+}
+
 static void
 bg_loop_class_init (BgLoopClass *klass)
 {
@@ -201,6 +219,7 @@ bg_loop_class_init (BgLoopClass *klass)
   object_class->finalize = bg_loop_finalize;
   object_class->get_property = bg_loop_get_property;
   object_class->set_property = bg_loop_set_property;
+  ensure_types ();
 
   /**
    * BgLoop:name: (getter get_name)
@@ -446,19 +465,19 @@ bg_loop_get_stats (BgLoop *self)
   bg_core_lock (core);
   /* The loop's thread takes no lock to count. What it begins from here on counts neither as
    * queued nor as run, and never as both. */
-  stats->run = atomic_load (&inbox->run);
-  stats->cancelled = atomic_load (&inbox->cancelled) + core->withdrawn;
-  stats->batches = atomic_load (&inbox->batches);
-  stats->longest_usec = atomic_load (&inbox->longest_usec);
-  stats->busy_usec = atomic_load (&inbox->busy_usec);
+  stats->run = atomic_load (&inbox->counts.run);
+  stats->cancelled = atomic_load (&inbox->counts.cancelled) + core->waits.withdrawn;
+  stats->batches = atomic_load (&inbox->counts.batches);
+  stats->longest_usec = atomic_load (&inbox->counts.longest_usec);
+  stats->busy_usec = atomic_load (&inbox->counts.busy_usec);
   stats->posted = inbox->posted;
   stats->refused = core->refused;
   stats->wakeups = inbox->wakeups;
   for (guint i = 0; i < inbox->n_lanes; i++)
     stats->queued += bg_lane_get_queued (inbox->lanes[i]);
   stats->queued_max = MAX (inbox->waiting_max, bg_inbox_count_waiting (inbox));
-  stats->holds = core->holds.length;
-  since = atomic_load (&inbox->batch_since);
+  stats->holds = core->holds.list.length;
+  since = atomic_load (&inbox->counts.batch_began_at);
   bg_core_unlock (core);
 
   if (since != 0)

@@ -449,7 +449,7 @@ settle (BgReply *self)
       mailbox->n_ends -= self->prologue != NULL;
     }
   if (self->soon)
-    atomic_fetch_sub (&mailbox->inbox.expected, 1);
+    atomic_fetch_sub (&mailbox->inbox.linger.n_expected, 1);
   return atomic_fetch_sub (&mailbox->n_outstanding, 1) == 1;
 }
 
@@ -567,7 +567,7 @@ bg_reply_expect_soon (BgReply *self, gboolean asleep)
     return;
 
   self->soon = TRUE;
-  atomic_fetch_add (&self->mailbox->inbox.expected, 1);
+  atomic_fetch_add (&self->mailbox->inbox.linger.n_expected, 1);
   if (asleep)
     bg_inbox_note_woken (&self->mailbox->inbox);
 }
@@ -598,7 +598,7 @@ reply_outcome (BgRecord *slot, gpointer owner)
   BgMailbox *mailbox = owner;
   BgReply *self = slot->data;
 
-  mailbox->inbox.activity->kept = (BgRecord){ half_given_outcome, NULL, self, NULL };
+  mailbox->inbox.activities.current->kept = (BgRecord){ half_given_outcome, NULL, self, NULL };
 
   if (self->mailbox->core != NULL)
     note_given (self);

@@ -35,7 +35,7 @@ describe_state (BgCore *self, BgLoopState state)
   gboolean dropped;
 
   bg_core_lock (self);
-  dropped = self->dropped;
+  dropped = self->ownership.dropped;
   bg_core_unlock (self);
 
   switch (state)
@@ -56,7 +56,7 @@ describe_core (BgCore *self, gboolean is_default)
   g_autoptr (GPtrArray) work = bg_loop_list_work (self);
   g_autofree char *text = NULL;
   BgLoopState state = bg_core_get_state (self);
-  gint64 age = g_get_monotonic_time () - self->since;
+  gint64 age = g_get_monotonic_time () - self->registration.made_at;
 
   if (work->len == 0 && state != BG_LOOP_STOPPED)
     g_ptr_array_add (work, g_strdup ("nothing to do"));
@@ -99,7 +99,8 @@ has_cores_since (BgGlobals *globals, guint64 since)
 {
   GList *newest = globals->cores.tail;
 
-  return globals->n_freeing > 0 || (newest != NULL && ((BgCore *) newest->data)->serial > since);
+  return globals->n_freeing > 0
+         || (newest != NULL && ((BgCore *) newest->data)->registration.serial > since);
 }
 
 static int
@@ -119,10 +120,10 @@ get_patience (BgCore *self, int timeout_msec)
 
   bg_core_lock (self);
   state = atomic_load (&self->state);
-  dropped = self->dropped;
-  held = self->holds.length > 0;
-  runs = atomic_load (&self->inbox.running) != NULL || bg_inbox_has_work (&self->inbox)
-         || self->invokes.length > 0;
+  dropped = self->ownership.dropped;
+  held = self->holds.list.length > 0;
+  runs = atomic_load (&self->inbox.activities.running) != NULL || bg_inbox_has_work (&self->inbox)
+         || self->invokes.list.length > 0;
   bg_core_unlock (self);
 
   if (state == BG_LOOP_RUNNING || (state == BG_LOOP_STOPPED && !dropped))
@@ -144,7 +145,7 @@ get_patience_since (BgGlobals *globals, guint64 since, int timeout_msec)
     {
       BgCore *core = link->data;
 
-      if (core->serial <= since)
+      if (core->registration.serial <= since)
         break;
       patience = max_timeout (patience, get_patience (core, timeout_msec));
     }
@@ -231,7 +232,7 @@ bg_test_describe_loops (guint64 since, int timeout_msec)
     {
       BgCore *core = link->data;
 
-      if (core->serial > since && try_ref (core))
+      if (core->registration.serial > since && try_ref (core))
         g_ptr_array_add (cores, core);
     }
   g_mutex_unlock (&globals->lock);
@@ -268,7 +269,7 @@ gather_work (BgCore *self, GPtrArray *sources)
   bg_core_promote_due (self);
   bg_core_set_timer (self, -1);
 
-  for (link = self->invokes.head; link != NULL; link = next)
+  for (link = self->invokes.list.head; link != NULL; link = next)
     {
       BgInvoke *invoke = link->data;
       GSource *source;
@@ -303,15 +304,15 @@ static gboolean
 iterate (BgCore *self, gboolean *strayed)
 {
   BgInbox *inbox = &self->inbox;
-  guint strays = inbox->strays;
-  int outer_depth = inbox->stray_depth;
+  guint strays = inbox->n_stale_dispatches;
+  int outer_depth = inbox->stale_depth;
   gboolean dispatched;
 
-  inbox->stray_depth = g_main_depth () + 1;
+  inbox->stale_depth = g_main_depth () + 1;
   dispatched = g_main_context_iteration (self->context, FALSE);
-  inbox->stray_depth = outer_depth;
+  inbox->stale_depth = outer_depth;
 
-  *strayed = inbox->strays != strays;
+  *strayed = inbox->n_stale_dispatches != strays;
   return dispatched;
 }
 
@@ -321,11 +322,11 @@ static gboolean
 run_record (BgCore *self, gboolean *found)
 {
   BgInbox *inbox = &self->inbox;
-  guint64 run = atomic_load (&inbox->run);
-  guint repeats = self->repeats;
+  guint64 run = atomic_load (&inbox->counts.run);
+  guint repeats = self->invokes.repeats;
 
   *found = bg_inbox_run_one (inbox);
-  return atomic_load (&inbox->run) != run || self->repeats != repeats;
+  return atomic_load (&inbox->counts.run) != run || self->invokes.repeats != repeats;
 }
 
 /* What the step has done, as in #BgStep. In a forked child that came back here it
@@ -414,8 +415,8 @@ static void
 let_go (BgCore *self)
 {
   if (is_running (self))
-    self->inbox.driven = FALSE;
-  bg_core_set_timer (self, bg_delays_get_next_due (&self->delays));
+    self->inbox.paused = FALSE;
+  bg_core_set_timer (self, bg_delays_get_next_due (&self->timer.delays));
 }
 
 static void
@@ -434,7 +435,7 @@ pause_outcome (BgRecord *slot, gpointer owner)
   pause->slot = NULL;
   pause->phase = BG_PAUSE_STANDING;
   g_cond_broadcast (&self->changed);
-  self->inbox.driven = TRUE;
+  self->inbox.paused = TRUE;
 
   while (is_standing (self))
     {
@@ -465,7 +466,7 @@ resumed_cb (gpointer user_data)
   if (bg_core_is_forked (self))
     return G_SOURCE_REMOVE;
 
-  bg_inbox_note_stray (&self->inbox);
+  bg_inbox_note_stale_dispatch (&self->inbox);
   bg_core_lock (self);
   if (self->pause.phase < BG_PAUSE_STANDING)
     let_go (self);
@@ -813,5 +814,5 @@ bg_test_resume (BgLoop *loop)
       g_cond_broadcast (&core->changed);
     }
   bg_core_unlock (core);
-  bg_inbox_hurry (&core->inbox);
+  bg_inbox_interrupt (&core->inbox);
 }

@@ -1,6 +1,10 @@
 /* Copyright 2026 The bgloop developers
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <dlfcn.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -1087,6 +1091,133 @@ test_returned_takes_no_wakeup (void)
   g_assert_true (WIFSIGNALED (status) && WTERMSIG (status) == SIGKILL);
 }
 
+/* Another thread is about to be the first to use something when the child is forked off,
+ * and has locks of GLib's. */
+
+static GThread *first_user;
+static UtilLatch first_used, forked;
+
+static gboolean
+is_first_user (void)
+{
+  return g_thread_self () == g_atomic_pointer_get (&first_user);
+}
+
+static void
+stay_until_forked (void)
+{
+  util_latch_count_down (&first_used);
+  util_latch_wait (&forked);
+}
+
+/* Stands before GLib's, also for what the library calls. */
+GQuark
+g_quark_from_static_string (const char *string)
+{
+  static GQuark (*next) (const char *);
+
+  if (next == NULL)
+    next = (GQuark (*) (const char *)) dlsym (RTLD_NEXT, "g_quark_from_static_string");
+  if (g_strcmp0 (string, "bg-error-quark") == 0 && is_first_user ())
+    stay_until_forked ();
+  return next (string);
+}
+
+typedef GObject Slow;
+typedef GObjectClass SlowClass;
+
+static GType slow_get_type (void);
+G_DEFINE_TYPE (Slow, slow, G_TYPE_OBJECT)
+
+static void
+slow_class_init (SlowClass *klass)
+{
+  stay_until_forked ();
+}
+
+static void
+slow_init (Slow *self)
+{
+}
+
+static gpointer
+first_user_thread (gpointer func)
+{
+  g_atomic_pointer_set (&first_user, g_thread_self ());
+  ((void (*) (void)) func) ();
+  return NULL;
+}
+
+static void
+fork_beside_first_use (void (*use) (void), ChildFunc child, BgLoop *loop)
+{
+  GThread *thread;
+
+  util_latch_init (&first_used, 1);
+  util_latch_init (&forked, 1);
+  thread = g_thread_new ("first", first_user_thread, (gpointer) use);
+  util_latch_wait (&first_used);
+  wait_for_child (start_child (child, loop));
+  util_latch_count_down (&forked);
+  g_thread_join (thread);
+  util_latch_clear (&first_used);
+  util_latch_clear (&forked);
+}
+
+static void
+use_quark (void)
+{
+  g_assert_cmpstr (g_quark_to_string (BG_ERROR), ==, "bg-error-quark");
+}
+
+static void
+quark_child (BgLoop *loop)
+{
+  use_quark ();
+}
+
+static void
+test_first_quark (void)
+{
+  fork_beside_first_use (use_quark, quark_child, NULL);
+}
+
+/* Whoever initializes a class has the lock that registers types with interfaces. */
+static void
+use_class (void)
+{
+  g_type_class_unref (g_type_class_ref (slow_get_type ()));
+}
+
+static void
+test_first_class (void)
+{
+  BgLoop *loop = util_loop_new ("parent");
+
+  g_type_class_unref (g_type_class_ref (G_TYPE_TASK));
+  fork_beside_first_use (use_class, do_everything, loop);
+  util_loop_end (loop);
+}
+
+/* Nothing is left for a child to be the first to use. */
+static void
+test_first_loop (void)
+{
+  static const char *const types[]
+      = { "BgError", "BgLoopState", "BgLoopStats", "BgOperation", "BgReply", "BgShutdownMode" };
+  BgLoop *loop;
+
+  g_assert_cmpuint (g_quark_try_string ("bg-error-quark"), ==, 0);
+  for (guint i = 0; i < G_N_ELEMENTS (types); i++)
+    g_assert_cmpuint (g_type_from_name (types[i]), ==, 0);
+
+  loop = util_loop_new ("parent");
+  g_assert_cmpuint (g_quark_try_string ("bg-error-quark"), !=, 0);
+  for (guint i = 0; i < G_N_ELEMENTS (types); i++)
+    g_assert_cmpuint (g_type_from_name (types[i]), !=, 0);
+  util_loop_end (loop);
+}
+
 int
 main (int argc, char *argv[])
 {
@@ -1104,6 +1235,9 @@ main (int argc, char *argv[])
   util_add_trapped ("/fork/default", test_default);
   util_add_trapped ("/fork/own-thread", test_own_thread);
   util_add_trapped ("/fork/grandchild", test_grandchild);
+  util_add_trapped ("/fork/beside-first-use/quark", test_first_quark);
+  util_add_trapped ("/fork/beside-first-use/class", test_first_class);
+  util_add_trapped ("/fork/beside-first-use/none-after-first-loop", test_first_loop);
   util_add_trapped ("/fork/replies-in-context-used-before", test_replies);
   util_add_trapped ("/fork/cancels-inherited-cancellable", test_cancels_inherited);
   util_add_trapped ("/fork/iterates-inherited-context", test_iterates_inherited);

@@ -307,6 +307,7 @@ test_many_come_and_go (void)
 typedef struct
 {
   BgLoop *loop;
+  GTask *task; /* (owned) (nullable) */
   int completed;
   int destroyed;
 } Tasks;
@@ -367,6 +368,89 @@ test_tasks (void)
     {
       run_tasks (mode, FALSE);
       run_tasks (mode, TRUE);
+    }
+  assert_nothing_left (&before);
+}
+
+/* One may arrive at any moment of the end, also when the context has just been found to
+ * have nothing more to do: this source has its task return when the sources above it have
+ * been looked at for the nth time after the teardown functions. */
+#define LATEST 2
+
+typedef struct
+{
+  GSource source;
+  GTask *task; /* (owned) (nullable) */
+  gboolean ends;
+  guint n;
+} Late;
+
+static gboolean
+late_check (GSource *source)
+{
+  Late *self = (Late *) source;
+
+  if (self->ends && self->n-- == 0)
+    {
+      self->ends = FALSE;
+      g_task_return_boolean (self->task, TRUE);
+      g_clear_object (&self->task);
+    }
+  return FALSE;
+}
+
+static GSourceFuncs late_funcs = { .check = late_check };
+
+static void
+late_end_cb (gpointer user_data)
+{
+  Late *self = user_data;
+
+  self->ends = TRUE;
+}
+
+static gboolean
+make_task_cb (gpointer user_data, GError **error)
+{
+  Tasks *self = user_data;
+
+  self->task = g_task_new (NULL, NULL, completed_cb, self);
+  g_task_set_task_data (self->task, &self->destroyed, util_count_cb);
+  return TRUE;
+}
+
+static void
+run_late_task (BgShutdownMode mode, guint n)
+{
+  Tasks self = { util_loop_new ("late") };
+  g_autoptr (GSource) source = g_source_new (&late_funcs, sizeof (Late));
+  Late *late = (Late *) source;
+
+  g_assert_true (bg_loop_call (self.loop, make_task_cb, &self, NULL, NULL));
+  late->task = self.task;
+  late->n = n;
+  g_source_set_priority (source, G_PRIORITY_LOW);
+  g_source_attach (source, bg_loop_get_context (self.loop));
+  g_assert_cmpuint (bg_loop_add_teardown (self.loop, late_end_cb, late, NULL), !=, 0);
+  g_assert_true (bg_loop_shutdown_full (self.loop, mode, -1, NULL, NULL));
+  g_assert_null (late->task);
+  g_assert_cmpint (self.completed, ==, 1);
+  g_assert_cmpint (self.destroyed, ==, 1);
+  g_clear_pointer (&source, g_source_unref);
+  g_assert_finalize_object (self.loop);
+}
+
+static void
+test_late_task (void)
+{
+  Count before;
+
+  run_tasks (BG_SHUTDOWN_DRAIN, FALSE);
+  count (&before);
+  for (guint n = 0; n < LATEST; n++)
+    {
+      run_late_task (BG_SHUTDOWN_DRAIN, n);
+      run_late_task (BG_SHUTDOWN_CANCEL, n);
     }
   assert_nothing_left (&before);
 }
@@ -496,6 +580,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/leftovers/handles", test_handles);
   util_add_trapped ("/leftovers/many-come-and-go", test_many_come_and_go);
   util_add_trapped ("/leftovers/tasks", test_tasks);
+  util_add_trapped ("/leftovers/late-task", test_late_task);
   util_add_trapped ("/leftovers/always-ready", test_always_ready);
   util_add_trapped ("/leftovers/flood", test_flood);
   util_add_trapped ("/leftovers/nothing-left", test_nothing_left);

@@ -240,9 +240,9 @@ idle_new (guint linger)
 
   self->context = g_main_context_new ();
   bg_inbox_init (&self->inbox, self->context, NULL);
-  atomic_store (&self->inbox.expected, 1);
-  atomic_store (&self->inbox.linger, linger);
-  atomic_store (&self->inbox.poster_processor, OTHER_PROCESSOR);
+  atomic_store (&self->inbox.linger.n_expected, 1);
+  atomic_store (&self->inbox.linger.usec, linger);
+  atomic_store (&self->inbox.linger.poster_processor, OTHER_PROCESSOR);
   return self;
 }
 
@@ -266,7 +266,7 @@ test_due (void)
       Idle *self = idle_new (limit);
       gint64 since = now;
 
-      atomic_store (&self->inbox.due_at, now + left);
+      atomic_store (&self->inbox.linger.due_at, now + left);
       g_assert_false (bg_inbox_linger (&self->inbox));
       assert_took (since, 0, MIN (limit, left));
 
@@ -277,8 +277,8 @@ test_due (void)
         assert_took (since, 0, 0);
 
       /* There is nothing that is ever due. */
-      self->inbox.spin = (BgSpin){ 0 };
-      atomic_store (&self->inbox.due_at, -1);
+      self->inbox.history.spin = (BgSpin){ 0 };
+      atomic_store (&self->inbox.linger.due_at, -1);
       since = now;
       g_assert_false (bg_inbox_linger (&self->inbox));
       assert_took (since, limit, limit);
@@ -289,7 +289,7 @@ test_due (void)
 static void
 hurry (gpointer inbox)
 {
-  bg_inbox_hurry (inbox);
+  bg_inbox_interrupt (inbox);
 }
 
 static void
@@ -310,7 +310,7 @@ test_something_to_do (void)
   let_happen_in (200, hurry, &self->inbox);
   g_assert_true (bg_inbox_linger (&self->inbox));
   assert_took (since, 200, 200);
-  atomic_store (&self->inbox.hurried, FALSE);
+  atomic_store (&self->inbox.linger.interrupted, FALSE);
 
   since = now;
   let_happen_in (200, append, &self->inbox);
@@ -327,10 +327,10 @@ test_nothing_expected (void)
   Idle *self = idle_new (MAX_USEC);
   gint64 since = now;
 
-  atomic_store (&self->inbox.expected, 0);
+  atomic_store (&self->inbox.linger.n_expected, 0);
   g_assert_false (bg_inbox_linger (&self->inbox));
-  atomic_store (&self->inbox.expected, 1);
-  atomic_store (&self->inbox.awaited, 1);
+  atomic_store (&self->inbox.linger.n_expected, 1);
+  atomic_store (&self->inbox.linger.n_pending, 1);
   g_assert_false (bg_inbox_linger (&self->inbox));
   assert_took (since, 0, 0);
   idle_free (self);
