@@ -13,7 +13,8 @@ G_BEGIN_DECLS
  * BgError:
  * @BG_ERROR_CLOSED: the loop takes no more work, or dropped this piece of work
  *   at its shutdown
- * @BG_ERROR_WOULD_DEADLOCK: this wait could never end, so it was not begun
+ * @BG_ERROR_WOULD_DEADLOCK: this wait could never end, so it was not begun, or
+ *   has come to that and was given up
  * @BG_ERROR_FORKED: the loop belongs to the parent process; its thread did not
  *   survive fork()
  * @BG_ERROR_UNANSWERED: nobody can answer this operation any more, or its answer

@@ -22,7 +22,8 @@ typedef struct _BgLoopStats BgLoopStats;
  * @batches: batches in which the work ran
  * @wakeups: times that somebody handing over work had to wake the loop
  * @queued: pieces of work that are waiting now
- * @queued_max: the most that ever waited at once
+ * @queued_max: the most that waited at once, as a batch began or somebody
+ *   looked
  * @holds: what keeps the loop from stopping now: holds and operations that
  *   have not answered
  * @busy_usec: time spent in batches, in microseconds

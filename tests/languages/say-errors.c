@@ -1,0 +1,52 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+
+/* say-errors CATALOGS [setlocale]: what the library says to users, a line each, for
+ * test-languages.py. */
+
+#include <libintl.h>
+#include <locale.h>
+#include <string.h>
+
+#include <bgloop/bgloop.h>
+
+static void
+noop_cb (gpointer user_data)
+{
+}
+
+static void
+say (GError *error)
+{
+  g_assert_nonnull (error);
+  g_print ("%s\n", error->message);
+  g_error_free (error);
+}
+
+int
+main (int argc, char **argv)
+{
+  g_autoptr (BgLoop) loop = NULL;
+  guint64 holds[8];
+  GError *error = NULL;
+
+  if (argc > 2)
+    setlocale (LC_ALL, "");
+  loop = bg_loop_new ("x", &error);
+  g_assert_no_error (error);
+  bindtextdomain ("bgloop", argv[1]);
+
+  for (guint i = 0; i < G_N_ELEMENTS (holds); i++)
+    holds[i] = bg_loop_hold (loop, "a reason");
+  g_assert_false (bg_loop_shutdown_full (loop, BG_SHUTDOWN_DRAIN, 0, NULL, &error));
+  say (g_steal_pointer (&error));
+
+  for (guint i = 0; i < G_N_ELEMENTS (holds); i++)
+    bg_loop_release (loop, holds[i]);
+  g_assert_true (bg_loop_shutdown (loop, &error));
+  g_assert_false (bg_loop_post (loop, noop_cb, NULL, NULL));
+  g_assert_false (bg_loop_flush (loop, -1, NULL, &error));
+  say (g_steal_pointer (&error));
+  return 0;
+}
