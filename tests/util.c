@@ -43,6 +43,8 @@ util_scale (guint n)
   const char *scale = g_getenv ("BGLOOP_TEST_SCALE");
 
   if (scale == NULL)
+    scale = g_getenv ("BGLOOP_TEST_SETUP_SCALE");
+  if (scale == NULL)
     return n;
 
   return MAX (1, (guint) ((guint64) n * strtoul (scale, NULL, 10) / 100));

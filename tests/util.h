@@ -10,7 +10,8 @@ G_BEGIN_DECLS
 /* g_test_init(), and a watchdog that ends the program when it hangs. */
 void util_init (int *argc, char ***argv);
 
-/* @n, or less where everything is slow (BGLOOP_TEST_SCALE, percent). */
+/* @n, or less where everything is slow (BGLOOP_TEST_SCALE, percent; unless it is set
+ * BGLOOP_TEST_SETUP_SCALE, which is the test setup's). */
 guint util_scale (guint n);
 
 /* Something that is to happen a number of times, and those who wait for it. */

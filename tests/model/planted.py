@@ -19,7 +19,7 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 COPIED = ['bgloop', 'tests', 'docs', 'meson.build', 'meson_options.txt']
-OPTIONS = ['-Dintrospection=disabled', '-Dvapi=disabled', '-Dexamples=false']
+OPTIONS = ['-Dintrospection=disabled', '-Dvapi=disabled', '-Dexamples=disabled']
 MODEL = 'tests/model/model'
 
 

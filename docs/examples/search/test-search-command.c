@@ -463,8 +463,13 @@ test_interrupt (Fixture *fixture, gconstpointer data)
 {
   int signal_number = GPOINTER_TO_INT (data);
   const char *scale = g_getenv ("BGLOOP_TEST_SCALE");
-  guint percent = scale != NULL ? (guint) strtoul (scale, NULL, 10) : 100;
-  guint n_interruptions = MAX (2, (signal_number == SIGINT ? 20 : 3) * percent / 100);
+  guint percent = 100, n_interruptions;
+
+  if (scale == NULL)
+    scale = g_getenv ("BGLOOP_TEST_SETUP_SCALE");
+  if (scale != NULL)
+    percent = (guint) strtoul (scale, NULL, 10);
+  n_interruptions = MAX (2, (signal_number == SIGINT ? 20 : 3) * percent / 100);
 
   test_files_write_many (fixture->tree, N_FILES);
 

@@ -1,0 +1,170 @@
+#!/usr/bin/env python3
+# Copyright 2026 The bgloop developers
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What a project gets that uses the library: installed, or as a subproject; shared, or static."""
+
+import json
+import os
+import pathlib
+import re
+import shlex
+import shutil
+import subprocess
+import tempfile
+import unittest
+
+HERE = pathlib.Path(__file__).parent
+SOURCE = pathlib.Path(os.environ['BGLOOP_SOURCE_ROOT'])
+BUILD = pathlib.Path(os.environ['BGLOOP_BUILD_ROOT'])
+MESON = [os.environ['BGLOOP_MESON']]
+CC = shlex.split(os.environ['CC'])
+CXX = shutil.which('c++')
+LIBRARY = os.environ['BGLOOP_LIBRARY']
+VERSION = os.environ['BGLOOP_VERSION']
+WARNINGS = ['-Wall', '-Wextra', '-Wpedantic', '-Wundef', '-Wno-unused-parameter', '-Werror']
+
+
+def run(*command, cwd=None, **variables):
+    """Returns what it printed; what fails raises, with all that was printed."""
+    environment = os.environ | variables
+    done = subprocess.run([str(word) for word in command], cwd=cwd, env=environment, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if done.returncode != 0:
+        raise AssertionError(f'{shlex.join(map(str, command))}: {done.returncode}\n{done.stdout}')
+    return done.stdout
+
+
+class Consumer(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.scratch = pathlib.Path(tempfile.mkdtemp(prefix='bgloop-consumer-'))
+        cls.addClassCleanup(shutil.rmtree, cls.scratch)
+
+
+class Installed(Consumer):
+    """What was built beside this test, as it is installed."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        run(*MESON, 'install', '-C', BUILD, '--no-rebuild', '--destdir', cls.scratch)
+        pkg_config_file, = cls.scratch.rglob('bgloop-1.pc')
+        text = pkg_config_file.read_text()
+        prefix = re.search(r'^prefix=/(.*)', text, re.MULTILINE)[1]
+        cls.prefix = cls.scratch / prefix
+        cls.libdir = pkg_config_file.parents[1]
+        # It was to be in another place.
+        pkg_config_file.write_text(text.replace(f'=/{prefix}\n', f'={cls.prefix}\n'))
+
+    def flags(self, *options):
+        return shlex.split(run('pkg-config', *options, 'bgloop-1',
+                               PKG_CONFIG_PATH=str(self.libdir / 'pkgconfig')))
+
+    def compile(self, source, *options, compiler=CC):
+        """Returns what the compiler said."""
+        path = self.scratch / 'source'
+        path.write_text(source)
+        return run(*compiler, *options, *self.flags('--cflags'), path, cwd=self.scratch)
+
+    def test_library(self):
+        names = {path.name for path in self.libdir.glob('libbgloop*')}
+        _, minor, micro = VERSION.split('.')
+        shared = {'libbgloop-1.so', 'libbgloop-1.so.0', f'libbgloop-1.so.0.{minor}.{micro}'}
+        static = {'libbgloop-1.a'}
+        self.assertEqual(names, {'shared': shared, 'static': static, 'both': shared | static}[LIBRARY])
+        self.assertEqual(self.flags('--modversion'), [VERSION])
+
+    def test_program(self):
+        program = self.scratch / 'consumer'
+        run(*CC, HERE / 'parent' / 'consumer.c', *WARNINGS, '-o', program,
+            *self.flags('--cflags', '--libs'))
+        said = run(program, LD_LIBRARY_PATH=str(self.libdir))
+        self.assertEqual(said, f'consumer {VERSION}\n')
+
+    def headers(self):
+        headers = sorted((self.prefix / 'include').rglob('*.h'))
+        self.assertGreater(len(headers), 5)
+        return [f'bgloop/{header.name}' for header in headers]
+
+    def test_headers_alone(self):
+        """Each header has all that it needs, once and twice."""
+        for header in self.headers():
+            include = f'#include <{header}>\n'
+            with self.subTest(header):
+                self.compile(include * 2 + 'int used;\n', '-xc', '-c', '-std=c11', *WARNINGS)
+                if CXX:
+                    self.compile(include * 2 + 'int used;\n', '-xc++', '-c', '-std=c++17',
+                                 *WARNINGS, compiler=[CXX])
+
+    def test_headers_define_their_own(self):
+        """All that the headers define is a public name."""
+        headers = self.headers()
+        ours = self.defined_by(headers) - self.defined_by(['gio/gio.h'])
+        text = ''.join((self.prefix / 'include' / 'bgloop-1' / header).read_text() for header in headers)
+        documented = set(re.findall(r'^ \* (\w+):', text, re.MULTILINE))
+        self.assertIn('BG_CHECK_VERSION', documented & ours)
+        others = {name for name in ours - documented if not re.fullmatch(r'BG_TYPE_\w+|BG_ERROR', name)}
+        self.assertEqual(others, {'_BG_EXTERN', 'BG_AVAILABLE_IN_1_0'})
+
+    def defined_by(self, headers):
+        said = self.compile(''.join(f'#include <{header}>\n' for header in headers), '-xc', '-E', '-dM')
+        return set(re.findall(r'^#define (\w+)', said, re.MULTILINE))
+
+    def test_max_allowed(self):
+        """The compiler warns of what is newer than a program allows."""
+        call = '#include <bgloop/bgloop.h>\nvoid f (void) { bg_loop_dup_current (); }\n'
+        for version, warned in ('BG_VERSION_1_0', False), ('G_ENCODE_VERSION(0,8)', True):
+            with self.subTest(version):
+                said = self.compile(call, '-xc', '-c', f'-DBG_VERSION_MAX_ALLOWED=({version})')
+                self.assertEqual('Not available before 1.0' in said, warned, said)
+
+
+class Subproject(Consumer):
+    def setUp(self):
+        self.parent = pathlib.Path(tempfile.mkdtemp(dir=self.scratch)) / 'parent'
+        self.build = self.parent / 'build'
+        shutil.copytree(HERE / 'parent', self.parent)
+        (self.parent / 'subprojects').mkdir()
+        (self.parent / 'subprojects' / 'bgloop').symlink_to(SOURCE)
+
+    def configure(self, *options):
+        return run(*MESON, 'setup', self.build, self.parent, '--prefix=/usr', '--libdir=lib',
+                   '--default-library=shared', '--wrap-mode=forcefallback', *options)
+
+    def introspect(self, what):
+        return json.loads(run(*MESON, 'introspect', what, self.build))
+
+    def installed(self):
+        return set(self.introspect('--installed').values())
+
+    def test_library_only(self):
+        """Nothing but the library would be built, and nothing of it be installed."""
+        said = self.configure()
+        self.assertIn('bgloop is not installed', said)
+        self.assertEqual(self.introspect('--tests'), [])
+        targets = {target['name'] for target in self.introspect('--targets')}
+        self.assertEqual(targets, {'bgloop-1', 'consumer', 'plugin', 'plugin-host'})
+
+        self.assertEqual(self.installed(), {'/usr/bin/consumer'})
+
+    def test_static(self):
+        """A program has it in itself, and a module that has it is never unloaded."""
+        said = self.configure('-Dbgloop:default_library=static')
+        self.assertNotIn('bgloop is not installed', said)
+        stage = self.parent / 'stage'
+        run(*MESON, 'install', '-C', self.build, '--destdir', stage)
+        self.assertEqual([path for path in stage.rglob('*') if not path.is_dir()],
+                         [stage / 'usr' / 'bin' / 'consumer'])
+        self.assertEqual(run(stage / 'usr' / 'bin' / 'consumer'), f'consumer {VERSION}\n')
+        self.assertEqual(run(self.build / 'plugin-host', self.build / 'plugin.so'), 'used twice\n')
+
+    def test_asked_for(self):
+        self.configure('-Dbgloop:install=enabled', '-Dbgloop:tests=enabled', '-Dbgloop:examples=enabled')
+        tests = {test['name'] for test in self.introspect('--tests')}
+        self.assertLess({'call', 'post', 'files', 'testing-glib'}, tests)
+        self.assertLess({'/usr/bin/consumer', '/usr/include/bgloop-1/bgloop/bgloop.h',
+                         '/usr/lib/pkgconfig/bgloop-1.pc'}, self.installed())
+
+
+if __name__ == '__main__':
+    unittest.main(verbosity=2)
