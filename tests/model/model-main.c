@@ -110,6 +110,8 @@ main (int argc, char **argv)
       return 0;
     }
 
+  if (seeds == NULL)
+    seeds = g_getenv ("BGLOOP_TEST_SETUP_SEEDS");
   if (option_seeds == 0)
     option_seeds = seeds != NULL ? (int) strtol (seeds, NULL, 10) : 1000;
   children = (ModelChildren){
