@@ -5,7 +5,7 @@
 
 #include <glib-object.h>
 
-#include <bgloop/bg-macros.h>
+#include <bgloop/bg-version.h>
 
 G_BEGIN_DECLS
 
@@ -13,7 +13,8 @@ G_BEGIN_DECLS
  * BgError:
  * @BG_ERROR_CLOSED: the loop takes no more work, or dropped this piece of work
  *   at its shutdown
- * @BG_ERROR_WOULD_DEADLOCK: this wait could never end, so it was not begun
+ * @BG_ERROR_WOULD_DEADLOCK: this wait could never end, so it was not begun, or
+ *   has come to that and was given up
  * @BG_ERROR_FORKED: the loop belongs to the parent process; its thread did not
  *   survive fork()
  * @BG_ERROR_UNANSWERED: nobody can answer this operation any more, or its answer
@@ -37,9 +38,9 @@ typedef enum
 #define BG_ERROR      (bg_error_quark ())
 #define BG_TYPE_ERROR (bg_error_get_type ())
 
-BG_API
+BG_AVAILABLE_IN_1_0
 GQuark bg_error_quark (void);
-BG_API
+BG_AVAILABLE_IN_1_0
 GType bg_error_get_type (void);
 
 G_END_DECLS

@@ -5,6 +5,8 @@
 
 #include <bgloop/bg-loop-private.h>
 
+/* What lives on a loop: sources, holds, teardown functions. Any thread; none of it waits. */
+
 /**
  * bg_loop_attach:
  * @self: a loop
@@ -43,91 +45,6 @@ bg_loop_attach (BgLoop *self, GSource *source)
   bg_core_unlock (core);
 
   return attached;
-}
-
-/**
- * bg_loop_post_after:
- * @self: a loop
- * @delay_msec: after how many milliseconds
- * @func: (scope notified) (closure user_data) (destroy destroy): the work
- * @user_data: what to give it
- * @destroy: (nullable): what to do with @user_data afterwards
- *
- * Has a function run on the loop's thread after a while.
- *
- * When it is due it is queued, at %G_PRIORITY_DEFAULT; what is due at the same
- * time runs in the order in which it was given. It never runs early.
- *
- * Work that is not due does not keep the loop alive: a shutdown drops it. Work
- * that is due counts as accepted. As everywhere, @destroy runs on the loop's
- * thread, whatever happens to the work, or, if the loop takes no more work, in
- * the calling one before this returns.
- *
- * Never waits; any thread may call it.
- *
- * Returns: a number for [method@Bg.Loop.withdraw], which is never used again; 0 if
- *   the loop takes no more work
- *
- * Since: 1.0
- */
-guint64
-bg_loop_post_after (BgLoop *self,
-                    guint delay_msec,
-                    BgPostFunc func,
-                    gpointer user_data,
-                    GDestroyNotify destroy)
-{
-  BgCore *core;
-  guint64 work = 0;
-
-  g_return_val_if_fail (BG_IS_LOOP (self), 0);
-  g_return_val_if_fail (func != NULL, 0);
-
-  core = self->core;
-  if (!bg_core_is_forked (core))
-    {
-      bg_core_lock (core);
-      work = bg_core_add_delay (core, delay_msec, func, user_data, destroy);
-      bg_core_unlock (core);
-    }
-
-  if (work == 0 && destroy != NULL)
-    destroy (user_data);
-  return work;
-}
-
-/**
- * bg_loop_withdraw:
- * @self: a loop
- * @work: what [method@Bg.Loop.post_after] returned
- *
- * Takes delayed work back.
- *
- * Its destroy notify runs on the loop's thread, some time soon. Never waits; any
- * thread may call it.
- *
- * Returns: %TRUE if the work has not started and never will; %FALSE if it has
- *   started, had its outcome already or was taken back before
- *
- * Since: 1.0
- */
-gboolean
-bg_loop_withdraw (BgLoop *self, guint64 work)
-{
-  BgCore *core;
-  gboolean withdrawn;
-
-  g_return_val_if_fail (BG_IS_LOOP (self), FALSE);
-
-  core = self->core;
-  if (bg_core_is_forked (core))
-    return FALSE;
-
-  bg_core_lock (core);
-  withdrawn = bg_core_cancel_delay (core, work);
-  bg_core_unlock (core);
-
-  return withdrawn;
 }
 
 /**

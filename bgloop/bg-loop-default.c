@@ -9,13 +9,28 @@
 /* The default loop is known by its core, without a reference to the object: that takes
  * itself out when it is disposed of. */
 
+typedef struct
+{
+  BgForkLocal fork_local;
+  GMutex lock;  /* before all others; a loop may be started under it */
+  BgCore *core; /* (owned) (nullable) atomic, written under it */
+} BgDefault;
+
+static BgDefault *
+get_default (void)
+{
+  static gpointer shared;
+
+  return bg_fork_local (&shared, sizeof (BgDefault));
+}
+
 /* With the lock held. The reference that the default was is the caller's. */
 static BgCore *
-forget (BgGlobals *globals)
+forget (BgDefault *shared)
 {
-  BgCore *core = globals->default_core;
+  BgCore *core = shared->core;
 
-  g_atomic_pointer_set (&globals->default_core, NULL);
+  g_atomic_pointer_set (&shared->core, NULL);
   return core;
 }
 
@@ -23,29 +38,36 @@ forget (BgGlobals *globals)
 void
 bg_loop_unpublish (BgCore *core)
 {
-  BgGlobals *globals = bg_globals ();
+  BgDefault *shared = get_default ();
   BgCore *forgotten = NULL;
 
-  if (g_atomic_pointer_get (&globals->default_core) != core)
+  if (g_atomic_pointer_get (&shared->core) != core)
     return;
 
-  g_mutex_lock (&globals->default_lock);
-  if (globals->default_core == core)
-    forgotten = forget (globals);
-  g_mutex_unlock (&globals->default_lock);
+  g_mutex_lock (&shared->lock);
+  if (shared->core == core)
+    forgotten = forget (shared);
+  g_mutex_unlock (&shared->lock);
   g_clear_pointer (&forgotten, bg_core_unref);
 }
 
+/* The core of the default loop, to be compared with others only. */
+gpointer
+bg_loop_peek_default (void)
+{
+  return g_atomic_pointer_get (&get_default ()->core);
+}
+
 static BgCore *
-ref_default (BgGlobals *globals)
+ref_default (BgDefault *shared)
 {
   BgCore *core;
 
-  g_mutex_lock (&globals->default_lock);
-  core = globals->default_core;
+  g_mutex_lock (&shared->lock);
+  core = shared->core;
   if (core != NULL)
     bg_core_ref (core);
-  g_mutex_unlock (&globals->default_lock);
+  g_mutex_unlock (&shared->lock);
 
   return core;
 }
@@ -68,20 +90,20 @@ dup_running (BgCore *core)
 /* Starts a loop to be the default one in place of @core (nullable); NULL without an error
  * if another one is by now. Starting one runs nobody's code. */
 static BgLoop *
-replace_default (BgGlobals *globals, BgCore *core, GError **error)
+replace_default (BgDefault *shared, BgCore *core, GError **error)
 {
   BgLoop *self = NULL;
   BgCore *forgotten = NULL;
 
-  g_mutex_lock (&globals->default_lock);
-  if (globals->default_core == core)
+  g_mutex_lock (&shared->lock);
+  if (shared->core == core)
     {
       self = g_initable_new (BG_TYPE_LOOP, NULL, error, "name", "default", NULL);
-      forgotten = forget (globals);
+      forgotten = forget (shared);
       if (self != NULL)
-        g_atomic_pointer_set (&globals->default_core, bg_core_ref (self->core));
+        g_atomic_pointer_set (&shared->core, bg_core_ref (self->core));
     }
-  g_mutex_unlock (&globals->default_lock);
+  g_mutex_unlock (&shared->lock);
   g_clear_pointer (&forgotten, bg_core_unref);
 
   return self;
@@ -106,7 +128,7 @@ replace_default (BgGlobals *globals, BgCore *core, GError **error)
 BgLoop *
 bg_loop_dup_default (GError **error)
 {
-  BgGlobals *globals = bg_globals ();
+  BgDefault *shared = get_default ();
   g_autoptr (GError) local = NULL;
   BgLoop *self = NULL;
 
@@ -114,11 +136,11 @@ bg_loop_dup_default (GError **error)
 
   while (self == NULL && local == NULL)
     {
-      BgCore *core = ref_default (globals);
+      BgCore *core = ref_default (shared);
 
       self = dup_running (core);
       if (self == NULL)
-        self = replace_default (globals, core, &local);
+        self = replace_default (shared, core, &local);
       g_clear_pointer (&core, bg_core_unref);
     }
 
@@ -172,7 +194,7 @@ bg_loop_dup_current (void)
 gboolean
 bg_loop_reset_default (int timeout_msec, GError **error)
 {
-  BgGlobals *globals = bg_globals ();
+  BgDefault *shared = get_default ();
   g_autoptr (BgLoop) self = NULL;
   BgCore *core, *forgotten = NULL;
   gboolean waits;
@@ -180,22 +202,22 @@ bg_loop_reset_default (int timeout_msec, GError **error)
   g_return_val_if_fail (timeout_msec >= -1, FALSE);
   g_return_val_if_fail (error == NULL || *error == NULL, FALSE);
 
-  core = ref_default (globals);
+  core = ref_default (shared);
   if (core == NULL)
     return TRUE;
 
   self = bg_loop_dup_from_core (core);
   waits = self != NULL && (timeout_msec != 0 || bg_core_is_current (core));
-  if (waits && !bg_actor_check_wait (&core->waits.actor, TRUE, error))
+  if (waits && !bg_actor_check_wait (&core->waits.actor, BG_WAIT_FOR_DRAIN, error))
     {
       bg_core_unref (core);
       return FALSE;
     }
 
-  g_mutex_lock (&globals->default_lock);
-  if (globals->default_core == core)
-    forgotten = forget (globals);
-  g_mutex_unlock (&globals->default_lock);
+  g_mutex_lock (&shared->lock);
+  if (shared->core == core)
+    forgotten = forget (shared);
+  g_mutex_unlock (&shared->lock);
   g_clear_pointer (&forgotten, bg_core_unref);
   bg_core_unref (core);
 

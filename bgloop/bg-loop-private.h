@@ -3,8 +3,8 @@
  */
 #pragma once
 
-#include <bgloop/bg-core-private.h>
 #include <bgloop/bg-loop.h>
+#include <bgloop/core/bg-core-private.h>
 
 G_BEGIN_DECLS
 
@@ -17,7 +17,6 @@ struct _BgLoop
 
 BgLoop *bg_loop_dup_from_core (BgCore *core);
 void bg_loop_unpublish (BgCore *core);
-void bg_loop_hand_over_answers (BgCore *core);
-GPtrArray *bg_loop_list_work (BgCore *core);
+gpointer bg_loop_peek_default (void);
 
 G_END_DECLS

@@ -3,11 +3,11 @@
  */
 #include "config.h"
 
+#include <bgloop/base/bg-glib-private.h>
 #include <bgloop/bg-error.h>
-#include <bgloop/bg-glib-private.h>
 #include <bgloop/bg-loop-private.h>
 #include <bgloop/bg-operation.h>
-#include <bgloop/bg-reply-private.h>
+#include <bgloop/core/bg-reply-private.h>
 
 /**
  * BgLoop:
@@ -144,7 +144,7 @@ bg_loop_finalize (GObject *object)
 {
   BgLoop *self = BG_LOOP (object);
 
-  bg_core_let_go (self->core);
+  bg_core_abandon (self->core);
 
   G_OBJECT_CLASS (bg_loop_parent_class)->finalize (object);
 }
@@ -316,176 +316,4 @@ BgLoop *
 bg_loop_new (const char *name, GError **error)
 {
   return g_initable_new (BG_TYPE_LOOP, NULL, error, "name", name, NULL);
-}
-
-/**
- * bg_loop_get_name: (get-property name)
- * @self: a loop
- *
- * What the loop is called.
- *
- * Never waits; any thread may call it.
- *
- * Returns: (transfer none): the name
- *
- * Since: 1.0
- */
-const char *
-bg_loop_get_name (BgLoop *self)
-{
-  g_return_val_if_fail (BG_IS_LOOP (self), NULL);
-
-  return self->core->name;
-}
-
-/**
- * bg_loop_get_context:
- * @self: a loop
- *
- * The context that the loop's thread iterates.
- *
- * It is always a private one. Its thread owns it as long as the loop runs; do not
- * iterate it or push it as a thread-default elsewhere.
- *
- * Sources attached to it directly work, but [method@Bg.Loop.attach] can tell that
- * the loop takes no more, and makes a source safe to be unreffed or destroyed at any
- * time: before GLib 2.85, whoever does so with one that was attached directly needs a
- * reference to the loop or the context until then.
- *
- * Never waits; any thread may call it.
- *
- * Returns: (transfer none) (nullable): the context; %NULL only of a loop that could
- *   not be started
- *
- * Since: 1.0
- */
-GMainContext *
-bg_loop_get_context (BgLoop *self)
-{
-  g_return_val_if_fail (BG_IS_LOOP (self), NULL);
-
-  return self->core->context;
-}
-
-/**
- * bg_loop_get_state: (get-property state)
- * @self: a loop
- *
- * Where in its life the loop is.
- *
- * The answer may be history when it arrives: to hand over work, hand it over and
- * look at what that returns.
- *
- * Never waits; any thread may call it. In a forked child: %BG_LOOP_STOPPED.
- *
- * Returns: the state
- *
- * Since: 1.0
- */
-BgLoopState
-bg_loop_get_state (BgLoop *self)
-{
-  g_return_val_if_fail (BG_IS_LOOP (self), BG_LOOP_STOPPED);
-
-  return bg_core_get_state (self->core);
-}
-
-/**
- * bg_loop_is_current:
- * @self: a loop
- *
- * Whether the calling thread is the loop's.
- *
- * Never waits; any thread may call it.
- *
- * Returns: %TRUE on the loop's own thread
- *
- * Since: 1.0
- */
-gboolean
-bg_loop_is_current (BgLoop *self)
-{
-  g_return_val_if_fail (BG_IS_LOOP (self), FALSE);
-
-  return bg_core_is_current (self->core);
-}
-
-/**
- * bg_loop_get_cancellable:
- * @self: a loop
- *
- * A cancellable that a shutdown with %BG_SHUTDOWN_CANCEL cancels.
- *
- * Hand it to operations that are to end early then. Those begun with
- * [method@Bg.Loop.perform] follow it anyway.
- *
- * Never waits; any thread may call it.
- *
- * Returns: (transfer none): the cancellable
- *
- * Since: 1.0
- */
-GCancellable *
-bg_loop_get_cancellable (BgLoop *self)
-{
-  g_return_val_if_fail (BG_IS_LOOP (self), NULL);
-
-  return self->core->cancellable;
-}
-
-/**
- * bg_loop_get_stats:
- * @self: a loop
- *
- * What the loop has done so far, and has to do.
- *
- * Never waits for the loop's thread; any thread may call it. In a forked child
- * everything is zero.
- *
- * Returns: (transfer full): a snapshot
- *
- * Since: 1.0
- */
-BgLoopStats *
-bg_loop_get_stats (BgLoop *self)
-{
-  g_autoptr (BgLoopStats) stats = NULL;
-  BgCore *core;
-  BgInbox *inbox;
-  gint64 since;
-
-  g_return_val_if_fail (BG_IS_LOOP (self), NULL);
-
-  stats = g_new0 (BgLoopStats, 1);
-  core = self->core;
-  inbox = &core->inbox;
-  if (bg_core_is_forked (core))
-    return g_steal_pointer (&stats);
-
-  bg_core_lock (core);
-  /* The loop's thread takes no lock to count. What it begins from here on counts neither as
-   * queued nor as run, and never as both. */
-  stats->run = atomic_load (&inbox->counts.run);
-  stats->cancelled = atomic_load (&inbox->counts.cancelled) + core->waits.withdrawn;
-  stats->batches = atomic_load (&inbox->counts.batches);
-  stats->longest_usec = atomic_load (&inbox->counts.longest_usec);
-  stats->busy_usec = atomic_load (&inbox->counts.busy_usec);
-  stats->posted = inbox->posted;
-  stats->refused = core->refused;
-  stats->wakeups = inbox->wakeups;
-  for (guint i = 0; i < inbox->n_lanes; i++)
-    stats->queued += bg_lane_get_queued (inbox->lanes[i]);
-  stats->queued_max = MAX (inbox->waiting_max, bg_inbox_count_waiting (inbox));
-  stats->holds = core->holds.list.length;
-  since = atomic_load (&inbox->counts.batch_began_at);
-  bg_core_unlock (core);
-
-  if (since != 0)
-    {
-      gint64 usec = MAX (0, g_get_monotonic_time () - since);
-
-      stats->busy_usec += usec;
-      stats->longest_usec = MAX (stats->longest_usec, usec);
-    }
-  return g_steal_pointer (&stats);
 }

@@ -5,9 +5,9 @@
 
 #include <gio/gio.h>
 
-#include <bgloop/bg-macros.h>
 #include <bgloop/bg-operation.h>
 #include <bgloop/bg-stats.h>
+#include <bgloop/bg-version.h>
 
 G_BEGIN_DECLS
 
@@ -49,11 +49,11 @@ typedef enum
 #define BG_TYPE_SHUTDOWN_MODE (bg_shutdown_mode_get_type ())
 #define BG_TYPE_LOOP          (bg_loop_get_type ())
 
-BG_API
+BG_AVAILABLE_IN_1_0
 GType bg_loop_state_get_type (void);
-BG_API
+BG_AVAILABLE_IN_1_0
 GType bg_shutdown_mode_get_type (void);
-BG_API
+BG_AVAILABLE_IN_1_0
 G_DECLARE_FINAL_TYPE (BgLoop, bg_loop, BG, LOOP, GObject)
 
 /**
@@ -112,72 +112,72 @@ typedef gboolean (*BgBeginFunc) (gpointer user_data,
                                  GError **error);
 
 /* life */
-BG_API
+BG_AVAILABLE_IN_1_0
 BgLoop *bg_loop_new (const char *name, GError **error);
-BG_API
+BG_AVAILABLE_IN_1_0
 BgLoop *bg_loop_dup_default (GError **error);
-BG_API
+BG_AVAILABLE_IN_1_0
 BgLoop *bg_loop_dup_current (void);
-BG_API
+BG_AVAILABLE_IN_1_0
 gboolean bg_loop_reset_default (int timeout_msec, GError **error);
-BG_API
+BG_AVAILABLE_IN_1_0
 void bg_loop_quit (BgLoop *self, BgShutdownMode mode);
-BG_API
+BG_AVAILABLE_IN_1_0
 gboolean bg_loop_shutdown (BgLoop *self, GError **error);
-BG_API
+BG_AVAILABLE_IN_1_0
 gboolean bg_loop_shutdown_full (BgLoop *self,
                                 BgShutdownMode mode,
                                 int timeout_msec,
                                 GCancellable *cancellable,
                                 GError **error);
-BG_API
+BG_AVAILABLE_IN_1_0
 void bg_loop_shutdown_async (BgLoop *self,
                              BgShutdownMode mode,
                              int timeout_msec,
                              GCancellable *cancellable,
                              GAsyncReadyCallback callback,
                              gpointer user_data);
-BG_API
+BG_AVAILABLE_IN_1_0
 gboolean bg_loop_shutdown_finish (BgLoop *self, GAsyncResult *result, GError **error);
-BG_API
+BG_AVAILABLE_IN_1_0
 gboolean bg_loop_wait (BgLoop *self, int timeout_msec, GCancellable *cancellable, GError **error);
-BG_API
+BG_AVAILABLE_IN_1_0
 void bg_loop_wait_async (BgLoop *self,
                          int timeout_msec,
                          GCancellable *cancellable,
                          GAsyncReadyCallback callback,
                          gpointer user_data);
-BG_API
+BG_AVAILABLE_IN_1_0
 gboolean bg_loop_wait_finish (BgLoop *self, GAsyncResult *result, GError **error);
 
 /* looking: none of these waits for, or runs anything on, the loop's thread */
-BG_API
+BG_AVAILABLE_IN_1_0
 const char *bg_loop_get_name (BgLoop *self);
-BG_API
+BG_AVAILABLE_IN_1_0
 GMainContext *bg_loop_get_context (BgLoop *self);
-BG_API
+BG_AVAILABLE_IN_1_0
 BgLoopState bg_loop_get_state (BgLoop *self);
-BG_API
+BG_AVAILABLE_IN_1_0
 gboolean bg_loop_is_current (BgLoop *self);
-BG_API
+BG_AVAILABLE_IN_1_0
 GCancellable *bg_loop_get_cancellable (BgLoop *self);
-BG_API
+BG_AVAILABLE_IN_1_0
 BgLoopStats *bg_loop_get_stats (BgLoop *self);
-BG_API
+BG_AVAILABLE_IN_1_0
 char *bg_loop_describe (BgLoop *self);
 
 /* fire and forget */
-BG_API
+BG_AVAILABLE_IN_1_0
 gboolean bg_loop_post (BgLoop *self, BgPostFunc func, gpointer user_data, GDestroyNotify destroy);
-BG_API
+BG_AVAILABLE_IN_1_0
 gboolean bg_loop_post_full (BgLoop *self,
                             int priority,
                             BgPostFunc func,
                             gpointer user_data,
                             GDestroyNotify destroy);
-BG_API
+BG_AVAILABLE_IN_1_0
 gboolean bg_loop_invoke (BgLoop *self, GSourceFunc function, gpointer data);
-BG_API
+BG_AVAILABLE_IN_1_0
 gboolean bg_loop_invoke_full (BgLoop *self,
                               int priority,
                               GSourceFunc function,
@@ -185,13 +185,13 @@ gboolean bg_loop_invoke_full (BgLoop *self,
                               GDestroyNotify notify);
 
 /* run a function there and have its answer here */
-BG_API
+BG_AVAILABLE_IN_1_0
 gboolean bg_loop_call (BgLoop *self,
                        BgCallFunc func,
                        gpointer user_data,
                        GCancellable *cancellable,
                        GError **error);
-BG_API
+BG_AVAILABLE_IN_1_0
 gboolean bg_loop_call_full (BgLoop *self,
                             int priority,
                             int timeout_msec,
@@ -199,7 +199,7 @@ gboolean bg_loop_call_full (BgLoop *self,
                             gpointer user_data,
                             GCancellable *cancellable,
                             GError **error);
-BG_API
+BG_AVAILABLE_IN_1_0
 void bg_loop_call_async (BgLoop *self,
                          int priority,
                          int timeout_msec,
@@ -209,15 +209,15 @@ void bg_loop_call_async (BgLoop *self,
                          GCancellable *cancellable,
                          GAsyncReadyCallback callback,
                          gpointer callback_data);
-BG_API
+BG_AVAILABLE_IN_1_0
 gboolean bg_loop_call_finish (BgLoop *self, GAsyncResult *result, GError **error);
-BG_API
+BG_AVAILABLE_IN_1_0
 void bg_loop_run_task (BgLoop *self, int priority, GTask *task, GTaskThreadFunc func);
-BG_API
+BG_AVAILABLE_IN_1_0
 gboolean bg_loop_flush (BgLoop *self, int timeout_msec, GCancellable *cancellable, GError **error);
 
 /* perform an asynchronous operation there */
-BG_API
+BG_AVAILABLE_IN_1_0
 GAsyncResult *bg_loop_perform (BgLoop *self,
                                int priority,
                                int timeout_msec,
@@ -225,7 +225,7 @@ GAsyncResult *bg_loop_perform (BgLoop *self,
                                gpointer user_data,
                                GCancellable *cancellable,
                                GError **error);
-BG_API
+BG_AVAILABLE_IN_1_0
 void bg_loop_perform_async (BgLoop *self,
                             int priority,
                             int timeout_msec,
@@ -235,7 +235,7 @@ void bg_loop_perform_async (BgLoop *self,
                             GCancellable *cancellable,
                             GAsyncReadyCallback callback,
                             gpointer callback_data);
-BG_API
+BG_AVAILABLE_IN_1_0
 GAsyncResult *bg_loop_perform_operation (BgLoop *self,
                                          int priority,
                                          int timeout_msec,
@@ -243,7 +243,7 @@ GAsyncResult *bg_loop_perform_operation (BgLoop *self,
                                          gpointer user_data,
                                          GCancellable *cancellable,
                                          GError **error);
-BG_API
+BG_AVAILABLE_IN_1_0
 void bg_loop_perform_operation_async (BgLoop *self,
                                       int priority,
                                       int timeout_msec,
@@ -253,31 +253,32 @@ void bg_loop_perform_operation_async (BgLoop *self,
                                       GCancellable *cancellable,
                                       GAsyncReadyCallback callback,
                                       gpointer callback_data);
-BG_API
+BG_AVAILABLE_IN_1_0
 GAsyncResult *bg_loop_perform_finish (BgLoop *self, GAsyncResult *result, GError **error);
-BG_API
-GAsyncResult *
-bg_loop_perform_operation_finish (BgLoop *self, GAsyncResult *result, GError **error);
+BG_AVAILABLE_IN_1_0
+GAsyncResult *bg_loop_perform_operation_finish (BgLoop *self, GAsyncResult *result, GError **error);
 
 /* living on the loop */
-BG_API
+BG_AVAILABLE_IN_1_0
 gboolean bg_loop_attach (BgLoop *self, GSource *source);
-BG_API
+BG_AVAILABLE_IN_1_0
 guint64 bg_loop_post_after (BgLoop *self,
                             guint delay_msec,
                             BgPostFunc func,
                             gpointer user_data,
                             GDestroyNotify destroy);
-BG_API
+BG_AVAILABLE_IN_1_0
 gboolean bg_loop_withdraw (BgLoop *self, guint64 work);
-BG_API
+BG_AVAILABLE_IN_1_0
 guint64 bg_loop_hold (BgLoop *self, const char *reason) G_GNUC_WARN_UNUSED_RESULT;
-BG_API
+BG_AVAILABLE_IN_1_0
 void bg_loop_release (BgLoop *self, guint64 hold);
-BG_API
-guint64
-bg_loop_add_teardown (BgLoop *self, BgPostFunc func, gpointer user_data, GDestroyNotify destroy);
-BG_API
+BG_AVAILABLE_IN_1_0
+guint64 bg_loop_add_teardown (BgLoop *self,
+                              BgPostFunc func,
+                              gpointer user_data,
+                              GDestroyNotify destroy);
+BG_AVAILABLE_IN_1_0
 gboolean bg_loop_remove_teardown (BgLoop *self, guint64 teardown);
 
 G_END_DECLS

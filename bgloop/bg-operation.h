@@ -5,7 +5,7 @@
 
 #include <gio/gio.h>
 
-#include <bgloop/bg-macros.h>
+#include <bgloop/bg-version.h>
 
 G_BEGIN_DECLS
 
@@ -49,13 +49,13 @@ typedef gboolean (*BgOperationFunc) (BgOperation *operation,
                                      gpointer user_data,
                                      GError **error);
 
-BG_API
+BG_AVAILABLE_IN_1_0
 GType bg_operation_get_type (void);
-BG_API
+BG_AVAILABLE_IN_1_0
 BgOperation *bg_operation_ref (BgOperation *self);
-BG_API
+BG_AVAILABLE_IN_1_0
 void bg_operation_unref (BgOperation *self);
-BG_API
+BG_AVAILABLE_IN_1_0
 void bg_operation_answer (BgOperation *self, GAsyncResult *result);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (BgOperation, bg_operation_unref)

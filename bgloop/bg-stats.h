@@ -5,7 +5,7 @@
 
 #include <glib-object.h>
 
-#include <bgloop/bg-macros.h>
+#include <bgloop/bg-version.h>
 
 G_BEGIN_DECLS
 
@@ -22,7 +22,8 @@ typedef struct _BgLoopStats BgLoopStats;
  * @batches: batches in which the work ran
  * @wakeups: times that somebody handing over work had to wake the loop
  * @queued: pieces of work that are waiting now
- * @queued_max: the most that ever waited at once
+ * @queued_max: the most that waited at once, as a batch began or somebody
+ *   looked
  * @holds: what keeps the loop from stopping now: holds and operations that
  *   have not answered
  * @busy_usec: time spent in batches, in microseconds
@@ -55,11 +56,11 @@ struct _BgLoopStats
   guint64 padding[8];
 };
 
-BG_API
+BG_AVAILABLE_IN_1_0
 GType bg_loop_stats_get_type (void);
-BG_API
+BG_AVAILABLE_IN_1_0
 BgLoopStats *bg_loop_stats_copy (const BgLoopStats *self);
-BG_API
+BG_AVAILABLE_IN_1_0
 void bg_loop_stats_free (BgLoopStats *self);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (BgLoopStats, bg_loop_stats_free)

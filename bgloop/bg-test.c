@@ -5,8 +5,8 @@
 
 #include <stdio.h>
 
-#include <bgloop/bg-test-private.h>
 #include <bgloop/bg-test.h>
+#include <bgloop/testing/bg-test-private.h>
 
 /* The fixture. What it does with loops it does by public headers only: the suites of
  * other projects can do it as well. */
@@ -97,7 +97,8 @@ end_loop (BgTestFixture *self, GPtrArray *problems)
   if (self->loop == NULL)
     return TRUE;
 
-  ended = bg_loop_shutdown_full (self->loop, BG_SHUTDOWN_DRAIN, get_end_timeout (self), NULL, &error);
+  ended
+      = bg_loop_shutdown_full (self->loop, BG_SHUTDOWN_DRAIN, get_end_timeout (self), NULL, &error);
   if (!ended)
     {
       g_ptr_array_add (problems, g_strdup (error->message));

@@ -57,31 +57,31 @@ struct _BgTestFixture
   g_test_add (testpath, BgTestFixture, test_data, bg_test_fixture_set_up, ftest,                   \
               bg_test_fixture_tear_down)
 
-BG_API
+BG_AVAILABLE_IN_1_0
 void bg_test_fixture_set_up (BgTestFixture *fixture, gconstpointer test_data);
-BG_API
+BG_AVAILABLE_IN_1_0
 void bg_test_fixture_tear_down (BgTestFixture *fixture, gconstpointer test_data);
-BG_API
+BG_AVAILABLE_IN_1_0
 void bg_test_fixture_ignore_eventfd (BgTestFixture *fixture, int fd);
-BG_API
+BG_AVAILABLE_IN_1_0
 void bg_test_assert_no_loops (void);
 
 /* what the fixture is made of, for other frameworks and languages */
-BG_API
+BG_AVAILABLE_IN_1_0
 int bg_test_get_timeout (void);
-BG_API
+BG_AVAILABLE_IN_1_0
 guint64 bg_test_mark_loops (void);
-BG_API
+BG_AVAILABLE_IN_1_0
 char *bg_test_describe_loops (guint64 since, int timeout_msec);
 
 /* one step at a time */
-BG_API
+BG_AVAILABLE_IN_1_0
 gboolean bg_test_pause (BgLoop *loop, GError **error);
-BG_API
+BG_AVAILABLE_IN_1_0
 int bg_test_step (BgLoop *loop, GError **error);
-BG_API
+BG_AVAILABLE_IN_1_0
 int bg_test_run_until_idle (BgLoop *loop, GError **error);
-BG_API
+BG_AVAILABLE_IN_1_0
 void bg_test_resume (BgLoop *loop);
 
 G_END_DECLS

@@ -5,6 +5,6 @@
 
 #include <bgloop/bg-error.h>
 #include <bgloop/bg-loop.h>
-#include <bgloop/bg-macros.h>
+#include <bgloop/bg-operation.h>
 #include <bgloop/bg-stats.h>
 #include <bgloop/bg-version.h>

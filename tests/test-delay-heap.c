@@ -4,7 +4,7 @@
 
 /* The promises here are of the insides: what is in the heap, and how much memory it
  * keeps. So the insides are part of this program. */
-#include "bg-delay.c"
+#include "base/bg-delay.c"
 
 #include "util.h"
 

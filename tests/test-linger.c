@@ -24,12 +24,9 @@ static long get_n_processors_of_test (int name);
 #define g_get_monotonic_time look_at_clock_of_test
 #define sched_getcpu         get_processor_of_test
 #define sysconf              get_n_processors_of_test
-#include "bg-spin.c"
-#include "bg-waiter.c"
-/* A name that both have. */
-#define is_inherited is_inbox_inherited
-#include "bg-inbox.c"
-#undef is_inherited
+#include "base/bg-spin.c"
+#include "base/bg-waiter.c"
+#include "inbox/bg-linger.c"
 #undef g_get_monotonic_time
 #undef sched_getcpu
 #undef sysconf
@@ -267,12 +264,12 @@ test_due (void)
       gint64 since = now;
 
       atomic_store (&self->inbox.linger.due_at, now + left);
-      g_assert_false (bg_inbox_linger (&self->inbox));
+      g_assert_false (bg_linger_for_more (&self->inbox));
       assert_took (since, 0, MIN (limit, left));
 
       /* It is due already. */
       since = now;
-      g_assert_false (bg_inbox_linger (&self->inbox));
+      g_assert_false (bg_linger_for_more (&self->inbox));
       if (left < limit)
         assert_took (since, 0, 0);
 
@@ -280,7 +277,7 @@ test_due (void)
       self->inbox.history.spin = (BgSpin){ 0 };
       atomic_store (&self->inbox.linger.due_at, -1);
       since = now;
-      g_assert_false (bg_inbox_linger (&self->inbox));
+      g_assert_false (bg_linger_for_more (&self->inbox));
       assert_took (since, limit, limit);
       idle_free (self);
     }
@@ -289,7 +286,7 @@ test_due (void)
 static void
 hurry (gpointer inbox)
 {
-  bg_inbox_interrupt (inbox);
+  bg_linger_interrupt (inbox);
 }
 
 static void
@@ -308,13 +305,13 @@ test_something_to_do (void)
   gint64 since = now;
 
   let_happen_in (200, hurry, &self->inbox);
-  g_assert_true (bg_inbox_linger (&self->inbox));
+  g_assert_true (bg_linger_for_more (&self->inbox));
   assert_took (since, 200, 200);
   atomic_store (&self->inbox.linger.interrupted, FALSE);
 
   since = now;
   let_happen_in (200, append, &self->inbox);
-  g_assert_true (bg_inbox_linger (&self->inbox));
+  g_assert_true (bg_linger_for_more (&self->inbox));
   assert_took (since, 200, 200);
   idle_free (self);
 }
@@ -328,10 +325,10 @@ test_nothing_expected (void)
   gint64 since = now;
 
   atomic_store (&self->inbox.linger.n_expected, 0);
-  g_assert_false (bg_inbox_linger (&self->inbox));
+  g_assert_false (bg_linger_for_more (&self->inbox));
   atomic_store (&self->inbox.linger.n_expected, 1);
   atomic_store (&self->inbox.linger.n_pending, 1);
-  g_assert_false (bg_inbox_linger (&self->inbox));
+  g_assert_false (bg_linger_for_more (&self->inbox));
   assert_took (since, 0, 0);
   idle_free (self);
 }

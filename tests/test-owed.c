@@ -793,6 +793,7 @@ static void
 test_dropped (void)
 {
   Dropped self = { util_loop_new ("asked") };
+  guint n_threads = util_count_threads ();
   BgLoop *asker = util_loop_new ("asker");
 
   util_latch_init (&self.replied, 1);
@@ -802,6 +803,8 @@ test_dropped (void)
   g_assert_finalize_object (asker);
   util_unblock (&self.block);
   util_latch_wait (&self.replied);
+  /* The reply has a reference to the loop that was asked. */
+  util_wait_for_threads (n_threads);
   util_loop_end (self.asked);
   util_block_clear (&self.block);
   util_latch_clear (&self.replied);
@@ -920,6 +923,600 @@ test_ends_crosswise (void)
   g_assert_finalize_object (another);
 }
 
+/* A loop that drains waits for whoever owes it replies, and so there may be a circle: one
+ * of those, or of those that they wait for, waits for its end. */
+
+typedef enum
+{
+  END_SHUTDOWN,
+  END_WITH_LIMIT,
+  END_RESET, /* the asker is the default loop */
+  END_WAIT,  /* another thread asks for the end */
+  END_CANCEL,
+  N_ENDINGS,
+} Ending;
+
+typedef struct
+{
+  Owed owed;
+  Ending ending;
+  BgLoop *third;
+  gboolean blocks;   /* the asked one is kept from running what it is asked for */
+  UtilLatch entered; /* the asker's function runs */
+  UtilLatch asks;    /* the asker may ask */
+  UtilLatch has_asked;
+  UtilLatch goes_on; /* it may go on then */
+  UtilLatch calls;   /* the asked one may call the third */
+  UtilLatch called;
+  UtilLatch tried; /* whoever wanted the asker to end has been told */
+  GError *error;
+  GError *call_error;
+} Circle;
+
+static void
+circle_init (Circle *self, Kind kind, Ending ending)
+{
+  *self = (Circle){ .ending = ending };
+  owed_init (&self->owed, kind, 1);
+  if (ending == END_RESET)
+    {
+      util_loop_end (self->owed.asker);
+      self->owed.asker = bg_loop_dup_default (NULL);
+    }
+  self->third = util_loop_new ("third");
+  util_latch_init (&self->entered, 1);
+  util_latch_init (&self->asks, 1);
+  util_latch_init (&self->has_asked, 1);
+  util_latch_init (&self->goes_on, 1);
+  util_latch_init (&self->calls, 1);
+  util_latch_init (&self->called, 1);
+  util_latch_init (&self->tried, 1);
+}
+
+/* Lets the asked one answer, of which nothing keeps it any more. */
+static void
+circle_answer (Circle *self)
+{
+  Owed *owed = &self->owed;
+
+  if ((owed->kind == PERFORM || owed->kind == OPERATION))
+    g_assert_true (bg_loop_flush (owed->asked, -1, NULL, NULL));
+  if (owed->kind == CALL && !self->blocks)
+    bg_loop_release (owed->asked, owed->hold);
+  else
+    let_answer (owed);
+}
+
+/* The asker's callback has been called once, whatever happened. */
+static void
+circle_clear (Circle *self, gboolean closed)
+{
+  Owed *owed = &self->owed;
+
+  util_loop_end (owed->asker);
+  util_loop_end (owed->asked);
+  util_loop_end (self->third);
+  g_assert_cmpint (owed->n_answered, ==, !closed);
+  g_assert_cmpint (owed->n_closed, ==, closed);
+  g_assert_null (g_weak_ref_get (&owed->answered_with));
+  g_weak_ref_clear (&owed->answered_with);
+  util_latch_clear (&self->entered);
+  util_latch_clear (&self->asks);
+  util_latch_clear (&self->has_asked);
+  util_latch_clear (&self->goes_on);
+  util_latch_clear (&self->calls);
+  util_latch_clear (&self->called);
+  util_latch_clear (&self->tried);
+  g_clear_error (&self->error);
+  g_clear_error (&self->call_error);
+  if (self->blocks)
+    util_block_clear (&owed->block);
+}
+
+static gboolean
+end_asker (Circle *self, GError **error)
+{
+  BgLoop *asker = self->owed.asker;
+
+  switch (self->ending)
+    {
+    case END_SHUTDOWN:
+      return bg_loop_shutdown (asker, error);
+    case END_WITH_LIMIT:
+      return bg_loop_shutdown_full (asker, BG_SHUTDOWN_DRAIN, G_MAXINT, NULL, error);
+    case END_RESET:
+      return bg_loop_reset_default (-1, error);
+    case END_WAIT:
+      return bg_loop_wait (asker, -1, NULL, error);
+    default:
+      return bg_loop_shutdown_full (asker, BG_SHUTDOWN_CANCEL, -1, NULL, error);
+    }
+}
+
+static void
+try_to_end (Circle *self)
+{
+  gboolean ended = end_asker (self, &self->error);
+
+  g_assert_true (ended == (self->error == NULL));
+  g_assert_true (ended == (bg_loop_get_state (self->owed.asker) == BG_LOOP_STOPPED));
+  util_latch_count_down (&self->tried);
+}
+
+static void
+assert_tried (Circle *self)
+{
+  util_latch_wait (&self->tried);
+  if (self->ending == END_CANCEL)
+    {
+      g_assert_no_error (self->error);
+      return;
+    }
+
+  g_assert_error (self->error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
+  g_assert_nonnull (strstr (self->error->message, "“asked”"));
+  g_assert_nonnull (strstr (self->error->message, bg_loop_get_name (self->owed.asker)));
+}
+
+/* First the loop asks, then the one that it asks waits for its end: that is refused, and
+ * nothing has changed. */
+
+static void
+try_to_end_cb (gpointer user_data)
+{
+  Circle *self = user_data;
+
+  if (self->ending == END_WAIT)
+    bg_loop_quit (self->owed.asker, BG_SHUTDOWN_DRAIN);
+  try_to_end (self);
+}
+
+static void
+be_asked_and_try_to_end_cb (gpointer user_data)
+{
+  Circle *self = user_data;
+
+  g_assert_true (bg_loop_post (self->owed.asker, ask_cb, &self->owed, NULL));
+  g_assert_true (bg_loop_flush (self->owed.asker, -1, NULL, NULL));
+  try_to_end_cb (self);
+}
+
+static void
+run_circle_asked_first (Kind kind, Ending ending, gboolean begun)
+{
+  Circle self;
+
+  circle_init (&self, kind, ending);
+  if (begun)
+    {
+      ask_and_leave_waiting (&self.owed);
+      g_assert_true (bg_loop_post (self.owed.asked, try_to_end_cb, &self, NULL));
+    }
+  else
+    {
+      g_assert_true (bg_loop_post (self.owed.asked, be_asked_and_try_to_end_cb, &self, NULL));
+    }
+
+  assert_tried (&self);
+  if (ending < END_WAIT)
+    g_assert_cmpint (bg_loop_get_state (self.owed.asker), ==, BG_LOOP_RUNNING);
+  if (ending == END_RESET)
+    {
+      g_autoptr (BgLoop) loop = bg_loop_dup_default (NULL);
+
+      g_assert_true (loop == self.owed.asker);
+    }
+  circle_answer (&self);
+  circle_clear (&self, ending == END_CANCEL);
+}
+
+static void
+test_circle_asked_first (void)
+{
+  for (Ending ending = 0; ending < N_ENDINGS; ending++)
+    {
+      for (Kind kind = 0; kind < N_KINDS; kind++)
+        run_circle_asked_first (kind, ending, FALSE);
+      run_circle_asked_first (PERFORM, ending, TRUE);
+      run_circle_asked_first (OPERATION, ending, TRUE);
+    }
+}
+
+/* First the other one waits for its end, then the loop asks it: the wait is given up, and
+ * the loop goes on stopping. */
+
+static void
+ask_when_stopping (Circle *self)
+{
+  if (self->ending != END_WAIT)
+    while (bg_loop_get_state (self->owed.asker) == BG_LOOP_RUNNING)
+      g_thread_yield ();
+  ask_once (&self->owed, FALSE);
+  util_latch_count_down (&self->has_asked);
+  util_latch_wait (&self->goes_on);
+}
+
+static void
+ask_late_cb (gpointer user_data)
+{
+  Circle *self = user_data;
+
+  util_latch_count_down (&self->entered);
+  util_latch_wait (&self->asks);
+  ask_when_stopping (self);
+}
+
+static void
+try_to_end_first_cb (gpointer user_data)
+{
+  Circle *self = user_data;
+
+  util_latch_count_down (&self->asks);
+  try_to_end (self);
+}
+
+static void
+run_circle_asked_last (Kind kind, Ending ending)
+{
+  Circle self;
+
+  circle_init (&self, kind, ending);
+  g_assert_true (bg_loop_post (self.owed.asker, ask_late_cb, &self, NULL));
+  util_latch_wait (&self.entered);
+  g_assert_true (bg_loop_post (self.owed.asked, try_to_end_first_cb, &self, NULL));
+  util_latch_wait (&self.has_asked);
+  g_assert_false (util_latch_is_open (&self.tried));
+  if (ending == END_WAIT)
+    bg_loop_quit (self.owed.asker, BG_SHUTDOWN_DRAIN);
+  util_latch_count_down (&self.goes_on);
+  assert_tried (&self);
+  g_assert_cmpint (bg_loop_get_state (self.owed.asker), !=, BG_LOOP_RUNNING);
+  circle_answer (&self);
+  circle_clear (&self, ending == END_CANCEL);
+}
+
+static void
+test_circle_asked_last (void)
+{
+  for (Ending ending = 0; ending < N_ENDINGS; ending++)
+    {
+      for (Kind kind = 0; kind < N_KINDS; kind++)
+        run_circle_asked_last (kind, ending);
+    }
+}
+
+/* The asked one waits for a third, and that for the end of the loop that asks. Whichever
+ * comes last: just one of the waits is refused or given up. */
+
+static gboolean
+try_to_end_called_cb (gpointer user_data, GError **error)
+{
+  try_to_end_cb (user_data);
+  return TRUE;
+}
+
+static void
+be_asked_and_call_third_cb (gpointer user_data)
+{
+  Circle *self = user_data;
+
+  g_assert_true (bg_loop_post (self->owed.asker, ask_cb, &self->owed, NULL));
+  g_assert_true (bg_loop_flush (self->owed.asker, -1, NULL, NULL));
+  g_assert_true (bg_loop_call (self->third, try_to_end_called_cb, self, NULL, NULL));
+}
+
+static void
+run_circle_end_last (Kind kind, Ending ending)
+{
+  Circle self;
+
+  circle_init (&self, kind, ending);
+  g_assert_true (bg_loop_post (self.owed.asked, be_asked_and_call_third_cb, &self, NULL));
+  assert_tried (&self);
+  circle_answer (&self);
+  circle_clear (&self, ending == END_CANCEL);
+}
+
+static void
+call_third_cb (gpointer user_data)
+{
+  Circle *self = user_data;
+  gboolean called;
+
+  util_latch_wait (&self->calls);
+  called = bg_loop_call (self->third, util_true_cb, NULL, NULL, &self->call_error);
+  g_assert_true (called == (self->call_error == NULL));
+  util_latch_count_down (&self->called);
+}
+
+static void
+ask_when_third_is_called_cb (gpointer user_data)
+{
+  Circle *self = user_data;
+
+  util_latch_count_down (&self->entered);
+  util_latch_wait (&self->asks);
+  util_latch_count_down (&self->calls);
+  util_wait_for_queued (self->third, 1);
+  ask_when_stopping (self);
+}
+
+static void
+run_circle_ask_last (Kind kind, Ending ending)
+{
+  Circle self;
+
+  circle_init (&self, kind, ending);
+  g_assert_true (bg_loop_post (self.owed.asker, ask_when_third_is_called_cb, &self, NULL));
+  util_latch_wait (&self.entered);
+  g_assert_true (bg_loop_post (self.owed.asked, call_third_cb, &self, NULL));
+  g_assert_true (bg_loop_post (self.third, try_to_end_first_cb, &self, NULL));
+  util_latch_wait (&self.has_asked);
+  if (ending == END_WAIT)
+    bg_loop_quit (self.owed.asker, BG_SHUTDOWN_DRAIN);
+  util_latch_count_down (&self.goes_on);
+  assert_tried (&self);
+  util_latch_wait (&self.called);
+  g_assert_no_error (self.call_error);
+  circle_answer (&self);
+  circle_clear (&self, ending == END_CANCEL);
+}
+
+static void
+run_circle_call_last (Kind kind, Ending ending)
+{
+  Circle self;
+
+  circle_init (&self, kind, ending);
+  g_assert_true (bg_loop_post (self.owed.asker, ask_late_cb, &self, NULL));
+  util_latch_wait (&self.entered);
+  g_assert_true (bg_loop_post (self.owed.asked, call_third_cb, &self, NULL));
+  g_assert_true (bg_loop_post (self.third, try_to_end_first_cb, &self, NULL));
+  util_latch_wait (&self.has_asked);
+  if (ending == END_WAIT)
+    bg_loop_quit (self.owed.asker, BG_SHUTDOWN_DRAIN);
+  util_latch_count_down (&self.goes_on);
+  for (int n_turns = g_test_rand_int_range (0, 50); n_turns > 0; n_turns--)
+    g_thread_yield ();
+  util_latch_count_down (&self.calls);
+  util_latch_wait (&self.called);
+  if (self.call_error == NULL)
+    {
+      assert_tried (&self);
+    }
+  else
+    {
+      g_assert_error (self.call_error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
+      g_assert_cmpint (ending, !=, END_CANCEL);
+    }
+  circle_answer (&self);
+  util_latch_wait (&self.tried);
+  g_assert_true (ending == END_CANCEL || (self.error == NULL) != (self.call_error == NULL));
+  circle_clear (&self, ending == END_CANCEL);
+}
+
+static void
+test_circle_of_three (void)
+{
+  for (Ending ending = 0; ending < N_ENDINGS; ending++)
+    {
+      for (Kind kind = 0; kind < N_KINDS; kind++)
+        {
+          run_circle_end_last (kind, ending);
+          run_circle_ask_last (kind, ending);
+          run_circle_call_last (kind, ending);
+        }
+    }
+}
+
+/* No circle: whoever waits for the end has made the reply, */
+
+static void
+ask_and_stay_cb (gpointer user_data)
+{
+  Circle *self = user_data;
+
+  ask_once (&self->owed, FALSE);
+  util_latch_count_down (&self->has_asked);
+  util_latch_wait (&self->goes_on);
+}
+
+/* Lets the asker go on, when it has been asked to stop. */
+static void
+go_on_when_stopping (Circle *self)
+{
+  util_latch_wait (&self->asks);
+  if (self->ending == END_WAIT)
+    bg_loop_quit (self->owed.asker, BG_SHUTDOWN_DRAIN);
+  while (bg_loop_get_state (self->owed.asker) == BG_LOOP_RUNNING
+         && !util_latch_is_open (&self->tried))
+    g_thread_yield ();
+  util_latch_count_down (&self->goes_on);
+}
+
+static void
+run_no_circle_made (Kind kind, Ending ending)
+{
+  Circle self;
+
+  circle_init (&self, kind, ending);
+  g_assert_true (bg_loop_post (self.owed.asker, ask_and_stay_cb, &self, NULL));
+  util_latch_wait (&self.has_asked);
+  g_assert_true (bg_loop_flush (self.owed.asked, -1, NULL, NULL));
+  circle_answer (&self);
+  g_assert_true (bg_loop_flush (self.owed.asked, -1, NULL, NULL));
+  g_assert_true (bg_loop_post (self.owed.asked, try_to_end_first_cb, &self, NULL));
+  go_on_when_stopping (&self);
+  util_latch_wait (&self.tried);
+  g_assert_no_error (self.error);
+  circle_clear (&self, FALSE);
+}
+
+static void
+test_no_circle_made (void)
+{
+  for (Ending ending = 0; ending < N_ENDINGS; ending++)
+    {
+      for (Kind kind = CALL; kind <= OPERATION; kind++)
+        run_no_circle_made (kind, ending);
+    }
+}
+
+/* somebody else owes it, who can answer, */
+
+static void
+run_no_circle_elsewhere (Kind kind, Ending ending)
+{
+  Circle self;
+
+  circle_init (&self, kind, ending);
+  self.blocks = kind == CALL;
+  ask_and_leave_waiting (&self.owed);
+  g_assert_true (bg_loop_post (self.third, try_to_end_first_cb, &self, NULL));
+  go_on_when_stopping (&self);
+  circle_answer (&self);
+  util_latch_wait (&self.tried);
+  g_assert_no_error (self.error);
+  circle_clear (&self, FALSE);
+}
+
+static void
+test_no_circle_elsewhere (void)
+{
+  for (Ending ending = 0; ending < END_CANCEL; ending++)
+    {
+      for (Kind kind = 0; kind < N_KINDS; kind++)
+        run_no_circle_elsewhere (kind, ending);
+    }
+}
+
+/* or the loop waits for no replies, since another thread asks it to cancel. */
+
+static void
+be_asked_and_wait_cb (gpointer user_data)
+{
+  Circle *self = user_data;
+
+  g_assert_true (bg_loop_post (self->owed.asker, ask_cb, &self->owed, NULL));
+  g_assert_true (bg_loop_flush (self->owed.asker, -1, NULL, NULL));
+  try_to_end_first_cb (self);
+}
+
+static void
+test_no_circle_cancelled (void)
+{
+  for (Kind kind = 0; kind < N_KINDS; kind++)
+    {
+      Circle self;
+
+      circle_init (&self, kind, END_WAIT);
+      g_assert_true (bg_loop_post (self.owed.asked, be_asked_and_wait_cb, &self, NULL));
+      util_latch_wait (&self.asks);
+      bg_loop_quit (self.owed.asker, BG_SHUTDOWN_CANCEL);
+      util_latch_wait (&self.tried);
+      g_assert_no_error (self.error);
+      circle_answer (&self);
+      circle_clear (&self, TRUE);
+    }
+}
+
+/* A task that has not started is owed by the loop; one that has is by nobody knows whom. */
+
+static void
+task_replied_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  Owed *self = user_data;
+
+  g_assert_true (bg_loop_is_current (self->asker));
+  g_assert_true (g_task_propagate_boolean (G_TASK (result), NULL));
+  self->n_answered++;
+}
+
+static void
+return_and_try_to_end_cb (GTask *task, gpointer source, gpointer data, GCancellable *cancellable)
+{
+  Circle *self = data;
+
+  g_task_return_boolean (task, TRUE);
+  if (!util_latch_is_open (&self->tried))
+    try_to_end (self);
+}
+
+static void
+ask_for_task_cb (gpointer user_data)
+{
+  Circle *self = user_data;
+  g_autoptr (GTask) task = g_task_new (NULL, NULL, task_replied_cb, &self->owed);
+
+  g_task_set_task_data (task, self, NULL);
+  bg_loop_run_task (self->owed.asked, 0, task, return_and_try_to_end_cb);
+}
+
+static void
+be_asked_for_task_and_try_to_end_cb (gpointer user_data)
+{
+  Circle *self = user_data;
+
+  g_assert_true (bg_loop_post (self->owed.asker, ask_for_task_cb, self, NULL));
+  g_assert_true (bg_loop_flush (self->owed.asker, -1, NULL, NULL));
+  try_to_end (self);
+}
+
+static void
+test_circle_task (void)
+{
+  for (guint starts = 0; starts < 2; starts++)
+    {
+      Circle self;
+
+      circle_init (&self, CALL, END_SHUTDOWN);
+      if (starts)
+        g_assert_true (bg_loop_post (self.owed.asker, ask_for_task_cb, &self, NULL));
+      else
+        g_assert_true (
+            bg_loop_post (self.owed.asked, be_asked_for_task_and_try_to_end_cb, &self, NULL));
+
+      util_latch_wait (&self.tried);
+      if (starts)
+        g_assert_no_error (self.error);
+      else
+        assert_tried (&self);
+      circle_answer (&self);
+      circle_clear (&self, FALSE);
+    }
+}
+
+/* At any time: some are refused, none hangs. */
+static void
+test_circle_race (void)
+{
+  for (guint i = 0; i < util_scale (500); i++)
+    {
+      Circle self;
+
+      circle_init (&self, CALL, i % N_ENDINGS);
+      self.owed.n = i % 7;
+      g_assert_true (bg_loop_post (self.owed.asker, ask_cb, &self.owed, NULL));
+      g_assert_true (bg_loop_post (self.owed.asked, try_to_end_first_cb, &self, NULL));
+      for (guint j = i % 50; j > 0; j--)
+        g_thread_yield ();
+      if (self.ending == END_WAIT)
+        bg_loop_quit (self.owed.asker, BG_SHUTDOWN_DRAIN);
+      util_latch_wait (&self.tried);
+      if (self.error != NULL)
+        g_assert_error (self.error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
+      circle_answer (&self);
+      util_loop_end (self.owed.asker);
+      if (self.ending != END_CANCEL)
+        g_assert_cmpint (self.owed.n_answered, ==, self.owed.n);
+
+      self.owed.n_answered = 1;
+      self.owed.n_closed = 0;
+      self.owed.asker = util_loop_new (NULL);
+      circle_clear (&self, FALSE);
+    }
+}
+
 int
 main (int argc, char *argv[])
 {
@@ -942,6 +1539,14 @@ main (int argc, char *argv[])
   util_add_trapped ("/owed/teardown/told-closed", test_teardown);
   util_add_trapped ("/owed/elsewhere-is-not-waited-for", test_elsewhere);
   util_add_trapped ("/owed/race", test_race);
+  util_add_trapped ("/owed/circle/asked-first", test_circle_asked_first);
+  util_add_trapped ("/owed/circle/asked-last", test_circle_asked_last);
+  util_add_trapped ("/owed/circle/of-three", test_circle_of_three);
+  util_add_trapped ("/owed/circle/task", test_circle_task);
+  util_add_trapped ("/owed/circle/race", test_circle_race);
+  util_add_trapped ("/owed/no-circle/reply-is-made", test_no_circle_made);
+  util_add_trapped ("/owed/no-circle/owed-elsewhere", test_no_circle_elsewhere);
+  util_add_trapped ("/owed/no-circle/cancelled", test_no_circle_cancelled);
 
   return g_test_run ();
 }

@@ -218,6 +218,58 @@ test_not_queued (void)
   util_block_clear (&block);
 }
 
+static gboolean
+keep_cb (BgOperation *operation, GCancellable *cancellable, gpointer user_data, GError **error)
+{
+  *(BgOperation **) user_data = bg_operation_ref (operation);
+  return TRUE;
+}
+
+static void
+assert_queued (BgLoop *loop, guint queued)
+{
+  g_autoptr (BgLoopStats) stats = get_stats (loop);
+
+  g_assert_cmpuint (stats->queued, ==, queued);
+  g_assert_cmpuint (stats->queued_max, >=, queued);
+  g_assert_cmpuint (stats->run + stats->cancelled + stats->queued, <=, stats->posted);
+}
+
+/* On the loop: of delayed work that is due one iteration makes queued work. */
+static gboolean
+withdraw_due_cb (gpointer user_data, GError **error)
+{
+  guint64 id = bg_loop_post_after (user_data, 0, nothing_cb, g_malloc (1), g_free);
+
+  g_assert_true (g_main_context_iteration (bg_loop_get_context (user_data), FALSE));
+  assert_queued (user_data, 1);
+  g_assert_true (bg_loop_withdraw (user_data, id));
+  assert_queued (user_data, 0);
+  return TRUE;
+}
+
+/* Nor is what comes of work that counts as run or cancelled: an answer, and data to be
+ * destroyed. */
+static void
+test_consequences (void)
+{
+  BgLoop *loop = util_loop_new ("stats");
+  BgOperation *operation = NULL;
+  UtilBlock block;
+
+  bg_loop_perform_operation_async (loop, 0, -1, keep_cb, &operation, NULL, NULL, NULL, NULL);
+  g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
+  util_block (&block, loop);
+  bg_operation_unref (operation);
+  assert_queued (loop, 0);
+  util_unblock (&block);
+  g_assert_true (bg_loop_call (loop, withdraw_due_cb, loop, NULL, NULL));
+  g_assert_true (bg_loop_shutdown (loop, NULL));
+  assert_accounted_for (loop);
+  util_loop_end (loop);
+  util_block_clear (&block);
+}
+
 /* Nor does a report or a description name it; what others queue is named. */
 
 typedef struct
@@ -373,6 +425,7 @@ main (int argc, char *argv[])
   g_test_add_data_func ("/stats/all-kinds/cancelled", GUINT_TO_POINTER (BG_SHUTDOWN_CANCEL),
                         test_all_kinds);
   g_test_add_func ("/stats/not-queued", test_not_queued);
+  g_test_add_func ("/stats/not-queued/consequences", test_consequences);
   g_test_add_func ("/stats/not-queued/nor-described", test_not_described);
   g_test_add_func ("/stats/what-runs-now", test_runs_now);
   g_test_add_func ("/stats/fields", test_fields);

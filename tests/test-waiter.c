@@ -11,8 +11,8 @@
  * many waiters there are. So the insides are part of this program. */
 static int try_atfork (void (*prepare) (void), void (*parent) (void), void (*child) (void));
 #define pthread_atfork try_atfork
-#include "bg-fork.c"
-#include "bg-waiter.c"
+#include "base/bg-fork.c"
+#include "base/bg-waiter.c"
 #undef pthread_atfork
 
 #include "util.h"

@@ -13,6 +13,9 @@ import weakref
 
 import gi
 
+# Without the override, should one be installed.
+sys.modules['gi.overrides.Bg'] = None
+
 gi.require_version('Bg', '1.0')
 from gi.repository import Bg, Gio, GLib, GObject  # noqa: E402
 

@@ -1,121 +1,92 @@
 /* Copyright 2026 The bgloop developers
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
-#include "model.h"
+#include "model-world.h"
 
-/* Who waits for which loop, so that a wait is refused where there is a circle and only
- * there. A wait is noted before the library sees it and until it has returned: what is
- * noted is more than there is, and a refusal for which even that has no circle is wrong.
- * (A circle that is not refused hangs, and is found by that.) */
+/* Who waits for whom, and since and until when. A wait is noted before the library is called and
+ * taken out when that has returned: what the library knows of is always among it. So where there
+ * was no circle here at any time during a call, the call cannot have closed one. */
 
-typedef struct
+static ModelEdge edges[MODEL_MAX_EDGES];
+static _Atomic guint n_edges;
+
+ModelEdge *
+model_graph_add (ModelActor *from, ModelActor *to)
 {
-  guint from;  /* a bit for each loop that is held up: by its thread, or by a handler of its
-                * cancellable */
-  guint to;    /* the loop that is waited for */
-  guint64 end; /* 0: it goes on */
-} Wait;
+  guint i = model_increment (&n_edges);
+  ModelEdge *edge = &edges[i % MODEL_MAX_EDGES];
 
-static GMutex lock;
-static GArray *waits; /* of Wait */
-
-/* Not GPrivate, which is cleared while thread-local destructors still run. */
-static __thread guint handlers; /* the bits of those that run in this thread */
-
-void
-model_graph_init (void)
-{
-  g_clear_pointer (&waits, g_array_unref);
-  waits = g_array_new (FALSE, FALSE, sizeof (Wait));
-}
-
-/* Handlers of a loop's cancellable are waited for by its end. Returns those that ran in the
- * thread before. */
-guint
-model_enter_handler (guint loop)
-{
-  guint before = handlers;
-
-  handlers |= 1u << loop;
-  return before;
+  model_store (&edge->end, 0);
+  model_store (&edge->begin, model_stamp ());
+  model_store (&edge->to, to);
+  model_store (&edge->from, from);
+  return edge;
 }
 
 void
-model_leave_handler (guint before)
+model_graph_remove (ModelEdge *edge)
 {
-  handlers = before;
+  model_store (&edge->end, model_stamp ());
 }
 
-static __thread guint own_loop; /* and one more */
-
-void
-model_set_own_loop (guint loop)
-{
-  own_loop = loop + 1;
-}
-
-/* The loop whose thread this is, also when the object is gone; MODEL_LOOPS: none of the
- * scenario's. */
-guint
-model_get_own_loop (void)
-{
-  return own_loop > 0 ? own_loop - 1 : MODEL_LOOPS;
-}
-
-guint
-model_wait_begin (guint loop)
-{
-  guint own = model_get_own_loop ();
-  Wait wait = { handlers, loop, 0 };
-  guint index;
-
-  if (own < MODEL_LOOPS)
-    wait.from |= 1u << own;
-
-  g_mutex_lock (&lock);
-  index = waits->len;
-  g_array_append_val (waits, wait);
-  g_mutex_unlock (&lock);
-  return index;
-}
-
-/* Whether @from came to wait for one of @to, directly or by others, since the wait @since
- * was noted. */
 static gboolean
-reaches (guint from, guint to, guint since, guint visited)
+has_lasted (ModelEdge *edge, ModelStamp since)
 {
-  if ((to & 1u << from) != 0)
+  ModelStamp end = model_load (&edge->end);
+
+  return end == 0 || end > since;
+}
+
+/* Whoever waits for the default loop may wait for any that has been it. */
+static void
+add_defaults (GPtrArray *reached)
+{
+  ModelLife *life;
+
+  for (guint i = 0; (life = model_life_get (i)) != NULL; i++)
+    if (life->slot == MODEL_DEFAULT && !g_ptr_array_find (reached, &life->actor, NULL))
+      g_ptr_array_add (reached, &life->actor);
+}
+
+/* Whether @to can have waited for @from at any time since then, at any length. */
+gboolean
+model_graph_may_be_circle (ModelActor *from, ModelActor *to, ModelStamp since)
+{
+  g_autoptr (GPtrArray) reached = g_ptr_array_new ();
+  guint n = model_load (&n_edges);
+
+  /* Too much to remember: everything may have been. */
+  if (n > MODEL_MAX_EDGES)
     return TRUE;
-  if ((visited & 1u << from) != 0)
-    return FALSE;
 
-  for (guint i = 0; i < waits->len; i++)
+  g_ptr_array_add (reached, to);
+  for (guint at = 0; at < reached->len; at++)
     {
-      Wait *wait = &g_array_index (waits, Wait, i);
+      ModelActor *actor = g_ptr_array_index (reached, at);
 
-      if ((wait->from & 1u << from) != 0 && (wait->end == 0 || wait->end > since)
-          && reaches (wait->to, to, since, visited | 1u << from))
+      if (actor == from)
         return TRUE;
+      if (actor == &model_world->any_default)
+        add_defaults (reached);
+      for (guint i = 0; i < n; i++)
+        {
+          ModelActor *next = model_load (&edges[i].to);
+
+          if (model_load (&edges[i].from) == actor && has_lasted (&edges[i], since)
+              && !g_ptr_array_find (reached, next, NULL))
+            g_ptr_array_add (reached, next);
+        }
     }
 
   return FALSE;
 }
 
 void
-model_wait_end (guint index, guint loop, const GError *error, const char *what)
+model_graph_clear (void)
 {
-  gboolean refused = g_error_matches (error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
-  gboolean may = TRUE;
-  Wait *wait;
+  guint n = MIN (model_load (&n_edges), MODEL_MAX_EDGES);
 
-  g_mutex_lock (&lock);
-  wait = &g_array_index (waits, Wait, index);
-  /* What ended before this one was noted cannot have closed a circle with it. */
-  wait->end = waits->len;
-  if (refused)
-    may = reaches (loop, wait->from, index, 0);
-  g_mutex_unlock (&lock);
-
-  model_check (may, "%s for loop %u was refused, and there is no circle: %s", what, loop,
-               error->message);
+  for (guint i = 0; i < n; i++)
+    model_store (&edges[i].from, NULL);
+  model_store (&n_edges, 0);
 }

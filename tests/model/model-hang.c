@@ -4,82 +4,91 @@
 #include <execinfo.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <bgloop/bg-test.h>
+#include "model-world.h"
 
-#include "model.h"
+/* What is told of a hang: every loop, and the stack of every thread, which each writes itself when
+ * it gets a signal. */
 
-/* A scenario that takes too long is a hang: says what each loop does and where each thread
- * stands, and ends the program. */
-
-#define FRAMES 40
-
-static const ModelScenario *running;
-static guint patience;
+#define MAX_FRAMES  48
+#define MOMENT_USEC (100 * G_TIME_SPAN_MILLISECOND)
 
 static void
 stack_cb (int signal_number)
 {
-  void *frames[FRAMES];
-  int n = backtrace (frames, FRAMES);
+  void *frames[MAX_FRAMES];
+  int n = backtrace (frames, MAX_FRAMES);
 
   backtrace_symbols_fd (frames, n, STDERR_FILENO);
-  (void) !write (STDERR_FILENO, "\n", 1);
-}
-
-static void
-dump_stacks (void)
-{
-  g_autoptr (GDir) dir = g_dir_open ("/proc/self/task", 0, NULL);
-  const char *name;
-
-  while (dir != NULL && (name = g_dir_read_name (dir)) != NULL)
-    {
-      fprintf (stderr, "thread %s:\n", name);
-      syscall (SYS_tgkill, getpid (), (int) g_ascii_strtoll (name, NULL, 10), SIGUSR2);
-      g_usleep (20000);
-    }
-}
-
-static gpointer
-watch_thread (gpointer data)
-{
-  sigset_t set;
-  int number;
-  g_autofree char *loops = NULL;
-
-  sigemptyset (&set);
-  sigaddset (&set, SIGALRM);
-  sigwait (&set, &number);
-  fprintf (stderr, "violated: the scenario of seed %" G_GUINT64_FORMAT " hangs\n", running->seed);
-  loops = bg_test_describe_loops (0, 0);
-  fprintf (stderr, "%s\n", loops != NULL ? loops : "no loops");
-  dump_stacks ();
-  _exit (3);
 }
 
 void
-model_hang_install (guint seconds)
+model_hang_init (void)
 {
   struct sigaction action = { .sa_handler = stack_cb, .sa_flags = SA_RESTART };
   void *frames[1];
-  sigset_t set;
 
-  patience = seconds;
-  /* The first time it loads a library. */
+  /* It loads what it needs the first time, which a signal handler must not. */
   backtrace (frames, 1);
   sigaction (SIGUSR2, &action, NULL);
-  sigemptyset (&set);
-  sigaddset (&set, SIGALRM);
-  pthread_sigmask (SIG_BLOCK, &set, NULL);
-  g_thread_unref (g_thread_new ("watch", watch_thread, NULL));
+}
+
+static void
+report_actor (ModelActor *actor)
+{
+  const ModelOp *op = model_load (&actor->op);
+  long id = model_load (&actor->id);
+
+  if (id == 0)
+    return;
+  fprintf (stderr, "-- %s", actor->name);
+  if (op != NULL)
+    fprintf (stderr, ", in %u: %s", op->id, model_kind_name (op->kind));
+  if (model_load (&actor->owed) > 0)
+    fprintf (stderr, ", %d replies are to come", model_load (&actor->owed));
+  fputc ('\n', stderr);
+  fflush (stderr);
+  if (syscall (SYS_tgkill, getpid (), id, SIGUSR2) == 0)
+    g_usleep (MOMENT_USEC);
+}
+
+static void
+report_replies (ModelWorld *self)
+{
+  for (guint i = 0; i < MIN (model_load (&self->n_pieces), MODEL_MAX_PIECES); i++)
+    {
+      ModelPiece *piece = &self->pieces[i];
+
+      if (piece->replied_to != NULL && model_load (&piece->n_replied) == 0)
+        fprintf (stderr, "-- no reply yet to %s: run %d, destroyed %d\n", model_piece_name (piece),
+                 model_load (&piece->n_run), model_load (&piece->n_destroyed));
+    }
 }
 
 void
-model_hang_set (const ModelScenario *scenario)
+model_hang_report (void)
 {
-  running = scenario;
-  alarm (patience);
+  ModelWorld *self = model_world;
+
+  model_fail ("hangs");
+  for (guint i = 0; i < MIN (self->n_lives, MODEL_MAX_LIVES); i++)
+    {
+      BgLoop *loop = model_life_take (&self->lives[i]);
+      g_autofree char *text = loop != NULL ? bg_loop_describe (loop) : NULL;
+
+      if (text != NULL)
+        fprintf (stderr, "-- %s: %s\n", self->lives[i].actor.name, text);
+    }
+  for (guint i = 0; i < self->scenario->n_threads; i++)
+    report_actor (&self->threads[i]);
+  report_replies (self);
+  report_actor (&self->closer);
+  report_actor (&self->server);
+  for (guint i = 0; i < MIN (self->n_lives, MODEL_MAX_LIVES); i++)
+    if (!model_load (&self->lives[i].finalized))
+      report_actor (&self->lives[i].actor);
 }

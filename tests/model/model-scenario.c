@@ -1,225 +1,471 @@
 /* Copyright 2026 The bgloop developers
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
-#include <stdio.h>
+#include "model-scenario.h"
 
-#include "model.h"
+#include "model-random.h"
 
-/* Draws scenarios, as plain data, and prints them. */
+/* Draws scenarios. Nothing here looks at a clock or at what runs, so that a seed always gives
+ * the same scenario. What a filter leaves out is drawn all the same, and then taken out, so that
+ * what is left stays as it was. */
 
-#define MAX_OPS    7 /* of a thread */
-#define MAX_NESTED 3 /* of a function, a notify or a callback */
-#define MAX_DEPTH  3
+#define MAX_OPS   90
+#define MAX_DEPTH 3
+#define BURST     120
 
+/* Where an operation stands: not every kind makes sense everywhere. */
+typedef enum
+{
+  IN_THREAD = 1 << 0,
+  IN_FUNCTION = 1 << 1,
+  IN_NOTIFY = 1 << 2,
+  IN_REPLY = 1 << 3,
+  IN_HANDLER = 1 << 4,
+  IN_END = 1 << 5, /* teardown functions and thread-local destructors */
+  IN_LOOP = IN_FUNCTION | IN_NOTIFY | IN_REPLY | IN_END,
+  ANYWHERE = (1 << 6) - 1,
+} Place;
+
+typedef struct
+{
+  const char *name;
+  guint weight;
+  Place places;
+  guint percent; /* of the scenarios that have this kind at all */
+} KindInfo;
+
+static const KindInfo kinds[MODEL_N_KINDS] = {
+  [MODEL_POST] = { "post", 30, ANYWHERE, 95 },
+  [MODEL_INVOKE] = { "invoke", 10, ANYWHERE, 60 },
+  [MODEL_CALL] = { "call", 20, ANYWHERE, 80 },
+  [MODEL_CALL_ASYNC] = { "call-async", 14, ANYWHERE, 60 },
+  [MODEL_RUN_TASK] = { "run-task", 5, ANYWHERE, 50 },
+  [MODEL_FLUSH] = { "flush", 6, ANYWHERE, 50 },
+  [MODEL_PERFORM] = { "perform", 12, ANYWHERE, 60 },
+  [MODEL_PERFORM_ASYNC] = { "perform-async", 10, ANYWHERE, 60 },
+  [MODEL_ANSWER] = { "answer", 10, ANYWHERE, 80 },
+  [MODEL_POST_AFTER] = { "post-after", 8, ANYWHERE, 60 },
+  [MODEL_WITHDRAW] = { "withdraw", 4, ANYWHERE, 60 },
+  [MODEL_HOLD] = { "hold", 5, ANYWHERE, 40 },
+  [MODEL_RELEASE] = { "release", 6, ANYWHERE, 90 },
+  [MODEL_TEARDOWN] = { "teardown", 5, ANYWHERE, 50 },
+  [MODEL_REMOVE_TEARDOWN] = { "remove-teardown", 2, ANYWHERE, 50 },
+  [MODEL_ATTACH] = { "attach", 8, ANYWHERE, 50 },
+  [MODEL_DESTROY_SOURCE] = { "destroy-source", 5, ANYWHERE, 60 },
+  [MODEL_QUIT] = { "quit", 3, ANYWHERE, 50 },
+  [MODEL_SHUTDOWN] = { "shutdown", 4, ANYWHERE, 60 },
+  [MODEL_SHUTDOWN_ASYNC] = { "shutdown-async", 3, ANYWHERE, 40 },
+  [MODEL_WAIT] = { "wait", 2, ANYWHERE, 40 },
+  [MODEL_WAIT_ASYNC] = { "wait-async", 2, ANYWHERE, 40 },
+  [MODEL_RENEW] = { "renew", 3, ANYWHERE, 60 },
+  [MODEL_DROP] = { "drop", 2, ANYWHERE, 40 },
+  [MODEL_RESET_DEFAULT] = { "reset-default", 2, ANYWHERE, 30 },
+  [MODEL_LOOK] = { "look", 5, ANYWHERE, 60 },
+  [MODEL_CANCEL] = { "cancel", 8, ANYWHERE, 70 },
+  [MODEL_CONNECT] = { "connect", 5, ANYWHERE, 50 },
+  [MODEL_NEST] = { "nest", 5, IN_LOOP, 50 },
+  [MODEL_NEST_LOOP] = { "nest-loop", 3, IN_FUNCTION | IN_NOTIFY | IN_REPLY, 30 },
+  [MODEL_ITERATE] = { "iterate", 10, IN_THREAD, 70 },
+  [MODEL_STALL] = { "stall", 5, ANYWHERE, 60 },
+  [MODEL_LINGER] = { "linger", 2, ANYWHERE, 20 },
+  [MODEL_THREAD_LOCAL] = { "thread-local", 4, IN_LOOP, 20 },
+  [MODEL_FORK] = { "fork", 2, ANYWHERE, 6 },
+  [MODEL_PAUSE] = { "pause", 3, IN_THREAD, 8 },
+  [MODEL_STEP] = { "step", 5, IN_THREAD, 8 },
+  [MODEL_RESUME] = { "resume", 4, ANYWHERE, 8 },
+  [MODEL_EXIT] = { "exit", 2, IN_FUNCTION, 3 },
+  [MODEL_MISUSE] = { "misuse", 2, ANYWHERE, 10 },
+};
+
+static const int timeouts[] = { -1, -1, -1, -1, -1, 0, 0, 1, 2, 5 };
+static const int priorities[] = { 0, 0, 0, 0, 0, -100, 200, 300, -1000, 7 };
+static const guint lingers[] = { 50, 50, 50, 0, 1000 };
+
+/* What a drawing has come to. */
 typedef struct
 {
   ModelRandom random;
   ModelScenario *scenario;
-  const ModelOptions *options;
-  guint weights;
-} Draw;
+  guint weights[MODEL_N_KINDS];
+  guint max_ops;
+  gboolean uses_default;
+  guint cancellable_percent;
+  gboolean with_bursts;
+} Drawing;
 
-static const int priorities[MODEL_PRIORITIES]
-    = { G_PRIORITY_DEFAULT, G_PRIORITY_HIGH, G_PRIORITY_LOW, G_PRIORITY_DEFAULT_IDLE };
+static ModelProgram *draw_program (Drawing *self, Place place, guint depth, guint max);
+
+const char *
+model_kind_name (ModelKind kind)
+{
+  return kinds[kind].name;
+}
 
 int
-model_get_priority (guint index)
+model_kind_from_name (const char *name)
 {
-  return priorities[index];
+  for (guint kind = 0; kind < MODEL_N_KINDS; kind++)
+    if (g_str_equal (kinds[kind].name, name))
+      return (int) kind;
+  return -1;
+}
+
+static void
+op_free (gpointer data)
+{
+  ModelOp *self = data;
+
+  g_clear_pointer (&self->body, g_ptr_array_unref);
+  g_clear_pointer (&self->destroy, g_ptr_array_unref);
+  g_clear_pointer (&self->reply, g_ptr_array_unref);
+  g_free (self);
 }
 
 static gboolean
-is_allowed (Draw *self, const ModelKind *kind)
+draw_kind (Drawing *self, Place place, ModelKind *kind)
 {
-  if (self->scenario->gentle && (kind->flags & MODEL_IS_ROUGH) != 0)
-    return FALSE;
-  if (!self->options->can_fork && (kind->flags & MODEL_FORKS) != 0)
-    return FALSE;
-  return self->options->without == NULL
-         || !g_strv_contains (self->options->without, kind->name);
-}
+  guint sum = 0, at;
 
-/* The same number of draws, whatever is allowed. */
-static const ModelKind *
-draw_kind (Draw *self)
-{
-  guint at = model_random_below (&self->random, self->weights);
+  for (guint i = 0; i < MODEL_N_KINDS; i++)
+    sum += kinds[i].places & place ? self->weights[i] : 0;
+  if (sum == 0)
+    return FALSE;
 
-  for (guint i = 0; i < model_n_kinds; i++)
+  at = model_random_below (&self->random, sum);
+  for (guint i = 0;; i++)
     {
-      if (at < model_kinds[i].weight)
-        return &model_kinds[i];
-      at -= model_kinds[i].weight;
+      guint weight = kinds[i].places & place ? self->weights[i] : 0;
+
+      if (at < weight)
+        {
+          *kind = i;
+          return TRUE;
+        }
+      at -= weight;
     }
-
-  g_assert_not_reached ();
 }
 
-/* -1: none; in gentle scenarios what waits waits to the end. */
-static int
-draw_timeout (Draw *self)
+static gboolean
+has_body (ModelKind kind)
 {
-  static const int timeouts[] = { -1, -1, -1, 0, 1, 2, 5 };
-  int timeout = timeouts[model_random_below (&self->random, G_N_ELEMENTS (timeouts))];
-
-  return self->scenario->gentle ? -1 : timeout;
+  switch (kind)
+    {
+    case MODEL_POST:
+    case MODEL_INVOKE:
+    case MODEL_CALL:
+    case MODEL_CALL_ASYNC:
+    case MODEL_RUN_TASK:
+    case MODEL_PERFORM:
+    case MODEL_PERFORM_ASYNC:
+    case MODEL_POST_AFTER:
+    case MODEL_TEARDOWN:
+    case MODEL_ATTACH:
+    case MODEL_CONNECT:
+    case MODEL_THREAD_LOCAL:
+      return TRUE;
+    default:
+      return FALSE;
+    }
 }
 
-static void draw_program (Draw *self, ModelProgram *program, guint most, guint depth);
-
-static void
-draw_op (Draw *self, ModelOp *op, guint depth)
+static gboolean
+has_destroy (ModelKind kind)
 {
-  ModelScenario *scenario = self->scenario;
-  const ModelKind *kind = draw_kind (self);
-  guint cancellable = model_random_below (&self->random, 2 * MODEL_CANCELLABLES);
+  switch (kind)
+    {
+    case MODEL_POST:
+    case MODEL_INVOKE:
+    case MODEL_CALL_ASYNC:
+    case MODEL_RUN_TASK:
+    case MODEL_PERFORM_ASYNC:
+    case MODEL_POST_AFTER:
+    case MODEL_TEARDOWN:
+    case MODEL_ATTACH:
+      return TRUE;
+    default:
+      return FALSE;
+    }
+}
 
-  op->id = ++scenario->n_ops;
+static gboolean
+has_reply (ModelKind kind)
+{
+  switch (kind)
+    {
+    case MODEL_CALL_ASYNC:
+    case MODEL_RUN_TASK:
+    case MODEL_PERFORM_ASYNC:
+    case MODEL_SHUTDOWN_ASYNC:
+    case MODEL_WAIT_ASYNC:
+      return TRUE;
+    default:
+      return FALSE;
+    }
+}
+
+static gboolean
+comes_in_bursts (ModelKind kind)
+{
+  switch (kind)
+    {
+    case MODEL_POST:
+    case MODEL_CALL_ASYNC:
+    case MODEL_POST_AFTER:
+    case MODEL_WITHDRAW:
+    case MODEL_HOLD:
+    case MODEL_ATTACH:
+    case MODEL_CALL:
+      return TRUE;
+    default:
+      return FALSE;
+    }
+}
+
+static Place
+get_body_place (ModelKind kind)
+{
+  switch (kind)
+    {
+    case MODEL_TEARDOWN:
+    case MODEL_THREAD_LOCAL:
+      return IN_END;
+    case MODEL_CONNECT:
+      return IN_HANDLER;
+    default:
+      return IN_FUNCTION;
+    }
+}
+
+static guint
+draw_slot (Drawing *self)
+{
+  if (self->uses_default && model_random_chance (&self->random, 25))
+    return MODEL_DEFAULT;
+  return model_random_below (&self->random, self->scenario->n_loops);
+}
+
+static ModelOp *
+draw_op (Drawing *self, Place place, guint depth)
+{
+  ModelRandom *random = &self->random;
+  ModelOp *op;
+  ModelKind kind;
+
+  if (!draw_kind (self, place, &kind))
+    return NULL;
+
+  op = g_new0 (ModelOp, 1);
+  op->id = self->scenario->n_ops++;
   op->kind = kind;
-  op->loop = model_random_below (&self->random, scenario->n_loops);
-  op->priority = model_random_one_in (&self->random, 3)
-                     ? model_random_below (&self->random, MODEL_PRIORITIES)
-                     : 0;
-  op->timeout = draw_timeout (self);
-  op->delay = model_random_below (&self->random, 4);
-  op->mode = model_random_one_in (&self->random, 3) ? BG_SHUTDOWN_CANCEL : BG_SHUTDOWN_DRAIN;
-  op->cancellable = scenario->gentle || cancellable > MODEL_CANCELLABLES ? 0 : cancellable;
-  op->variant = (guint) model_random_next (&self->random) & 0xffff;
+  op->slot = draw_slot (self);
+  op->thing = model_random_below (random, MODEL_N_THINGS);
+  op->priority = model_random_pick (random, priorities);
+  op->timeout = model_random_pick (random, timeouts);
+  op->cancellable = -1;
+  if (model_random_chance (random, self->cancellable_percent))
+    op->cancellable = (int) model_random_below (random, MODEL_N_THINGS);
+  op->cancel = model_random_chance (random, 40);
+  op->variant = model_random_below (random, 1 << 16);
+  op->amount = model_random_below (random, 4);
+  op->burst = 1;
+  if (self->with_bursts && comes_in_bursts (kind) && model_random_chance (random, 20))
+    op->burst = 2 + model_random_below (random, BURST);
 
-  if ((kind->flags & MODEL_HAS_FUNC) != 0)
-    draw_program (self, &op->func, MAX_NESTED, depth + 1);
-  if ((kind->flags & MODEL_HAS_DESTROY) != 0)
-    draw_program (self, &op->destroy, MAX_NESTED, depth + 2);
-  if ((kind->flags & MODEL_HAS_REPLY) != 0)
-    draw_program (self, &op->reply, MAX_NESTED, depth + 2);
+  if (has_body (kind))
+    op->body = draw_program (self, get_body_place (kind), depth + 1, 3);
+  if (has_destroy (kind))
+    op->destroy = draw_program (self, IN_NOTIFY, depth + 1, 1);
+  if (has_reply (kind))
+    op->reply = draw_program (self, IN_REPLY, depth + 1, 2);
+  return op;
+}
+
+/* NULL where there is nothing to do. */
+static ModelProgram *
+draw_program (Drawing *self, Place place, guint depth, guint max)
+{
+  ModelProgram *program;
+  guint n;
+
+  if (depth > MAX_DEPTH)
+    return NULL;
+
+  n = model_random_below (&self->random, max + 1);
+  if (depth > 0 && model_random_chance (&self->random, 30))
+    n = 0;
+  if (n == 0 && depth > 0)
+    return NULL;
+
+  program = g_ptr_array_new_with_free_func (op_free);
+  for (guint i = 0; i < n && self->scenario->n_ops < self->max_ops; i++)
+    {
+      ModelOp *op = draw_op (self, place, depth);
+
+      if (op != NULL)
+        g_ptr_array_add (program, op);
+    }
+  return program;
+}
+
+/* Each scenario does few of the kinds often: with all of them at once none would be tried
+ * thoroughly. */
+static void
+draw_weights (Drawing *self)
+{
+  static const guint factors[] = { 1, 1, 1, 2, 5 };
+
+  for (guint kind = 0; kind < MODEL_N_KINDS; kind++)
+    {
+      gboolean used = model_random_chance (&self->random, kinds[kind].percent);
+      guint factor = model_random_pick (&self->random, factors);
+
+      self->weights[kind] = used ? kinds[kind].weight * factor : 0;
+    }
 }
 
 static void
-clear_program (ModelProgram *program)
+filter_program (ModelProgram *program, const ModelFilter *filter)
 {
-  for (guint i = 0; i < program->n; i++)
+  for (guint i = 0; program != NULL && i < program->len;)
     {
-      clear_program (&program->ops[i].func);
-      clear_program (&program->ops[i].destroy);
-      clear_program (&program->ops[i].reply);
-    }
-  g_free (program->ops);
-}
+      ModelOp *op = g_ptr_array_index (program, i);
 
-static void
-draw_program (Draw *self, ModelProgram *program, guint most, guint depth)
-{
-  guint n = depth > MAX_DEPTH ? 0 : model_random_below (&self->random, most + 1);
-  GArray *ops = g_array_new (FALSE, TRUE, sizeof (ModelOp));
-
-  for (guint i = 0; i < n; i++)
-    {
-      ModelOp op = { 0 };
-
-      draw_op (self, &op, depth);
-      if (is_allowed (self, op.kind)
-          && (self->options->skipped == NULL
-              || !g_hash_table_contains (self->options->skipped, GUINT_TO_POINTER (op.id))))
+      if (filter->without[op->kind]
+          || (filter->skipped != NULL
+              && g_hash_table_contains (filter->skipped, GUINT_TO_POINTER (op->id))))
         {
-          g_array_append_val (ops, op);
+          g_ptr_array_remove_index (program, i);
+          continue;
         }
-      else
-        {
-          clear_program (&op.func);
-          clear_program (&op.destroy);
-          clear_program (&op.reply);
-        }
-    }
 
-  program->n = ops->len;
-  program->ops = (gpointer) g_array_free (ops, FALSE);
+      filter_program (op->body, filter);
+      filter_program (op->destroy, filter);
+      filter_program (op->reply, filter);
+      i++;
+    }
 }
 
 ModelScenario *
-model_scenario_draw (guint64 seed, const ModelOptions *options)
+model_scenario_new (guint64 seed, const ModelFilter *filter)
 {
-  static const guint lingers[] = { 0, 50, 50, 1000 };
+  static const guint sizes[] = { 4, 8, 12 };
+  static const guint percents[] = { 0, 20, 60 };
   ModelScenario *self = g_new0 (ModelScenario, 1);
-  Draw draw = { .scenario = self, .options = options };
-
-  model_random_init (&draw.random, seed);
-  for (guint i = 0; i < model_n_kinds; i++)
-    draw.weights += model_kinds[i].weight;
+  Drawing drawing = { .scenario = self };
+  ModelRandom *random = &drawing.random;
+  guint size;
 
   self->seed = seed;
-  self->n_loops = 1 + model_random_below (&draw.random, MODEL_LOOPS);
-  self->n_threads = 1 + model_random_below (&draw.random, MODEL_THREADS);
-  self->gentle = model_random_one_in (&draw.random, 4);
-  self->owns_loops = !model_random_one_in (&draw.random, 3);
-  self->patience = model_random_below (&draw.random, 8);
+  model_random_init (random, seed);
+  self->n_loops = 1 + model_random_below (random, MODEL_MAX_LOOPS);
+  self->n_threads = 1 + model_random_below (random, MODEL_MAX_THREADS);
+  drawing.uses_default = model_random_chance (random, 30);
+  drawing.cancellable_percent = model_random_pick (random, percents);
+  drawing.with_bursts = model_random_chance (random, 10);
+  draw_weights (&drawing);
+
   for (guint i = 0; i < self->n_loops; i++)
     {
-      self->linger[i] = lingers[model_random_below (&draw.random, G_N_ELEMENTS (lingers))];
-      self->has_handler[i] = model_random_one_in (&draw.random, 4);
-      if (self->has_handler[i])
-        draw_program (&draw, &self->handlers[i], MAX_NESTED, 1);
-      if (model_random_one_in (&draw.random, 6))
-        draw_program (&draw, &self->destructors[i], MAX_NESTED, 2);
-    }
-  for (guint i = 0; i < self->n_threads; i++)
-    {
-      self->leaves[i] = !self->gentle && model_random_one_in (&draw.random, 8);
-      draw_program (&draw, &self->threads[i], MAX_OPS, 0);
+      self->lingers[i] = model_random_pick (random, lingers);
+      self->with_teardown[i] = model_random_chance (random, 70);
+      self->cancel_at_end[i] = model_random_chance (random, 40);
     }
 
+  size = model_random_pick (random, sizes);
+  for (guint i = 0; i < self->n_threads; i++)
+    {
+      ModelThread *thread = &self->threads[i];
+
+      thread->context = model_random_below (random, 4);
+      if (thread->context > MODEL_CONTEXT_DEFAULT)
+        thread->context = MODEL_CONTEXT_OWN;
+      drawing.max_ops = (i + 1) * MAX_OPS / self->n_threads;
+      thread->program = draw_program (&drawing, IN_THREAD, 0, size);
+    }
+
+  for (guint i = 0; i < self->n_threads; i++)
+    filter_program (self->threads[i].program, filter);
   return self;
 }
 
 void
 model_scenario_free (ModelScenario *self)
 {
-  for (guint i = 0; i < MODEL_THREADS; i++)
-    clear_program (&self->threads[i]);
-  for (guint i = 0; i < MODEL_LOOPS; i++)
-    {
-      clear_program (&self->handlers[i]);
-      clear_program (&self->destructors[i]);
-    }
+  for (guint i = 0; i < self->n_threads; i++)
+    g_ptr_array_unref (self->threads[i].program);
   g_free (self);
 }
 
 static void
-print_program (const ModelProgram *program, const char *what, int indent)
-{
-  if (program->n > 0)
-    fprintf (stderr, "%*s%s:\n", indent, "", what);
-  for (guint i = 0; i < program->n; i++)
-    {
-      const ModelOp *op = &program->ops[i];
+print_program (const ModelProgram *program, const char *title, guint indent, GString *text);
 
-      fprintf (stderr, "%*s%u %s loop %u priority %d timeout %d delay %u %s cancellable %u variant %u\n",
-               indent + 2, "", op->id, op->kind->name, op->loop, priorities[op->priority],
-               op->timeout, op->delay, op->mode == BG_SHUTDOWN_CANCEL ? "CANCEL" : "DRAIN",
-               op->cancellable, op->variant);
-      print_program (&op->func, "function", indent + 4);
-      print_program (&op->destroy, "destroy", indent + 4);
-      print_program (&op->reply, "reply", indent + 4);
+static void
+print_op (const ModelOp *op, guint indent, GString *text)
+{
+  g_string_append_printf (text, "%*s%u: %s", (int) indent, "", op->id, kinds[op->kind].name);
+  if (op->slot == MODEL_DEFAULT)
+    g_string_append (text, " default");
+  else
+    g_string_append_printf (text, " loop%u", op->slot);
+  g_string_append_printf (text, " thing=%u priority=%d timeout=%d cancellable=%d", op->thing,
+                          op->priority, op->timeout, op->cancellable);
+  if (op->burst > 1)
+    g_string_append_printf (text, " burst=%u", op->burst);
+  g_string_append_printf (text, "%s variant=%u amount=%u\n", op->cancel ? " cancel" : "",
+                          op->variant, op->amount);
+  print_program (op->body, "body", indent + 2, text);
+  print_program (op->destroy, "destroy", indent + 2, text);
+  print_program (op->reply, "reply", indent + 2, text);
+}
+
+static void
+print_program (const ModelProgram *program, const char *title, guint indent, GString *text)
+{
+  if (program == NULL || program->len == 0)
+    return;
+
+  g_string_append_printf (text, "%*s%s\n", (int) indent, "", title);
+  for (guint i = 0; i < program->len; i++)
+    print_op (g_ptr_array_index (program, i), indent + 2, text);
+}
+
+void
+model_scenario_print (const ModelScenario *self, GString *text)
+{
+  static const char *const contexts[] = { "own", "abandoned", "default" };
+
+  g_string_append_printf (text, "seed %" G_GUINT64_FORMAT ": %u loops, %u threads\n", self->seed,
+                          self->n_loops, self->n_threads);
+  for (guint i = 0; i < self->n_loops; i++)
+    g_string_append_printf (text, "  loop%u: linger %u%s%s\n", i, self->lingers[i],
+                            self->with_teardown[i] ? ", with a teardown function" : "",
+                            self->cancel_at_end[i] ? ", cancelled at the end" : "");
+  for (guint i = 0; i < self->n_threads; i++)
+    {
+      g_autofree char *title
+          = g_strdup_printf ("thread%u, context %s", i, contexts[self->threads[i].context]);
+
+      print_program (self->threads[i].program, title, 2, text);
+    }
+}
+
+static void
+list_program (const ModelProgram *program, GArray *ids)
+{
+  for (guint i = 0; program != NULL && i < program->len; i++)
+    {
+      ModelOp *op = g_ptr_array_index (program, i);
+
+      g_array_append_val (ids, op->id);
+      list_program (op->body, ids);
+      list_program (op->destroy, ids);
+      list_program (op->reply, ids);
     }
 }
 
 void
-model_scenario_print (const ModelScenario *self)
+model_scenario_list (const ModelScenario *self, GArray *ids)
 {
-  fprintf (stderr, "seed %" G_GUINT64_FORMAT ": %u loops, %u threads, patience %u ms%s%s\n",
-           self->seed, self->n_loops, self->n_threads, self->patience,
-           self->gentle ? ", gentle" : "", self->owns_loops ? "" : ", loops are dropped");
-  for (guint i = 0; i < self->n_loops; i++)
-    {
-      fprintf (stderr, "  loop %u: linger %u%s\n", i, self->linger[i],
-               self->has_handler[i] ? ", a handler of its cancellable" : "");
-      print_program (&self->handlers[i], "handler", 4);
-      print_program (&self->destructors[i], "thread-local destructor", 4);
-    }
   for (guint i = 0; i < self->n_threads; i++)
-    {
-      g_autofree char *name = g_strdup_printf ("thread %u%s", i,
-                                               self->leaves[i] ? ", waits for no reply" : "");
-
-      print_program (&self->threads[i], name, 2);
-    }
+    list_program (self->threads[i].program, ids);
 }

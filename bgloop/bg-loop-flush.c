@@ -1,0 +1,216 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "config.h"
+
+#include <bgloop/bg-error.h>
+#include <bgloop/bg-loop-private.h>
+
+/* Waiting for all work that was accepted so far: on the caller's thread. */
+
+typedef struct _BgFlush BgFlush;
+
+typedef struct
+{
+  BgFlush *flush;
+  int priority; /* of the lane that it is in */
+  gboolean done;
+} BgMarker;
+
+/* One marker goes to the end of each lane; the flush is done when all of them
+ * have come out. */
+struct _BgFlush
+{
+  BgBlocked blocked;
+
+  /* under lock */
+  guint n_left;
+  gboolean abandoned; /* what is left counts as nothing any more */
+  guint n_markers;
+  BgMarker markers[];
+};
+
+static void
+flush_outcome (BgRecord *slot, gpointer owner)
+{
+  BgCore *core = owner;
+  BgMarker *marker = slot->data;
+  BgFlush *self = marker->flush;
+  gboolean defers, counts = FALSE, settles = FALSE, frees = FALSE;
+
+  bg_core_lock (core);
+  /* What was accepted before may still run, around this. */
+  defers = bg_inbox_is_nested (&core->inbox) && !self->abandoned;
+  if (defers)
+    {
+      marker->priority = G_PRIORITY_DEFAULT;
+    }
+  else
+    {
+      marker->done = TRUE;
+      if (self->abandoned)
+        bg_inbox_count_void (&core->inbox, marker->priority, -1);
+      counts = !self->abandoned;
+      self->n_left--;
+      settles = self->n_left == 0 && bg_core_remove_blocked (core, &self->blocked);
+      frees = self->n_left == 0 && self->abandoned;
+    }
+  bg_core_unlock (core);
+
+  if (defers)
+    {
+      bg_inbox_defer (&core->inbox, slot);
+      return;
+    }
+
+  if (counts)
+    bg_count (&core->inbox.counts.run, 1);
+  if (settles)
+    bg_waiter_settle (self->blocked.waiter);
+  if (frees)
+    g_free (self);
+}
+
+static gboolean
+wait_for_flush (BgCore *core, BgFlush *flush, gint64 deadline, GError **error)
+{
+  BgWaitResult result = bg_waiter_wait (flush->blocked.waiter, deadline);
+
+  if (result != BG_WAIT_SETTLED && bg_core_abandon_wait (core, &flush->blocked))
+    {
+      bg_set_wait_error (error, result, "Flushing the loop “%s”", core->name);
+      return FALSE;
+    }
+
+  bg_waiter_wait_settled (flush->blocked.waiter);
+  if (flush->blocked.closed)
+    {
+      g_set_error (error, BG_ERROR, BG_ERROR_CLOSED,
+                   "The loop “%s” was shut down before it had done all its work", core->name);
+      return FALSE;
+    }
+  return TRUE;
+}
+
+/* With the lock held. */
+static BgFlush *
+append_markers (BgCore *core, BgWaiter *waiter)
+{
+  BgInbox *inbox = &core->inbox;
+  BgFlush *flush = g_malloc0 (sizeof (BgFlush) + inbox->n_lanes * sizeof (BgMarker));
+
+  flush->blocked.waiter = waiter;
+  flush->blocked.close = bg_blocked_settle;
+  flush->n_left = flush->n_markers = inbox->n_lanes;
+  for (guint i = 0; i < flush->n_markers; i++)
+    {
+      BgMarker *marker = &flush->markers[i];
+
+      marker->flush = flush;
+      marker->priority = inbox->lanes[i]->priority;
+      bg_inbox_append (inbox, marker->priority, flush_outcome, bg_loop_flush, marker, NULL);
+    }
+  bg_linger_set_awaited (inbox);
+  bg_core_add_blocked (core, &flush->blocked);
+  return flush;
+}
+
+/* Nobody waits for it any more. */
+static void
+abandon_flush (BgCore *core, BgFlush *flush)
+{
+  gboolean frees;
+
+  bg_core_lock (core);
+  flush->abandoned = TRUE;
+  frees = flush->n_left == 0;
+  core->waits.withdrawn += flush->n_left;
+  for (guint i = 0; i < flush->n_markers; i++)
+    {
+      if (!flush->markers[i].done)
+        bg_inbox_count_void (&core->inbox, flush->markers[i].priority, 1);
+    }
+  bg_core_unlock (core);
+
+  if (frees)
+    g_free (flush);
+}
+
+static gboolean
+flush_blocking (BgCore *core, int timeout_msec, GCancellable *cancellable, GError **error)
+{
+  BgFlush *flush = NULL;
+  BgWaiter *waiter = bg_waiter_take (cancellable);
+  gint64 deadline = bg_deadline (timeout_msec);
+  gboolean ok = FALSE;
+  BgWait wait;
+
+  if (!bg_core_wait_begin (core, &wait, waiter, error))
+    {
+      bg_waiter_give_back (waiter, cancellable);
+      return FALSE;
+    }
+
+  bg_core_lock (core);
+  if (bg_core_admits (core))
+    {
+      bg_core_promote_due (core);
+      flush = append_markers (core, waiter);
+    }
+  bg_core_unlock (core);
+
+  if (flush != NULL)
+    {
+      ok = wait_for_flush (core, flush, deadline, error);
+      abandon_flush (core, flush);
+    }
+  else
+    {
+      bg_core_set_refused_error (core, error);
+    }
+
+  bg_wait_end (&wait);
+  bg_waiter_give_back (waiter, cancellable);
+  return ok;
+}
+
+/**
+ * bg_loop_flush:
+ * @self: a loop
+ * @timeout_msec: how long to wait, in milliseconds; -1 for no limit
+ * @cancellable: (nullable): a cancellable
+ * @error: return location for an error, or %NULL
+ *
+ * Waits until all work that the loop has accepted so far, at every priority, has
+ * had its outcome.
+ *
+ * That is posts, calls, and the beginning of operations; not delayed work that
+ * is not due, not functions given to [method@Bg.Loop.invoke], and not what that
+ * work hands to the loop in turn. Blocks.
+ *
+ * Fails with %G_IO_ERROR_TIMED_OUT; %G_IO_ERROR_CANCELLED; %BG_ERROR_CLOSED if the
+ * loop is being shut down or has ended; %BG_ERROR_WOULD_DEADLOCK on the loop's own
+ * thread, or that of a loop which it waits for; %BG_ERROR_FORKED in a forked child.
+ *
+ * Returns: %TRUE if all of it is done
+ *
+ * Since: 1.0
+ */
+gboolean
+bg_loop_flush (BgLoop *self, int timeout_msec, GCancellable *cancellable, GError **error)
+{
+  g_return_val_if_fail (BG_IS_LOOP (self), FALSE);
+  g_return_val_if_fail (timeout_msec >= -1, FALSE);
+  g_return_val_if_fail (cancellable == NULL || G_IS_CANCELLABLE (cancellable), FALSE);
+  g_return_val_if_fail (error == NULL || *error == NULL, FALSE);
+
+  if (bg_core_is_forked (self->core))
+    {
+      bg_core_set_refused_error (self->core, error);
+      return FALSE;
+    }
+  if (g_cancellable_set_error_if_cancelled (cancellable, error))
+    return FALSE;
+
+  return flush_blocking (self->core, timeout_msec, cancellable, error);
+}

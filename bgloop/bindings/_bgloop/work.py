@@ -1,0 +1,281 @@
+# Copyright 2026 The bgloop developers
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Functions on a loop's thread, and futures."""
+
+import concurrent.futures
+import threading
+from _thread import get_ident
+from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
+from time import monotonic
+
+from . import thread as threads
+from . import waiting
+from .errors import would_deadlock
+
+_DONE = frozenset({CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED})
+_LATE = {'_condition': threading.Condition, '_waiters': list, '_done_callbacks': list}
+
+
+class Future(concurrent.futures.Future):
+    """The future of something on a loop.
+
+    Most of the cost of a future is its condition, and most that are done are not looked at before. So it
+    has one from the first look at it, as well as the lists that go with it; everything else is there by
+    default. Whoever completes one sets its state, then sees whether anybody has looked; whoever looks says
+    so, then sees the state.
+    """
+
+    __init__ = object.__init__
+
+    _state = PENDING
+    _result = _exception = None
+    _looked_at = False
+    _thread = None  # is set by whoever makes one, as the next
+    _key = None
+    _closed = False  # a shutdown has cancelled it
+
+    def __getattr__(self, name):
+        make = _LATE.get(name)
+        if make is None:
+            raise AttributeError(f'{type(self).__name__!r} object has no attribute {name!r}')
+
+        self._looked_at = True
+        return self.__dict__.setdefault(name, make())  # the first of two threads
+
+    def cancel(self):
+        thread, key = self._thread, self._key
+        if thread is None:
+            return super().cancel()
+        if thread.forked:
+            return False
+
+        record = thread.live.pop(key, None)
+        if record is not None:
+            self._end_as_cancelled()
+            record.stop(key)
+            return True
+        record = thread.pending.get(key)
+        if record is not None and record.KIND == threads.FUNCTION and thread.pending.pop(key, None) is not None:
+            self._end_as_cancelled()
+            return True
+        return self.cancelled()
+
+    def _end_as_cancelled(self):
+        """By whoever has taken its record."""
+        if super().cancel():
+            self.set_running_or_notify_cancel()
+
+    def _end_as_closed(self):
+        self._closed = True
+        self._end_as_cancelled()
+
+    def _begin_wait(self, timeout):
+        """What is left of the time for Python to wait."""
+        thread = self._thread
+        if self._state in _DONE or thread is None:
+            return timeout
+
+        if thread.forked:
+            raise thread.refusal()
+        if get_ident() == thread.ident:
+            raise would_deadlock(thread.name)
+        if not threads.is_plain():
+            return waiting.wait_visibly(self, timeout)
+        loop = thread.reference()
+        if loop is not None and timeout is None and waiting.waits_in_python(thread):
+            waiting.wait_a_moment(thread)
+        elif loop is not None:
+            thread.heed()
+        return timeout
+
+    def result(self, timeout=None):
+        try:
+            if self._state != FINISHED:
+                timeout = self._begin_wait(timeout)
+            if self._state == FINISHED:
+                return self._Future__get_result()
+            return super().result(timeout)
+        finally:
+            self = None  # an exception's traceback has this frame
+
+    def exception(self, timeout=None):
+        try:
+            return super().exception(self._begin_wait(timeout))
+        finally:
+            self = None
+
+
+def complete(record, box, error=None):
+    """Gives a record's future a result, the last in a box, or an exception.
+
+    Future.set_result() would do, but keeps both for a moment after others have seen the result: who
+    then looks whether it has been the last to have it would be wrong.
+    """
+    future, record.future = record.future, None
+    if future._state in _DONE:
+        return
+    if error is None:
+        future._result = box.pop()
+    else:
+        future._exception = error
+        error = None
+    future._state = FINISHED
+    if not future._looked_at:
+        return
+
+    with future._condition:
+        for waiter in future._waiters:
+            (waiter.add_result if future._exception is None else waiter.add_exception)(future)
+        future._condition.notify_all()
+        if not future._done_callbacks:
+            future = None
+    if future is not None:
+        future._invoke_callbacks()
+
+
+def without_own_frame(error):
+    """Without the frame that has caught it, which refers to what is to have it."""
+    error.__traceback__ = error.__traceback__.tb_next
+    return error
+
+
+class _Function:
+    """A function with its arguments."""
+
+    __slots__ = 'fn', 'args', 'kwargs'
+
+    KIND = threads.FUNCTION
+
+    def __init__(self, fn, args, kwargs):
+        self.fn = fn
+        self.args = args
+        self.kwargs = kwargs
+
+    def describe(self):
+        return describe(self.fn)
+
+
+class Post(_Function):
+    """Nobody waits for it."""
+
+    __slots__ = ()
+
+    def run(self):
+        try:
+            self.fn(*self.args, **self.kwargs)
+        except BaseException as error:
+            threads.report(without_own_frame(error))
+        self.fn = self.args = self.kwargs = None
+
+    def drop(self, key):
+        self.fn = self.args = self.kwargs = None
+
+
+class Delayed(Post):
+    __slots__ = ()
+
+    KIND = threads.DELAYED
+
+
+class Submitted(_Function):
+    """A future has its outcome."""
+
+    __slots__ = ('future',)
+
+    def __init__(self, future, fn, args, kwargs):
+        self.future = future
+        self.fn = fn
+        self.args = args
+        self.kwargs = kwargs
+
+    def run(self):
+        # Whoever cancels it takes the record away first: this needs no lock.
+        if self.future._state != PENDING:
+            return
+
+        self.future._state = RUNNING
+        try:
+            box = [self.fn(*self.args, **self.kwargs)]
+        except BaseException as error:
+            self.fn = self.args = self.kwargs = None
+            complete(self, None, without_own_frame(error))
+        else:
+            self.fn = self.args = self.kwargs = None
+            complete(self, box)
+
+    def drop(self, key):
+        self.future._end_as_closed()
+
+
+class Call(_Function):
+    """A thread waits for its outcome."""
+
+    __slots__ = 'context', 'lock', 'deadline', 'cancellable', 'value', 'error', 'outcome'
+
+    def __init__(self, fn, args, kwargs, context, lock, deadline, cancellable):
+        self.fn = fn
+        self.args = args
+        self.kwargs = kwargs
+        self.context = context
+        self.lock = lock
+        self.deadline = deadline
+        self.cancellable = cancellable
+        self.value = self.error = None
+        self.outcome = None
+
+    def run(self):
+        if self.deadline is not None and monotonic() >= self.deadline:
+            self.end(waiting.TIMED_OUT)
+        elif self.cancellable is not None and self.cancellable.is_cancelled():
+            self.end(waiting.CANCELLED)
+        else:
+            try:
+                self.value = self.context.run(self.fn, *self.args, **self.kwargs)
+            except BaseException as error:
+                self.error = without_own_frame(error)
+            self.end(waiting.DONE)
+
+    def end(self, outcome):
+        """Nothing of the work is left when its waiter wakes."""
+        self.fn = self.args = self.kwargs = self.context = None
+        self.outcome = outcome
+        self.lock.release()
+
+    def drop(self, key):
+        self.end(waiting.CLOSED)
+
+
+class Handle:
+    """Delayed work, to be cancelled."""
+
+    __slots__ = '_thread', '_key', '_number'
+
+    def __init__(self, thread, key, number):
+        self._thread = thread
+        self._key = key
+        self._number = number
+
+    def cancel(self):
+        """True if the function has not started, and never will."""
+        thread = self._thread
+        if thread.forked or thread.pending.pop(self._key, None) is None:
+            return False
+
+        loop = thread.reference()
+        if loop is not None:
+            threads.native.withdraw(thread.pointer, self._number)
+        return True
+
+
+def describe(fn):
+    """A function's name, for people."""
+    name = getattr(fn, '__qualname__', None) or getattr(fn, '__name__', None)
+    if name is None:
+        inner = getattr(fn, 'func', None)  # functools.partial
+        if inner is not None:
+            return describe(inner)
+        fn = type(fn)
+        name = fn.__qualname__
+
+    module = getattr(fn, '__module__', None)
+    return f'{module}.{name}' if module else name

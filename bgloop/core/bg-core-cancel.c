@@ -1,0 +1,163 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "config.h"
+
+#if HAVE_PTHREAD_ATFORK
+#include <pthread.h>
+#endif
+
+#include <bgloop/core/bg-core-join-private.h>
+#include <bgloop/core/bg-core-private.h>
+
+/* A CANCEL shutdown tells everybody: whoever waits for what will not start any more, and
+ * the handlers of the loop's cancellable, which cancels the operations. On the thread
+ * that asks for it. */
+
+/* Wakes everybody who waits for something that will not start any more. */
+void
+bg_core_close_blocked (GQueue *blocked)
+{
+  GList *link;
+
+  while ((link = g_queue_pop_head_link (blocked)) != NULL)
+    {
+      BgBlocked *entry = link->data;
+
+      entry->close (entry);
+    }
+}
+
+void
+bg_core_take_blocked (BgCore *self, GQueue *blocked)
+{
+  *blocked = self->waits.blocked;
+  g_queue_init (&self->waits.blocked);
+
+  for (GList *link = blocked->head; link != NULL; link = link->next)
+    {
+      BgBlocked *entry = link->data;
+
+      entry->listed = FALSE;
+      entry->closed = TRUE;
+      if (entry->slot != NULL)
+        bg_core_cancel_unstarted (self, entry);
+    }
+}
+
+/* Whoever cancels the loop's cancellable cancels the operations that have not
+ * answered. */
+static void
+cancelled_cb (GCancellable *cancellable, gpointer user_data)
+{
+  BgCore *self = user_data;
+  g_autoptr (GPtrArray) operations = NULL;
+
+  if (bg_core_is_forked (self))
+    return;
+
+  operations = g_ptr_array_new_with_free_func (g_object_unref);
+  bg_core_lock (self);
+  for (GList *link = self->holds.list.head; link != NULL; link = link->next)
+    {
+      BgHold *hold = link->data;
+
+      if (hold->cancellable != NULL)
+        g_ptr_array_add (operations, g_object_ref (hold->cancellable));
+    }
+  bg_core_unlock (self);
+
+  for (guint i = 0; i < operations->len; i++)
+    g_cancellable_cancel (g_ptr_array_index (operations, i));
+}
+
+static void
+closure_unref_cb (gpointer data, GClosure *closure)
+{
+  bg_core_unref (data);
+}
+
+static gboolean
+is_all_over (BgCore *self)
+{
+  gboolean ended;
+
+  bg_core_lock (self);
+  ended = self->thread.ended;
+  bg_core_unlock (self);
+
+  return ended;
+}
+
+void
+bg_core_stop_heeding (BgCore *self)
+{
+  gulong handler = atomic_exchange (&self->operations.cancelled_handler, 0);
+
+  if (handler != 0)
+    g_signal_handler_disconnect (self->cancellable, handler);
+}
+
+/* Before an operation is admitted: from now on the loop's cancellable cancels it. Most
+ * loops have none, and GObject's lock for signals is better left alone: other threads may
+ * hold it as this one forks. */
+void
+bg_core_heed_cancellable (BgCore *self)
+{
+  gulong none = 0, handler;
+
+  if (G_LIKELY (atomic_load (&self->operations.cancelled_handler) != 0) || bg_core_is_forked (self)
+      || is_all_over (self))
+    return;
+
+  handler = g_signal_connect_data (self->cancellable, "cancelled", G_CALLBACK (cancelled_cb),
+                                   bg_core_ref (self), closure_unref_cb, 0);
+  if (!atomic_compare_exchange_strong (&self->operations.cancelled_handler, &none, handler))
+    g_signal_handler_disconnect (self->cancellable, handler);
+  else if (is_all_over (self))
+    bg_core_stop_heeding (self);
+}
+
+typedef struct
+{
+  BgHandling handling;
+  BgCore *core;
+} BgCancelling;
+
+/* Also if a handler has ended the thread. */
+static void
+end_handling (gpointer data)
+{
+  BgCancelling *cancelling = data;
+  BgCore *self = cancelling->core;
+
+  bg_handling_end (&cancelling->handling);
+
+  /* A handler has forked, and has come back in the child. */
+  if (bg_core_is_forked (self))
+    return;
+
+  bg_core_lock (self);
+  self->stopping.n_handling--;
+  bg_core_unlock (self);
+  bg_core_report_end (self);
+}
+
+/* Tells everybody that the loop is being cancelled: the second half of what began with
+ * n_handling. */
+void
+bg_core_cancel (BgCore *self, GQueue *blocked)
+{
+  BgCancelling cancelling = { .core = self };
+
+  bg_handling_begin (&cancelling.handling, &self->waits.actor);
+  bg_core_close_blocked (blocked);
+#if HAVE_PTHREAD_ATFORK
+  pthread_cleanup_push (end_handling, &cancelling);
+#endif
+  g_cancellable_cancel (self->cancellable);
+#if HAVE_PTHREAD_ATFORK
+  pthread_cleanup_pop (0);
+#endif
+  end_handling (&cancelling);
+}

@@ -1,0 +1,31 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#pragma once
+
+#include <bgloop/bg-loop.h>
+#include <bgloop/core/bg-reply-private.h>
+#include <bgloop/core/bg-wait-private.h>
+
+G_BEGIN_DECLS
+
+typedef struct _BgCore BgCore;
+
+gboolean bg_core_is_gone (BgCore *self);
+void bg_core_report_end (BgCore *self);
+void bg_core_join (BgCore *self);
+
+/* @mode: (nullable): how to end; %NULL to wait for an end that others ask for */
+gboolean bg_core_end_until (BgCore *self,
+                            const BgShutdownMode *mode,
+                            int timeout_msec,
+                            GCancellable *cancellable,
+                            GError **error);
+gboolean bg_core_check_end (BgCore *self, GCancellable *cancellable, GError **error);
+void bg_core_end_async (BgCore *self,
+                        const BgShutdownMode *mode,
+                        int timeout_msec,
+                        GCancellable *cancellable,
+                        BgReply *reply);
+
+G_END_DECLS

@@ -1,0 +1,129 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#pragma once
+
+#include <gio/gio.h>
+
+#include <bgloop/base/bg-registry-private.h>
+#include <bgloop/bg-loop.h>
+#include <bgloop/core/bg-core-sources-private.h>
+#include <bgloop/core/bg-core-stop-private.h>
+#include <bgloop/core/bg-core-thread-private.h>
+#include <bgloop/core/bg-core-timer-private.h>
+#include <bgloop/core/bg-invoke-private.h>
+#include <bgloop/core/bg-pause-private.h>
+#include <bgloop/core/bg-wait-private.h>
+#include <bgloop/inbox/bg-inbox-private.h>
+
+G_BEGIN_DECLS
+
+typedef struct _BgCore BgCore;
+typedef struct _BgMailbox BgMailbox;
+
+/* The order of locks, outermost first: the default loop's; the registry's; a core's, which
+ * is its inbox's; the waits'; a mailbox's, which is its inbox's, or a waiter's; GLib's own.
+ * No code of others runs under any of them. */
+
+/* What keeps the loop from ending. */
+typedef struct
+{
+  GList link;
+  guint64 id;                /* 0: an operation that has not answered */
+  char *reason;              /* (nullable) (owned) of a hold */
+  gpointer func;             /* of an operation */
+  GCancellable *cancellable; /* (nullable) (unowned) of an operation that has begun */
+  gint64 since;
+} BgHold;
+
+/* What keeps the loop from ending. Under lock. */
+typedef struct
+{
+  GQueue list;       /* of BgHold */
+  GHashTable *by_id; /* (nullable) of BgHold that have an id */
+  guint64 last_id;
+} BgHolds;
+
+/* The BgLoop, which may go while others are about to refer to it. Under lock. */
+typedef struct
+{
+  gpointer object;  /* (unowned) (nullable) until it is disposed of */
+  gboolean dropped; /* nobody has it any more */
+  guint n_claims;   /* threads that are about to refer to it */
+  guint n_granted;  /* of them, those for whom it refers to itself */
+} BgOwnership;
+
+typedef struct
+{
+  /* under lock */
+  GQueue answered;               /* of operations (owned), whose answers are to be handed over */
+  GPtrArray *spare_cancellables; /* (nullable) of GCancellable: to be used again */
+
+  /* atomic, written under lock */
+  _Atomic gulong cancelled_handler; /* once an operation was given to the loop */
+
+  /* the loop's thread only */
+  gboolean began; /* one has */
+} BgOperations;
+
+/* What the loop's thread owns. The BgLoop that people hold has one reference,
+ * the thread another, and so the object may go at any time. */
+struct _BgCore
+{
+  int ref_count; /* atomic */
+
+  /* immutable */
+  char *name;
+  GMainContext *context; /* (nullable) without a descriptor for one there is none */
+  GMainLoop *main_loop;  /* (nullable) */
+  GError *failure;       /* (nullable) why it could not be started */
+  GCancellable *cancellable;
+  guint generation; /* the process that the loop lives in */
+  BgRegistration registration;
+
+  /* Its lock is the core's. */
+  BgInbox inbox;
+  GCond changed;
+  guint64 refused;   /* under lock */
+  _Atomic int state; /* atomic, written under lock */
+  BgOwnership ownership;
+  BgCoreThread thread;
+  BgStopping stopping;
+  BgHolds holds;
+  BgWaits waits;
+  BgOperations operations;
+  BgTimer timer;
+  BgSources sources;
+  BgInvokes invokes;
+  BgPause pause;
+  BgMailbox *mailbox; /* (owned) (nullable) of the loop's thread: where replies to work on this
+                       * loop arrive */
+};
+
+BgCore *bg_core_new (const char *name);
+BgCore *bg_core_ref (BgCore *self);
+void bg_core_unref (BgCore *self);
+void bg_core_abandon (BgCore *self);
+
+#define bg_core_lock(self)      bg_inbox_lock (&(self)->inbox)
+#define bg_core_unlock(self)    bg_inbox_unlock (&(self)->inbox)
+#define bg_core_is_forked(self) G_UNLIKELY ((self)->generation != bg_fork_generation ())
+BgLoopState bg_core_get_state (BgCore *self);
+gboolean bg_core_is_cancelling (BgCore *self);
+void bg_core_set_refused_error (BgCore *self, GError **error);
+
+/* with the lock held */
+#define bg_core_admits(self)                                                                       \
+  (G_LIKELY (atomic_load_explicit (&(self)->state, memory_order_relaxed) == BG_LOOP_RUNNING)       \
+   || bg_core_admits_late (self))
+gboolean bg_core_admits_late (BgCore *self);
+void bg_core_add_hold (BgCore *self, BgHold *hold);
+void bg_core_remove_hold (BgCore *self, BgHold *hold);
+BgHold *bg_core_find_hold (BgCore *self, guint64 id);
+void bg_core_drop_later (BgCore *self, gpointer data, GDestroyNotify destroy);
+
+/* without */
+void bg_core_post_outcome (BgRecord *slot, gpointer owner);
+void bg_core_drop_outcome (BgRecord *slot, gpointer owner);
+
+G_END_DECLS

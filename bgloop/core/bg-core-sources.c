@@ -1,0 +1,283 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "config.h"
+
+#include <bgloop/base/bg-glib-private.h>
+#include <bgloop/base/bg-retired-private.h>
+#include <bgloop/core/bg-core-private.h>
+#include <bgloop/core/bg-mailbox-private.h>
+
+/* Other people's sources: they are attached by any thread, under the core's lock; what
+ * becomes of them is for the loop's thread alone. */
+
+/* How many turns a source that is always ready gets at the end, and before others
+ * get one while the loop stops. */
+#define LAST_TURNS 16
+
+/* In how many rounds at the end sources that have only just come are left alone. */
+#define LATE_ROUNDS 16
+
+/* How often what is destroyed at the end may bring about more to be destroyed. */
+#define LAST_ROUNDS 10000
+
+/* While somebody else has a source that was destroyed, an idle loop looks again after
+ * 1, 2, 4… and for the last time after so many milliseconds. */
+#define LAST_RECHECK_MSEC 64
+
+/* In how many polls a loop that does not sleep looks at the sources once. */
+#define BUSY_POLLS 64
+
+/* How many priorities of sources that were attached are remembered. */
+#define PRIORITIES 64
+
+/* Attaching */
+
+static void
+remember_priority (BgCore *self, int priority)
+{
+  if (self->sources.priorities == NULL)
+    self->sources.priorities = g_array_new (FALSE, FALSE, sizeof (int));
+  for (guint i = 0; i < self->sources.priorities->len; i++)
+    {
+      if (g_array_index (self->sources.priorities, int, i) == priority)
+        return;
+    }
+  if (self->sources.priorities->len < PRIORITIES)
+    g_array_append_val (self->sources.priorities, priority);
+}
+
+gboolean
+bg_core_attach (BgCore *self, GSource *source)
+{
+  if (!bg_core_admits (self))
+    return FALSE;
+
+  if (self->sources.arriving == NULL)
+    self->sources.arriving = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
+  g_ptr_array_add (self->sources.arriving, g_source_ref (source));
+  atomic_store_explicit (&self->sources.n_arriving, self->sources.arriving->len,
+                         memory_order_relaxed);
+  atomic_store_explicit (&self->sources.has_attached, TRUE, memory_order_relaxed);
+  remember_priority (self, g_source_get_priority (source));
+  g_source_attach (source, self->context);
+  bg_linger_interrupt (&self->inbox);
+  return TRUE;
+}
+
+/* Letting go */
+
+/* Sources that were destroyed and that nobody else has are let go of before the loop
+ * sleeps. Others may still have one, and only looking again tells when they do not:
+ * for a while the loop wakes up for that. */
+void
+bg_core_release_attached (BgCore *self, int *timeout_msec)
+{
+  guint n_shared = 0;
+
+  bg_core_lock (self);
+  if (self->sources.arriving != NULL && self->sources.arriving->len > 0)
+    {
+      if (self->sources.attached == NULL)
+        self->sources.attached = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
+      g_ptr_array_extend_and_steal (self->sources.attached,
+                                    g_steal_pointer (&self->sources.arriving));
+      atomic_store_explicit (&self->sources.n_arriving, 0, memory_order_relaxed);
+      self->sources.recheck_msec = 0;
+    }
+  bg_core_unlock (self);
+
+  for (guint i = self->sources.attached != NULL ? self->sources.attached->len : 0; i > 0; i--)
+    {
+      GSource *source = g_ptr_array_index (self->sources.attached, i - 1);
+
+      if (!g_source_is_destroyed (source))
+        continue;
+      if (bg_glib_source_is_unshared (source))
+        g_source_unref (g_ptr_array_steal_index_fast (self->sources.attached, i - 1));
+      else
+        n_shared++;
+    }
+
+  if (n_shared != self->sources.n_shared)
+    self->sources.recheck_msec = 0;
+  self->sources.n_shared = n_shared;
+  if (n_shared == 0 || self->sources.recheck_msec >= LAST_RECHECK_MSEC)
+    return;
+
+  self->sources.recheck_msec = MAX (1, 2 * self->sources.recheck_msec);
+  if (*timeout_msec < 0 || *timeout_msec > (int) self->sources.recheck_msec)
+    *timeout_msec = (int) self->sources.recheck_msec;
+}
+
+/* Whether as many sources were attached since they were last looked at as were left
+ * then, so that looking costs each of them the same. */
+static gboolean
+has_doubled (BgCore *self)
+{
+  guint n_left = self->sources.attached != NULL ? self->sources.attached->len : 0;
+
+  return atomic_load_explicit (&self->sources.n_arriving, memory_order_relaxed)
+         >= MAX (n_left, BUSY_POLLS);
+}
+
+/* In a poll that does not sleep: whether it is time to look at them. */
+gboolean
+bg_core_has_attached_to_release (BgCore *self)
+{
+  return ++self->sources.busy_polls % BUSY_POLLS == 0 || has_doubled (self);
+}
+
+gboolean
+bg_core_owns_source (BgCore *self, GSource *source)
+{
+  return source == self->timer.source || source == self->stopping.drain
+         || bg_inbox_owns (&self->inbox, source)
+         || (self->mailbox != NULL && bg_mailbox_owns (self->mailbox, source));
+}
+
+GPtrArray *
+bg_core_get_kept (BgCore *self)
+{
+  if (self->sources.kept == NULL)
+    self->sources.kept = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
+  return self->sources.kept;
+}
+
+/* Sources of one priority that are always ready keep those below from having a turn,
+ * an answer that the loop waits for perhaps among them. So the most urgent ones go
+ * behind all others, which they would do anyway at the end. */
+void
+bg_core_demote_most_urgent (BgCore *self)
+{
+  g_autoptr (GPtrArray) sources = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
+  int urgent = G_MAXINT;
+
+  bg_glib_list_sources (self->context, self->sources.priorities, 0, sources);
+  for (guint i = sources->len; i > 0; i--)
+    {
+      GSource *source = g_ptr_array_index (sources, i - 1);
+
+      if (bg_core_owns_source (self, source))
+        g_ptr_array_remove_index (sources, i - 1);
+      else
+        urgent = MIN (urgent, g_source_get_priority (source));
+    }
+
+  /* In this order a source comes before its children, which go with it and may not be
+   * moved alone. */
+  for (guint i = 0; i < sources->len; i++)
+    {
+      GSource *source = g_ptr_array_index (sources, i);
+
+      if (g_source_get_priority (source) != urgent)
+        continue;
+
+      g_source_set_priority (source, G_MAXINT);
+      /* Another thread has just destroyed it, and it came back to what is polled: it
+       * stays as long as the context. */
+      if (g_source_is_destroyed (source))
+        g_ptr_array_add (bg_core_get_kept (self), g_source_ref (source));
+    }
+}
+
+/* At the end */
+
+static guint
+count_own_sources (BgCore *self)
+{
+  guint n = self->sources.n_own + self->inbox.n_sources;
+
+  if (self->mailbox != NULL)
+    n += bg_mailbox_get_n_sources (self->mailbox);
+  return n;
+}
+
+/* Lets completions that are under way arrive, and destroys every source that is
+ * left. A source that is always ready has had its turns when those below it have not,
+ * so the most urgent ones go first. What came since the last round may have had no turn,
+ * such as the completion of a task that has returned on another thread just now: it
+ * stays for another round, or the task would refer to the context for ever. What is
+ * destroyed may attach something in turn, but neither that is for ever. */
+void
+bg_core_clear_context (BgCore *self)
+{
+  guint rounds = 0, left = 1;
+
+  while (left > 0 && rounds++ < LAST_ROUNDS)
+    {
+      g_autoptr (GPtrArray) sources
+          = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
+      guint last_id = rounds > LATE_ROUNDS ? G_MAXUINT : self->sources.n_had;
+      int urgent = G_MAXINT;
+      guint turns = 0;
+
+      while (turns < LAST_TURNS && g_main_context_iteration (self->context, FALSE))
+        turns++;
+
+      self->sources.n_had = bg_glib_list_sources (self->context, self->sources.priorities,
+                                                  count_own_sources (self), sources);
+      self->sources.n_own++; /* the probe */
+      for (guint i = sources->len; i > 0; i--)
+        {
+          GSource *source = g_ptr_array_index (sources, i - 1);
+
+          if (self->mailbox != NULL && bg_mailbox_owns (self->mailbox, source))
+            g_ptr_array_remove_index (sources, i - 1);
+          else
+            urgent = MIN (urgent, g_source_get_priority (source));
+        }
+
+      left = sources->len;
+      for (guint i = 0; i < sources->len; i++)
+        {
+          GSource *source = g_ptr_array_index (sources, i);
+
+          if (bg_glib_get_source_id (source) <= last_id
+              && (turns < LAST_TURNS || g_source_get_priority (source) == urgent))
+            g_source_destroy (source);
+        }
+    }
+}
+
+/* What was attached and nobody else has goes here, where its own code belongs. */
+void
+bg_core_clear_attached (BgCore *self)
+{
+  int timeout = 0;
+
+  bg_core_lock (self);
+  if (self->sources.arriving == NULL)
+    self->sources.arriving = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
+  bg_core_unlock (self);
+
+  bg_core_release_attached (self, &timeout);
+  for (guint i = 0; self->sources.attached != NULL && i < self->sources.attached->len; i++)
+    g_source_destroy (g_ptr_array_index (self->sources.attached, i));
+  bg_core_release_attached (self, &timeout);
+}
+
+/* The context outlives the loop where an operation that was begun there may come back,
+ * and where others may have sources that were in it. */
+void
+bg_core_free_context (BgCore *self)
+{
+  GPtrArray *handles = g_steal_pointer (&self->sources.attached);
+
+  if (handles == NULL)
+    handles = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
+  if (self->sources.arriving != NULL)
+    g_ptr_array_extend_and_steal (handles, g_steal_pointer (&self->sources.arriving));
+
+  if (self->sources.kept != NULL)
+    g_ptr_array_extend_and_steal (handles, g_steal_pointer (&self->sources.kept));
+
+  if (self->operations.began || handles->len > 0)
+    {
+      bg_retire_context (self->context, handles, self->sources.n_had);
+      return;
+    }
+
+  g_ptr_array_unref (handles);
+  g_main_context_unref (self->context);
+}

@@ -1,0 +1,294 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "config.h"
+
+#include <bgloop/base/bg-glib-private.h>
+#include <bgloop/core/bg-core-private.h>
+#include <bgloop/core/bg-mailbox-private.h>
+
+/* From quit to the last of what was accepted. The end of a loop's life, in order:
+ *
+ *  1. Anybody's bg_core_quit() makes it STOPPING and sends begin_drain_cb() into the
+ *     context, above every priority.
+ *  2. begin_drain_cb() hands what was accepted to the drain source, of the highest
+ *     priority, that runs it in its own order and lets every other source have a
+ *     turn in between.
+ *  3. When nothing is queued and nothing holds the loop, the drain source quits the
+ *     main loop. Below everything that may still run on it, the thread looks once
+ *     more and closes the loop for good.
+ *  4. The thread runs the teardown functions and clears the context: bg-core-end.c.
+ *  5. The thread's own destructors run; the last is the library's. The loop is STOPPED,
+ *     and whoever waits for the end is told.
+ *  6. Whoever waits joins it, as bg-core-join.c has it; if nobody does, the last
+ *     reference lets it go. */
+
+#define DRAIN_PRIORITY G_MININT
+
+/* How many turns a source that is always ready gets at the end, and before others
+ * get one while the loop stops. */
+#define LAST_TURNS 16
+
+/* How often in CANCEL mode callbacks that were told CLOSED may ask other loops again. */
+#define LAST_REPLIES 128
+
+typedef struct
+{
+  GSource source;
+  BgCore *core; /* (unowned): the source lives on the core's thread */
+  gboolean yields_next;
+  guint n_dispatches; /* that have not returned */
+} BgDrain;
+
+/* With the lock held. Replies that have arrived here are work, too: what they
+ * call goes on from there. */
+gboolean
+bg_core_has_replies (BgCore *self)
+{
+  return self->mailbox != NULL && bg_mailbox_has_replies (self->mailbox);
+}
+
+/* With the lock held. */
+static gboolean
+has_work (BgCore *self)
+{
+  return bg_inbox_has_work (&self->inbox) || bg_core_has_replies (self)
+         || (bg_core_is_cancelling (self) && bg_delays_get_next_due (&self->timer.delays) != -1);
+}
+
+/* With the lock held. In CANCEL mode nobody waits for other loops' replies. */
+static gboolean
+is_held (BgCore *self)
+{
+  gboolean owed = !bg_core_is_cancelling (self) && self->mailbox != NULL
+                  && bg_mailbox_is_owed (self->mailbox);
+
+  return owed || self->holds.list.length > 0 || self->invokes.list.length > 0;
+}
+
+/* With the lock held, on the loop's thread. In this order: a reply that is owed becomes
+ * one that has arrived. */
+gboolean
+bg_core_is_idle (BgCore *self)
+{
+  return !is_held (self) && !has_work (self);
+}
+
+static gboolean
+drain_prepare (GSource *source, int *timeout)
+{
+  BgDrain *drain = (BgDrain *) source;
+  BgCore *self = drain->core;
+  gboolean work, idle;
+
+  *timeout = -1;
+  if (bg_core_is_forked (self))
+    return FALSE;
+
+  bg_core_lock (self);
+  if (!bg_core_is_cancelling (self))
+    bg_core_promote_due (self);
+  idle = bg_core_is_idle (self);
+  work = !idle && has_work (self);
+  if (work)
+    self->inbox.asleep = FALSE;
+  else
+    bg_inbox_fall_asleep (&self->inbox);
+  bg_core_unlock (self);
+
+  /* Two turns of the other sources in a row would be one of those that are always
+   * ready and none of the drain source. */
+  if (!work && !idle && ++self->stopping.starved > LAST_TURNS)
+    return TRUE;
+
+  if (work && drain->yields_next)
+    {
+      drain->yields_next = FALSE;
+      *timeout = 0;
+      return FALSE;
+    }
+
+  return work || (idle && !self->thread.finished);
+}
+
+static gboolean
+drain_check (GSource *source)
+{
+  return FALSE;
+}
+
+static void attach_drain (BgCore *self);
+
+/* Tells callbacks that wait for another loop that they need not, when nothing else is
+ * left to do in CANCEL mode. */
+static void
+close_owed (BgCore *self)
+{
+  if (self->mailbox != NULL && bg_core_is_cancelling (self)
+      && self->stopping.n_closings++ < LAST_REPLIES)
+    bg_mailbox_close_owed (self->mailbox, self->name);
+}
+
+static gboolean
+drain_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
+{
+  BgDrain *drain = (BgDrain *) source;
+  BgCore *self = drain->core;
+  gboolean idle;
+
+  if (self->stopping.starved > LAST_TURNS)
+    {
+      self->stopping.starved = 0;
+      bg_core_demote_most_urgent (self);
+      return G_SOURCE_CONTINUE;
+    }
+
+  drain->n_dispatches++;
+  bg_inbox_run (&self->inbox);
+  if (bg_core_is_cancelling (self))
+    bg_core_drop_delays (self);
+  if (self->mailbox != NULL && !bg_core_is_forked (self))
+    bg_mailbox_serve (self->mailbox);
+  drain->n_dispatches--;
+  drain->yields_next = TRUE;
+  if (bg_core_is_forked (self))
+    return G_SOURCE_CONTINUE;
+
+  bg_core_lock (self);
+  if (!bg_core_is_cancelling (self))
+    bg_core_promote_due (self);
+  idle = bg_core_is_idle (self);
+  bg_core_unlock (self);
+  if (idle)
+    {
+      close_owed (self);
+      bg_core_lock (self);
+      idle = bg_core_is_idle (self);
+      bg_core_unlock (self);
+    }
+
+  /* What runs around this goes on first: only the thread itself closes the loop. */
+  if (idle)
+    {
+      self->thread.finished = TRUE;
+      g_main_loop_quit (self->main_loop);
+    }
+
+  /* Being run by it, somebody has destroyed it by mistake. */
+  if (G_UNLIKELY (g_source_is_destroyed (source)))
+    attach_drain (self);
+  return G_SOURCE_CONTINUE;
+}
+
+static GSourceFuncs drain_funcs = {
+  .prepare = drain_prepare,
+  .check = drain_check,
+  .dispatch = drain_dispatch,
+};
+
+static void
+attach_drain (BgCore *self)
+{
+  GSource *source = g_source_new (&drain_funcs, sizeof (BgDrain));
+
+  ((BgDrain *) source)->core = self;
+  g_source_set_static_name (source, "bgloop drain");
+  g_source_set_priority (source, DRAIN_PRIORITY);
+  g_source_set_can_recurse (source, TRUE);
+  g_source_attach (source, self->context);
+  g_source_unref (source);
+  self->stopping.drain = source;
+  self->sources.n_own++;
+}
+
+/* With the lock held, on the loop's thread: what was accepted is served by
+ * bg_inbox_run() from here on. */
+void
+bg_core_begin_drain (BgCore *self)
+{
+  GList *link, *next;
+
+  bg_inbox_pause (&self->inbox);
+  for (link = self->invokes.list.head; link != NULL; link = next)
+    {
+      BgInvoke *invoke = link->data;
+
+      next = link->next;
+      if (!invoke->running)
+        bg_core_move_invoke (self, invoke);
+    }
+}
+
+/* Something has ended the thread under the drain source. */
+void
+bg_core_abandon_drain (BgCore *self)
+{
+  BgDrain *drain = (BgDrain *) self->stopping.drain;
+
+  if (drain != NULL)
+    bg_glib_abandon_dispatches (&drain->source, drain->n_dispatches, bg_core_get_kept (self));
+}
+
+static gboolean
+begin_drain_cb (gpointer user_data)
+{
+  BgCore *self = user_data;
+
+  if (bg_core_is_forked (self) || self->thread.ended)
+    return G_SOURCE_REMOVE;
+
+  bg_core_lock (self);
+  bg_core_begin_drain (self);
+  attach_drain (self);
+  bg_core_unlock (self);
+
+  return G_SOURCE_REMOVE;
+}
+
+void
+bg_core_quit (BgCore *self, BgShutdownMode mode)
+{
+  GQueue blocked = G_QUEUE_INIT;
+  gboolean first, cancels, here = bg_core_get_current () == self;
+
+  bg_core_lock (self);
+  if (atomic_load (&self->state) == BG_LOOP_STOPPED)
+    {
+      bg_core_unlock (self);
+      return;
+    }
+
+  first = atomic_load (&self->state) == BG_LOOP_RUNNING;
+  cancels = mode == BG_SHUTDOWN_CANCEL && !bg_core_is_cancelling (self);
+  if (first)
+    atomic_store (&self->state, BG_LOOP_STOPPING);
+  if (cancels)
+    {
+      atomic_store (&self->stopping.cancelling, TRUE);
+      self->stopping.n_handling++;
+      bg_core_take_blocked (self, &blocked);
+    }
+  g_cond_broadcast (&self->changed);
+
+  /* Under the lock, so that the loop cannot end before it has got the message:
+   * a context that nobody owns would run it here. */
+  if (first && !here)
+    {
+      self->sources.n_own++;
+      g_main_context_invoke_full (self->context, DRAIN_PRIORITY, begin_drain_cb, bg_core_ref (self),
+                                  (GDestroyNotify) bg_core_unref);
+    }
+  else if (cancels)
+    {
+      g_main_context_wakeup (self->context);
+    }
+  bg_core_ref (self);
+  bg_core_unlock (self);
+  bg_linger_interrupt (&self->inbox);
+
+  if (first && here)
+    g_main_context_invoke_full (self->context, DRAIN_PRIORITY, begin_drain_cb, self, NULL);
+  if (cancels)
+    bg_core_cancel (self, &blocked);
+  bg_core_unref (self);
+}

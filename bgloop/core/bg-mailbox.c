@@ -1,0 +1,272 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "config.h"
+
+#include <bgloop/core/bg-core-private.h>
+#include <bgloop/core/bg-mailbox-private.h>
+#include <bgloop/core/bg-reply-private.h>
+
+/* Where replies to the callers of one context arrive: an inbox on that context. It is
+ * found and made by the context's own thread only; anybody puts replies into it, under its
+ * inbox's lock, which may be taken under a core's. */
+
+/* How many callbacks that are refused something while the loop cancels, and so try
+ * again, are called. */
+#define LAST_REFUSALS 128
+
+void
+bg_mailbox_unref (gpointer data)
+{
+  BgMailbox *self = data;
+
+  if (!g_atomic_int_dec_and_test (&self->ref_count)
+      || self->inbox.generation != bg_fork_generation ())
+    return;
+
+  bg_inbox_clear (&self->inbox);
+  g_aligned_free (self);
+}
+
+BgMailbox *
+bg_mailbox_ref (BgMailbox *self)
+{
+  g_atomic_int_inc (&self->ref_count);
+  return self;
+}
+
+static void
+mailbox_source_ref (gpointer data)
+{
+  BgMailbox *self = data;
+
+  g_atomic_int_inc (&self->source_count);
+}
+
+/* When the last goes the source is being destroyed, mostly as the context is. */
+static void
+mailbox_source_unref (gpointer data)
+{
+  BgMailbox *self = data;
+
+  if (!g_atomic_int_dec_and_test (&self->source_count))
+    return;
+
+  if (self->inbox.generation == bg_fork_generation ())
+    {
+      bg_inbox_lock (&self->inbox);
+      atomic_store (&self->closed, TRUE);
+      bg_inbox_unlock (&self->inbox);
+      bg_inbox_discard (&self->inbox, g_object_unref);
+    }
+
+  bg_mailbox_unref (self);
+}
+
+static void
+mailbox_source_get (gpointer data, GSource *source, GSourceFunc *func, gpointer *user_data)
+{
+  *func = NULL;
+  *user_data = ((BgMailbox *) data)->tag;
+}
+
+static GSourceCallbackFuncs mailbox_callback_funcs = {
+  .ref = mailbox_source_ref,
+  .unref = mailbox_source_unref,
+  .get = mailbox_source_get,
+};
+
+/* By this a mailbox of this process is found in a context: a forked child makes another. */
+static gpointer
+get_tag (void)
+{
+  static gpointer tag;
+
+  return bg_fork_local (&tag, sizeof (BgForkLocal));
+}
+
+static BgMailbox *
+mailbox_new (GMainContext *context)
+{
+  BgMailbox *self = g_aligned_alloc0 (1, sizeof *self, BG_CACHE_LINE_BYTES);
+  BgCore *here = bg_core_get_current ();
+
+  self->ref_count = 1;
+  self->source_count = 1;
+  self->tag = get_tag ();
+  bg_inbox_init (&self->inbox, context, self);
+  bg_inbox_tag (&self->inbox, &mailbox_callback_funcs, bg_mailbox_ref (self));
+  if (here != NULL && here->context == context && !bg_core_is_forked (here)
+      && here->mailbox == NULL)
+    {
+      self->core = here;
+      bg_core_lock (here);
+      g_atomic_pointer_set (&here->mailbox, bg_mailbox_ref (self));
+      bg_wait_lock ();
+      here->waits.actor.mailbox = self;
+      bg_wait_unlock ();
+      bg_core_unlock (here);
+    }
+  return self;
+}
+
+/* The mailbox of @context, which is this thread's thread-default one: it cannot
+ * go meanwhile. @last: (nullable): perhaps that is it. A new reference. */
+BgMailbox *
+bg_mailbox_get (BgMailbox *last, GMainContext *context)
+{
+  BgInbox *inbox;
+
+  if (last != NULL && last->inbox.context == context
+      && last->inbox.generation == bg_fork_generation () && !atomic_load (&last->closed))
+    return last;
+
+  inbox = bg_inbox_find (context, get_tag ());
+  return inbox != NULL ? bg_mailbox_ref (inbox->owner) : mailbox_new (context);
+}
+
+/* A loop's own mailbox */
+
+/* Whether there are replies whose callbacks are to be called before the loop ends.
+ * While it cancels, callbacks that are refused something, and so try again, are not
+ * called for ever. */
+gboolean
+bg_mailbox_has_replies (BgMailbox *self)
+{
+  gboolean bg_core_has_replies;
+
+  bg_inbox_lock (&self->inbox);
+  bg_core_has_replies = bg_inbox_has_work (&self->inbox);
+  if (bg_core_has_replies && bg_core_is_cancelling (self->core))
+    bg_core_has_replies = self->n_answers > 0 || self->n_refusals < LAST_REFUSALS;
+  bg_inbox_unlock (&self->inbox);
+
+  return bg_core_has_replies;
+}
+
+/* Whether the end of a loop that this one is to be told of waits for the end of @from,
+ * directly or through others. All such searches are under one lock. */
+static gboolean
+ends_lead_to (BgMailbox *self, BgCore *from)
+{
+  gboolean found = FALSE;
+
+  if (self == NULL || self->visited)
+    return FALSE;
+
+  self->visited = TRUE;
+  bg_inbox_lock (&self->inbox);
+  for (GList *link = self->owed.head; link != NULL && !found; link = link->next)
+    {
+      BgReply *reply = link->data;
+      BgCore *core = reply->by;
+
+      found = core == from || ends_lead_to (g_atomic_pointer_get (&core->mailbox), from);
+    }
+  bg_inbox_unlock (&self->inbox);
+  self->visited = FALSE;
+
+  return found;
+}
+
+/* Whether others are to send replies that the loop waits for. Two loops that are to be
+ * told of each other's end do not. Who waits for the loop's end and could not send such a
+ * reply is told. */
+gboolean
+bg_mailbox_is_owed (BgMailbox *self)
+{
+  gboolean waiting;
+  guint n, n_ends;
+
+  bg_inbox_lock (&self->inbox);
+  n = self->owed.length;
+  n_ends = self->n_ends;
+  bg_inbox_unlock (&self->inbox);
+
+  if (n == 0 && !self->waiting)
+    return FALSE;
+
+  bg_wait_lock ();
+  waiting = n > n_ends || (n > 0 && !ends_lead_to (self, self->core));
+  self->waiting = waiting;
+  if (waiting)
+    bg_actor_break_circles (&self->core->waits.actor);
+  bg_wait_unlock ();
+  return waiting;
+}
+
+/* @will_drain: somebody is about to ask for that. */
+gboolean
+bg_mailbox_find_owing (BgMailbox *self, gboolean will_drain, BgOwingFunc func, gpointer user_data)
+{
+  gboolean found = FALSE;
+
+  will_drain = will_drain && bg_core_get_state (self->core) == BG_LOOP_RUNNING;
+  if (bg_core_is_cancelling (self->core) || (!self->waiting && !will_drain))
+    return FALSE;
+
+  bg_inbox_lock (&self->inbox);
+  for (GList *link = self->owed.head; link != NULL && !found; link = link->next)
+    {
+      BgReply *reply = link->data;
+
+      if (atomic_load_explicit (&reply->due, memory_order_relaxed))
+        found = func (&reply->by->waits.actor, reply->ended != NULL, user_data);
+    }
+  bg_inbox_unlock (&self->inbox);
+
+  return found;
+}
+
+/* The thread has ended in the midst of it. */
+void
+bg_mailbox_abandon (BgMailbox *self, GPtrArray *sources)
+{
+  bg_inbox_abandon_activities (&self->inbox, sources);
+}
+
+/* Calls callbacks of replies that have arrived. */
+void
+bg_mailbox_serve (BgMailbox *self)
+{
+  bg_inbox_run (&self->inbox);
+}
+
+/* The same of one; FALSE if there is none. */
+gboolean
+bg_mailbox_serve_one (BgMailbox *self)
+{
+  return bg_inbox_run_one (&self->inbox);
+}
+
+gboolean
+bg_mailbox_owns (BgMailbox *self, GSource *source)
+{
+  return bg_inbox_owns (&self->inbox, source);
+}
+
+guint
+bg_mailbox_get_n_sources (BgMailbox *self)
+{
+  return self->inbox.n_sources;
+}
+
+/* The loop's context is about to be cleared: what comes now, comes too late. */
+void
+bg_mailbox_close (BgMailbox *self)
+{
+  bg_inbox_stop (&self->inbox);
+}
+
+void
+bg_mailbox_foreach_owed (BgMailbox *self, BgOwedFunc func, gpointer user_data)
+{
+  bg_inbox_lock (&self->inbox);
+  for (GList *link = self->owed.head; link != NULL; link = link->next)
+    {
+      BgReply *reply = link->data;
+
+      func (reply->by, reply->func, reply->owed_at, user_data);
+    }
+  bg_inbox_unlock (&self->inbox);
+}

@@ -1,0 +1,14 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#pragma once
+
+#include <glib.h>
+
+G_BEGIN_DECLS
+
+typedef struct _BgCore BgCore;
+
+GPtrArray *bg_core_list_work (BgCore *core);
+
+G_END_DECLS

@@ -1,0 +1,229 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "config.h"
+
+#include <bgloop/base/bg-symbol-private.h>
+#include <bgloop/core/bg-core-private.h>
+#include <bgloop/core/bg-mailbox-private.h>
+#include <bgloop/core/bg-report-private.h>
+
+/* What keeps a loop busy, in words: for each message that says so. Any thread; it is
+ * looked for under the core's lock and put into words without. */
+
+static char *
+describe_age (gint64 since)
+{
+  gint64 usec = MAX (0, g_get_monotonic_time () - since);
+
+  if (usec < G_TIME_SPAN_SECOND)
+    return g_strdup_printf ("%" G_GINT64_FORMAT " ms", usec / G_TIME_SPAN_MILLISECOND);
+
+  return g_strdup_printf ("%.1f s", usec / (double) G_TIME_SPAN_SECOND);
+}
+
+/* Something that keeps the loop busy, as it is found under the lock. To name a
+ * function takes the dynamic linker's lock, under which code of modules being
+ * loaded may run that uses the loop: that is for afterwards. */
+typedef struct
+{
+  enum
+  {
+    RUNNING,
+    BUSY,
+    QUEUED,
+    INVOKED,
+    HELD,
+    OPERATION,
+    OWED,
+    MORE,
+    DESTRUCTORS,
+    HANDLERS
+  } kind;
+  gpointer func;
+  gint64 since;
+  guint n;
+  int priority;
+  char *reason; /* (owned) (nullable) */
+} Work;
+
+static void
+work_clear (gpointer data)
+{
+  g_free (((Work *) data)->reason);
+}
+
+/* How many of a kind are named one by one. */
+#define NAMED 6
+
+/* How many there are beside those that are named. */
+static void
+collect_more (GArray *works, guint n, guint n_named, const char *what)
+{
+  Work work = { .kind = MORE, .n = n - n_named, .reason = g_strdup (what) };
+
+  if (n > n_named)
+    g_array_append_val (works, work);
+  else
+    g_free (work.reason);
+}
+
+static void
+collect_running (BgCore *core, GArray *works)
+{
+  Work work = { .kind = RUNNING,
+                .func = atomic_load (&core->inbox.activities.running),
+                .since = atomic_load (&core->inbox.activities.started_at) };
+  gint64 awake_since = atomic_load (&core->thread.awake_at);
+
+  if (work.func == NULL)
+    {
+      work.kind = BUSY;
+      work.since = MAX (work.since, awake_since);
+    }
+  if (work.func != NULL || (bg_core_get_state (core) != BG_LOOP_STOPPED && awake_since != 0))
+    g_array_append_val (works, work);
+}
+
+static void
+collect_queued (BgCore *core, GArray *works)
+{
+  guint n = 0, n_lanes = 0;
+
+  for (guint i = 0; i < core->inbox.n_lanes; i++)
+    {
+      BgLane *lane = core->inbox.lanes[i];
+      Work work = { .kind = QUEUED, .n = bg_lane_get_queued (lane), .priority = lane->priority };
+
+      if (work.n > 0 && n_lanes++ < NAMED)
+        g_array_append_val (works, work);
+      else
+        n += work.n;
+    }
+  collect_more (works, n, 0, "queued at other priorities");
+
+  if (core->invokes.list.length > 0)
+    {
+      Work work = { .kind = INVOKED, .n = core->invokes.list.length };
+
+      g_array_append_val (works, work);
+    }
+}
+
+/* Those that have been there for the longest. */
+static void
+collect_holds (BgCore *core, GArray *works)
+{
+  guint n = 0;
+
+  for (GList *link = core->holds.list.head; link != NULL && n < NAMED; link = link->next, n++)
+    {
+      BgHold *hold = link->data;
+      Work work = { .kind = hold->reason != NULL ? HELD : OPERATION,
+                    .func = hold->func,
+                    .since = hold->since,
+                    .reason = g_strdup (hold->reason) };
+
+      g_array_append_val (works, work);
+    }
+  collect_more (works, core->holds.list.length, n, "holds and operations");
+}
+
+typedef struct
+{
+  GArray *works;
+  guint n;
+} Owed;
+
+static void
+collect_owed_cb (BgCore *by, gpointer func, gint64 since, gpointer user_data)
+{
+  Owed *owed = user_data;
+  Work work = { .kind = OWED, .func = func, .since = since };
+
+  if (owed->n++ < NAMED)
+    {
+      work.reason = g_strdup (by->name);
+      g_array_append_val (owed->works, work);
+    }
+}
+
+static void
+collect_owed (BgCore *core, GArray *works)
+{
+  Owed owed = { .works = works };
+
+  if (core->mailbox == NULL || bg_core_get_state (core) != BG_LOOP_STOPPING)
+    return;
+
+  bg_mailbox_foreach_owed (core->mailbox, collect_owed_cb, &owed);
+  collect_more (works, owed.n, MIN (owed.n, NAMED), "replies");
+}
+
+static void
+collect_end (BgCore *core, GArray *works)
+{
+  Work destructors = { .kind = DESTRUCTORS }, handlers = { .kind = HANDLERS };
+
+  if (core->thread.ended && !core->thread.gone)
+    g_array_append_val (works, destructors);
+  if (bg_core_get_state (core) == BG_LOOP_STOPPED && core->stopping.n_handling > 0)
+    g_array_append_val (works, handlers);
+}
+
+static char *
+describe (const Work *work)
+{
+  g_autofree char *age = describe_age (work->since);
+  g_autofree char *name = work->func != NULL ? bg_symbol_describe (work->func) : NULL;
+
+  switch (work->kind)
+    {
+    case RUNNING:
+      return g_strdup_printf ("running %s for %s", name, age);
+    case BUSY:
+      return g_strdup_printf ("busy outside of its own work, with a source of its context, for %s",
+                              age);
+    case QUEUED:
+      return g_strdup_printf ("%u queued at priority %d", work->n, work->priority);
+    case INVOKED:
+      return g_strdup_printf ("%u invoked", work->n);
+    case HELD:
+      return g_strdup_printf ("held by “%s” for %s", work->reason, age);
+    case OPERATION:
+      return g_strdup_printf ("waiting for the operation begun by %s for %s", name, age);
+    case OWED:
+      return g_strdup_printf ("waiting for the reply of “%s” to %s for %s", work->reason, name,
+                              age);
+    case MORE:
+      return g_strdup_printf ("and %u more %s", work->n, work->reason);
+    case DESTRUCTORS:
+      return g_strdup ("destructors of its thread run");
+    case HANDLERS:
+      return g_strdup ("handlers of its cancellable have not returned");
+    default:
+      g_assert_not_reached ();
+    }
+}
+
+/* What keeps the loop busy, a line each: of many the most telling ones, and how many
+ * more. */
+GPtrArray *
+bg_core_list_work (BgCore *core)
+{
+  g_autoptr (GArray) works = g_array_new (FALSE, FALSE, sizeof (Work));
+  GPtrArray *lines = g_ptr_array_new_with_free_func (g_free);
+
+  g_array_set_clear_func (works, work_clear);
+  bg_core_lock (core);
+  collect_running (core, works);
+  collect_queued (core, works);
+  collect_holds (core, works);
+  collect_owed (core, works);
+  collect_end (core, works);
+  bg_core_unlock (core);
+
+  for (guint i = 0; i < works->len; i++)
+    g_ptr_array_add (lines, describe (&g_array_index (works, Work, i)));
+  return lines;
+}

@@ -1,0 +1,90 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "config.h"
+
+#include <bgloop/bg-error.h>
+#include <bgloop/core/bg-core-private.h>
+
+/* A thread waits for a loop to do something: the list of those who do, under the core's
+ * lock, and how one of them takes back what has not started. Whether a wait could ever end
+ * is for bg-deadlock.c to find out. */
+
+void
+bg_core_add_blocked (BgCore *self, BgBlocked *blocked)
+{
+  blocked->listed = TRUE;
+  blocked->link.data = blocked;
+  g_queue_push_tail_link (&self->waits.blocked, &blocked->link);
+}
+
+/* FALSE if it is not in the list, for it has started or was closed. */
+gboolean
+bg_core_remove_blocked (BgCore *self, BgBlocked *blocked)
+{
+  if (!blocked->listed)
+    return FALSE;
+
+  blocked->listed = FALSE;
+  g_queue_unlink (&self->waits.blocked, &blocked->link);
+  return TRUE;
+}
+
+/* Takes work back that has not started: it counts as cancelled from now on. */
+void
+bg_core_cancel_unstarted (BgCore *self, BgBlocked *blocked)
+{
+  bg_inbox_withdraw (&self->inbox, blocked->slot, blocked->priority);
+  blocked->slot = NULL;
+  self->waits.withdrawn++;
+}
+
+void
+bg_blocked_settle (BgBlocked *blocked)
+{
+  bg_waiter_settle (blocked->waiter);
+}
+
+/* Takes the call back, if it has not started. */
+gboolean
+bg_core_abandon_wait (BgCore *core, BgBlocked *blocked)
+{
+  gboolean withdrawn;
+
+  bg_core_lock (core);
+  withdrawn = bg_core_remove_blocked (core, blocked);
+  if (withdrawn && blocked->slot != NULL)
+    bg_core_cancel_unstarted (core, blocked);
+  bg_core_unlock (core);
+
+  return withdrawn;
+}
+
+/* Whether the loop stands still and it is this thread that has it do so: then it
+ * would wait for itself. Of no cost where nobody has paused the loop. */
+gboolean
+bg_core_is_paused_by_me (BgCore *self, GError **error)
+{
+  gpointer by = atomic_load_explicit (&self->pause.by, memory_order_relaxed);
+  gboolean paused;
+
+  if (G_LIKELY (by == NULL) || by != g_thread_self ())
+    return FALSE;
+
+  bg_core_lock (self);
+  paused = atomic_load (&self->pause.by) == by && atomic_load (&self->state) == BG_LOOP_RUNNING;
+  bg_core_unlock (self);
+
+  if (paused)
+    g_set_error (error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK,
+                 "The loop “%s” stands still: this thread has paused it", self->name);
+  return paused;
+}
+
+/* Before this thread waits for the loop to do something: see bg_wait_begin(). */
+gboolean
+bg_core_wait_begin (BgCore *self, BgWait *wait, BgWaiter *waiter, GError **error)
+{
+  return !bg_core_is_paused_by_me (self, error)
+         && bg_wait_begin (wait, &self->waits.actor, BG_WAIT_FOR_WORK, waiter, error);
+}

@@ -1,0 +1,42 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#pragma once
+
+#include <stdatomic.h>
+
+#include <glib.h>
+
+#include <bgloop/inbox/bg-queue-private.h>
+
+G_BEGIN_DECLS
+
+typedef struct _BgInbox BgInbox;
+typedef struct _BgActivity BgActivity;
+
+/* Something that runs on the serving thread, with what runs within it. */
+struct _BgActivity
+{
+  BgActivity *outer; /* (unowned) (nullable) */
+  BgActivity *inner; /* (owned) (nullable) to be used again */
+  gpointer func;     /* (nullable) what the outer activity ran when this one began, */
+  gint64 started_at; /* and since when, monotonic microseconds */
+  BgRecord kept;     /* what is half done if the thread ends now; outcome is NULL if nothing */
+};
+
+/* What runs on the serving thread. */
+typedef struct
+{
+  BgActivity *current; /* (unowned) the innermost */
+  BgActivity root;
+
+  /* atomic, written by the serving thread */
+  _Atomic (gpointer) running; /* what runs now */
+  _Atomic gint64 started_at;  /* monotonic microseconds, to within a few fast records */
+} BgActivities;
+
+void bg_inbox_push_activity (BgInbox *self, gpointer func);
+gint64 bg_inbox_pop_activity (BgInbox *self);
+void bg_inbox_abandon_activities (BgInbox *self, GPtrArray *sources);
+
+G_END_DECLS

@@ -1,0 +1,75 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "config.h"
+
+#include <bgloop/base/bg-glib-private.h>
+#include <bgloop/inbox/bg-inbox-private.h>
+
+/* What runs on the serving thread, with what it runs within. On that thread; others read
+ * what is atomic. */
+
+/* Notes that @func runs from now on, until bg_inbox_pop_activity(). */
+void
+bg_inbox_push_activity (BgInbox *self, gpointer func)
+{
+  BgActivity *outer = self->activities.current;
+  BgActivity *activity = outer->inner;
+
+  if (G_UNLIKELY (activity == NULL))
+    {
+      activity = outer->inner = g_new0 (BgActivity, 1);
+      activity->outer = outer;
+    }
+
+  activity->func = atomic_load_explicit (&self->activities.running, memory_order_relaxed);
+  activity->started_at = atomic_load_explicit (&self->activities.started_at, memory_order_relaxed);
+  self->activities.current = activity;
+  atomic_store_explicit (&self->activities.started_at, g_get_monotonic_time (),
+                         memory_order_relaxed);
+  atomic_store_explicit (&self->activities.running, func, memory_order_relaxed);
+}
+
+/* What ran before goes on, and has run since it began. Returns the time. */
+gint64
+bg_inbox_pop_activity (BgInbox *self)
+{
+  BgActivity *activity = self->activities.current;
+  gint64 now = g_get_monotonic_time ();
+
+  self->activities.current = activity->outer;
+  atomic_store_explicit (&self->activities.running, activity->func, memory_order_relaxed);
+  atomic_store_explicit (&self->activities.started_at,
+                         activity->func != NULL ? activity->started_at : now, memory_order_relaxed);
+  return now;
+}
+
+/* Something has ended the thread: what ran does not go on, and what is half done gets
+ * its outcome. Sources that the thread dispatched are added to @sources. */
+void
+bg_inbox_abandon_activities (BgInbox *self, GPtrArray *sources)
+{
+  bg_serving = NULL;
+  self->depth = 0;
+  while (self->activities.current != &self->activities.root)
+    {
+      BgRecord kept = self->activities.current->kept;
+
+      self->activities.current->kept.outcome = NULL;
+      if (kept.outcome != NULL)
+        kept.outcome (&kept, self->owner);
+      self->activities.current = self->activities.current->outer;
+    }
+  atomic_store_explicit (&self->activities.running, NULL, memory_order_relaxed);
+
+  for (guint i = 0; i < self->n_lanes; i++)
+    {
+      BgLane *lane = self->lanes[i];
+
+      lane->n_dispatches = 0;
+      if (lane->source != NULL)
+        bg_glib_abandon_dispatches (&lane->source->source, lane->source->n_dispatches, sources);
+    }
+  if (self->deferred != NULL)
+    bg_inbox_append_deferred (self);
+}

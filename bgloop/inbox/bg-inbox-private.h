@@ -1,0 +1,263 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#pragma once
+
+#include <stdatomic.h>
+
+#include <glib.h>
+
+#include <bgloop/base/bg-fork-private.h>
+#include <bgloop/base/bg-macros-private.h>
+#include <bgloop/inbox/bg-activity-private.h>
+#include <bgloop/inbox/bg-linger-private.h>
+#include <bgloop/inbox/bg-queue-private.h>
+
+G_BEGIN_DECLS
+
+typedef struct _BgInbox BgInbox;
+typedef struct _BgLane BgLane;
+typedef struct _BgLaneSource BgLaneSource;
+
+/* Between fields that different threads write all the time: what one of them
+ * writes is not to take the others' out of a processor's cache. */
+#define BG_CACHE_LINE_BYTES     64
+#define BG_CACHE_LINE           _Alignas(BG_CACHE_LINE_BYTES)
+#define BG_CACHE_LINE_GAP(name) char name[BG_CACHE_LINE_BYTES] /* in what cannot be aligned */
+
+/* Atomic, written by the serving thread. */
+typedef struct
+{
+  _Atomic guint64 run;
+  _Atomic guint64 cancelled;
+  _Atomic guint64 batches;
+  _Atomic gint64 batch_began_at; /* of the batch that runs now; 0: none does */
+  _Atomic gint64 busy_usec;
+  _Atomic gint64 longest_usec;
+} BgInboxCounts;
+
+/* Queues records, one first-in-first-out lane per priority, and serves them on
+ * the thread that iterates @context. */
+struct _BgInbox
+{
+  /* immutable */
+  GMainContext *context; /* (unowned) */
+  gpointer owner;        /* (unowned) */
+  BgLane *default_lane;  /* (unowned) */
+  guint generation;      /* the process that the inbox belongs to */
+
+  /* atomic, rarely written */
+  BG_CACHE_LINE _Atomic int urgent; /* the most urgent priority with work that is in no batch;
+                                     * written under lock */
+  _Atomic gboolean timing;          /* somebody wants to know when each record starts */
+  BgLinger linger;
+
+  BG_CACHE_LINE GMutex lock;
+
+  /* under lock */
+  BgLane **lanes; /* (owned) most urgent first */
+  guint n_lanes;
+  BgChunkPool pool;
+  gboolean asleep;         /* an append must wake the context */
+  gboolean wakes;          /* whoever unlocks wakes the context */
+  gboolean paused;         /* the lanes' own sources stand still: bg_inbox_run() serves them */
+  gboolean self_posted;    /* what runs in this dispatch has appended something */
+  gboolean stopped;        /* the sources are out of the context for good */
+  guint queued_max;        /* at most waited, before a batch was taken or when somebody looked */
+  _Atomic guint n_sources; /* that were put into the context */
+  guint64 posted;
+  guint64 wakeups;
+  gint64 woken_at; /* when it was last woken, monotonic microseconds; 0: long ago */
+
+  /* the serving thread only */
+  BG_CACHE_LINE BgLingerHistory history;
+  guint n_stale_dispatches; /* of the loop's own sources, that did nothing but hand work on */
+  int stale_depth;          /* where they are counted */
+  BgChunk *done;            /* (owned) chunks to be used again */
+  guint n_batches;          /* lanes that have a batch */
+  gboolean fell_asleep;     /* since the context has polled */
+  gboolean crowded;         /* with lanes, when the last batch was taken */
+  guint depth;              /* how many records run within each other */
+  GArray *deferred;         /* (owned) (nullable) of BgRecord: for when none runs any more */
+  BgLane *lane;             /* (unowned) (nullable) whose records run, the innermost */
+  GSourceCallbackFuncs *tag_funcs; /* (nullable) of the default lane's source */
+  gpointer tag_data;
+  BgActivities activities;
+  BgInboxCounts counts;
+};
+
+/* A lane sits out one iteration in so many, to let lower priorities pass. */
+#define BG_LANE_TURNS 16
+
+/* One priority's first-in-first-out queue. */
+struct _BgLane
+{
+  /* immutable */
+  BgInbox *inbox; /* (unowned) */
+  int priority;
+  BG_CACHE_LINE_GAP (gap_1);
+
+  /* under the inbox's lock */
+  BgChunk *head; /* (owned) */
+  BgChunk *tail; /* (unowned) */
+  guint n_waiting;
+  guint n_void; /* records that are queued and count as nothing */
+  BG_CACHE_LINE_GAP (gap_2);
+
+  /* the serving thread only */
+  BgLaneSource *source; /* (owned) serves it */
+  BgChunk *batch;       /* (owned) what runs now; more is not taken before it is done */
+  guint turns;          /* batches since the lane last let lower priorities pass */
+  guint n_dispatches;   /* of its source that run within each other */
+  gboolean yields_next; /* lets lower priorities pass in the next iteration */
+
+  /* atomic, written by the serving thread */
+  _Atomic guint n_batch; /* what is left of the batch */
+};
+/* What serves a lane. Whoever destroys it by mistake, being run by it, takes no record
+ * with it: the lane gets another one. */
+struct _BgLaneSource
+{
+  GSource source;
+  BgLane *lane;       /* (unowned) (nullable) */
+  guint n_dispatches; /* by GLib that have not returned */
+};
+
+/* The inbox that this thread is serving now, the innermost. */
+extern BG_THREAD_LOCAL BgInbox *bg_serving;
+
+void bg_inbox_init (BgInbox *self, GMainContext *context, gpointer owner);
+void bg_inbox_tag (BgInbox *self, GSourceCallbackFuncs *funcs, gpointer data);
+BgInbox *bg_inbox_find (GMainContext *context, gpointer tag);
+gboolean bg_inbox_owns (BgInbox *self, GSource *source);
+void bg_inbox_discard (BgInbox *self, GDestroyNotify destroy_data);
+void bg_inbox_stop (BgInbox *self);
+void bg_inbox_clear (BgInbox *self);
+
+void bg_inbox_lock_contended (BgInbox *self);
+void bg_inbox_unlock_and_wake (BgInbox *self);
+
+static inline void
+bg_inbox_lock (BgInbox *self)
+{
+  if (G_UNLIKELY (!g_mutex_trylock (&self->lock)))
+    bg_inbox_lock_contended (self);
+}
+
+static inline void
+bg_inbox_unlock (BgInbox *self)
+{
+  if (G_LIKELY (!self->wakes))
+    g_mutex_unlock (&self->lock);
+  else
+    bg_inbox_unlock_and_wake (self);
+}
+
+/* with the lock held */
+BgRecord *bg_inbox_append_slot (BgInbox *self, int priority);
+
+static inline BgRecord *
+bg_inbox_append (BgInbox *self,
+                 int priority,
+                 BgRecordFunc outcome,
+                 gpointer func,
+                 gpointer data,
+                 GDestroyNotify destroy)
+{
+  BgRecord *slot = bg_inbox_append_slot (self, priority);
+
+  slot->outcome = outcome;
+  slot->func = func;
+  slot->data = data;
+  slot->destroy = destroy;
+  return slot;
+}
+
+/* The same for what is no new work, and not counted as posted. */
+static inline BgRecord *
+bg_inbox_requeue (BgInbox *self,
+                  int priority,
+                  BgRecordFunc outcome,
+                  gpointer func,
+                  gpointer data,
+                  GDestroyNotify destroy)
+{
+  self->posted--;
+  return bg_inbox_append (self, priority, outcome, func, data, destroy);
+}
+
+void bg_inbox_count_void (BgInbox *self, int priority, int n);
+
+/* The same for what comes of work that has its place among what ran or was cancelled: it is
+ * not counted as queued either. The outcome calls bg_inbox_take_void(). */
+static inline BgRecord *
+bg_inbox_append_void (BgInbox *self,
+                      int priority,
+                      BgRecordFunc outcome,
+                      gpointer func,
+                      gpointer data,
+                      GDestroyNotify destroy)
+{
+  BgRecord *slot = bg_inbox_requeue (self, priority, outcome, func, data, destroy);
+
+  bg_inbox_count_void (self, priority, 1);
+  return slot;
+}
+
+void bg_inbox_take_void (BgInbox *self);
+gpointer bg_inbox_take (BgInbox *self, BgRecord *slot);
+void bg_inbox_withdraw (BgInbox *self, BgRecord *slot, int priority);
+void bg_inbox_wake (BgInbox *self);
+void bg_inbox_fall_asleep (BgInbox *self);
+gboolean bg_inbox_has_work (BgInbox *self);
+guint bg_inbox_count_queued (BgInbox *self);
+gboolean bg_lane_has_work (BgLane *lane);
+void bg_inbox_pause (BgInbox *self);
+guint bg_lane_get_queued (BgLane *lane);
+
+/* on the serving thread, without the lock */
+void bg_inbox_run (BgInbox *self);
+void bg_inbox_awake (BgInbox *self);
+
+gboolean bg_inbox_run_one (BgInbox *self);
+void bg_inbox_note_stale_dispatch (BgInbox *self);
+gboolean bg_inbox_is_nested (BgInbox *self);
+void bg_inbox_append_deferred (BgInbox *self);
+void bg_inbox_defer (BgInbox *self, const BgRecord *record);
+
+/* The inside of the inbox: lanes, with the lock held, and their sources and batches, on the
+ * serving thread. */
+guint bg_inbox_find_lane (BgInbox *self, int priority);
+void bg_inbox_free_lanes (BgInbox *self);
+void bg_lane_attach (BgLane *lane);
+void bg_lane_serve (BgLane *lane);
+
+/* Whether this is a forked child, which has nothing to do with the parent's work: the
+ * function that forked it returned. */
+static inline gboolean
+bg_inbox_is_inherited (BgInbox *self)
+{
+  return self->generation != bg_fork_generation ();
+}
+
+/* What a record leaves to be done, kept where the end of the thread finds it. Its
+ * outcome is given once more then. */
+static inline BgRecord *
+bg_inbox_keep (BgInbox *self, const BgRecord *slot)
+{
+  self->activities.current->kept = *slot;
+  return &self->activities.current->kept;
+}
+
+static inline void
+bg_inbox_drop_kept (BgInbox *self)
+{
+  self->activities.current->kept.outcome = NULL;
+}
+
+/* Adds to a counter that only this thread writes. */
+#define bg_count(counter, n)                                                                       \
+  atomic_store_explicit ((counter), atomic_load_explicit ((counter), memory_order_relaxed) + (n),  \
+                         memory_order_relaxed)
+
+G_END_DECLS

@@ -1,0 +1,264 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "config.h"
+
+#include <string.h>
+
+#include <bgloop/inbox/bg-inbox-private.h>
+
+/* One priority's lane, and the source by which GLib has it served. On the serving thread,
+ * but for what is said to need the lock only. */
+
+/* For so long a dispatch may go on with work that arrives while it lingers. */
+#define LINGER_DISPATCH_USEC 50
+
+/* With the lock held */
+
+gboolean
+bg_lane_has_work (BgLane *lane)
+{
+  return lane->head != NULL || atomic_load_explicit (&lane->n_batch, memory_order_relaxed) > 0;
+}
+
+guint
+bg_lane_get_queued (BgLane *lane)
+{
+  guint n = lane->n_waiting + atomic_load_explicit (&lane->n_batch, memory_order_relaxed);
+
+  /* The serving thread takes records out of the batch without the lock, and what they
+   * are not counted as after that. */
+  return n > lane->n_void ? n - lane->n_void : 0;
+}
+
+/* Its source */
+
+static gboolean
+is_idle (BgInbox *self)
+{
+  return self->n_batches == 0
+         && atomic_load_explicit (&self->urgent, memory_order_relaxed) == G_MAXINT;
+}
+
+static gboolean
+lane_prepare (GSource *source, int *timeout)
+{
+  BgLane *lane = ((BgLaneSource *) source)->lane;
+  BgInbox *inbox;
+  gboolean ready;
+
+  *timeout = -1;
+  if (lane == NULL || lane->inbox->generation != bg_fork_generation ())
+    return FALSE;
+
+  inbox = lane->inbox;
+  if (lane->yields_next || inbox->history.next_iteration == lane)
+    {
+      *timeout = 0;
+      return FALSE;
+    }
+
+  bg_inbox_lock (inbox);
+  ready = !inbox->paused && bg_lane_has_work (lane);
+  if (!ready && inbox->history.next_iteration == NULL)
+    bg_inbox_fall_asleep (inbox);
+  bg_inbox_unlock (inbox);
+
+  return ready;
+}
+
+static gboolean
+lane_check (GSource *source)
+{
+  BgLane *lane = ((BgLaneSource *) source)->lane;
+  BgInbox *inbox;
+  gboolean ready;
+
+  if (lane == NULL || lane->inbox->generation != bg_fork_generation ())
+    return FALSE;
+
+  inbox = lane->inbox;
+  if (lane->yields_next)
+    {
+      lane->yields_next = FALSE;
+      return FALSE;
+    }
+
+  bg_inbox_lock (inbox);
+  ready = !inbox->paused && (bg_lane_has_work (lane) || inbox->history.next_iteration == lane);
+  if (inbox->history.next_iteration == lane)
+    inbox->history.next_iteration = NULL;
+  bg_inbox_unlock (inbox);
+
+  return ready;
+}
+
+/* Serves the lane until it has no work for the moment, and awaits some more as
+ * long as that pays. Anything but small batches is left to another iteration, so
+ * that other sources have their turn, and so is what goes on for too long, and what
+ * the work itself has appended: it may have attached a more urgent source before. */
+static void
+serve_while_it_pays (BgLane *lane)
+{
+  BgInbox *inbox = lane->inbox;
+  gint64 start = 0, now;
+  int urgent;
+
+  for (;;)
+    {
+      bg_lane_serve (lane);
+      if (lane->batch != NULL || inbox->history.batch_size >= BG_LINGER_SMALL_BATCH
+          || inbox->self_posted)
+        return;
+
+      now = atomic_load_explicit (&inbox->activities.started_at, memory_order_relaxed);
+      if (start == 0)
+        start = now;
+      inbox->history.next_iteration = now - start > LINGER_DISPATCH_USEC ? lane : NULL;
+      if (inbox->history.next_iteration != NULL || (is_idle (inbox) && !bg_linger_for_more (inbox)))
+        return;
+
+      /* G_MAXINT may also mean that nothing waits, while another lane has the rest
+       * of a batch to do. */
+      urgent = atomic_load_explicit (&inbox->urgent, memory_order_relaxed);
+      if (urgent != lane->priority || urgent == G_MAXINT)
+        return;
+
+      bg_linger_coalesce (inbox);
+    }
+}
+
+static void retire_lane (BgLane *lane);
+
+static gboolean
+lane_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
+{
+  BgLane *lane = ((BgLaneSource *) source)->lane;
+  BgInbox *inbox;
+  gboolean busy;
+
+  if (lane == NULL)
+    return G_SOURCE_REMOVE;
+
+  inbox = lane->inbox;
+  /* The loop may have begun to stop, or stands still, since the lane was found
+   * ready. Only this thread writes it. */
+  if (inbox->paused)
+    {
+      bg_inbox_note_stale_dispatch (inbox);
+      return G_SOURCE_CONTINUE;
+    }
+
+  ((BgLaneSource *) source)->n_dispatches++;
+  lane->n_dispatches++;
+  serve_while_it_pays (lane);
+  lane->n_dispatches--;
+  ((BgLaneSource *) source)->n_dispatches--;
+  if (bg_inbox_is_inherited (inbox))
+    return G_SOURCE_CONTINUE;
+
+  if (bg_serving != NULL)
+    bg_serving->self_posted = TRUE;
+  atomic_store_explicit (&inbox->linger.interrupted, FALSE, memory_order_relaxed);
+
+  busy = inbox->history.next_iteration == lane || lane->batch != NULL
+         || atomic_load_explicit (&inbox->urgent, memory_order_relaxed) <= lane->priority;
+  lane->turns = busy ? lane->turns + 1 : 0;
+  if (lane->turns == BG_LANE_TURNS)
+    {
+      lane->turns = 0;
+      lane->yields_next = TRUE;
+    }
+
+  if (G_UNLIKELY (g_source_is_destroyed (source)) && lane->source == (BgLaneSource *) source)
+    {
+      bg_inbox_lock (inbox);
+      bg_lane_attach (lane);
+      bg_inbox_unlock (inbox);
+    }
+  if (G_UNLIKELY (!busy && inbox->crowded) && lane->n_dispatches == 0)
+    retire_lane (lane);
+  return G_SOURCE_CONTINUE;
+}
+
+static GSourceFuncs lane_funcs = {
+  .prepare = lane_prepare,
+  .check = lane_check,
+  .dispatch = lane_dispatch,
+};
+
+static void
+detach_lane (BgLane *lane)
+{
+  lane->source->lane = NULL;
+  g_source_destroy (&lane->source->source);
+  g_source_unref (&lane->source->source);
+  lane->source = NULL;
+}
+
+/* Gives the lane a source, or another one. */
+void
+bg_lane_attach (BgLane *lane)
+{
+  BgInbox *inbox = lane->inbox;
+  GSource *source;
+
+  if (inbox->stopped)
+    return;
+
+  source = g_source_new (&lane_funcs, sizeof (BgLaneSource));
+  if (lane->source != NULL)
+    {
+      if (lane == inbox->default_lane && inbox->tag_funcs != NULL)
+        {
+          inbox->tag_funcs->ref (inbox->tag_data);
+          g_source_set_callback_indirect (source, inbox->tag_data, inbox->tag_funcs);
+        }
+      detach_lane (lane);
+    }
+
+  lane->source = (BgLaneSource *) source;
+  lane->source->lane = lane;
+  g_source_set_static_name (source, "bgloop inbox");
+  g_source_set_priority (source, lane->priority);
+  g_source_set_can_recurse (source, TRUE);
+  g_source_attach (source, inbox->context);
+  inbox->n_sources++;
+}
+
+/* Gives up a lane that is not in use, so that the priorities that were used once do
+ * not cost each iteration something for ever. */
+static void
+retire_lane (BgLane *lane)
+{
+  BgInbox *self = lane->inbox;
+  gboolean retires;
+  guint position;
+
+  bg_inbox_lock (self);
+  retires = lane != self->default_lane && !bg_lane_has_work (lane) && !self->stopped;
+  if (retires)
+    {
+      position = bg_inbox_find_lane (self, lane->priority);
+      self->n_lanes--;
+      memmove (self->lanes + position, self->lanes + position + 1,
+               (self->n_lanes - position) * sizeof *self->lanes);
+    }
+  bg_inbox_unlock (self);
+
+  if (!retires)
+    return;
+
+  if (self->history.next_iteration == lane)
+    self->history.next_iteration = NULL;
+  detach_lane (lane);
+  g_free (lane);
+}
+
+BgInbox *
+bg_inbox_find (GMainContext *context, gpointer tag)
+{
+  GSource *source = g_main_context_find_source_by_funcs_user_data (context, &lane_funcs, tag);
+
+  return source != NULL ? ((BgLaneSource *) source)->lane->inbox : NULL;
+}

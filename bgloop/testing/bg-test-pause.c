@@ -1,0 +1,238 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "config.h"
+
+#include <bgloop/core/bg-core-private.h>
+#include <bgloop/core/bg-mailbox-private.h>
+#include <bgloop/core/bg-operation-private.h>
+#include <bgloop/testing/bg-test-private.h>
+
+/* What a test kit needs and the class does not offer: the list of all loops, and
+ * a loop that does one thing at a time.
+ *
+ * A loop that is paused runs bg_test_pause_outcome(), which does nothing but wait under
+ * the core's lock for the next step, for the end of the pause, or for a shutdown.
+ * Meanwhile the inbox is paused, so that a nested iteration of the context does
+ * not touch it.
+ *
+ * A step may go on after the pause has ended: what it runs iterates the context,
+ * and gets there what comes, another pause too. That one stands within the step
+ * then, in a bg_test_pause_outcome() of its own. */
+
+/* With the lock held: what is due or invoked is to come from the inbox, alone. Adds the
+ * sources that are not needed any more. */
+static void
+collect_work (BgCore *self, GPtrArray *sources)
+{
+  GList *link, *next;
+
+  bg_core_promote_due (self);
+  bg_core_set_timer (self, -1);
+
+  for (link = self->invokes.list.head; link != NULL; link = next)
+    {
+      BgInvoke *invoke = link->data;
+      GSource *source;
+
+      next = link->next;
+      if (invoke->running)
+        continue;
+
+      source = g_main_context_find_source_by_funcs_user_data (self->context, &g_idle_funcs, invoke);
+      if (source != NULL)
+        g_ptr_array_add (sources, g_source_ref (source));
+      bg_core_move_invoke (self, invoke);
+    }
+}
+
+gboolean
+bg_test_is_running (BgCore *self)
+{
+  return atomic_load (&self->state) == BG_LOOP_RUNNING;
+}
+
+/* With the lock held. Not so if what the step ran has let the loop go. */
+gboolean
+bg_test_is_stepping (BgCore *self)
+{
+  return self->pause.phase == BG_PAUSE_STEPPING;
+}
+
+/* Gives the sources of the context one turn; FALSE if none was ready. @stale says
+ * whether it was the loop's own only, through which work arrives. */
+static gboolean
+iterate (BgCore *self, gboolean *stale)
+{
+  BgInbox *inbox = &self->inbox;
+  guint n_stale = inbox->n_stale_dispatches;
+  int outer_depth = inbox->stale_depth;
+  gboolean dispatched;
+
+  inbox->stale_depth = g_main_depth () + 1;
+  dispatched = g_main_context_iteration (self->context, FALSE);
+  inbox->stale_depth = outer_depth;
+
+  *stale = inbox->n_stale_dispatches != n_stale;
+  return dispatched;
+}
+
+/* Runs the next record. TRUE if it was something to be done: what was withdrawn, or
+ * only destroys data, is not. */
+static gboolean
+run_record (BgCore *self, gboolean *found)
+{
+  BgInbox *inbox = &self->inbox;
+  guint64 run = atomic_load (&inbox->counts.run);
+  guint repeats = self->invokes.repeats;
+
+  *found = bg_inbox_run_one (inbox);
+  return atomic_load (&inbox->counts.run) != run || self->invokes.repeats != repeats;
+}
+
+/* What the step has done, as in #BgStep. In a forked child that came back here it
+ * does not matter. */
+static int
+do_one_thing (BgCore *self)
+{
+  gboolean goes_on, found, stale;
+
+  for (;;)
+    {
+      g_autoptr (GPtrArray) sources
+          = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
+
+      bg_core_lock (self);
+      goes_on = bg_test_is_stepping (self) && bg_test_is_running (self);
+      if (goes_on)
+        collect_work (self, sources);
+      bg_core_unlock (self);
+      g_ptr_array_foreach (sources, (GFunc) (GCallback) g_source_destroy, NULL);
+      if (!goes_on)
+        return -1;
+
+      if (run_record (self, &found) || bg_core_is_forked (self))
+        return 1;
+      if (found)
+        continue;
+
+      if (self->mailbox != NULL && bg_mailbox_serve_one (self->mailbox))
+        return 1;
+      if (!iterate (self, &stale))
+        return 0;
+      bg_core_hand_over_answers (self);
+      if (!stale || bg_core_is_forked (self))
+        return 1;
+    }
+}
+
+/* With the lock held. */
+static void
+end_step (BgStep *step, int ran)
+{
+  step->over = TRUE;
+  step->ran = ran;
+  g_rc_box_release (step);
+}
+
+/* With the lock held, which is let go while it does something, and not taken again
+ * in a forked child. */
+static void
+take_step (BgCore *self)
+{
+  BgStep *step = g_steal_pointer (&self->pause.step);
+  int ran;
+
+  bg_core_unlock (self);
+  ran = do_one_thing (self);
+  if (bg_core_is_forked (self))
+    return;
+
+  bg_core_lock (self);
+  end_step (step, ran);
+  if (bg_test_is_stepping (self))
+    self->pause.phase = BG_PAUSE_STANDING;
+  g_cond_broadcast (&self->changed);
+}
+
+static gboolean
+is_standing (BgCore *self)
+{
+  return bg_test_is_running (self) && self->pause.phase >= BG_PAUSE_STANDING;
+}
+
+/* With the lock held. */
+void
+bg_test_set_pauser (BgCore *self, GThread *thread)
+{
+  GThread *old = atomic_exchange (&self->pause.by, thread);
+
+  if (old != NULL)
+    g_thread_unref (old);
+}
+
+/* On the loop's thread, with the lock held: lets the sources have what is queued. */
+static void
+let_go (BgCore *self)
+{
+  if (bg_test_is_running (self))
+    self->inbox.paused = FALSE;
+  bg_core_set_timer (self, bg_delays_get_next_due (&self->timer.delays));
+}
+
+void
+bg_test_pause_outcome (BgRecord *slot, gpointer owner)
+{
+  BgCore *self = owner;
+  BgPause *pause = &self->pause;
+
+  bg_core_lock (self);
+  bg_inbox_take_void (&self->inbox);
+  if (slot->data == NULL)
+    {
+      bg_core_unlock (self);
+      return;
+    }
+
+  pause->slot = NULL;
+  pause->phase = BG_PAUSE_STANDING;
+  g_cond_broadcast (&self->changed);
+  self->inbox.paused = TRUE;
+
+  while (is_standing (self))
+    {
+      if (pause->step != NULL)
+        take_step (self);
+      else
+        g_cond_wait (&self->changed, &self->inbox.lock);
+      if (bg_core_is_forked (self))
+        return;
+    }
+
+  if (pause->phase >= BG_PAUSE_STANDING)
+    pause->phase = BG_PAUSE_NONE;
+  if (pause->step != NULL)
+    end_step (g_steal_pointer (&pause->step), -1);
+  bg_test_set_pauser (self, NULL);
+  let_go (self);
+  g_cond_broadcast (&self->changed);
+  bg_core_unlock (self);
+}
+
+/* In an iteration within a step, after the pause has ended. */
+gboolean
+bg_test_resumed_cb (gpointer user_data)
+{
+  BgCore *self = user_data;
+
+  if (bg_core_is_forked (self))
+    return G_SOURCE_REMOVE;
+
+  bg_inbox_note_stale_dispatch (&self->inbox);
+  bg_core_lock (self);
+  if (self->pause.phase < BG_PAUSE_STANDING)
+    let_go (self);
+  bg_core_unlock (self);
+
+  return G_SOURCE_REMOVE;
+}

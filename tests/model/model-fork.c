@@ -1,0 +1,264 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#define _GNU_SOURCE /* dladdr() */
+#include <dirent.h>
+#include <dlfcn.h>
+#include <execinfo.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <bgloop/bg-test.h>
+
+#include "model-world.h"
+
+/* A forked child that uses everything: of the loops that it has inherited each answers FORKED, or
+ * FALSE, at once; loops of its own work.
+ *
+ * Other threads may have held a lock of GLib's or of the C library's when the process was forked.
+ * A child that waits for one of these says nothing about the library; one that waits in the
+ * library itself does. */
+
+#define CHILD_PART 3 /* of the limit: the child is to be done before its parent hangs */
+#define OTHER_USEC 100000
+#define MAX_FRAMES 32
+
+enum
+{
+  CHILD_PASSED,
+  CHILD_FAILED,
+  CHILD_HANGS,
+  CHILD_CANNOT_TELL,
+};
+
+static void
+fail (const char *what)
+{
+  fprintf (stderr, "seed %" G_GUINT64_FORMAT ": in a forked child: %s\n",
+           model_world->scenario->seed, what);
+  _exit (CHILD_FAILED);
+}
+
+static gboolean
+is_in_glib (const Dl_info *info)
+{
+  return strstr (info->dli_fname, "libglib") != NULL
+         || strstr (info->dli_fname, "libgobject") != NULL
+         || strstr (info->dli_fname, "libgio") != NULL;
+}
+
+/* Whether this thread waits in GLib, for a lock that its parent may have held: the innermost
+ * function that has a name, below the waiting itself, is one of GLib's or the C library's
+ * allocator. With @for_lock a wait for a condition is none. */
+static gboolean
+waits_in_glib (void **frames, int n, gboolean for_lock)
+{
+  gboolean waits = FALSE;
+  guint n_unnamed = 0; /* functions of GLib; one of them is what locks */
+
+  for (int i = 2; i < n; i++)
+    {
+      Dl_info info;
+      const char *name;
+
+      if (dladdr (frames[i], &info) == 0)
+        continue;
+      name = info.dli_sname != NULL ? info.dli_sname : "";
+      waits |= g_str_equal (name, "syscall");
+      if (strstr (info.dli_fname, "libasan") != NULL)
+        return TRUE;
+      if (g_str_equal (name, "malloc") || g_str_equal (name, "free")
+          || g_str_equal (name, "calloc"))
+        return TRUE;
+      if (waits && is_in_glib (&info) && name[0] == '\0' && ++n_unnamed == 2)
+        return TRUE;
+      if (for_lock && g_str_has_prefix (name, "g_cond_"))
+        return FALSE;
+      if (strstr (info.dli_fname, "libc.so") != NULL || strstr (info.dli_fname, "pthread") != NULL
+          || strstr (info.dli_fname, "vdso") != NULL || g_str_has_prefix (name, "g_mutex_")
+          || g_str_has_prefix (name, "g_rec_mutex_") || g_str_has_prefix (name, "g_cond_")
+          || g_str_has_prefix (name, "g_thread_join") || (is_in_glib (&info) && name[0] == '\0'))
+        continue;
+      return (waits || !for_lock) && is_in_glib (&info);
+    }
+  return FALSE;
+}
+
+/* In the other threads of the child. */
+static void
+other_hang_cb (int signal_number)
+{
+  void *frames[MAX_FRAMES];
+  int n = backtrace (frames, MAX_FRAMES);
+
+  if (waits_in_glib (frames, n, TRUE))
+    _exit (CHILD_CANNOT_TELL);
+  backtrace_symbols_fd (frames, n, STDERR_FILENO);
+}
+
+static void
+hang_cb (int signal_number)
+{
+  void *frames[MAX_FRAMES];
+  int n = backtrace (frames, MAX_FRAMES);
+  DIR *tasks = opendir ("/proc/self/task");
+  struct dirent *entry;
+
+  if (waits_in_glib (frames, n, FALSE))
+    _exit (CHILD_CANNOT_TELL);
+  while (tasks != NULL && (entry = readdir (tasks)) != NULL)
+    {
+      long id = strtol (entry->d_name, NULL, 10);
+
+      if (id != 0 && id != syscall (SYS_gettid))
+        {
+          syscall (SYS_tgkill, getpid (), id, SIGUSR2);
+          usleep (OTHER_USEC);
+        }
+    }
+
+  backtrace_symbols_fd (frames, n, STDERR_FILENO);
+  _exit (CHILD_HANGS);
+}
+
+static void
+expect_forked (gboolean ok, GError **error, const char *what)
+{
+  if (ok || !g_error_matches (*error, BG_ERROR, BG_ERROR_FORKED))
+    fail (what);
+  g_clear_error (error);
+}
+
+static void
+count_cb (gpointer data)
+{
+  ++*(int *) data;
+}
+
+static gboolean
+count_call_cb (gpointer data, GError **error)
+{
+  ++*(int *) data;
+  return TRUE;
+}
+
+static gboolean
+count_source_cb (gpointer data)
+{
+  ++*(int *) data;
+  return G_SOURCE_REMOVE;
+}
+
+static void
+try_looking (BgLoop *loop)
+{
+  g_autoptr (BgLoopStats) stats = bg_loop_get_stats (loop);
+  g_autofree char *text = bg_loop_describe (loop);
+  g_autoptr (BgLoop) current = bg_loop_dup_current ();
+
+  if (bg_loop_get_state (loop) != BG_LOOP_STOPPED || bg_loop_is_current (loop) || current != NULL)
+    fail ("an inherited loop is alive");
+  if (stats->posted != 0 || text == NULL || bg_loop_get_name (loop) == NULL)
+    fail ("an inherited loop has other statistics, or no name");
+}
+
+/* An inherited loop. What is given to it is destroyed at once. */
+static void
+try_inherited (BgLoop *loop)
+{
+  g_autoptr (GError) error = NULL;
+  GSource *source = g_idle_source_new ();
+  int n_run = 0, n_destroyed = 0;
+
+  if (bg_loop_post (loop, count_cb, &n_run, NULL)
+      || bg_loop_invoke_full (loop, 0, count_source_cb, &n_run, NULL)
+      || bg_loop_post_after (loop, 0, count_cb, &n_run, NULL) != 0
+      || bg_loop_add_teardown (loop, count_cb, &n_run, NULL) != 0
+      || bg_loop_hold (loop, "child") != 0 || bg_loop_attach (loop, source)
+      || bg_loop_withdraw (loop, 1) || bg_loop_remove_teardown (loop, 1))
+    fail ("an inherited loop takes work");
+  bg_loop_post_full (loop, 7, count_cb, &n_run, (GDestroyNotify) count_cb);
+  g_source_unref (source);
+  expect_forked (bg_loop_call (loop, count_call_cb, &n_run, NULL, &error), &error, "call");
+  expect_forked (bg_loop_flush (loop, -1, NULL, &error), &error, "flush");
+  expect_forked (bg_loop_wait (loop, -1, NULL, &error), &error, "wait");
+  expect_forked (bg_loop_shutdown (loop, &error), &error, "shutdown");
+  expect_forked (bg_loop_perform (loop, 0, -1, model_begin_cb, NULL, NULL, &error) != NULL, &error,
+                 "perform");
+  expect_forked (bg_test_pause (loop, &error), &error, "pause");
+  bg_loop_call_async (loop, 0, -1, count_call_cb, &n_destroyed, (GDestroyNotify) count_cb, NULL,
+                      NULL, NULL);
+  bg_loop_quit (loop, BG_SHUTDOWN_CANCEL);
+  bg_test_resume (loop);
+  if (n_run != 1 || n_destroyed != 1)
+    fail ("what was given to an inherited loop has run, or was not destroyed");
+  try_looking (loop);
+}
+
+/* A loop of the child's own. */
+static void
+try_own (BgLoop *loop)
+{
+  g_autoptr (GError) error = NULL;
+  int n_run = 0;
+
+  if (loop == NULL || bg_loop_get_state (loop) != BG_LOOP_RUNNING)
+    fail ("no loop of its own");
+  if (!bg_loop_post (loop, count_cb, &n_run, NULL)
+      || !bg_loop_call (loop, count_call_cb, &n_run, NULL, &error)
+      || !bg_loop_flush (loop, -1, NULL, &error))
+    fail ("its own loop does not work");
+  if (!bg_loop_shutdown (loop, &error) || n_run != 2)
+    fail ("its own loop does not end");
+  g_object_unref (loop);
+}
+
+static void
+run_child (BgLoop *loop)
+{
+  struct sigaction action = { .sa_handler = hang_cb };
+  ModelWorld *world = model_world;
+  struct sigaction other_action = { .sa_handler = other_hang_cb };
+
+  sigaction (SIGALRM, &action, NULL);
+  sigaction (SIGUSR2, &other_action, NULL);
+  alarm (MAX (1, world->limit_seconds / CHILD_PART));
+
+  /* Of the model's own locks others may have held one. */
+  for (guint i = 0; i < MIN (model_load (&world->n_lives), MODEL_MAX_LIVES); i++)
+    if (world->lives[i].loop == loop)
+      try_inherited (loop);
+  try_own (bg_loop_new ("child", NULL));
+  try_own (bg_loop_dup_default (NULL));
+  if (!bg_loop_reset_default (-1, NULL))
+    fail ("the default loop cannot be reset");
+  g_object_unref (loop);
+  _exit (CHILD_PASSED);
+}
+
+void
+model_fork (BgLoop *loop)
+{
+  pid_t pid;
+  int status;
+
+  pid = fork ();
+  if (pid == 0)
+    run_child (loop);
+  if (pid < 0)
+    return;
+
+  while (waitpid (pid, &status, 0) < 0)
+    ;
+  if (!WIFEXITED (status))
+    model_fail ("a forked child ended with signal %d", WTERMSIG (status));
+  else if (WEXITSTATUS (status) == CHILD_HANGS)
+    model_fail ("a forked child hangs");
+  else if (WEXITSTATUS (status) == CHILD_FAILED)
+    model_fail ("a forked child failed");
+}
