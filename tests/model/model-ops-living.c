@@ -283,11 +283,15 @@ do_attach (const ModelOp *op, ModelLife *life, BgLoop *loop)
 {
   ModelPiece *piece = model_piece_new (op, life);
   gboolean accepted = TRUE, directly;
+  gboolean kept = op->variant & 128;
   GSource *source;
 
   if (piece == NULL)
     return;
-  source = model_is_always_ready (op) ? g_idle_source_new () : g_timeout_source_new (op->amount);
+  /* A timeout of nothing is always ready, too: what is less urgent waits until it is taken out. */
+  source = model_is_always_ready (op)
+               ? g_idle_source_new ()
+               : g_timeout_source_new (kept ? op->amount : MAX (op->amount, 1));
   g_source_set_priority (source, op->priority);
   g_source_set_callback (source, source_cb, piece, source_destroy_cb);
   directly = attaches_directly (op, life);
@@ -300,7 +304,7 @@ do_attach (const ModelOp *op, ModelLife *life, BgLoop *loop)
   piece->accepted = accepted;
   if (!directly)
     model_piece_given (piece, accepted);
-  if (accepted && op->variant & 128)
+  if (accepted && kept)
     exchange_source (op->thing, source, piece, directly ? life->context : NULL);
   else
     g_source_unref (source);
