@@ -138,6 +138,18 @@ do_hold (const ModelOp *op, ModelLife *life, BgLoop *loop)
 #define ENOUGH_AGAIN 5
 #define MAX_AGAIN    50000
 
+/* Nobody of the model's can ask the loop to end: what is behind the source may hold it. */
+static gboolean
+is_given_up (ModelLife *life)
+{
+  gboolean given_up;
+
+  g_mutex_lock (&life->lock);
+  given_up = life->refs == 0;
+  g_mutex_unlock (&life->lock);
+  return given_up && model_is_closing ();
+}
+
 static gboolean
 source_cb (gpointer data)
 {
@@ -145,7 +157,7 @@ source_cb (gpointer data)
 
   /* It is ready until somebody destroys it, and keeps what is below it from its turn. */
   if (piece->op->variant % 16 == 9 && piece->n_run > 0)
-    return G_SOURCE_CONTINUE;
+    return !is_given_up (piece->life);
 
   model_piece_run_begin (piece);
   model_do_program (piece->op->body);
