@@ -5,9 +5,15 @@
 
 #include <bgloop/bg-error.h>
 
-/* Not by G_DEFINE_QUARK, whose first use should not be that of two threads, nor by
- * g_once_init_enter(), which in a forked child waits for a thread that the child does not
- * have. Two threads that come at once are given the same number. */
+/**
+ * bg_error_quark:
+ *
+ * The domain of [error@Bg.Error], `BG_ERROR`.
+ *
+ * Returns: the quark
+ *
+ * Since: 1.0
+ */
 GQuark
 bg_error_quark (void)
 {

@@ -14,6 +14,23 @@
  *
  * Attaches a source to the loop's context.
  *
+ * ```c
+ * static gboolean
+ * tick_cb (gpointer user_data)
+ * {
+ *   return G_SOURCE_CONTINUE;
+ * }
+ *
+ * gboolean
+ * example_tick (BgLoop *loop)
+ * {
+ *   g_autoptr (GSource) source = g_timeout_source_new (100);
+ *
+ *   g_source_set_callback (source, tick_cb, NULL, NULL);
+ *   return bg_loop_attach (loop, source);
+ * }
+ * ```
+ *
  * It is dispatched on the loop's thread and does not keep the loop alive: a
  * shutdown destroys it there. The source may be destroyed and unreferenced at
  * any time and in any thread, also when the loop has gone; not by
@@ -54,6 +71,13 @@ bg_loop_attach (BgLoop *self, GSource *source)
  *   deadline; %NULL is "unnamed"
  *
  * Keeps the loop from ending.
+ *
+ * ```c
+ * guint64 hold = bg_loop_hold (loop, "an upload");
+ *
+ * if (hold != 0)
+ *   bg_loop_release (loop, hold);
+ * ```
  *
  * A shutdown waits until every hold has been released, in either mode. Take one
  * for whatever must not be cut off: a request in flight, a child process.
@@ -145,6 +169,20 @@ bg_loop_release (BgLoop *self, guint64 hold)
  * @destroy: (nullable): what to do with @user_data afterwards
  *
  * Has a function run on the loop's thread at the very end of the loop's life.
+ *
+ * ```c
+ * static void
+ * close_cb (gpointer user_data)
+ * {
+ *   g_io_stream_close (user_data, NULL, NULL);
+ * }
+ *
+ * gboolean
+ * example_own (BgLoop *loop, GIOStream *stream)
+ * {
+ *   return bg_loop_add_teardown (loop, close_cb, g_object_ref (stream), g_object_unref) != 0;
+ * }
+ * ```
  *
  * Teardown functions run last-in-first-out when everything that was accepted has
  * had its outcome, in either mode of shutdown. They may call anything, but the

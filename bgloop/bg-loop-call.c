@@ -212,6 +212,31 @@ bg_loop_call (BgLoop *self,
  * Runs a function on the loop's thread and waits for its answer, which may be an
  * error: it arrives here unchanged.
  *
+ * ```c
+ * typedef struct
+ * {
+ *   const char *path;
+ *   char *text;
+ * } Read;
+ *
+ * static gboolean
+ * read_cb (gpointer user_data, GError **error)
+ * {
+ *   Read *data = user_data;
+ *
+ *   return g_file_get_contents (data->path, &data->text, NULL, error);
+ * }
+ *
+ * char *
+ * example_read (BgLoop *loop, const char *path, GError **error)
+ * {
+ *   Read data = { path, NULL };
+ *
+ *   bg_loop_call_full (loop, G_PRIORITY_DEFAULT, 1000, read_cb, &data, NULL, error);
+ *   return data.text;
+ * }
+ * ```
+ *
  * On the loop's own thread this is a plain function call, in every state of the
  * loop. On any other it blocks. A call that is cancelled or times out before the
  * function starts never runs; once it has started it is always waited for, and
@@ -340,6 +365,30 @@ async_call_outcome (BgRecord *slot, gpointer owner)
  * @callback_data: what to give it
  *
  * Runs a function on the loop's thread and has its answer in this one's context.
+ *
+ * ```c
+ * static gboolean
+ * work_cb (gpointer user_data, GError **error)
+ * {
+ *   return g_file_set_contents (user_data, "done", -1, error);
+ * }
+ *
+ * static void
+ * worked_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+ * {
+ *   g_autoptr (GError) error = NULL;
+ *
+ *   if (!bg_loop_call_finish (BG_LOOP (source), result, &error))
+ *     g_warning ("%s", error->message);
+ * }
+ *
+ * void
+ * example_work (BgLoop *loop, const char *path)
+ * {
+ *   bg_loop_call_async (loop, G_PRIORITY_DEFAULT, -1, work_cb, g_strdup (path), g_free, NULL,
+ *                       worked_cb, NULL);
+ * }
+ * ```
  *
  * @callback is called in the thread-default context of the moment, at @priority,
  * once, and never before this returns. If the call is cancelled or times out before

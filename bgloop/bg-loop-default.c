@@ -115,6 +115,13 @@ replace_default (BgDefault *shared, BgCore *core, GError **error)
  *
  * A reference to the process's shared loop, which is started if there is none.
  *
+ * ```c
+ * g_autoptr (BgLoop) shared = bg_loop_dup_default (error);
+ *
+ * if (shared != NULL)
+ *   bg_loop_flush (shared, -1, NULL, error);
+ * ```
+ *
  * When the last reference goes, the loop ends. After
  * [func@Bg.Loop.reset_default], a shutdown, or in a forked child, the next call
  * starts a fresh one. Any thread may call it; it does not wait for work.

@@ -181,6 +181,25 @@ perform (BgLoop *loop,
  * Performs an asynchronous operation on the loop's thread and waits for its
  * answer.
  *
+ * ```c
+ * static gboolean
+ * begin_cb (gpointer user_data, GCancellable *cancellable, GAsyncReadyCallback callback,
+ *           gpointer callback_data, GError **error)
+ * {
+ *   g_file_delete_async (user_data, G_PRIORITY_DEFAULT, cancellable, callback, callback_data);
+ *   return TRUE;
+ * }
+ *
+ * gboolean
+ * example_delete (BgLoop *loop, GFile *file, GError **error)
+ * {
+ *   g_autoptr (GAsyncResult) result = bg_loop_perform (loop, G_PRIORITY_DEFAULT, 5000, begin_cb,
+ *                                                      file, NULL, error);
+ *
+ *   return result != NULL && g_file_delete_finish (file, result, error);
+ * }
+ * ```
+ *
  * This makes a blocking call of any pair of functions foo_async() and
  * foo_finish(): @begin calls foo_async(), and what this returns is for
  * foo_finish(), which may be called here, in this thread.

@@ -45,6 +45,20 @@ post (BgCore *core, int priority, BgPostFunc func, gpointer user_data, GDestroyN
  *
  * Has a function run on the loop's thread, some time soon.
  *
+ * ```c
+ * static void
+ * print_cb (gpointer user_data)
+ * {
+ *   g_print ("%s\n", (char *) user_data);
+ * }
+ *
+ * void
+ * example_print (BgLoop *loop, const char *text)
+ * {
+ *   bg_loop_post (loop, print_cb, g_strdup (text), g_free);
+ * }
+ * ```
+ *
  * It is always queued, at %G_PRIORITY_DEFAULT, also on the loop's own thread,
  * and runs after everything that was queued at this priority before it. Never
  * waits; any thread may call it.
@@ -105,6 +119,20 @@ bg_loop_post_full (BgLoop *self,
  * @destroy: (nullable): what to do with @user_data afterwards
  *
  * Has a function run on the loop's thread after a while.
+ *
+ * ```c
+ * static void
+ * reconnect_cb (gpointer user_data)
+ * {
+ *   g_print ("Trying again\n");
+ * }
+ *
+ * guint64
+ * example_retry (BgLoop *loop)
+ * {
+ *   return bg_loop_post_after (loop, 500, reconnect_cb, NULL, NULL);
+ * }
+ * ```
  *
  * When it is due it is queued, at %G_PRIORITY_DEFAULT; what is due at the same
  * time runs in the order in which it was given. It never runs early.

@@ -75,6 +75,11 @@ bg_loop_shutdown (BgLoop *self, GError **error)
  *
  * Ends the loop and waits until its thread is gone.
  *
+ * ```c
+ * if (!bg_loop_shutdown_full (loop, BG_SHUTDOWN_DRAIN, 5000, NULL, error))
+ *   bg_loop_quit (loop, BG_SHUTDOWN_CANCEL);
+ * ```
+ *
  * From now on work from other threads is refused. With %BG_SHUTDOWN_DRAIN
  * everything that was accepted runs to its end, and code that runs on the loop
  * may still hand it work. With %BG_SHUTDOWN_CANCEL what has not started never

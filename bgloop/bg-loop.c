@@ -23,17 +23,66 @@
  * end, or it never ran and whoever gave it was told. Either way its destroy
  * notify runs exactly once, before [method@Bg.Loop.shutdown] returns.
  *
- * All methods can be called from any thread, the loop's own included. Those that
- * wait say so; where the wait could never end they fail with
- * %BG_ERROR_WOULD_DEADLOCK at once.
+ * ## Which call do I want?
+ *
+ * | I want to | call |
+ * |---|---|
+ * | hand over work and forget it | [method@Bg.Loop.post] |
+ * | the same, after a while | [method@Bg.Loop.post_after] |
+ * | run a function there and wait for its answer | [method@Bg.Loop.call] |
+ * | run a function there and be called back | [method@Bg.Loop.call_async] |
+ * | return from a `GTask` there | [method@Bg.Loop.run_task] |
+ * | wait for an asynchronous operation | [method@Bg.Loop.perform] |
+ * | begin one there and be called back here | [method@Bg.Loop.perform_async] |
+ * | wait until what was handed over is done | [method@Bg.Loop.flush] |
+ * | replace `g_main_context_invoke()` by name | [method@Bg.Loop.invoke] |
+ * | have a timeout or a descriptor watched | [method@Bg.Loop.attach] |
+ * | keep the loop from ending meanwhile | [method@Bg.Loop.hold] |
+ * | close something at the very end | [method@Bg.Loop.add_teardown] |
+ * | end the loop and wait for that | [method@Bg.Loop.shutdown] |
+ * | only ask it to end, from anywhere | [method@Bg.Loop.quit] |
+ *
+ * ## The three states
+ *
+ * ![A loop is running, stopping, then stopped; it never goes back](life.svg)
+ *
+ * ## What waits, and where
+ *
+ * | call | waits? | on the loop's own thread | while stopping | in a forked child |
+ * |---|---|---|---|---|
+ * | post, post_after, invoke, attach, hold, add_teardown | no | the same; invoke runs at once |
+ * FALSE or 0; taken from the loop's own thread in a drain | FALSE or 0 | | withdraw, release,
+ * remove_teardown | no | the same | the same | no effect | | call | yes | runs the function, in
+ * every state | `CLOSED` | `FORKED` | | perform, flush | yes | `WOULD_DEADLOCK` | `CLOSED` |
+ * `FORKED` | | call_async, run_task, perform_async | no | the same | replies `CLOSED`; taken from
+ * the loop's own thread in a drain | replies `FORKED` | | shutdown, wait | yes | `WOULD_DEADLOCK` |
+ * waits | `FORKED` | | shutdown_async, wait_async | no | replies `WOULD_DEADLOCK` | replies at the
+ * end | replies `FORKED` | | quit | no | the same | CANCEL overrides DRAIN | no effect | | the
+ * getters, describe, is_current | no | the same | the same | answer for a stopped loop |
+ *
+ * All methods can be called from any thread. See [Threading rules](threads.html).
+ *
+ * ## Sources and the main context
+ *
+ * `g_idle_add()`, `g_timeout_add()`, `g_unix_signal_add()` and `g_child_watch_add()` go
+ * to the main context also when they are called on a loop. Post, or attach a
+ * source: see [what to write instead](threads.html#functions-that-go-to-the-main-context-instead).
+ *
+ * ## The end of the process, and fork
  *
  * Dropping the last reference never blocks. It asks the loop to stop, as
- * [method@Bg.Loop.quit] does with %BG_SHUTDOWN_DRAIN, and nobody waits for it.
+ * [method@Bg.Loop.quit] does with `BG_SHUTDOWN_DRAIN`, and nobody waits for it.
+ *
+ * A process may leave `main()` with loops alive; nothing is waited for then, and
+ * what has not run may never run: see [The life of a loop](life.html#at-the-end-of-the-process).
  *
  * In a process forked from the one that made it a loop is dead: every method
- * fails with %BG_ERROR_FORKED, or %FALSE, at once. A program that forks while another of
+ * fails with `BG_ERROR_FORKED`, or `FALSE`, at once. A program that forks while another of
  * its threads may be making the first loop calls g_type_class_ref() with the type before,
  * as with any type that its children use: GObject has locks that a child inherits locked.
+ *
+ * An argument that is a programming error is reported with `g_return_if_fail()`;
+ * then there is no outcome, and the data stays the caller's.
  *
  * Since: 1.0
  */
@@ -262,6 +311,13 @@ initable_init (GInitableIface *iface)
  * @error: return location for an error, or %NULL
  *
  * Starts a loop.
+ *
+ * ```c
+ * g_autoptr (BgLoop) worker = bg_loop_new ("worker", error);
+ *
+ * if (worker == NULL)
+ *   return;
+ * ```
  *
  * When this returns, the loop's thread runs, owns the loop's context and has
  * made it its thread-default one. The thread's name is @name, cut to what the

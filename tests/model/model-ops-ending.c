@@ -159,16 +159,27 @@ do_renew (const ModelOp *op)
     model_life_give_back (life);
 }
 
-/* A reset of the default loop that was refused has changed nothing, unless the loop came to wait for
- * this thread only later. The caller refers to @loop, the default one unless somebody has ended it. */
+/* A reset of the default loop that was refused has changed nothing, unless the loop came to wait
+ * for this thread only later: then it stops. The caller refers to @loop, the default one unless
+ * somebody has ended it. */
 static void
-check_unchanged (BgLoop *loop)
+check_refused_reset (ModelLife *life, BgLoop *loop)
 {
-  g_autoptr (BgLoop) now = loop != NULL ? bg_loop_dup_default (NULL) : NULL;
-  gboolean runs = loop != NULL && bg_loop_get_state (loop) == BG_LOOP_RUNNING;
+  ModelLife *life_now = NULL;
+  BgLoop *now;
+  gboolean runs;
 
-  if (loop != NULL && model_load (&model_world->n_default_stops) == 0 && runs && now != loop)
+  if (loop == NULL || !model_life_was_default (life) || bg_loop_get_state (loop) != BG_LOOP_RUNNING)
+    return;
+
+  model_decrement (&model_world->n_default_stops);
+  now = model_slot_take (MODEL_DEFAULT, &life_now);
+  if (now == NULL)
+    return;
+  runs = bg_loop_get_state (loop) == BG_LOOP_RUNNING;
+  if (runs && now != loop && model_load (&model_world->n_default_stops) == 0)
     model_fail ("a reset that was refused has changed the default loop");
+  model_life_give_back (life_now);
 }
 
 static void
@@ -190,10 +201,7 @@ do_reset_default (const ModelOp *op)
   model_increment (&model_world->n_default_stops);
   ok = bg_loop_reset_default (op->timeout, &error);
   if (g_error_matches (error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK))
-    {
-      model_decrement (&model_world->n_default_stops);
-      check_unchanged (loop);
-    }
+    check_refused_reset (life, loop);
   model_decrement (&model_world->n_resets);
   if (loop != NULL)
     model_life_give_back (life);

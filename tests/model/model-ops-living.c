@@ -138,6 +138,18 @@ do_hold (const ModelOp *op, ModelLife *life, BgLoop *loop)
 #define ENOUGH_AGAIN 5
 #define MAX_AGAIN    50000
 
+/* Nobody of the model's can ask the loop to end: what is behind the source may hold it. */
+static gboolean
+is_given_up (ModelLife *life)
+{
+  gboolean given_up;
+
+  g_mutex_lock (&life->lock);
+  given_up = life->refs == 0;
+  g_mutex_unlock (&life->lock);
+  return given_up && model_is_closing ();
+}
+
 static gboolean
 source_cb (gpointer data)
 {
@@ -145,7 +157,7 @@ source_cb (gpointer data)
 
   /* It is ready until somebody destroys it, and keeps what is below it from its turn. */
   if (piece->op->variant % 16 == 9 && piece->n_run > 0)
-    return G_SOURCE_CONTINUE;
+    return !is_given_up (piece->life);
 
   model_piece_run_begin (piece);
   model_do_program (piece->op->body);
@@ -283,11 +295,15 @@ do_attach (const ModelOp *op, ModelLife *life, BgLoop *loop)
 {
   ModelPiece *piece = model_piece_new (op, life);
   gboolean accepted = TRUE, directly;
+  gboolean kept = op->variant & 128;
   GSource *source;
 
   if (piece == NULL)
     return;
-  source = model_is_always_ready (op) ? g_idle_source_new () : g_timeout_source_new (op->amount);
+  /* A timeout of nothing is always ready, too: what is less urgent waits until it is taken out. */
+  source = model_is_always_ready (op)
+               ? g_idle_source_new ()
+               : g_timeout_source_new (kept ? op->amount : MAX (op->amount, 1));
   g_source_set_priority (source, op->priority);
   g_source_set_callback (source, source_cb, piece, source_destroy_cb);
   directly = attaches_directly (op, life);
@@ -300,7 +316,7 @@ do_attach (const ModelOp *op, ModelLife *life, BgLoop *loop)
   piece->accepted = accepted;
   if (!directly)
     model_piece_given (piece, accepted);
-  if (accepted && op->variant & 128)
+  if (accepted && kept)
     exchange_source (op->thing, source, piece, directly ? life->context : NULL);
   else
     g_source_unref (source);

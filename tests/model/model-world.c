@@ -260,6 +260,18 @@ check_one_default (ModelLife *self, int stops)
     }
 }
 
+/* Whether it certainly was the default loop when it was asked for. */
+gboolean
+model_life_was_default (ModelLife *self)
+{
+  gboolean was;
+
+  g_mutex_lock (&self->lock);
+  was = self->default_stops >= 0;
+  g_mutex_unlock (&self->lock);
+  return was;
+}
+
 /* Takes the reference over. @stops: of the default loop, noted before it was asked for. */
 ModelLife *
 model_life_add (BgLoop *loop, guint slot, int stops)

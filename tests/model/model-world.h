@@ -190,6 +190,7 @@ gboolean model_is_closing (void);
 
 /* loops */
 ModelLife *model_life_add (BgLoop *loop, guint slot, int stops);
+gboolean model_life_was_default (ModelLife *self);
 ModelLife *model_life_get (guint number);
 BgLoop *model_life_take (ModelLife *self);
 void model_life_give_back (ModelLife *self);
