@@ -70,7 +70,8 @@ class Snippet:
             source, program = os.path.join(folder, 'snippet.c'), os.path.join(folder, 'snippet')
             with open(source, 'w', encoding='utf-8') as file:
                 file.write(self.get_source())
-            how = [source, '-o', program, *flags] if self.is_program() else ['-fsyntax-only', source, *flags]
+            how = [source, '-o', program, *flags] if self.is_program() else [
+                '-fsyntax-only', source, *[flag for flag in flags if not flag.startswith(('-l', '-L'))]]
             result = subprocess.run([*compiler, *WARNINGS, *how], capture_output=True, text=True, timeout=HANG)
             if result.returncode != 0:
                 return result.stderr
