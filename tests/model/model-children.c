@@ -22,7 +22,7 @@
 #define BLOCK     50
 #define TAP_BLOCK 100
 #define MAX_JOBS  64
-#define POLL_USEC 2000
+#define LOOK_MSEC 200 /* how often to look for children that do not get on */
 
 /* One child's, in memory that the parent sees. */
 typedef struct
@@ -45,7 +45,8 @@ typedef struct
   Child jobs[MAX_JOBS];
   guint next;
   guint n_passed, n_failed;
-  guint *failed; /* of each block for TAP */
+  sigset_t signals; /* that were blocked before */
+  guint *failed;    /* of each block for TAP */
   guint *passed;
 } Campaign;
 
@@ -136,6 +137,7 @@ child_start (Campaign *self, guint job)
     return;
 
   setpgid (0, 0);
+  sigprocmask (SIG_SETMASK, &self->signals, NULL);
   child_init ();
   for (guint i = child->from; i < child->to; i++)
     {
@@ -252,8 +254,10 @@ model_children_run (const ModelChildren *self)
   guint n_blocks = (self->n_seeds + TAP_BLOCK - 1) / TAP_BLOCK;
   Campaign campaign = { .children = self };
   guint n_jobs = MIN (self->n_jobs, MAX_JOBS);
+  const struct timespec look = { .tv_nsec = LOOK_MSEC * G_TIME_SPAN_MILLISECOND * 1000 };
   gboolean busy = TRUE;
   gint64 begin = g_get_monotonic_time ();
+  sigset_t ended;
 
   campaign.failed = g_new0 (guint, n_blocks + 1);
   campaign.passed = g_new0 (guint, n_blocks + 1);
@@ -264,14 +268,19 @@ model_children_run (const ModelChildren *self)
   if (self->tap)
     printf ("1..%u\n", n_blocks);
 
+  /* Blocked, the signal is kept for whoever waits for it next. */
+  sigemptyset (&ended);
+  sigaddset (&ended, SIGCHLD);
+  sigprocmask (SIG_BLOCK, &ended, &campaign.signals);
   while (busy)
     {
       busy = FALSE;
       for (guint i = 0; i < n_jobs; i++)
         busy |= attend_job (&campaign, i);
       if (busy)
-        usleep (POLL_USEC);
+        sigtimedwait (&ended, NULL, &look);
     }
+  sigprocmask (SIG_SETMASK, &campaign.signals, NULL);
 
   if (self->tap)
     print_tap (&campaign, n_blocks);

@@ -26,7 +26,6 @@
  * library itself does. */
 
 #define CHILD_PART  3 /* of the limit: the child is to be done before its parent hangs */
-#define OTHER_USEC  100000
 #define MOMENT_USEC 20000
 #define MAX_FRAMES  32
 
@@ -101,6 +100,7 @@ other_hang_cb (int signal_number)
   if (waits_in_glib (frames, n, TRUE))
     _exit (CHILD_CANNOT_TELL);
   backtrace_symbols_fd (frames, n, STDERR_FILENO);
+  model_hang_answer ();
 }
 
 static void
@@ -118,10 +118,7 @@ hang_cb (int signal_number)
       long id = strtol (entry->d_name, NULL, 10);
 
       if (id != 0 && id != syscall (SYS_gettid))
-        {
-          syscall (SYS_tgkill, getpid (), id, SIGUSR2);
-          usleep (OTHER_USEC);
-        }
+        model_hang_ask (id);
     }
 
   backtrace_symbols_fd (frames, n, STDERR_FILENO);

@@ -1,12 +1,15 @@
 /* Copyright 2026 The bgloop developers
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
+#include <errno.h>
 #include <execinfo.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "model-world.h"
@@ -14,8 +17,32 @@
 /* What is told of a hang: every loop, and the stack of every thread, which each writes itself when
  * it gets a signal. */
 
-#define MAX_FRAMES  48
-#define MOMENT_USEC (100 * G_TIME_SPAN_MILLISECOND)
+#define MAX_FRAMES     48
+#define ANSWER_SECONDS 1 /* for a thread, which may have blocked the signal */
+
+static sem_t answered;
+
+/* By a thread that was asked, when it has written what it has to. */
+void
+model_hang_answer (void)
+{
+  sem_post (&answered);
+}
+
+/* Has a thread handle the signal, and waits until it has: one after the other, or what they write
+ * would mix. */
+void
+model_hang_ask (long id)
+{
+  struct timespec end;
+
+  clock_gettime (CLOCK_REALTIME, &end);
+  end.tv_sec += ANSWER_SECONDS;
+  if (syscall (SYS_tgkill, getpid (), id, SIGUSR2) != 0)
+    return;
+  while (sem_timedwait (&answered, &end) == -1 && errno == EINTR)
+    ;
+}
 
 static void
 stack_cb (int signal_number)
@@ -24,6 +51,7 @@ stack_cb (int signal_number)
   int n = backtrace (frames, MAX_FRAMES);
 
   backtrace_symbols_fd (frames, n, STDERR_FILENO);
+  model_hang_answer ();
 }
 
 void
@@ -34,6 +62,7 @@ model_hang_init (void)
 
   /* It loads what it needs the first time, which a signal handler must not. */
   backtrace (frames, 1);
+  sem_init (&answered, 0, 0);
   sigaction (SIGUSR2, &action, NULL);
 }
 
@@ -52,8 +81,7 @@ report_actor (ModelActor *actor)
     fprintf (stderr, ", %d replies are to come", model_load (&actor->owed));
   fputc ('\n', stderr);
   fflush (stderr);
-  if (syscall (SYS_tgkill, getpid (), id, SIGUSR2) == 0)
-    g_usleep (MOMENT_USEC);
+  model_hang_ask (id);
 }
 
 static void

@@ -145,6 +145,8 @@ model_leftovers_check (ModelLeftovers *self, gint64 patience_usec)
       while (g_main_context_iteration (NULL, FALSE))
         ;
       free_contexts ();
+      /* These are threads of GLib's and what the kernel closes after them: nothing tells when they
+       * are gone, so that /proc is looked at again. */
       g_usleep (usec);
       usec = MIN (usec * 2, 50000);
     }

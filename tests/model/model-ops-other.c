@@ -105,7 +105,7 @@ handler_cb (GCancellable *cancellable, gpointer data)
     model_fail ("a handler of a cancellable runs that is not cancelled");
   model_do_program (piece->op->body);
   if (piece->op->amount == 0)
-    g_usleep (HANDLER_USEC);
+    g_usleep (HANDLER_USEC); /* this is the load: a handler that takes its time, asleep */
   model_piece_run_end (piece);
   if (of_loop && model_load (&piece->life->ended) != 0 && !model_load (&piece->life->exited))
     model_fail ("%s, a handler of the loop's cancellable, has not returned before the end",
@@ -204,6 +204,7 @@ do_stall (const ModelOp *op)
 {
   gint64 end = g_get_monotonic_time () + op->amount * 300;
 
+  /* This is the load: what runs on a loop keeps it busy, asleep or awake. */
   if (op->variant % 4 == 0)
     g_usleep (op->amount * 1000);
   while (g_get_monotonic_time () < end && !model_is_closing ())

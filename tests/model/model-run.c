@@ -26,6 +26,26 @@
 #define CANCEL_STEP      3  /* of the closing: only now is everything cancelled */
 #define MAX_PROGRAM_USEC (60 * G_TIME_SPAN_MILLISECOND) /* then the closing begins anyway */
 
+/* A thread has done its program. */
+static void
+note_finished (void)
+{
+  g_mutex_lock (&model_world->lock);
+  model_decrement (&model_world->unfinished);
+  g_cond_signal (&model_world->finished_one);
+  g_mutex_unlock (&model_world->lock);
+}
+
+/* Until one has, or it is time to look again. */
+static void
+await_finished (gint64 end)
+{
+  g_mutex_lock (&model_world->lock);
+  if (model_load (&model_world->unfinished) > 0)
+    g_cond_wait_until (&model_world->finished_one, &model_world->lock, end);
+  g_mutex_unlock (&model_world->lock);
+}
+
 static gpointer
 thread_cb (gpointer data)
 {
@@ -55,7 +75,7 @@ thread_cb (gpointer data)
       g_main_context_unref (context);
     }
 
-  model_decrement (&model_world->unfinished);
+  note_finished ();
   return NULL;
 }
 
@@ -89,7 +109,7 @@ closer_cb (gpointer data)
       model_life_give_back (life);
     }
 
-  model_decrement (&model_world->unfinished);
+  note_finished ();
   return NULL;
 }
 
@@ -175,7 +195,7 @@ attend (gint64 limit)
           model_hang_report ();
           _exit (3);
         }
-      g_usleep (LOOK_USEC);
+      await_finished (now + LOOK_USEC);
     }
 }
 
@@ -188,7 +208,7 @@ server_cb (gpointer data)
   model_actor_set_self (me);
   while (model_load (&me->owed) > 0 || !model_load (&model_world->finished))
     g_main_context_iteration (NULL, TRUE);
-  model_decrement (&model_world->unfinished);
+  note_finished ();
   return NULL;
 }
 
@@ -273,6 +293,7 @@ world_init (ModelWorld *self, const ModelScenario *scenario, gboolean verbose, g
   model_store (&self->budget, BUDGET);
   model_store (&self->bursts, BURSTS);
   g_mutex_init (&self->lock);
+  g_cond_init (&self->finished_one);
   g_queue_init (&self->holds);
   g_queue_init (&self->pendings);
   g_strlcpy (self->janitor.name, "the janitor", sizeof self->janitor.name);
@@ -341,6 +362,7 @@ world_clear (ModelWorld *self)
   for (guint i = 0; i < MIN (self->n_lives, MODEL_MAX_LIVES); i++)
     g_mutex_clear (&self->lives[i].lock);
   memset (self->pieces, 0, MIN (self->n_pieces, MODEL_MAX_PIECES) * sizeof *self->pieces);
+  g_cond_clear (&self->finished_one);
   g_mutex_clear (&self->lock);
   model_graph_clear ();
   g_free (self);

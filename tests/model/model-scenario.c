@@ -415,8 +415,10 @@ model_scenario_free (ModelScenario *self)
   g_free (self);
 }
 
-static void
-print_program (const ModelProgram *program, const char *title, guint indent, GString *text);
+static void print_program (const ModelProgram *program,
+                           const char *title,
+                           guint indent,
+                           GString *text);
 
 static void
 print_op (const ModelOp *op, guint indent, GString *text)

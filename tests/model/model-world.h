@@ -19,8 +19,8 @@ G_BEGIN_DECLS
 #define MODEL_TEST_MSEC  30 /* for which a test waits for a loop to stand still */
 
 #define MODEL_ERROR (model_error_quark ())
-GQuark
-model_error_quark (void); /* of what the functions fail with: the code is the piece's number */
+GQuark model_error_quark (
+    void); /* of what the functions fail with: the code is the piece's number */
 
 typedef struct _ModelLife ModelLife;
 typedef struct _ModelActor ModelActor;
@@ -151,7 +151,8 @@ typedef struct
   _Atomic int n_default_stops; /* that may have ended the default loop */
   _Atomic int n_resets;        /* of it, that are under way */
   _Atomic int budget;          /* operations that may still be done */
-  _Atomic int unfinished;      /* threads */
+  _Atomic int unfinished;      /* threads; written under the lock while they run */
+  GCond finished_one;          /* one of them has */
   _Atomic int n_objects[MODEL_N_OBJECTS]; /* of the model's, that are alive */
   _Atomic int n_failures;
   _Atomic int n_criticals, n_expected_criticals;
@@ -239,6 +240,8 @@ void model_leftovers_check (ModelLeftovers *self, gint64 patience_usec);
 
 /* a hang */
 void model_hang_init (void);
+void model_hang_ask (long id);
+void model_hang_answer (void);
 void model_hang_report (void);
 
 /* operations in flight */

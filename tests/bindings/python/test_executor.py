@@ -22,6 +22,8 @@ except (ImportError, unittest.SkipTest) as error:
 from executor import LoopExecutor
 from util import HANG
 
+SKIPPED = 77  # the exit status
+
 # What does not apply, and why.
 WORKERS = 'is about several workers, or how many there are'
 NAMES = 'is about names for several workers'
@@ -95,7 +97,9 @@ class InChild(unittest.TestCase):
             self.test.run(result)
             for _, text in result.failures + result.errors:
                 print(text)
-            status = 77 if result.skipped else int(not result.wasSuccessful())
+            for _, reason in result.skipped:
+                print(reason)
+            status = SKIPPED if result.skipped else int(not result.wasSuccessful())
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
@@ -109,8 +113,8 @@ class InChild(unittest.TestCase):
         self.output.seek(0)
         said = self.output.read()
         self.output.close()
-        if status == 77:
-            self.skipTest('CPython skips it')
+        if status == SKIPPED:
+            self.skipTest(f'CPython skips it: {said.strip()}')
         self.assertEqual(status, 0, said)
 
 

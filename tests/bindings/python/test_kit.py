@@ -189,7 +189,7 @@ class AssertNoLoops(unittest.TestCase):
         bgloop.testing.assert_no_loops()
 
 
-@unittest.skipUnless(importlib.util.find_spec('pytest'), 'there is no pytest')
+@unittest.skipUnless(importlib.util.find_spec('pytest'), 'pytest is not installed (on Debian: python3-pytest)')
 class Pytest(Results):
     def pytest(self, folder, *arguments, **environment):
         return run('-m', 'pytest', '-p', 'no:cacheprovider', '-p', 'no:warnings', '-rA', '--tb=short', '--rootdir', folder, *arguments,

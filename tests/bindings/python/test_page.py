@@ -79,6 +79,6 @@ class Page(unittest.TestCase):
         try:
             import pytest  # noqa: F401
         except ImportError:
-            self.skipTest('there is no pytest')
+            self.skipTest('pytest is not installed (on Debian: python3-pytest)')
         for code in self.get_blocks('pytest'):
             self.assertIn('1 passed', self.run_file(code, '-m', 'pytest', '-p', 'no:cacheprovider'))
