@@ -3,7 +3,6 @@
  */
 #include "config.h"
 
-#include <bgloop/base/bg-symbol-private.h>
 #include <bgloop/bg-error.h>
 #include <bgloop/bg-loop-private.h>
 #include <bgloop/core/bg-reply-private.h>
@@ -38,27 +37,13 @@ is_too_late (BgCore *core, GCancellable *cancellable, gint64 deadline, GError **
   return TRUE;
 }
 
-/* The function's word, held to what a GError function promises. */
 static gboolean
 run_call (BgCallFunc func, gpointer data, GError **error)
 {
-  g_autofree char *name = NULL;
   GError *local = NULL;
   gboolean ok = !!func (data, &local);
 
-  if (G_UNLIKELY (ok != (local == NULL)))
-    {
-      name = bg_symbol_describe (func);
-      g_critical ("%s returned %s an error", name, ok ? "TRUE with" : "FALSE without");
-      if (ok)
-        g_clear_error (&local);
-      else
-        g_set_error (&local, G_IO_ERROR, G_IO_ERROR_FAILED, "%s failed without saying why", name);
-    }
-
-  if (!ok)
-    g_propagate_error (error, local);
-  return ok;
+  return bg_work_check_answer (func, ok, local, TRUE, error);
 }
 
 /* Its function has ended the thread, and so will not answer. */

@@ -1111,6 +1111,16 @@ run_circle_asked_first (Kind kind, Ending ending, gboolean begun)
 }
 
 static void
+run_each_kind (void (*run) (Kind kind, Ending ending), Ending n_endings)
+{
+  for (Ending ending = 0; ending < n_endings; ending++)
+    {
+      for (Kind kind = 0; kind < N_KINDS; kind++)
+        run (kind, ending);
+    }
+}
+
+static void
 test_circle_asked_first (void)
 {
   for (Ending ending = 0; ending < N_ENDINGS; ending++)
@@ -1178,11 +1188,7 @@ run_circle_asked_last (Kind kind, Ending ending)
 static void
 test_circle_asked_last (void)
 {
-  for (Ending ending = 0; ending < N_ENDINGS; ending++)
-    {
-      for (Kind kind = 0; kind < N_KINDS; kind++)
-        run_circle_asked_last (kind, ending);
-    }
+  run_each_kind (run_circle_asked_last, N_ENDINGS);
 }
 
 /* The asked one waits for a third, and that for the end of the loop that asks. Whichever
@@ -1383,11 +1389,7 @@ run_no_circle_elsewhere (Kind kind, Ending ending)
 static void
 test_no_circle_elsewhere (void)
 {
-  for (Ending ending = 0; ending < END_CANCEL; ending++)
-    {
-      for (Kind kind = 0; kind < N_KINDS; kind++)
-        run_no_circle_elsewhere (kind, ending);
-    }
+  run_each_kind (run_no_circle_elsewhere, END_CANCEL);
 }
 
 /* or the loop waits for no replies, since another thread asks it to cancel. */

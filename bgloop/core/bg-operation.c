@@ -4,11 +4,11 @@
 #include "config.h"
 
 #include <bgloop/base/bg-glib-private.h>
-#include <bgloop/base/bg-symbol-private.h>
 #include <bgloop/bg-error.h>
 #include <bgloop/core/bg-core-private.h>
 #include <bgloop/core/bg-operation-private.h>
 #include <bgloop/core/bg-reply-private.h>
+#include <bgloop/core/bg-work-private.h>
 
 /* The states of an operation:
  *
@@ -200,7 +200,6 @@ drop (BgPerform *self)
     bg_perform_hand_over (self);
 }
 
-/* The function's word, held to what a GError function promises. */
 static gboolean
 run_begin (BgPerform *self, GError **error)
 {
@@ -213,22 +212,8 @@ run_begin (BgPerform *self, GError **error)
   else
     ok = !!bg_perform_begin_handle (self, &local);
 
-  if (G_UNLIKELY (ok != (local == NULL)))
-    {
-      g_autofree char *name = bg_symbol_describe (bg_perform_get_func (self));
-
-      /* Functions of other languages may have no way to say why. */
-      if (ok || self->begin != NULL)
-        g_critical ("%s returned %s an error", name, ok ? "TRUE with" : "FALSE without");
-      if (ok)
-        g_clear_error (&local);
-      else
-        g_set_error (&local, G_IO_ERROR, G_IO_ERROR_FAILED, "%s failed without saying why", name);
-    }
-
-  if (!ok)
-    g_propagate_error (error, local);
-  return ok;
+  /* Functions of other languages may have no way to say why they fail. */
+  return bg_work_check_answer (bg_perform_get_func (self), ok, local, self->begin != NULL, error);
 }
 
 /* Whatever the work around this has pushed, the operation is to complete on the loop. */

@@ -25,6 +25,11 @@ typedef struct
 } BgWork;
 
 gboolean bg_core_submit (BgCore *self, BgWork *work);
+gboolean bg_work_check_answer (gpointer func,
+                               gboolean ok,
+                               GError *given,
+                               gboolean says_why,
+                               GError **error);
 
 /* with the core's lock: nobody has to wake the loop */
 static inline gboolean

@@ -3,9 +3,11 @@
  */
 #include "config.h"
 
+#include <bgloop/base/bg-symbol-private.h>
 #include <bgloop/core/bg-work-private.h>
 
-/* How a piece of work is handed over: by any thread, under the core's lock. */
+/* How a piece of work is handed over, by any thread, under the core's lock; and what its
+ * function has answered. */
 
 /* FALSE if the loop takes no more work. (bg_loop_post() does the same by itself, as each
  * nanosecond counts there.) */
@@ -41,4 +43,27 @@ bg_core_submit (BgCore *self, BgWork *work)
   bg_core_unlock (self);
 
   return admitted;
+}
+
+/* What @func has returned and the error that it has set, held to what functions with a GError
+ * promise: TRUE and none, or FALSE and one. @says_why: it is a fault to fail without. Takes
+ * over @given. */
+gboolean
+bg_work_check_answer (gpointer func, gboolean ok, GError *given, gboolean says_why, GError **error)
+{
+  if (G_UNLIKELY (ok != (given == NULL)))
+    {
+      g_autofree char *name = bg_symbol_describe (func);
+
+      if (ok || says_why)
+        g_critical ("%s returned %s an error", name, ok ? "TRUE with" : "FALSE without");
+      if (ok)
+        g_clear_error (&given);
+      else
+        g_set_error (&given, G_IO_ERROR, G_IO_ERROR_FAILED, "%s failed without saying why", name);
+    }
+
+  if (!ok)
+    g_propagate_error (error, given);
+  return ok;
 }

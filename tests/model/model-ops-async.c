@@ -5,23 +5,6 @@
 
 /* What is asked for without waiting, and replied to later. */
 
-static gboolean
-call_cb (gpointer data, GError **error)
-{
-  ModelPiece *piece = data;
-  gboolean fails = piece->op->variant % 4 == 0;
-
-  model_piece_run_begin (piece);
-  model_do_program (piece->op->body);
-  if (fails)
-    {
-      model_store (&piece->failed, TRUE);
-      g_set_error_literal (error, MODEL_ERROR, (int) piece->index, "as drawn");
-    }
-  model_piece_run_end (piece);
-  return !fails;
-}
-
 static void
 call_reply_cb (GObject *source, GAsyncResult *result, gpointer data)
 {
@@ -47,14 +30,14 @@ do_call_async (const ModelOp *op, ModelLife *life, BgLoop *loop)
     return;
   if (op->variant >> 4 & 1)
     {
-      bg_loop_call_async (loop, op->priority, op->timeout, call_cb, piece, model_piece_destroy,
-                          piece->cancellable, NULL, NULL);
+      bg_loop_call_async (loop, op->priority, op->timeout, model_piece_call_cb, piece,
+                          model_piece_destroy, piece->cancellable, NULL, NULL);
     }
   else
     {
       model_piece_expect_reply (piece);
-      bg_loop_call_async (loop, op->priority, op->timeout, call_cb, piece, model_piece_destroy,
-                          piece->cancellable, call_reply_cb, piece);
+      bg_loop_call_async (loop, op->priority, op->timeout, model_piece_call_cb, piece,
+                          model_piece_destroy, piece->cancellable, call_reply_cb, piece);
     }
   model_piece_given (piece, !piece->destroyed_by_giver);
 }

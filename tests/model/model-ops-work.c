@@ -66,23 +66,6 @@ do_invoke (const ModelOp *op, ModelLife *life, BgLoop *loop)
     model_fail ("%s did not run at once on its own loop", model_piece_name (piece));
 }
 
-static gboolean
-call_cb (gpointer data, GError **error)
-{
-  ModelPiece *piece = data;
-  gboolean fails = piece->op->variant % 4 == 0;
-
-  model_piece_run_begin (piece);
-  model_do_program (piece->op->body);
-  if (fails)
-    {
-      model_store (&piece->failed, TRUE);
-      g_set_error_literal (error, MODEL_ERROR, (int) piece->index, "as drawn");
-    }
-  model_piece_run_end (piece);
-  return !fails;
-}
-
 static void
 do_call (const ModelOp *op, ModelLife *life, BgLoop *loop)
 {
@@ -97,10 +80,10 @@ do_call (const ModelOp *op, ModelLife *life, BgLoop *loop)
   if (me != NULL && me != &life->actor)
     edge = model_graph_add (me, &life->actor);
   if (op->priority == G_PRIORITY_DEFAULT && op->timeout < 0)
-    ok = bg_loop_call (loop, call_cb, piece, piece->cancellable, &error);
+    ok = bg_loop_call (loop, model_piece_call_cb, piece, piece->cancellable, &error);
   else
-    ok = bg_loop_call_full (loop, op->priority, op->timeout, call_cb, piece, piece->cancellable,
-                            &error);
+    ok = bg_loop_call_full (loop, op->priority, op->timeout, model_piece_call_cb, piece,
+                            piece->cancellable, &error);
   if (edge != NULL)
     model_graph_remove (edge);
 

@@ -337,3 +337,21 @@ model_piece_check_error (ModelPiece *self, const GError *error)
       && waits_for_nothing (self) && !is_on_own_loop (self) && self->op->kind == MODEL_WAIT)
     model_fail ("%s: WOULD_DEADLOCK of what does not wait", model_piece_name (self));
 }
+
+/* What a call runs: its body, and then it fails, if that is drawn. */
+gboolean
+model_piece_call_cb (gpointer data, GError **error)
+{
+  ModelPiece *piece = data;
+  gboolean fails = piece->op->variant % 4 == 0;
+
+  model_piece_run_begin (piece);
+  model_do_program (piece->op->body);
+  if (fails)
+    {
+      model_store (&piece->failed, TRUE);
+      g_set_error_literal (error, MODEL_ERROR, (int) piece->index, "as drawn");
+    }
+  model_piece_run_end (piece);
+  return !fails;
+}

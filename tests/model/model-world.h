@@ -205,6 +205,7 @@ ModelPiece *model_piece_new (const ModelOp *op, ModelLife *life);
 void model_piece_given (ModelPiece *self, gboolean accepted);
 void model_piece_run_begin (ModelPiece *self);
 void model_piece_run_end (ModelPiece *self);
+gboolean model_piece_call_cb (gpointer data, GError **error);
 void model_piece_destroy (gpointer self);
 void model_piece_expect_reply (ModelPiece *self);
 void model_piece_reply_begin (ModelPiece *self);
