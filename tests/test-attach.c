@@ -103,8 +103,10 @@ destroy (BgLoop *loop, GSource *source, Way way)
     {
     case BY_ITSELF:
     case BY_ITS_FUNCTION:
-      g_source_set_ready_time (source, 0);
+      /* The context has it until it is dispatched. Who held a reference for longer than the
+       * loop looks for would have it stay until the loop has something to do. */
       g_source_unref (source);
+      g_source_set_ready_time (source, 0);
       break;
     case HERE:
       g_source_destroy (source);
