@@ -11,7 +11,6 @@ G_BEGIN_DECLS
 
 typedef struct _BgCore BgCore;
 
-gboolean bg_core_is_gone (BgCore *self);
 void bg_core_report_end (BgCore *self);
 void bg_core_join (BgCore *self);
 

@@ -23,8 +23,8 @@
 /* Watching */
 
 /* Whether the loop has ended, with its thread and the handlers of its cancellable. */
-gboolean
-bg_core_is_gone (BgCore *self)
+static gboolean
+is_gone (BgCore *self)
 {
   gboolean gone;
 
@@ -36,8 +36,8 @@ bg_core_is_gone (BgCore *self)
 }
 
 /* With the lock held: has @watcher closed when the loop has ended. FALSE if it has. */
-gboolean
-bg_core_add_end_watcher (BgCore *self, BgBlocked *watcher)
+static gboolean
+add_end_watcher (BgCore *self, BgBlocked *watcher)
 {
   if (self->thread.gone && self->stopping.n_handling == 0)
     return FALSE;
@@ -49,8 +49,8 @@ bg_core_add_end_watcher (BgCore *self, BgBlocked *watcher)
 }
 
 /* With the lock held. FALSE if it is about to be closed. */
-gboolean
-bg_core_remove_end_watcher (BgCore *self, BgBlocked *watcher)
+static gboolean
+remove_end_watcher (BgCore *self, BgBlocked *watcher)
 {
   if (!watcher->listed)
     return FALSE;
@@ -157,7 +157,7 @@ wait_for_end (BgCore *core, BgWaiter *waiter, gint64 deadline)
   gboolean ended, removed;
 
   bg_core_lock (core);
-  ended = !bg_core_add_end_watcher (core, &watcher);
+  ended = !add_end_watcher (core, &watcher);
   bg_core_unlock (core);
   if (ended)
     return BG_WAIT_SETTLED;
@@ -167,7 +167,7 @@ wait_for_end (BgCore *core, BgWaiter *waiter, gint64 deadline)
     return BG_WAIT_SETTLED;
 
   bg_core_lock (core);
-  removed = bg_core_remove_end_watcher (core, &watcher);
+  removed = remove_end_watcher (core, &watcher);
   bg_core_unlock (core);
   if (!removed)
     bg_waiter_wait_settled (waiter);
@@ -289,7 +289,7 @@ end_at_once (BgCore *core, const BgShutdownMode *mode, GError **error)
       return FALSE;
     }
 
-  if (!bg_core_is_gone (core))
+  if (!is_gone (core))
     {
       set_timeout_error (core, 0, error);
       return FALSE;
@@ -361,7 +361,7 @@ expired_cb (gpointer data, BgWaitResult why)
 
   bg_core_lock (self->core);
   self->gave_up = why;
-  if (bg_core_remove_end_watcher (self->core, &self->watcher))
+  if (remove_end_watcher (self->core, &self->watcher))
     reply = g_steal_pointer (&self->reply);
   bg_core_unlock (self->core);
   if (reply == NULL)
@@ -395,7 +395,7 @@ bg_core_end_async (BgCore *core,
   bg_core_lock (core);
   gave_up = self->gave_up;
   if (gave_up == BG_WAIT_SETTLED)
-    watches = bg_core_add_end_watcher (core, &self->watcher);
+    watches = add_end_watcher (core, &self->watcher);
   bg_core_unlock (core);
 
   if (gave_up != BG_WAIT_SETTLED)

@@ -22,7 +22,7 @@ struct _BgMailbox
   int ref_count;    /* atomic: one for the source, the loop, a thread and a reply */
   int source_count; /* atomic: one for the source, one while it is dispatched */
   BgInbox inbox;
-  gpointer tag; /* immutable: the globals of the process that made it */
+  gpointer tag; /* immutable: by which it is found, of the process that made it */
   BgCore *core; /* immutable (unowned) (nullable) the loop whose context this is */
 
   _Atomic gboolean closed;     /* written under the inbox's lock */

@@ -135,9 +135,9 @@ async_result_init (GAsyncResultIface *iface)
 static void
 recycle (BgReply *self)
 {
-  BgReplyCache *desk = reply_cache_get ();
+  BgReplyCache *cache = reply_cache_get ();
 
-  if (desk->n_spare >= SPARE_REPLIES || !bg_glib_is_unshared (self, 1))
+  if (cache->n_spare >= SPARE_REPLIES || !bg_glib_is_unshared (self, 1))
     {
       g_object_unref (self);
       return;
@@ -147,21 +147,21 @@ recycle (BgReply *self)
   self->soon = self->claimed = self->refused = self->finished = FALSE;
   atomic_store_explicit (&self->due, FALSE, memory_order_relaxed);
   self->owed_at = 0;
-  self->next = desk->spare;
-  desk->spare = self;
-  desk->n_spare++;
+  self->next = cache->spare;
+  cache->spare = self;
+  cache->n_spare++;
 }
 
 static BgReply *
-take_spare (BgReplyCache *desk)
+take_spare (BgReplyCache *cache)
 {
-  BgReply *self = desk->spare;
+  BgReply *self = cache->spare;
 
   if (self == NULL)
     return g_object_new (BG_TYPE_REPLY, NULL);
 
-  desk->spare = g_steal_pointer (&self->next);
-  desk->n_spare--;
+  cache->spare = g_steal_pointer (&self->next);
+  cache->n_spare--;
   return self;
 }
 
@@ -215,8 +215,8 @@ bg_reply_new (gpointer source,
               GAsyncReadyCallback callback,
               gpointer callback_data)
 {
-  BgReplyCache *desk = reply_cache_get ();
-  BgReply *self = take_spare (desk);
+  BgReplyCache *cache = reply_cache_get ();
+  BgReply *self = take_spare (cache);
   GMainContext *context;
 
   self->tag = tag;
@@ -233,7 +233,7 @@ bg_reply_new (gpointer source,
   context = g_main_context_get_thread_default ();
   if (context == NULL)
     context = g_main_context_default ();
-  set_mailbox (self, reply_cache_get_mailbox (desk, context));
+  set_mailbox (self, reply_cache_get_mailbox (cache, context));
   return self;
 }
 

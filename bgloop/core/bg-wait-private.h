@@ -41,8 +41,6 @@ void bg_core_add_blocked (BgCore *self, BgBlocked *blocked);
 gboolean bg_core_remove_blocked (BgCore *self, BgBlocked *blocked);
 void bg_core_cancel_unstarted (BgCore *self, BgBlocked *blocked);
 void bg_core_count_withdrawn (BgCore *self, guint n);
-gboolean bg_core_add_end_watcher (BgCore *self, BgBlocked *watcher);
-gboolean bg_core_remove_end_watcher (BgCore *self, BgBlocked *watcher);
 
 /* without */
 gboolean bg_core_abandon_wait (BgCore *self, BgBlocked *blocked);
