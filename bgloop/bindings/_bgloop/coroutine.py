@@ -98,7 +98,14 @@ class EventLoop(asyncio.SelectorEventLoop):
         try:
             self._run_once()
         except BaseException as error:  # SystemExit comes through
-            threads.report(error)
+            if not self._bg_is_taken(error):
+                threads.report(error)
+
+    def _bg_is_taken(self, error):
+        """Whether it is how a coroutine has ended that somebody has the future of."""
+        tasks = [record.task for record in self._bg_thread.tasks.values()]
+        return any(task is not None and task.done() and not task.cancelled() and task.exception() is error
+                   for task in tasks)
 
     # The end
 

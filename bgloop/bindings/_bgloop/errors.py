@@ -32,7 +32,7 @@ class ClosedError(_LoopError):
 
 
 class WouldDeadlockError(_LoopError):
-    """This wait could never end, so it was not begun."""
+    """This wait could never end, so it was not begun, or has come to that and was given up."""
 
     CODE = WOULD_DEADLOCK
 

@@ -147,6 +147,8 @@ class Operation:
         except BaseException as error:
             if answer.take():
                 self.complete(None, without_own_frame(error))
+            else:
+                threads.report(error)  # it has answered all the same
         finally:
             answer = None
 

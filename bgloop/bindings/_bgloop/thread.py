@@ -33,6 +33,7 @@ RUNNING, STOPPING, STOPPED = range(3)  # Bg.LoopState
 DRAIN, CANCEL = range(2)  # Bg.ShutdownMode
 
 FIRST = -2147483648  # the priority above all
+LAST = 2147483647  # and that below
 
 # How long a wait in C may take before Python sees a signal, in milliseconds.
 SLICE_MSEC = 100
@@ -48,6 +49,12 @@ _registering = threading.RLock()
 _starting = threading.RLock()
 _left = None  # why loops are not ended, once Python leaves
 _generation = 0  # how many forks there are between the first process and this one
+
+
+def check_priority(priority):
+    """ctypes would take any number, and cut it."""
+    if not FIRST <= priority <= LAST:
+        raise OverflowError(f'a priority has 32 bits: {priority!r}')
 
 
 class _Here(threading.local):
@@ -241,6 +248,7 @@ class LoopThread:
 
     def offer(self, record, priority):
         """The number under which the loop has taken the record, or None."""
+        check_priority(priority)
         key = next(self.keys)
         self.pending[key] = record
         try:

@@ -182,6 +182,7 @@ def _call_cb(key, error):
 
 def call_visibly(thread, record, priority, msec):
     """In C. How it ended."""
+    threads.check_priority(priority)
     key = next(thread.keys)
     thread.pending[key] = record
     cancellable = native.pointer(record.cancellable) if record.cancellable is not None else None
@@ -304,7 +305,8 @@ def wait_for_future(loop, thread, future, msec, what, give_up):
 
 def waits_in_python(thread):
     """Whether the calling thread has to see signals, and nothing speaks for waiting in C."""
-    return get_ident() == threads.Main.ident and not threads.here.handling and thread.pauser is None
+    return get_ident() == threads.Main.ident and not threads.here.handling \
+        and thread.pauser != get_ident()
 
 
 def flush(loop, thread, msec):

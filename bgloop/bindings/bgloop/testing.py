@@ -65,7 +65,7 @@ def assert_no_loops():
 
 
 def end_loop(loop):
-    """Has a test's loop run what it has accepted. False if it did not end in time, and still may not."""
+    """Has a test's loop run what it has accepted. What is in the way if it did not end in time."""
     timeout = Bg.test_get_timeout()
     try:
         # Not to wait is for healthy tests, whose loops end at once, but not within no time.

@@ -38,7 +38,7 @@ class Counter:
 def test_work_is_done(loop):
     counter = Counter()
     assert loop.post(counter.add_one)
-    loop.flush(-1)
+    loop.flush()
     assert counter.sum == 1
 
 
@@ -59,6 +59,6 @@ def test_default_loop():
     counter = Counter()
     shared = Bg.Loop.dup_default()
     shared.post(counter.add_one)
-    shared.flush(-1)
+    shared.flush()
     assert counter.sum == 1
     Bg.Loop.reset_default(Bg.test_get_timeout())

@@ -36,7 +36,7 @@ class CounterTest(LoopTestCase):
 
     def test_work_is_done(self):
         self.assertTrue(self.loop.post(self.add_one))
-        self.loop.flush(-1)
+        self.loop.flush()
         self.assertEqual(self.sum, 1)
 
     def test_step_by_step(self):
@@ -53,7 +53,7 @@ class CounterTest(LoopTestCase):
     def test_default_loop(self):
         shared = Bg.Loop.dup_default()
         shared.post(self.add_one)
-        shared.flush(-1)
+        shared.flush()
         self.assertEqual(self.sum, 1)
         Bg.Loop.reset_default(Bg.test_get_timeout())
 

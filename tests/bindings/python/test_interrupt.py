@@ -84,6 +84,14 @@ class Interrupt(LoopTestCase):
         thread.join(HANG)
         signal.signal(signal.SIGINT, handler)
 
+    def test_loop_that_another_thread_has_paused(self):
+        other = threading.Thread(target=Bg.test_pause, args=(self.loop,))
+        other.start()
+        other.join(HANG)
+        self.interrupt(self.loop.call, self.fail)
+        self.interrupt(self.loop.flush)
+        Bg.test_resume(self.loop)
+
     def test_call_that_has_not_started_never_runs(self):
         gate = Gate(self.loop)
         for keywords in {}, {'timeout': HANG}, {'cancellable': Gio.Cancellable()}:

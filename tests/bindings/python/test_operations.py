@@ -289,8 +289,11 @@ class Wrong(LoopTestCase):
             answer(1)(source, cancellable, callback)
             raise Failure
 
-        self.assertEqual(self.loop.perform(Source(begin).work_async), 1)
-        self.loop.shutdown(timeout=HANG)
+        reported = []
+        with unittest.mock.patch('threading.excepthook', reported.append):
+            self.assertEqual(self.loop.perform(Source(begin).work_async), 1)
+            self.loop.shutdown(timeout=HANG)
+        self.assertEqual([each.exc_type for each in reported], [Failure])
 
     def test_raises_and_answers(self):
         def begin(source, cancellable, callback):

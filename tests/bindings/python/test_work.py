@@ -348,6 +348,14 @@ class Post(LoopTestCase):
         self.loop.flush()
         self.assertEqual(seen, ['high', ((1, 2), {'x': 3})])
 
+    def test_priorities_have_32_bits(self):
+        for priority in 2**31, -2**31 - 1, 10**12:
+            for door in self.loop.post, self.loop.call:
+                with self.assertRaises(OverflowError):
+                    door(self.fail, priority=priority)
+        self.assertEqual(self.loop.call(int, priority=2**31 - 1), 0)
+        self.assertEqual(self.loop.call(int, priority=-2**31), 0)
+
     def test_exceptions_go_to_the_hook_and_the_loop_goes_on(self):
         seen = []
         with unittest.mock.patch('threading.excepthook', seen.append):
