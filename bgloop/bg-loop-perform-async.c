@@ -115,7 +115,9 @@ perform_async (BgPerform *self, BgLoop *loop, GAsyncReadyCallback callback, gpoi
  * comes to it, since @user_data is destroyed there first.
  *
  * @destroy runs before @callback, on the loop's thread, or, if the loop takes no
- * more work, in the calling one before this returns.
+ * more work, in the calling one before this returns. The exception is a caller that is
+ * itself on a loop which is shut down with %BG_SHUTDOWN_CANCEL meanwhile: @callback is
+ * told %BG_ERROR_CLOSED at once there, and the work may be going on here.
  *
  * Since: 1.0
  */
@@ -168,7 +170,9 @@ bg_loop_perform_async (BgLoop *self,
  * comes to it, since @user_data is destroyed there first.
  *
  * @destroy runs before @callback, on the loop's thread, or, if the loop takes no
- * more work, in the calling one before this returns.
+ * more work, in the calling one before this returns. The exception is a caller that is
+ * itself on a loop which is shut down with %BG_SHUTDOWN_CANCEL meanwhile: @callback is
+ * told %BG_ERROR_CLOSED at once there, and the work may be going on here.
  *
  * Since: 1.0
  */

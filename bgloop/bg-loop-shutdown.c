@@ -3,13 +3,10 @@
  */
 #include "config.h"
 
-#include <bgloop/base/bg-symbol-private.h>
 #include <bgloop/bg-error.h>
 #include <bgloop/bg-loop-private.h>
 #include <bgloop/core/bg-core-join-private.h>
 #include <bgloop/core/bg-reply-private.h>
-
-/* What is in the way */
 
 /* Quit */
 
@@ -231,7 +228,9 @@ bg_loop_shutdown_async (BgLoop *self,
  * The outcome of [method@Bg.Loop.shutdown_async].
  *
  * Fails with %G_IO_ERROR_TIMED_OUT, and the message says what is in the way;
- * %G_IO_ERROR_CANCELLED; %BG_ERROR_WOULD_DEADLOCK and %BG_ERROR_FORKED.
+ * %G_IO_ERROR_CANCELLED; %BG_ERROR_WOULD_DEADLOCK and %BG_ERROR_FORKED; %BG_ERROR_CLOSED
+ * if the caller's own loop was shut down with %BG_SHUTDOWN_CANCEL meanwhile. To be called
+ * once for each result.
  *
  * Returns: %TRUE if the loop has ended: the thread is gone and all notifies have
  *   run

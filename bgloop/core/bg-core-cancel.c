@@ -98,9 +98,10 @@ bg_core_stop_heeding (BgCore *self)
     g_signal_handler_disconnect (self->cancellable, handler);
 }
 
-/* Before an operation is admitted: from now on the loop's cancellable cancels it. Most
- * loops have none, and GObject's lock for signals is better left alone: other threads may
- * hold it as this one forks. */
+/* Before an operation is admitted: from now on whoever cancels the loop's cancellable cancels
+ * the loop's operations. Most loops never have an operation, and so this is connected with
+ * the first: GObject's lock for signals is better left alone, as other threads may hold it
+ * when this one forks. */
 void
 bg_core_heed_cancellable (BgCore *self)
 {

@@ -118,8 +118,8 @@ spin_for_end (BgCore *self, BgWaiter *waiter, int timeout_msec)
 }
 
 /* Waits until the thread is gone and the handlers of the cancellable have returned.
- * Exactly one thread joins it, the others wait for that one. Once both is known this
- * takes no longer than the thread needs to return. */
+ * Exactly one thread joins it, the others wait for that one. Once the loop has
+ * ended and they have returned, this takes no longer than the thread needs to return. */
 void
 bg_core_join (BgCore *self)
 {

@@ -240,7 +240,8 @@ bg_core_clear_context (BgCore *self)
     }
 }
 
-/* What was attached and nobody else has goes here, where its own code belongs. */
+/* Attached sources that only the core still refers to are freed here, on the loop's thread,
+ * where their own code belongs. */
 void
 bg_core_clear_attached (BgCore *self)
 {

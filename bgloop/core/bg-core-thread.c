@@ -30,8 +30,8 @@
  * something ends it under the loop. All of it is on that thread, but for its start. */
 
 /* A thread's destructors run in so many rounds, as long as some have more to do. The
- * library's is done in the last but one: what GLib keeps for the thread is made anew by
- * what it does, and goes in the last. */
+ * library's destructor does its work in the last but one: GLib makes what it keeps for the
+ * thread anew for that work, and frees it in the last. */
 #if defined(PTHREAD_DESTRUCTOR_ITERATIONS) && PTHREAD_DESTRUCTOR_ITERATIONS > 2
 #define DESTRUCTOR_ROUNDS (PTHREAD_DESTRUCTOR_ITERATIONS - 1)
 #else

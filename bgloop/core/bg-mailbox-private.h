@@ -54,7 +54,8 @@ gboolean bg_mailbox_owns (BgMailbox *self, GSource *source);
 guint bg_mailbox_get_n_sources (BgMailbox *self);
 
 /* For searches for circles, under the waits' lock: calls @func for each loop that the end
- * of this one waits for, until it says TRUE. @its_end: not only for something that it does. */
+ * of this one waits for, until it says TRUE. @its_end: what is owed
+ * is word of that loop's end, not an answer to work. */
 typedef gboolean (*BgOwingFunc) (BgActor *owes, gboolean its_end, gpointer user_data);
 gboolean bg_mailbox_find_owing (BgMailbox *self,
                                 gboolean will_drain,

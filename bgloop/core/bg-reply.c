@@ -237,7 +237,7 @@ bg_reply_new (gpointer source,
   return self;
 }
 
-/* What the answer is to. */
+/* What the caller has asked for. */
 BgRequest *
 bg_reply_get_request (BgReply *self)
 {
@@ -258,8 +258,8 @@ bg_reply_is_to_loop (BgReply *self)
   return self->callback != NULL && self->mailbox->core != NULL;
 }
 
-/* Before the loop that is to send the reply may do what it has to do for that, and again
- * if others can send it from then on. */
+/* @due: TRUE before the loop that is to send the reply may start the work; FALSE once others
+ * than that loop may send it. */
 void
 bg_reply_set_due (BgReply *self, gboolean due)
 {

@@ -30,7 +30,8 @@ bg_inbox_push_activity (BgInbox *self, gpointer func)
   atomic_store_explicit (&self->activities.running, func, memory_order_relaxed);
 }
 
-/* What ran before goes on, and has run since it began. Returns the time. */
+/* The innermost activity is over; the one around it counts as running again, since its own
+ * beginning. Returns the time. */
 gint64
 bg_inbox_pop_activity (BgInbox *self)
 {

@@ -269,9 +269,8 @@ bg_inbox_awake (BgInbox *self)
   bg_inbox_unlock (self);
 }
 
-/* In the dispatch of a source that is the loop's own: whoever does one thing at a
- * time is to know that this was none. What runs within something else does not
- * count. */
+/* In the dispatch of one of the loop's own sources: a step of the test kit is not to take it
+ * for a piece of work. A dispatch within another one does not count. */
 void
 bg_inbox_note_stale_dispatch (BgInbox *self)
 {
@@ -302,8 +301,8 @@ bg_inbox_discard (BgInbox *self, GDestroyNotify destroy_data)
 
 /* Served by somebody else than GLib */
 
-/* The data of the record whose turn it is; NULL if it was withdrawn. To be called by its
- * outcome first. */
+/* The data of the record whose turn it is; NULL if it was withdrawn. A record's outcome
+ * calls this before anything else. */
 gpointer
 bg_inbox_take (BgInbox *self, BgRecord *slot)
 {

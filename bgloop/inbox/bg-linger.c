@@ -85,8 +85,8 @@ get_linger (BgInbox *self)
 }
 
 /* Everything is done: stays awake for a moment, for what may come next. TRUE if
- * something has come. On the poster's own processor only its being answered gives
- * it something to do at once. */
+ * something has come. Where the poster shares this processor, to let it run helps only if it
+ * has just been answered, and so can go on at once. */
 gboolean
 bg_linger_for_more (BgInbox *self)
 {
