@@ -45,6 +45,7 @@ flush_outcome (BgRecord *slot, gpointer owner)
   if (defers)
     {
       marker->priority = G_PRIORITY_DEFAULT;
+      bg_inbox_count_void (bg_core_get_inbox (core), G_PRIORITY_DEFAULT, -1);
     }
   else
     {

@@ -34,7 +34,9 @@ typedef struct _BgLoopStats BgLoopStats;
  *
  * @posted counts a piece of work when it is accepted, @run and @cancelled when
  * it has its outcome, so that @posted is @run, @cancelled, @queued and what
- * runs right now.
+ * runs right now, with what waits elsewhere than in the queue: delayed work that is not due
+ * and functions that were invoked. A function that ends the loop's thread may be counted as
+ * neither run nor cancelled.
  *
  * Since: 1.0
  */

@@ -9,6 +9,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <bgloop/bg-test.h>
+
 #include "util.h"
 
 #ifndef __has_feature
@@ -1091,6 +1093,39 @@ test_returned_takes_no_wakeup (void)
   g_assert_true (WIFSIGNALED (status) && WTERMSIG (status) == SIGKILL);
 }
 
+/* A weak notify that runs as the last of a loop goes may fork: the child has no part in the
+ * list that the loop is taken out of. */
+
+#define AN_HOUR (60 * 60 * 1000)
+
+static pid_t weakly_forked = -1;
+
+static void
+weak_fork_cb (gpointer data, GObject *object)
+{
+  weakly_forked = fork_with_limit ();
+}
+
+static void
+test_weak_notify (void)
+{
+  BgLoop *loop = util_loop_new ("parent");
+
+  g_object_weak_ref (G_OBJECT (bg_loop_get_cancellable (loop)), weak_fork_cb, NULL);
+  util_loop_end (loop);
+  while (bg_test_describe_loops (0, 0) != NULL)
+    g_thread_yield ();
+  if (weakly_forked == 0)
+    {
+      /* What is thought to be going would be waited for. */
+      _exit (bg_test_describe_loops (0, -1) == NULL && bg_test_describe_loops (0, AN_HOUR) == NULL
+                 ? 0
+                 : 1);
+    }
+  g_assert_cmpint (weakly_forked, >, 0);
+  wait_for_child (weakly_forked);
+}
+
 /* Another thread is about to be the first to use something when the child is forked off,
  * and has locks of GLib's. */
 
@@ -1235,6 +1270,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/fork/default", test_default);
   util_add_trapped ("/fork/own-thread", test_own_thread);
   util_add_trapped ("/fork/grandchild", test_grandchild);
+  util_add_trapped ("/fork/weak-notify", test_weak_notify);
   util_add_trapped ("/fork/beside-first-use/quark", test_first_quark);
   util_add_trapped ("/fork/beside-first-use/class", test_first_class);
   util_add_trapped ("/fork/beside-first-use/none-after-first-loop", test_first_loop);

@@ -350,6 +350,147 @@ test_not_described (void)
   g_object_unref (self.cancellable);
 }
 
+/* A flush within which a function iterates the loop waits for that function. Given up, it
+ * takes nothing else with it. */
+
+typedef struct
+{
+  BgLoop *loop;
+  UtilLatch runs;
+  UtilLatch goes_on;
+  int iterates; /* atomic */
+} Iterating;
+
+static void
+iterating_cb (gpointer user_data)
+{
+  Iterating *self = user_data;
+
+  util_latch_count_down (&self->runs);
+  while (g_atomic_int_get (&self->iterates))
+    g_main_context_iteration (bg_loop_get_context (self->loop), FALSE);
+  util_latch_wait (&self->goes_on);
+}
+
+static gpointer
+flush_thread (gpointer user_data)
+{
+  GCancellable *cancellable = user_data;
+  BgLoop *loop = g_object_get_data (G_OBJECT (cancellable), "loop");
+  g_autoptr (GError) error = NULL;
+
+  g_assert_false (bg_loop_flush (loop, -1, cancellable, &error));
+  g_assert_error (error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
+  return NULL;
+}
+
+static guint64
+get_posted (BgLoop *loop)
+{
+  g_autoptr (BgLoopStats) stats = get_stats (loop);
+
+  return stats->posted;
+}
+
+static void
+count_down_cb (gpointer user_data)
+{
+  util_latch_count_down (user_data);
+}
+
+static void
+test_flush_within (void)
+{
+  UtilLatch ran;
+  Iterating self = { util_loop_new ("stats"), .iterates = TRUE };
+  g_autoptr (GCancellable) cancellable = g_cancellable_new ();
+  GThread *thread;
+
+  util_latch_init (&self.runs, 1);
+  util_latch_init (&self.goes_on, 1);
+  g_object_set_data (G_OBJECT (cancellable), "loop", self.loop);
+  g_assert_true (bg_loop_post (self.loop, iterating_cb, &self, NULL));
+  util_latch_wait (&self.runs);
+
+  thread = g_thread_new ("flush", flush_thread, cancellable);
+  while (get_posted (self.loop) < 2)
+    g_thread_yield ();
+  /* What came after the flush has run within the function: so has the flush been looked at. */
+  util_latch_init (&ran, 1);
+  g_assert_true (bg_loop_post (self.loop, count_down_cb, &ran, NULL));
+  util_latch_wait (&ran);
+  util_latch_clear (&ran);
+  util_wait_for_queued (self.loop, 1);
+  g_atomic_int_set (&self.iterates, FALSE);
+
+  for (guint i = 0; i < 2; i++)
+    g_assert_true (bg_loop_post (self.loop, nothing_cb, NULL, NULL));
+  util_wait_for_queued (self.loop, 3);
+  g_cancellable_cancel (cancellable);
+  g_thread_join (thread);
+  util_wait_for_queued (self.loop, 2);
+  assert_described (self.loop, "2 queued at priority 0", TRUE);
+
+  util_latch_count_down (&self.goes_on);
+  util_loop_end (self.loop);
+  util_latch_clear (&self.runs);
+  util_latch_clear (&self.goes_on);
+}
+
+/* A loop that has ended is not busy any more, whatever has ended it. */
+static void
+exit_cb (gpointer user_data)
+{
+  g_thread_exit (NULL);
+}
+
+static void
+test_busy_at_the_end (void)
+{
+  BgLoop *loop = util_loop_new ("stats");
+  g_autoptr (BgLoopStats) first = NULL;
+  gint64 begin;
+
+  util_catch_criticals ();
+  g_assert_true (bg_loop_post (loop, exit_cb, NULL, NULL));
+  g_assert_true (bg_loop_shutdown (loop, NULL));
+  util_take_critical ("*has ended the thread of the loop*stats*");
+  first = get_stats (loop);
+  begin = g_get_monotonic_time ();
+  while (g_get_monotonic_time () < begin + 1000)
+    {
+      g_autoptr (BgLoopStats) stats = get_stats (loop);
+
+      g_assert_cmpint (stats->busy_usec, ==, first->busy_usec);
+      g_assert_cmpint (stats->longest_usec, ==, first->longest_usec);
+    }
+  util_loop_end (loop);
+}
+
+/* Whoever looks while batches begin and end sees neither time go back. */
+static void
+test_busy_grows (void)
+{
+  BgLoop *loop = util_loop_new ("stats");
+  gint64 busy = 0, longest = 0;
+
+  for (int priority = 1; priority <= 8; priority++)
+    g_assert_true (bg_loop_post_full (loop, priority, nothing_cb, NULL, NULL));
+  for (guint i = 0; i < util_scale (100000); i++)
+    {
+      g_autoptr (BgLoopStats) stats = NULL;
+
+      if (i % 16 == 0)
+        g_assert_true (bg_loop_post (loop, nothing_cb, NULL, NULL));
+      stats = get_stats (loop);
+      g_assert_cmpint (stats->busy_usec, >=, busy);
+      g_assert_cmpint (stats->longest_usec, >=, longest);
+      busy = stats->busy_usec;
+      longest = stats->longest_usec;
+    }
+  util_loop_end (loop);
+}
+
 /* What runs now is in the times already, though it has not ended. */
 static void
 test_runs_now (void)
@@ -427,6 +568,9 @@ main (int argc, char *argv[])
   g_test_add_func ("/stats/not-queued", test_not_queued);
   g_test_add_func ("/stats/not-queued/consequences", test_consequences);
   g_test_add_func ("/stats/not-queued/nor-described", test_not_described);
+  g_test_add_func ("/stats/not-queued/flush-within", test_flush_within);
+  util_add_trapped ("/stats/busy/not-after-the-end", test_busy_at_the_end);
+  g_test_add_func ("/stats/busy/grows", test_busy_grows);
   g_test_add_func ("/stats/what-runs-now", test_runs_now);
   g_test_add_func ("/stats/fields", test_fields);
   g_test_add_func ("/stats/boxed", test_boxed);

@@ -71,6 +71,7 @@ free_holds (BgCore *self)
 static void
 core_free (BgCore *self)
 {
+  guint generation = self->generation;
   gboolean registered = !bg_core_is_forked (self);
 
   if (registered)
@@ -90,7 +91,8 @@ core_free (BgCore *self)
   g_clear_error (&self->failure);
   g_free (self->name);
   g_aligned_free (self);
-  if (registered)
+  /* A weak notify of the cancellable's may have forked, and this be the child. */
+  if (registered && generation == bg_fork_generation ())
     bg_registration_end_removal ();
 }
 
@@ -156,7 +158,6 @@ void
 bg_core_get_stats (BgCore *self, BgLoopStats *stats)
 {
   BgInbox *inbox = &self->inbox;
-  gint64 began_at;
 
   bg_core_lock (self);
   /* The loop's thread takes no lock to count. What it begins from here on counts neither as
@@ -164,24 +165,15 @@ bg_core_get_stats (BgCore *self, BgLoopStats *stats)
   stats->run = atomic_load (&inbox->counts.run);
   stats->cancelled = atomic_load (&inbox->counts.cancelled) + self->waits.withdrawn;
   stats->batches = atomic_load (&inbox->counts.batches);
-  stats->longest_usec = atomic_load (&inbox->counts.longest_usec);
-  stats->busy_usec = atomic_load (&inbox->counts.busy_usec);
   stats->posted = inbox->posted;
   stats->refused = self->refused;
   stats->wakeups = inbox->wakeups;
   stats->queued = bg_inbox_count_queued (inbox);
   stats->queued_max = inbox->queued_max;
   stats->holds = self->holds.list.length;
-  began_at = atomic_load (&inbox->counts.batch_began_at);
   bg_core_unlock (self);
 
-  if (began_at != 0)
-    {
-      gint64 usec = MAX (0, g_get_monotonic_time () - began_at);
-
-      stats->busy_usec += usec;
-      stats->longest_usec = MAX (stats->longest_usec, usec);
-    }
+  bg_inbox_get_busy (inbox, &stats->busy_usec, &stats->longest_usec);
 }
 
 /* Admission */

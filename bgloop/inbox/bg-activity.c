@@ -62,6 +62,7 @@ bg_inbox_abandon_activities (BgInbox *self, GPtrArray *sources)
       self->activities.current = self->activities.current->outer;
     }
   atomic_store_explicit (&self->activities.running, NULL, memory_order_relaxed);
+  bg_inbox_end_busy (self, g_get_monotonic_time ());
 
   for (guint i = 0; i < self->n_lanes; i++)
     {

@@ -31,9 +31,12 @@ typedef struct
   _Atomic guint64 run;
   _Atomic guint64 cancelled;
   _Atomic guint64 batches;
-  _Atomic gint64 batch_began_at; /* of the batch that runs now; 0: none does */
-  _Atomic gint64 busy_usec;
-  _Atomic gint64 longest_usec;
+
+  /* In microseconds. While a batch runs the first is that of all batches before, less the
+   * monotonic time at which it began, and so below 0: one number, which a reader finds whole. */
+  _Atomic gint64 busy;
+  _Atomic gint64 busy_before; /* in all batches that are over */
+  _Atomic gint64 longest;     /* of them */
 } BgInboxCounts;
 
 /* Queues records, one first-in-first-out lane per priority, and serves them on
@@ -101,7 +104,7 @@ struct _BgLane
   BgChunk *head; /* (owned) */
   BgChunk *tail; /* (unowned) */
   guint n_waiting;
-  guint n_void; /* records that are queued and count as nothing */
+  int n_void; /* records that are queued and count as nothing */
   BG_CACHE_LINE_GAP (gap_2);
 
   /* the serving thread only */
@@ -224,6 +227,8 @@ void bg_inbox_awake (BgInbox *self);
 gboolean bg_inbox_run_one (BgInbox *self);
 void bg_inbox_note_stale_dispatch (BgInbox *self);
 gboolean bg_inbox_is_nested (BgInbox *self);
+void bg_inbox_get_busy (BgInbox *self, gint64 *busy_usec, gint64 *longest_usec);
+void bg_inbox_end_busy (BgInbox *self, gint64 now);
 void bg_inbox_append_deferred (BgInbox *self);
 void bg_inbox_defer (BgInbox *self, const BgRecord *record);
 
@@ -257,9 +262,9 @@ bg_inbox_drop_kept (BgInbox *self)
   self->activities.current->kept.outcome = NULL;
 }
 
-/* Adds to a counter that only this thread writes. */
+/* Adds to a counter that only this thread writes. Whoever sees it sees what came before, too. */
 #define bg_count(counter, n)                                                                       \
   atomic_store_explicit ((counter), atomic_load_explicit ((counter), memory_order_relaxed) + (n),  \
-                         memory_order_relaxed)
+                         memory_order_release)
 
 G_END_DECLS

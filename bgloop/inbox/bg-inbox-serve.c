@@ -138,7 +138,8 @@ bg_inbox_is_nested (BgInbox *self)
   return self->depth > 1;
 }
 
-/* Has the record come again when the outermost function has returned. */
+/* Has the record come again when the outermost function has returned. Until then it is in no
+ * lane, and counts as queued at the default priority all the same. */
 void
 bg_inbox_defer (BgInbox *self, const BgRecord *record)
 {
@@ -155,11 +156,49 @@ bg_inbox_append_deferred (BgInbox *self)
     {
       BgRecord *record = &g_array_index (self->deferred, BgRecord, i);
 
-      bg_inbox_requeue (self, G_PRIORITY_DEFAULT, record->outcome, record->func, record->data,
-                        record->destroy);
+      bg_inbox_append_void (self, G_PRIORITY_DEFAULT, record->outcome, record->func, record->data,
+                            record->destroy);
     }
   bg_inbox_unlock (self);
   g_clear_pointer (&self->deferred, g_array_unref);
+}
+
+/* The outermost batch, if one runs, is over. */
+void
+bg_inbox_end_busy (BgInbox *self, gint64 now)
+{
+  BgInboxCounts *counts = &self->counts;
+  gint64 busy = atomic_load_explicit (&counts->busy, memory_order_relaxed);
+  gint64 before = atomic_load_explicit (&counts->busy_before, memory_order_relaxed);
+
+  if (busy >= 0)
+    return;
+
+  busy += now;
+  if (busy - before > atomic_load_explicit (&counts->longest, memory_order_relaxed))
+    atomic_store_explicit (&counts->longest, busy - before, memory_order_relaxed);
+  atomic_store_explicit (&counts->busy_before, busy, memory_order_relaxed);
+  atomic_store_explicit (&counts->busy, busy, memory_order_release);
+}
+
+/* Any thread: how long batches have run in all, and the longest, with the one that runs now. */
+void
+bg_inbox_get_busy (BgInbox *self, gint64 *busy_usec, gint64 *longest_usec)
+{
+  BgInboxCounts *counts = &self->counts;
+  gint64 busy, before, now;
+
+  do
+    {
+      busy = atomic_load (&counts->busy);
+      before = atomic_load (&counts->busy_before);
+      *longest_usec = atomic_load (&counts->longest);
+      now = g_get_monotonic_time ();
+    }
+  while (busy != atomic_load (&counts->busy) || before != atomic_load (&counts->busy_before));
+
+  *busy_usec = busy < 0 ? busy + now : busy;
+  *longest_usec = MAX (*longest_usec, *busy_usec - before);
 }
 
 static void
@@ -176,7 +215,7 @@ run_batch (BgLane *lane)
   bg_inbox_push_activity (inbox, NULL);
   start = atomic_load_explicit (&inbox->activities.started_at, memory_order_relaxed);
   if (outermost)
-    atomic_store_explicit (&inbox->counts.batch_began_at, start, memory_order_relaxed);
+    bg_count (&inbox->counts.busy, -start);
   bg_serving = inbox;
   inbox->lane = lane;
   inbox->depth++;
@@ -206,13 +245,8 @@ run_batch (BgLane *lane)
   inbox->lane = outer_lane;
   end = bg_inbox_pop_activity (inbox);
   bg_count (&inbox->counts.batches, 1);
-  if (!outermost)
-    return;
-
-  atomic_store_explicit (&inbox->counts.batch_began_at, 0, memory_order_relaxed);
-  bg_count (&inbox->counts.busy_usec, end - start);
-  if (end - start > atomic_load_explicit (&inbox->counts.longest_usec, memory_order_relaxed))
-    atomic_store_explicit (&inbox->counts.longest_usec, end - start, memory_order_relaxed);
+  if (outermost)
+    bg_inbox_end_busy (inbox, end);
 }
 
 void

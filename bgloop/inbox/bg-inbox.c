@@ -321,11 +321,12 @@ bg_inbox_append_slot (BgInbox *self, int priority)
   return &tail->records[tail->n++];
 }
 
-/* So many records in the lane of @priority, which has them, count as queued no more. */
+/* So many records more of the lane of @priority count as queued no more, though it has them; or
+ * with a number below 0, count as queued though it has not. */
 void
 bg_inbox_count_void (BgInbox *self, int priority, int n)
 {
-  get_lane (self, priority)->n_void += (guint) n;
+  get_lane (self, priority)->n_void += n;
 }
 
 /* The turn of a record has come that did not count as queued. */

@@ -24,11 +24,11 @@ bg_lane_has_work (BgLane *lane)
 guint
 bg_lane_get_queued (BgLane *lane)
 {
-  guint n = lane->n_waiting + atomic_load_explicit (&lane->n_batch, memory_order_relaxed);
+  int n = (int) (lane->n_waiting + atomic_load_explicit (&lane->n_batch, memory_order_relaxed));
 
   /* The serving thread takes records out of the batch without the lock, and what they
    * are not counted as after that. */
-  return n > lane->n_void ? n - lane->n_void : 0;
+  return (guint) MAX (n - lane->n_void, 0);
 }
 
 /* Its source */
