@@ -358,7 +358,8 @@ typedef struct
   BgLoop *loop;
   UtilLatch runs;
   UtilLatch goes_on;
-  int iterates; /* atomic */
+  UtilLatch rests; /* it iterates no more */
+  int iterates;    /* atomic */
 } Iterating;
 
 static void
@@ -369,6 +370,7 @@ iterating_cb (gpointer user_data)
   util_latch_count_down (&self->runs);
   while (g_atomic_int_get (&self->iterates))
     g_main_context_iteration (bg_loop_get_context (self->loop), FALSE);
+  util_latch_count_down (&self->rests);
   util_latch_wait (&self->goes_on);
 }
 
@@ -408,6 +410,7 @@ test_flush_within (void)
 
   util_latch_init (&self.runs, 1);
   util_latch_init (&self.goes_on, 1);
+  util_latch_init (&self.rests, 1);
   g_object_set_data (G_OBJECT (cancellable), "loop", self.loop);
   g_assert_true (bg_loop_post (self.loop, iterating_cb, &self, NULL));
   util_latch_wait (&self.runs);
@@ -422,6 +425,7 @@ test_flush_within (void)
   util_latch_clear (&ran);
   util_wait_for_queued (self.loop, 1);
   g_atomic_int_set (&self.iterates, FALSE);
+  util_latch_wait (&self.rests);
 
   for (guint i = 0; i < 2; i++)
     g_assert_true (bg_loop_post (self.loop, nothing_cb, NULL, NULL));
@@ -435,6 +439,7 @@ test_flush_within (void)
   util_loop_end (self.loop);
   util_latch_clear (&self.runs);
   util_latch_clear (&self.goes_on);
+  util_latch_clear (&self.rests);
 }
 
 /* A loop that has ended is not busy any more, whatever has ended it. */
