@@ -171,9 +171,8 @@ bg_core_get_stats (BgCore *self, BgLoopStats *stats)
   stats->queued = bg_inbox_count_queued (inbox);
   stats->queued_max = inbox->queued_max;
   stats->holds = self->holds.list.length;
-  bg_core_unlock (self);
-
   bg_inbox_get_busy (inbox, &stats->busy_usec, &stats->longest_usec);
+  bg_core_unlock (self);
 }
 
 /* Admission */

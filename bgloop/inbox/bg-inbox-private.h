@@ -25,7 +25,7 @@ typedef struct _BgLaneSource BgLaneSource;
 #define BG_CACHE_LINE           _Alignas(BG_CACHE_LINE_BYTES)
 #define BG_CACHE_LINE_GAP(name) char name[BG_CACHE_LINE_BYTES] /* in what cannot be aligned */
 
-/* Atomic, written by the serving thread. */
+/* Atomic, written by the serving thread, but for the last two. */
 typedef struct
 {
   _Atomic guint64 run;
@@ -37,6 +37,10 @@ typedef struct
   _Atomic gint64 busy;
   _Atomic gint64 busy_before; /* in all batches that are over */
   _Atomic gint64 longest;     /* of them */
+
+  /* under the inbox's lock: the most that anybody was told */
+  gint64 told_busy;
+  gint64 told_longest;
 } BgInboxCounts;
 
 /* Queues records, one first-in-first-out lane per priority, and serves them on

@@ -181,7 +181,9 @@ bg_inbox_end_busy (BgInbox *self, gint64 now)
   atomic_store_explicit (&counts->busy, busy, memory_order_release);
 }
 
-/* Any thread: how long batches have run in all, and the longest, with the one that runs now. */
+/* Any thread, with the lock held: how long batches have run in all, and the longest, with
+ * the one that runs now. A batch that has just looked at the clock for its end has not stored
+ * it yet, and seems to run a little longer: no later answer is below that. */
 void
 bg_inbox_get_busy (BgInbox *self, gint64 *busy_usec, gint64 *longest_usec)
 {
@@ -199,6 +201,8 @@ bg_inbox_get_busy (BgInbox *self, gint64 *busy_usec, gint64 *longest_usec)
 
   *busy_usec = busy < 0 ? busy + now : busy;
   *longest_usec = MAX (*longest_usec, *busy_usec - before);
+  counts->told_busy = *busy_usec = MAX (*busy_usec, counts->told_busy);
+  counts->told_longest = *longest_usec = MAX (*longest_usec, counts->told_longest);
 }
 
 static void
