@@ -30,7 +30,8 @@ struct _BgMailbox
 
   /* under the inbox's lock, of a loop's */
   GQueue owed;      /* of BgReply (unowned): to be sent */
-  gboolean visited; /* in a search for circles, under the waits' lock */
+  gboolean visited; /* on the way of a search for circles, which has locked the inbox, and
+                     * under the waits' lock */
   gboolean waiting; /* the loop drains and waits for replies; written by its thread under
                      * the waits' lock */
   guint n_ends;     /* of these, that tell of a loop's end */
@@ -54,8 +55,8 @@ gboolean bg_mailbox_owns (BgMailbox *self, GSource *source);
 guint bg_mailbox_get_n_sources (BgMailbox *self);
 
 /* For searches for circles, under the waits' lock: calls @func for each loop that the end
- * of this one waits for, until it says TRUE. @its_end: what is owed
- * is word of that loop's end, not an answer to work. */
+ * of this one waits for, until @func says TRUE. @its_end: what is owed is word of that
+ * loop's end, not an answer to work. FALSE for a mailbox that the search is in already. */
 typedef gboolean (*BgOwingFunc) (BgActor *owes, gboolean its_end, gpointer user_data);
 gboolean bg_mailbox_find_owing (BgMailbox *self,
                                 gboolean will_drain,

@@ -144,8 +144,23 @@ bg_mailbox_has_replies (BgMailbox *self)
   return bg_core_has_replies;
 }
 
+/* All searches are under one lock. */
+static void
+begin_visit (BgMailbox *self)
+{
+  self->visited = TRUE;
+  bg_inbox_lock (&self->inbox);
+}
+
+static void
+end_visit (BgMailbox *self)
+{
+  bg_inbox_unlock (&self->inbox);
+  self->visited = FALSE;
+}
+
 /* Whether the end of a loop that this one is to be told of waits for the end of @from,
- * directly or through others. All such searches are under one lock. */
+ * directly or through others that are to be told. */
 static gboolean
 ends_lead_to (BgMailbox *self, BgCore *from)
 {
@@ -154,17 +169,16 @@ ends_lead_to (BgMailbox *self, BgCore *from)
   if (self == NULL || self->visited)
     return FALSE;
 
-  self->visited = TRUE;
-  bg_inbox_lock (&self->inbox);
+  begin_visit (self);
   for (GList *link = self->owed.head; link != NULL && !found; link = link->next)
     {
       BgReply *reply = link->data;
       BgCore *core = reply->by;
 
-      found = core == from || ends_lead_to (g_atomic_pointer_get (&core->mailbox), from);
+      found = reply->ended != NULL
+              && (core == from || ends_lead_to (g_atomic_pointer_get (&core->mailbox), from));
     }
-  bg_inbox_unlock (&self->inbox);
-  self->visited = FALSE;
+  end_visit (self);
 
   return found;
 }
@@ -200,20 +214,23 @@ gboolean
 bg_mailbox_find_owing (BgMailbox *self, gboolean will_drain, BgOwingFunc func, gpointer user_data)
 {
   gboolean found = FALSE;
+  gboolean waits_for_ends;
 
   will_drain = will_drain && bg_core_get_state (self->core) == BG_LOOP_RUNNING;
-  if (bg_core_is_cancelling (self->core) || (!self->waiting && !will_drain))
+  if (self->visited || bg_core_is_cancelling (self->core) || (!self->waiting && !will_drain))
     return FALSE;
 
-  bg_inbox_lock (&self->inbox);
+  waits_for_ends = self->waiting || !ends_lead_to (self, self->core);
+  begin_visit (self);
   for (GList *link = self->owed.head; link != NULL && !found; link = link->next)
     {
       BgReply *reply = link->data;
 
-      if (atomic_load_explicit (&reply->due, memory_order_relaxed))
+      if (atomic_load_explicit (&reply->due, memory_order_relaxed)
+          && (reply->ended == NULL || waits_for_ends))
         found = func (&reply->by->waits.actor, reply->ended != NULL, user_data);
     }
-  bg_inbox_unlock (&self->inbox);
+  end_visit (self);
 
   return found;
 }
