@@ -14,7 +14,6 @@ typedef struct _BgWait BgWait;
 /* What a thread waits for. Each depends on all that those above it do, and more. */
 typedef enum
 {
-  BG_WAIT_FOR_NOTHING,
   BG_WAIT_FOR_WORK,   /* that a loop does something */
   BG_WAIT_FOR_CANCEL, /* a loop's end, for which it waits for no replies */
   BG_WAIT_FOR_END,    /* a loop's end, however others ask for it */
@@ -35,13 +34,9 @@ struct _BgActor
   BgMailbox *mailbox; /* (unowned) (nullable) of a loop: what it is owed; under the waits' lock */
 
   /* under the waits' lock */
-  guint n_end_waits; /* of the waits, that are for an end which may wait for replies */
-
-  /* under the waits' lock: the last search for a circle that has come here, how far it went
-   * on from here, and how far when a wait that can be broken was on its way */
-  guint64 search;
-  BgWaitAim searched;
-  BgWaitAim searched_on;
+  guint n_end_waits;  /* of the waits, that are for an end which may wait for replies */
+  guint64 search;     /* the last one for a circle that has come here, */
+  BgWaitAim searched; /* and how far it went on from here */
 };
 
 /* A wait, on the stack of the function that waits. One thread can be in several,

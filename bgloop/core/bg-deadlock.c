@@ -135,28 +135,6 @@ follow_owed (BgActor *owes, gboolean its_end, gpointer user_data)
   return follow (user_data, owes, BG_WAIT_FOR_WORK, "a reply of ");
 }
 
-/* Whether the search has gone on from @from already, and found nothing. What it finds
- * depends on whether there is a wait on its way that can be broken. */
-static gboolean
-was_searched (BgSearch *self, BgActor *from, BgWaitAim aim)
-{
-  guint64 search = get_all_waits ()->n_searches;
-
-  if (from->search != search)
-    {
-      from->search = search;
-      from->searched = from->searched_on = BG_WAIT_FOR_NOTHING;
-    }
-  if (aim <= from->searched_on || (aim <= from->searched && self->last == NULL))
-    return TRUE;
-
-  if (self->last != NULL)
-    from->searched_on = aim;
-  else
-    from->searched = aim;
-  return FALSE;
-}
-
 /* With the lock held. There may be circles elsewhere: a wait that was over can count
  * again, when what it waits for has started after all. */
 static gboolean
@@ -164,9 +142,12 @@ leads_back (BgSearch *self, BgActor *from, BgWaitAim aim)
 {
   gboolean found = is_back (self, from, aim);
 
-  if (found || from->generation != bg_fork_generation () || was_searched (self, from, aim))
+  if (found || from->generation != bg_fork_generation ()
+      || (from->search == get_all_waits ()->n_searches && from->searched >= aim))
     return found;
 
+  from->search = get_all_waits ()->n_searches;
+  from->searched = aim;
   for (BgWait *wait = from->waits; wait != NULL && !found; wait = wait->outer)
     found = follow_wait (self, wait);
 

@@ -29,14 +29,14 @@ struct _BgMailbox
   _Atomic guint n_outstanding; /* replies to be sent: above 0, they have the context */
 
   /* under the inbox's lock, of a loop's */
-  GQueue owed;      /* of BgReply (unowned): to be sent */
-  gboolean visited; /* on the way of a search for circles, which has locked the inbox, and
-                     * under the waits' lock */
-  gboolean waiting; /* the loop drains and waits for replies; written by its thread under
+  GQueue owed;        /* of BgReply (unowned): to be sent */
+  guint n_visits;     /* by the search for circles that is going on; under the waits' lock */
+  guint64 end_search; /* the last one along ends that has come here; under the waits' lock */
+  gboolean waiting;   /* the loop drains and waits for replies; written by its thread under
                      * the waits' lock */
-  guint n_ends;     /* of these, that tell of a loop's end */
-  guint n_answers;  /* that have arrived, of those that were not refused at once */
-  guint n_refusals; /* that were given while the loop cancels */
+  guint n_ends;       /* of these, that tell of a loop's end */
+  guint n_answers;    /* that have arrived, of those that were not refused at once */
+  guint n_refusals;   /* that were given while the loop cancels */
 };
 
 BgMailbox *bg_mailbox_get (BgMailbox *last, GMainContext *context);
@@ -62,6 +62,8 @@ gboolean bg_mailbox_find_owing (BgMailbox *self,
                                 gboolean will_drain,
                                 BgOwingFunc func,
                                 gpointer user_data);
+
+void bg_mailbox_look_at_ends_again (BgCore *core);
 
 /* Any thread: calls @func for each reply that is owed, under the mailbox's lock. */
 typedef void (*BgOwedFunc) (BgCore *by, gpointer func, gint64 since, gpointer user_data);

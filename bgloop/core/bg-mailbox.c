@@ -144,48 +144,75 @@ bg_mailbox_has_replies (BgMailbox *self)
   return bg_core_has_replies;
 }
 
-/* All searches are under one lock. */
+/* A search through mailboxes locks each that is on its way, and may come to it again. All
+ * searches are under one lock. */
+
 static void
 begin_visit (BgMailbox *self)
 {
-  self->visited = TRUE;
-  bg_inbox_lock (&self->inbox);
+  if (self->n_visits++ == 0)
+    bg_inbox_lock (&self->inbox);
 }
 
 static void
 end_visit (BgMailbox *self)
 {
-  bg_inbox_unlock (&self->inbox);
-  self->visited = FALSE;
+  if (--self->n_visits == 0)
+    bg_inbox_unlock (&self->inbox);
 }
 
-/* Whether the end of a loop that this one is to be told of waits for the end of @from,
- * directly or through others that are to be told. */
+static guint64 n_end_searches; /* under the waits' lock */
+
+/* Goes from loop to loop along word that is owed of an end, until it comes to @to. Without
+ * @to those that wait for replies have to look again whether they still do. */
 static gboolean
-ends_lead_to (BgMailbox *self, BgCore *from)
+follow_ends (BgMailbox *self, BgCore *to, guint64 search)
 {
   gboolean found = FALSE;
 
-  if (self == NULL || self->visited)
+  if (self == NULL || self->inbox.generation != bg_fork_generation () || self->end_search == search)
     return FALSE;
+
+  self->end_search = search;
+  if (to == NULL && self->waiting)
+    g_main_context_wakeup (self->inbox.context);
 
   begin_visit (self);
   for (GList *link = self->owed.head; link != NULL && !found; link = link->next)
     {
       BgReply *reply = link->data;
-      BgCore *core = reply->by;
+      BgCore *core = reply->ended;
 
-      found = reply->ended != NULL
-              && (core == from || ends_lead_to (g_atomic_pointer_get (&core->mailbox), from));
+      found = core != NULL
+              && (core == to || follow_ends (g_atomic_pointer_get (&core->mailbox), to, search));
     }
   end_visit (self);
 
   return found;
 }
 
-/* Whether others are to send replies that the loop waits for. Two loops that are to be
- * told of each other's end do not. Who waits for the loop's end and could not send such a
- * reply is told. */
+/* Two loops that are to be told of each other's end, directly or through others, do not
+ * wait for that. */
+static gboolean
+waits_for_ends (BgMailbox *self)
+{
+  return !follow_ends (self, self->core, ++n_end_searches);
+}
+
+/* A loop is to be told of the end of @core, from now on. */
+void
+bg_mailbox_look_at_ends_again (BgCore *core)
+{
+  if (g_atomic_pointer_get (&core->mailbox) == NULL)
+    return;
+
+  bg_wait_lock ();
+  follow_ends (g_atomic_pointer_get (&core->mailbox), NULL, ++n_end_searches);
+  bg_wait_unlock ();
+}
+
+/* Whether others are to send replies that the loop waits for. Who waits for the loop's end
+ * and could not send such a reply is told. */
 gboolean
 bg_mailbox_is_owed (BgMailbox *self)
 {
@@ -201,7 +228,7 @@ bg_mailbox_is_owed (BgMailbox *self)
     return FALSE;
 
   bg_wait_lock ();
-  waiting = n > n_ends || (n > 0 && !ends_lead_to (self, self->core));
+  waiting = n > n_ends || (n > 0 && waits_for_ends (self));
   self->waiting = waiting;
   if (waiting)
     bg_actor_break_circles (&self->core->waits.actor);
@@ -214,20 +241,20 @@ gboolean
 bg_mailbox_find_owing (BgMailbox *self, gboolean will_drain, BgOwingFunc func, gpointer user_data)
 {
   gboolean found = FALSE;
-  gboolean waits_for_ends;
+  gboolean with_ends;
 
   will_drain = will_drain && bg_core_get_state (self->core) == BG_LOOP_RUNNING;
-  if (self->visited || bg_core_is_cancelling (self->core) || (!self->waiting && !will_drain))
+  if (self->n_visits > 0 || bg_core_is_cancelling (self->core) || (!self->waiting && !will_drain))
     return FALSE;
 
-  waits_for_ends = self->waiting || !ends_lead_to (self, self->core);
   begin_visit (self);
+  with_ends = waits_for_ends (self);
   for (GList *link = self->owed.head; link != NULL && !found; link = link->next)
     {
       BgReply *reply = link->data;
 
       if (atomic_load_explicit (&reply->due, memory_order_relaxed)
-          && (reply->ended == NULL || waits_for_ends))
+          && (reply->ended == NULL || with_ends))
         found = func (&reply->by->waits.actor, reply->ended != NULL, user_data);
     }
   end_visit (self);
@@ -273,6 +300,9 @@ void
 bg_mailbox_close (BgMailbox *self)
 {
   bg_inbox_stop (&self->inbox);
+  bg_wait_lock ();
+  self->waiting = FALSE;
+  bg_wait_unlock ();
 }
 
 void

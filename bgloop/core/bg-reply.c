@@ -271,14 +271,19 @@ bg_reply_set_due (BgReply *self, gboolean due)
 void
 bg_reply_set_ended (BgReply *self, BgCore *core)
 {
-  self->ended = bg_core_ref (core);
+  bg_core_ref (core);
   if (self->owed_at == 0)
-    return;
+    {
+      self->ended = core;
+      return;
+    }
 
   bg_inbox_lock (&self->mailbox->inbox);
+  self->ended = core;
   bg_reply_set_due (self, TRUE);
   self->mailbox->n_ends++;
   bg_inbox_unlock (&self->mailbox->inbox);
+  bg_mailbox_look_at_ends_again (core);
 }
 
 /* Has @func called when the caller does not want to wait any longer, until the reply is
