@@ -153,7 +153,7 @@ bg_loop_release (BgLoop *self, guint64 hold)
 
   if (found == NULL)
     {
-      g_critical ("The loop “%s” has no hold %" G_GUINT64_FORMAT, bg_core_get_name (core), hold);
+      g_critical ("The loop \"%s\" has no hold %" G_GUINT64_FORMAT, bg_core_get_name (core), hold);
       return;
     }
 

@@ -3,6 +3,8 @@
  */
 #include "config.h"
 
+#include <bgloop/base/bg-text-private.h>
+
 #include <bgloop/bg-error.h>
 #include <bgloop/bg-loop-private.h>
 #include <bgloop/core/bg-reply-private.h>
@@ -32,7 +34,9 @@ is_too_late (BgCore *core, GCancellable *cancellable, gint64 deadline, GError **
   if (deadline == -1 || g_get_monotonic_time () < deadline)
     return FALSE;
 
-  bg_set_wait_error (error, BG_WAIT_TIMED_OUT, "A call to the loop “%s” that had not started",
+  bg_set_wait_error (error, BG_WAIT_TIMED_OUT,
+                     _ ("A call to the loop \"%s\" that had not started was cancelled"),
+                     _ ("A call to the loop \"%s\" that had not started timed out"),
                      bg_core_get_name (core));
   return TRUE;
 }
@@ -100,7 +104,9 @@ wait_for_call (BgCore *core, BgCall *call, gint64 deadline, GError **error)
     {
       if (bg_core_abandon_wait (core, &call->blocked))
         {
-          bg_set_wait_error (error, result, "A call to the loop “%s” that had not started",
+          bg_set_wait_error (error, result,
+                             _ ("A call to the loop \"%s\" that had not started was cancelled"),
+                             _ ("A call to the loop \"%s\" that had not started timed out"),
                              bg_core_get_name (core));
           return FALSE;
         }
@@ -110,7 +116,8 @@ wait_for_call (BgCore *core, BgCall *call, gint64 deadline, GError **error)
   if (call->blocked.closed)
     {
       g_set_error (error, BG_ERROR, BG_ERROR_CLOSED,
-                   "The loop “%s” was shut down before the call started", bg_core_get_name (core));
+                   _ ("The loop \"%s\" was shut down before the call started"),
+                   bg_core_get_name (core));
       return FALSE;
     }
 
@@ -289,7 +296,8 @@ get_reason_not_to_run (BgCore *core, BgRequest *request)
 
   if (bg_core_is_cancelling (core))
     g_set_error (&error, BG_ERROR, BG_ERROR_CLOSED,
-                 "The loop “%s” was shut down before the call started", bg_core_get_name (core));
+                 _ ("The loop \"%s\" was shut down before the call started"),
+                 bg_core_get_name (core));
   else
     (void) is_too_late (core, request->cancellable, request->deadline, &error);
 
@@ -303,7 +311,7 @@ half_done_async_call_outcome (BgRecord *slot, gpointer owner)
 
   end_async_call (slot->data, slot->destroy,
                   g_error_new (BG_ERROR, BG_ERROR_CLOSED,
-                               "The thread of the loop “%s” ended before the call did",
+                               _ ("The thread of the loop \"%s\" ended before the call did"),
                                bg_core_get_name (core)));
 }
 

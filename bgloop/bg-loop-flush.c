@@ -3,6 +3,8 @@
  */
 #include "config.h"
 
+#include <bgloop/base/bg-text-private.h>
+
 #include <bgloop/bg-error.h>
 #include <bgloop/bg-loop-private.h>
 #include <bgloop/core/bg-work-private.h>
@@ -80,7 +82,8 @@ wait_for_flush (BgCore *core, BgFlush *flush, gint64 deadline, GError **error)
 
   if (result != BG_WAIT_SETTLED && bg_core_abandon_wait (core, &flush->blocked))
     {
-      bg_set_wait_error (error, result, "Flushing the loop “%s”", bg_core_get_name (core));
+      bg_set_wait_error (error, result, _ ("Flushing the loop \"%s\" was cancelled"),
+                         _ ("Flushing the loop \"%s\" timed out"), bg_core_get_name (core));
       return FALSE;
     }
 
@@ -88,7 +91,7 @@ wait_for_flush (BgCore *core, BgFlush *flush, gint64 deadline, GError **error)
   if (flush->blocked.closed)
     {
       g_set_error (error, BG_ERROR, BG_ERROR_CLOSED,
-                   "The loop “%s” was shut down before it had done all its work",
+                   _ ("The loop \"%s\" was shut down before it had done all its work"),
                    bg_core_get_name (core));
       return FALSE;
     }

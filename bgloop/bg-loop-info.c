@@ -3,6 +3,8 @@
  */
 #include "config.h"
 
+#include <bgloop/base/bg-text-private.h>
+
 #include <bgloop/bg-loop-private.h>
 #include <bgloop/core/bg-report-private.h>
 
@@ -169,7 +171,7 @@ bg_loop_get_stats (BgLoop *self)
 char *
 bg_loop_describe (BgLoop *self)
 {
-  static const char *states[] = { "running", "stopping", "stopped" };
+  static const char *states[] = { N_ ("running"), N_ ("stopping"), N_ ("stopped") };
   BgCore *core;
   g_autoptr (GPtrArray) lines = NULL;
   GString *text;
@@ -178,11 +180,11 @@ bg_loop_describe (BgLoop *self)
 
   core = self->core;
   if (bg_core_is_forked (core))
-    return g_strdup_printf ("loop “%s”: of another process\n", bg_core_get_name (core));
+    return g_strdup_printf ("loop \"%s\": of another process\n", bg_core_get_name (core));
 
   text = g_string_new (NULL);
-  g_string_append_printf (text, "loop “%s”: %s\n", bg_core_get_name (core),
-                          states[bg_core_get_state (core)]);
+  g_string_append_printf (text, _ ("loop \"%s\": %s\n"), bg_core_get_name (core),
+                          _ (states[bg_core_get_state (core)]));
   lines = bg_core_list_work (core);
   for (guint i = 0; i < lines->len; i++)
     g_string_append_printf (text, "  %s\n", (char *) g_ptr_array_index (lines, i));

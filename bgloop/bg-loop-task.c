@@ -3,6 +3,8 @@
  */
 #include "config.h"
 
+#include <bgloop/base/bg-text-private.h>
+
 #include <bgloop/base/bg-glib-private.h>
 #include <bgloop/bg-error.h>
 #include <bgloop/bg-loop-private.h>
@@ -61,7 +63,7 @@ static void
 return_dropped_task (BgTaskRun *self)
 {
   g_task_return_new_error (self->task, BG_ERROR, BG_ERROR_CLOSED,
-                           "The loop “%s” was shut down before the task started",
+                           _ ("The loop \"%s\" was shut down before the task started"),
                            bg_core_get_name (self->core));
   task_run_free (self);
 }

@@ -47,7 +47,7 @@ bg_test_get_timeout (void)
   msec = g_ascii_strtoll (text, &end, 10);
   if (end == text || *end != '\0' || msec < -1)
     {
-      g_warning ("BG_TEST_TIMEOUT is a number of milliseconds, or -1, not “%s”", text);
+      g_warning ("BG_TEST_TIMEOUT is a number of milliseconds, or -1, not \"%s\"", text);
       return BG_TEST_DEFAULT_MSEC;
     }
 

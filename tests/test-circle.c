@@ -142,7 +142,7 @@ assert_refused (Circle *self)
   for (guint i = 0; i < self->n; i++)
     {
       const char *message = self->errors[self->n - 1]->message;
-      g_autofree char *name = g_strdup_printf ("“loop %u”", i);
+      g_autofree char *name = g_strdup_printf ("\"loop %u\"", i);
 
       g_assert_nonnull (strstr (message, name));
     }

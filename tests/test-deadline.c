@@ -77,7 +77,7 @@ match (const char *text, const char *pattern)
 
   g_assert_no_error (error);
   if (!g_regex_match (regex, text, 0, &info))
-    g_error ("“%s” does not match “%s”", text, pattern);
+    g_error ("\"%s\" does not match \"%s\"", text, pattern);
   return info;
 }
 
@@ -122,15 +122,15 @@ test_report (void)
 
   message = get_timeout_message (loop, BG_SHUTDOWN_CANCEL, 50);
   most = (double) (g_get_monotonic_time () - start) / 1000;
-  info = match (message, "^The loop “a name” has not stopped within 50 ms: "
+  info = match (message, "^The loop \"a name\" has not stopped within 50 ms: "
                          "running " UTIL_NAME (deadline_stuck_cb, ".*") " for " AGE (
                              "running") "; "
                                         "3 queued at priority -100; "
                                         "2 queued at priority 0; "
                                         "1 queued at priority 300; "
-                                        "held by “the first” for " AGE (
+                                        "held by \"the first\" for " AGE (
                                             "first") "; "
-                                                     "held by “unnamed” for " AGE ("unnamed") "$");
+                                                     "held by \"unnamed\" for " AGE ("unnamed") "$");
 
   /* All of it began before the 50 ms, and none before the loop. */
   age = get_age (info, "running");
@@ -192,17 +192,17 @@ test_describe (void)
   block_with (&block, loop, deadline_stuck_cb);
   g_assert_true (bg_loop_post (loop, util_count_cb, &hold, NULL));
   busy = bg_loop_describe (loop);
-  g_match_info_unref (match (busy, "^loop “described”: running\n"
+  g_match_info_unref (match (busy, "^loop \"described\": running\n"
                                    "  running " UTIL_NAME (deadline_stuck_cb, ".*") " for " AGE (
                                        "running") "\n"
                                                   "  1 queued at priority 0\n"
-                                                  "  held by “a reason” for " AGE ("held") "\n$"));
+                                                  "  held by \"a reason\" for " AGE ("held") "\n$"));
 
   bg_loop_quit (loop, BG_SHUTDOWN_CANCEL);
   bg_loop_release (loop, hold);
   stopping = bg_loop_describe (loop);
   g_match_info_unref (match (stopping,
-                             "^loop “described”: stopping\n"
+                             "^loop \"described\": stopping\n"
                              "  running " UTIL_NAME (deadline_stuck_cb, ".*") " for " AGE (
                                  "running") "\n"
                                             "  1 queued at priority 0\n$"));
@@ -210,7 +210,7 @@ test_describe (void)
   util_unblock (&block);
   g_assert_true (bg_loop_shutdown (loop, NULL));
   stopped = bg_loop_describe (loop);
-  g_assert_cmpstr (stopped, ==, "loop “described”: stopped\n");
+  g_assert_cmpstr (stopped, ==, "loop \"described\": stopped\n");
   util_loop_end (loop);
   util_block_clear (&block);
 }
@@ -370,8 +370,8 @@ run_hold (BgShutdownMode mode)
     {
       g_autofree char *message = get_timeout_message (loop, mode, timeout);
       g_autofree char *start = g_strdup_printf (
-          "^The loop “held” has not stopped within %d ms: (busy outside of its "
-          "own work, with a source of its context, for [^;]+; )?held by “for ever” for "
+          "^The loop \"held\" has not stopped within %d ms: (busy outside of its "
+          "own work, with a source of its context, for [^;]+; )?held by \"for ever\" for "
           "(\\d+ ms|\\d+\\.\\d s)$",
           timeout);
 
@@ -445,7 +445,7 @@ test_endless_chain (void)
 
   g_assert_true (bg_loop_post (self.loop, link_cb, &self, link_destroyed_cb));
   message = get_timeout_message (self.loop, BG_SHUTDOWN_DRAIN, 20);
-  g_match_info_unref (match (message, "^The loop “chain” has not stopped within 20 ms: "));
+  g_match_info_unref (match (message, "^The loop \"chain\" has not stopped within 20 ms: "));
   g_free (g_steal_pointer (&message));
   message = get_timeout_message (self.loop, BG_SHUTDOWN_DRAIN, 0);
 

@@ -94,7 +94,7 @@ test_reset_timeout (void)
 
   g_assert_false (bg_loop_reset_default (1, &error));
   g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
-  g_assert_nonnull (g_strstr_len (error->message, -1, "held by “stuck” for "));
+  g_assert_nonnull (g_strstr_len (error->message, -1, "held by \"stuck\" for "));
   fresh = dup_default ();
   g_assert_true (fresh != stuck);
   g_assert_cmpint (bg_loop_get_state (stuck), ==, BG_LOOP_STOPPING);

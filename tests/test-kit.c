@@ -238,7 +238,7 @@ test_older_loop (void)
   guint64 since = bg_test_mark_loops ();
   g_autofree char *all = bg_test_describe_loops (0, 0);
 
-  g_assert_true (g_str_has_prefix (all, "the loop “older”, "));
+  g_assert_true (g_str_has_prefix (all, "the loop \"older\", "));
   g_assert_null (bg_test_describe_loops (since, 0));
   bg_test_fixture_set_up (&fixture, NULL);
   bg_test_fixture_tear_down (&fixture, NULL);
@@ -1544,7 +1544,7 @@ assert_waits_refused (Steps *self)
 {
   BgLoop *loop = self->base.loop;
   g_autofree char *message
-      = g_strdup_printf ("The loop “%s” stands still: this thread has paused it",
+      = g_strdup_printf ("The loop \"%s\" stands still: this thread has paused it",
                          bg_loop_get_name (loop));
 
   for (guint i = 0; i < 5; i++)

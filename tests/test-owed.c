@@ -302,10 +302,10 @@ static void
 assert_matches (const char *text, const char *pattern)
 {
   if (!g_regex_match_simple (pattern, text, 0, 0))
-    g_error ("“%s” does not match “%s”", text, pattern);
+    g_error ("\"%s\" does not match \"%s\"", text, pattern);
 }
 
-#define OWED_BY "waiting for the reply of “asked” to "
+#define OWED_BY "waiting for the reply of \"asked\" to "
 
 /* A loop that drains waits for what it is owed, and says so. */
 static void
@@ -1054,7 +1054,7 @@ assert_tried (Circle *self)
     }
 
   g_assert_error (self->error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
-  g_assert_nonnull (strstr (self->error->message, "“asked”"));
+  g_assert_nonnull (strstr (self->error->message, "\"asked\""));
   g_assert_nonnull (strstr (self->error->message, bg_loop_get_name (self->owed.asker)));
 }
 

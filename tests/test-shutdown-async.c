@@ -83,8 +83,8 @@ test_timeout (void)
   util_reply_wait (&first);
   g_assert_false (finish (loop, &first, &error));
   g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
-  g_assert_nonnull (g_strstr_len (error->message, -1, "“late” has not stopped within 10 ms: "));
-  g_assert_nonnull (g_strstr_len (error->message, -1, "held by “a reason” for "));
+  g_assert_nonnull (g_strstr_len (error->message, -1, "\"late\" has not stopped within 10 ms: "));
+  g_assert_nonnull (g_strstr_len (error->message, -1, "held by \"a reason\" for "));
 
   bg_loop_shutdown_async (loop, BG_SHUTDOWN_DRAIN, 0, NULL, util_reply_cb, &second);
   util_reply_wait (&second);

@@ -276,7 +276,7 @@ look (Race *self, int number)
       g_autofree char *text = bg_loop_describe (self->loop);
       g_autoptr (BgLoopStats) stats = bg_loop_get_stats (self->loop);
 
-      g_assert_true (g_str_has_prefix (text, "loop “race”: "));
+      g_assert_true (g_str_has_prefix (text, "loop \"race\": "));
       g_assert_nonnull (stats);
     }
 }

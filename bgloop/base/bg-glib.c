@@ -6,6 +6,8 @@
 #endif
 #include "config.h"
 
+#include <bgloop/base/bg-text-private.h>
+
 #include <errno.h>
 #include <string.h>
 #if HAVE_EVENTFD
@@ -153,7 +155,7 @@ check_descriptors (GError **error)
       int code = errno;
 
       g_set_error (error, G_IO_ERROR, g_io_error_from_errno (code),
-                   "No descriptor for a main context: %s", g_strerror (code));
+                   _ ("No descriptor for a main context: %s"), g_strerror (code));
       return FALSE;
     }
 

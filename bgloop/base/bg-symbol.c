@@ -6,6 +6,8 @@
 #endif
 #include "config.h"
 
+#include <bgloop/base/bg-text-private.h>
+
 #include <bgloop/base/bg-symbol-private.h>
 
 #if HAVE_DLADDR
@@ -62,7 +64,7 @@ bg_symbol_describe (gpointer func)
     }
 #endif
 
-  return g_strdup_printf ("a function at %p", func);
+  return g_strdup_printf (_ ("a function at %p"), func);
 }
 
 /* Whether two functions are in the same library; TRUE where that cannot be told. */

@@ -396,17 +396,23 @@ bg_deadline (int timeout_msec)
 }
 
 void
-bg_set_wait_error (GError **error, BgWaitResult result, const char *format, ...)
+bg_set_wait_error (GError **error,
+                   BgWaitResult result,
+                   const char *cancelled,
+                   const char *timed_out,
+                   ...)
 {
   g_autofree char *message = NULL;
   va_list args;
 
-  va_start (args, format);
-  message = g_strdup_vprintf (format, args);
+  va_start (args, timed_out);
+  if (result == BG_WAIT_CANCELLED)
+    message = g_strdup_vprintf (cancelled, args);
+  else
+    message = g_strdup_vprintf (timed_out, args);
   va_end (args);
 
-  if (result == BG_WAIT_CANCELLED)
-    g_set_error (error, G_IO_ERROR, G_IO_ERROR_CANCELLED, "%s was cancelled", message);
-  else
-    g_set_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT, "%s timed out", message);
+  g_set_error_literal (error, G_IO_ERROR,
+                       result == BG_WAIT_CANCELLED ? G_IO_ERROR_CANCELLED : G_IO_ERROR_TIMED_OUT,
+                       message);
 }

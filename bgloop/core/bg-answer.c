@@ -3,6 +3,8 @@
  */
 #include "config.h"
 
+#include <bgloop/base/bg-text-private.h>
+
 #include <bgloop/bg-error.h>
 #include <bgloop/core/bg-core-private.h>
 #include <bgloop/core/bg-operation-private.h>
@@ -212,10 +214,11 @@ bg_perform_answer_cb (GObject *source, GAsyncResult *result, gpointer user_data)
   if (G_IS_ASYNC_RESULT (result))
     bg_perform_answer (self, g_object_ref (result), NULL);
   else
-    bg_perform_answer (self, NULL,
-                       g_error_new (BG_ERROR, BG_ERROR_UNANSWERED,
-                                    "An operation on the loop “%s” has answered without a result",
-                                    self->core->name));
+    bg_perform_answer (
+        self, NULL,
+        g_error_new (BG_ERROR, BG_ERROR_UNANSWERED,
+                     _ ("An operation on the loop \"%s\" has answered without a result"),
+                     self->core->name));
 }
 
 /* Operations for languages */
@@ -281,10 +284,11 @@ bg_operation_unref (BgOperation *self)
   if (self->id != NULL && self->generation == bg_fork_generation ())
     perform = bg_perform_unpublish (self->id);
   if (perform != NULL)
-    bg_perform_answer (perform, NULL,
-                       g_error_new (BG_ERROR, BG_ERROR_UNANSWERED,
-                                    "Nobody can answer an operation on the loop “%s” any more",
-                                    perform->core->name));
+    bg_perform_answer (
+        perform, NULL,
+        g_error_new (BG_ERROR, BG_ERROR_UNANSWERED,
+                     _ ("Nobody can answer an operation on the loop \"%s\" any more"),
+                     perform->core->name));
   g_free (self);
 }
 

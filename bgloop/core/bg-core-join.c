@@ -6,6 +6,8 @@
 #endif
 #include "config.h"
 
+#include <bgloop/base/bg-text-private.h>
+
 #if HAVE_TGKILL
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -178,7 +180,7 @@ static void
 set_own_thread_error (BgCore *core, GError **error)
 {
   g_set_error (error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK,
-               "The loop “%s” cannot wait for its own end", core->name);
+               _ ("The loop \"%s\" cannot wait for its own end"), core->name);
 }
 
 static void
@@ -188,11 +190,12 @@ set_timeout_error (BgCore *core, int timeout_msec, GError **error)
   g_autofree char *text = NULL;
 
   if (lines->len == 0)
-    g_ptr_array_add (lines, g_strdup ("about to end"));
+    g_ptr_array_add (lines, g_strdup (_ ("about to end")));
   g_ptr_array_add (lines, NULL);
   text = g_strjoinv ("; ", (char **) lines->pdata);
   g_set_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT,
-               "The loop “%s” has not stopped within %d ms: %s", core->name, timeout_msec, text);
+               _ ("The loop \"%s\" has not stopped within %d ms: %s"), core->name, timeout_msec,
+               text);
 }
 
 static void
@@ -201,7 +204,8 @@ set_end_error (BgCore *core, BgWaitResult why, int timeout_msec, GError **error)
   if (why == BG_WAIT_TIMED_OUT)
     set_timeout_error (core, timeout_msec, error);
   else
-    bg_set_wait_error (error, why, "Waiting for the end of the loop “%s”", core->name);
+    bg_set_wait_error (error, why, _ ("Waiting for the end of the loop \"%s\" was cancelled"),
+                       _ ("Waiting for the end of the loop \"%s\" timed out"), core->name);
 }
 
 /* What can be said at once, without asking for anything or waiting. */

@@ -217,7 +217,7 @@ abandon (BgCore *self)
     {
       name = func != NULL ? bg_symbol_describe (func) : g_strdup ("a source of its context");
       self->thread.exited = TRUE;
-      g_critical ("%s has ended the thread of the loop “%s”, which is the loop's own", name,
+      g_critical ("%s has ended the thread of the loop \"%s\", which is the loop's own", name,
                   self->name);
     }
 

@@ -3,6 +3,8 @@
  */
 #include "config.h"
 
+#include <bgloop/base/bg-text-private.h>
+
 #include <bgloop/base/bg-glib-private.h>
 #include <bgloop/bg-error.h>
 #include <bgloop/core/bg-core-private.h>
@@ -147,11 +149,13 @@ bg_core_set_refused_error (BgCore *self, GError **error)
 {
   if (bg_core_is_forked (self))
     g_set_error (error, BG_ERROR, BG_ERROR_FORKED,
-                 "The loop “%s” belongs to the process that this one was forked from", self->name);
+                 "The loop \"%s\" belongs to the process that this one was forked from",
+                 self->name);
   else if (self->failure != NULL)
     g_propagate_error (error, g_error_copy (self->failure));
   else
-    g_set_error (error, BG_ERROR, BG_ERROR_CLOSED, "The loop “%s” takes no more work", self->name);
+    g_set_error (error, BG_ERROR, BG_ERROR_CLOSED, _ ("The loop \"%s\" takes no more work"),
+                 self->name);
 }
 
 void

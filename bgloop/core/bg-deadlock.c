@@ -3,6 +3,8 @@
  */
 #include "config.h"
 
+#include <bgloop/base/bg-text-private.h>
+
 #include <bgloop/base/bg-fork-private.h>
 #include <bgloop/base/bg-macros-private.h>
 #include <bgloop/bg-error.h>
@@ -73,13 +75,31 @@ typedef struct
 
 static gboolean leads_back (BgSearch *self, BgActor *from, BgWaitAim aim);
 
+typedef enum
+{
+  LINK_WAIT,
+  LINK_END,
+  LINK_REPLY,
+} Link;
+
 static gboolean
-follow (BgSearch *self, BgActor *to, BgWaitAim aim, const char *what)
+follow (BgSearch *self, BgActor *to, BgWaitAim aim, Link link)
 {
   gsize length = self->path->len;
   gboolean found;
 
-  g_string_append_printf (self->path, ", which waits for %s“%s”", what, to->name);
+  switch (link)
+    {
+    case LINK_WAIT:
+      g_string_append_printf (self->path, _ (", which waits for \"%s\""), to->name);
+      break;
+    case LINK_END:
+      g_string_append_printf (self->path, _ (", which waits for the end of \"%s\""), to->name);
+      break;
+    case LINK_REPLY:
+      g_string_append_printf (self->path, _ (", which waits for a reply of \"%s\""), to->name);
+      break;
+    }
   found = leads_back (self, to, aim);
   if (!found)
     g_string_truncate (self->path, length);
@@ -99,7 +119,7 @@ follow_wait (BgSearch *self, BgWait *wait)
 
   if (wait->aim >= BG_WAIT_FOR_END)
     self->last = wait;
-  found = follow (self, wait->target, wait->aim, "");
+  found = follow (self, wait->target, wait->aim, LINK_WAIT);
   if (!found)
     self->last = last;
   return found;
@@ -119,7 +139,7 @@ follow_helper (BgSearch *self, BgActor *helper)
   gsize length = self->path->len;
   gboolean found;
 
-  g_string_append (self->path, ", whose cancellable's handlers have not returned");
+  g_string_append (self->path, _ (", whose cancellable's handlers have not returned"));
   found = leads_back (self, helper->self, BG_WAIT_FOR_WORK);
   if (!found)
     g_string_truncate (self->path, length);
@@ -130,9 +150,9 @@ static gboolean
 follow_owed (BgActor *owes, gboolean its_end, gpointer user_data)
 {
   if (its_end)
-    return follow (user_data, owes, BG_WAIT_FOR_END, "the end of ");
+    return follow (user_data, owes, BG_WAIT_FOR_END, LINK_END);
 
-  return follow (user_data, owes, BG_WAIT_FOR_WORK, "a reply of ");
+  return follow (user_data, owes, BG_WAIT_FOR_WORK, LINK_REPLY);
 }
 
 /* With the lock held. There may be circles elsewhere: a wait that was over can count
@@ -200,7 +220,7 @@ bg_actor_break_circles (BgActor *self)
       found = bg_mailbox_find_owing (self->mailbox, FALSE, follow_owed, &search);
       if (found)
         {
-          search.last->circle = g_strdup_printf ("“%s”%s", self->name, search.path->str);
+          search.last->circle = g_strdup_printf ("\"%s\"%s", self->name, search.path->str);
           bg_waiter_break (search.last->waiter);
         }
       g_string_free (search.path, TRUE);
@@ -211,8 +231,8 @@ static void
 set_error (BgActor *here, BgActor *target, const char *path, GError **error)
 {
   g_set_error (error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK,
-               "This wait could never end: “%s” would wait for “%s”%s", here->name, target->name,
-               path);
+               _ ("This wait could never end: \"%s\" would wait for \"%s\"%s"), here->name,
+               target->name, path);
 }
 
 /* With the lock held. */
@@ -270,7 +290,7 @@ bg_wait_end (BgWait *self)
 void
 bg_wait_set_broken_error (BgWait *self, GError **error)
 {
-  g_set_error (error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK, "This wait could never end: %s",
+  g_set_error (error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK, _ ("This wait could never end: %s"),
                self->circle);
 }
 

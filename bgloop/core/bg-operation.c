@@ -3,6 +3,8 @@
  */
 #include "config.h"
 
+#include <bgloop/base/bg-text-private.h>
+
 #include <bgloop/base/bg-glib-private.h>
 #include <bgloop/bg-error.h>
 #include <bgloop/core/bg-core-private.h>
@@ -153,9 +155,10 @@ bg_perform_set_error (BgPerform *self, GError **error)
 
   if (closed)
     g_set_error (error, BG_ERROR, BG_ERROR_CLOSED,
-                 "The loop “%s” was shut down before the operation answered", core->name);
+                 _ ("The loop \"%s\" was shut down before the operation answered"), core->name);
   else
-    bg_set_wait_error (error, gave_up, "An operation on the loop “%s”", core->name);
+    bg_set_wait_error (error, gave_up, _ ("An operation on the loop \"%s\" was cancelled"),
+                       _ ("An operation on the loop \"%s\" timed out"), core->name);
 }
 
 /* With the lock held: whether somebody waits for an answer. What comes after a wait was
@@ -245,7 +248,7 @@ end_begin (BgPerform *self, gboolean ok, GError *error)
   if (unanswered != NULL)
     bg_perform_answer (unanswered, NULL, g_steal_pointer (&error));
   else if (!ok)
-    g_critical ("An operation on the loop “%s” has answered and its beginning has failed",
+    g_critical ("An operation on the loop \"%s\" has answered and its beginning has failed",
                 core->name);
   g_clear_error (&error);
 
@@ -297,7 +300,7 @@ half_begun_outcome (BgRecord *slot, gpointer owner)
   destroy_data (self);
   if (unanswered != NULL && error == NULL)
     error = g_error_new (BG_ERROR, BG_ERROR_CLOSED,
-                         "The thread of the loop “%s” ended before the operation had begun",
+                         _ ("The thread of the loop \"%s\" ended before the operation had begun"),
                          core->name);
   if (unanswered != NULL)
     bg_perform_answer (unanswered, NULL, g_steal_pointer (&error));

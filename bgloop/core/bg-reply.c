@@ -3,6 +3,8 @@
  */
 #include "config.h"
 
+#include <bgloop/base/bg-text-private.h>
+
 #include <bgloop/base/bg-glib-private.h>
 #include <bgloop/bg-error.h>
 #include <bgloop/core/bg-core-join-private.h>
@@ -386,7 +388,7 @@ bg_mailbox_close_owed (BgMailbox *self, const char *name)
       if (reply->expiry != NULL)
         g_ptr_array_add (expiries, g_steal_pointer (&reply->expiry));
       g_set_error (&reply->error, BG_ERROR, BG_ERROR_CLOSED,
-                   "The loop “%s” was shut down before the reply came", name);
+                   _ ("The loop \"%s\" was shut down before the reply came"), name);
       append (reply);
     }
   bg_inbox_unlock (&self->inbox);

@@ -3,6 +3,8 @@
  */
 #include "config.h"
 
+#include <bgloop/base/bg-text-private.h>
+
 #include <bgloop/base/bg-symbol-private.h>
 #include <bgloop/core/bg-core-private.h>
 #include <bgloop/core/bg-mailbox-private.h>
@@ -17,9 +19,9 @@ describe_age (gint64 since)
   gint64 usec = MAX (0, g_get_monotonic_time () - since);
 
   if (usec < G_TIME_SPAN_SECOND)
-    return g_strdup_printf ("%" G_GINT64_FORMAT " ms", usec / G_TIME_SPAN_MILLISECOND);
+    return g_strdup_printf (_ ("%d ms"), (int) (usec / G_TIME_SPAN_MILLISECOND));
 
-  return g_strdup_printf ("%.1f s", usec / (double) G_TIME_SPAN_SECOND);
+  return g_strdup_printf (_ ("%.1f s"), usec / (double) G_TIME_SPAN_SECOND);
 }
 
 /* Something that keeps the loop busy, as it is found under the lock. To name a
@@ -36,7 +38,9 @@ typedef struct
     HELD,
     OPERATION,
     OWED,
-    MORE,
+    MORE_QUEUED,
+    MORE_HELD,
+    MORE_OWED,
     DESTRUCTORS,
     HANDLERS
   } kind;
@@ -58,14 +62,12 @@ work_clear (gpointer data)
 
 /* How many there are beside those that are named. */
 static void
-collect_more (GArray *works, guint n, guint n_named, const char *what)
+collect_more (GArray *works, guint n, guint n_named, int kind)
 {
-  Work work = { .kind = MORE, .n = n - n_named, .reason = g_strdup (what) };
+  Work work = { .kind = kind, .n = n - n_named };
 
   if (n > n_named)
     g_array_append_val (works, work);
-  else
-    g_free (work.reason);
 }
 
 static void
@@ -100,7 +102,7 @@ collect_queued (BgCore *core, GArray *works)
       else
         n += work.n;
     }
-  collect_more (works, n, 0, "queued at other priorities");
+  collect_more (works, n, 0, MORE_QUEUED);
 
   if (core->invokes.list.length > 0)
     {
@@ -126,7 +128,7 @@ collect_holds (BgCore *core, GArray *works)
 
       g_array_append_val (works, work);
     }
-  collect_more (works, core->holds.list.length, n, "holds and operations");
+  collect_more (works, core->holds.list.length, n, MORE_HELD);
 }
 
 typedef struct
@@ -157,7 +159,7 @@ collect_owed (BgCore *core, GArray *works)
     return;
 
   bg_mailbox_foreach_owed (core->mailbox, collect_owed_cb, &owed);
-  collect_more (works, owed.n, MIN (owed.n, NAMED), "replies");
+  collect_more (works, owed.n, MIN (owed.n, NAMED), MORE_OWED);
 }
 
 static void
@@ -180,27 +182,40 @@ describe (const Work *work)
   switch (work->kind)
     {
     case RUNNING:
-      return g_strdup_printf ("running %s for %s", name, age);
+      return g_strdup_printf (_ ("running %s for %s"), name, age);
     case BUSY:
-      return g_strdup_printf ("busy outside of its own work, with a source of its context, for %s",
-                              age);
+      return g_strdup_printf (
+          _ ("busy outside of its own work, with a source of its context, for %s"), age);
     case QUEUED:
-      return g_strdup_printf ("%u queued at priority %d", work->n, work->priority);
+      return g_strdup_printf (bg_translate_plural ("%u queued at priority %d",
+                                                   "%u queued at priority %d", work->n),
+                              work->n, work->priority);
     case INVOKED:
-      return g_strdup_printf ("%u invoked", work->n);
+      return g_strdup_printf (bg_translate_plural ("%u invoked", "%u invoked", work->n), work->n);
     case HELD:
-      return g_strdup_printf ("held by “%s” for %s", work->reason, age);
+      return g_strdup_printf (_ ("held by \"%s\" for %s"), work->reason, age);
     case OPERATION:
-      return g_strdup_printf ("waiting for the operation begun by %s for %s", name, age);
+      return g_strdup_printf (_ ("waiting for the operation begun by %s for %s"), name, age);
     case OWED:
-      return g_strdup_printf ("waiting for the reply of “%s” to %s for %s", work->reason, name,
-                              age);
-    case MORE:
-      return g_strdup_printf ("and %u more %s", work->n, work->reason);
+      return g_strdup_printf (_ ("waiting for the reply of \"%s\" to %s for %s"), work->reason,
+                              name, age);
+    case MORE_QUEUED:
+      return g_strdup_printf (bg_translate_plural ("and %u more queued at other priorities",
+                                                   "and %u more queued at other priorities",
+                                                   work->n),
+                              work->n);
+    case MORE_HELD:
+      return g_strdup_printf (bg_translate_plural ("and %u more hold or operation",
+                                                   "and %u more holds and operations", work->n),
+                              work->n);
+    case MORE_OWED:
+      return g_strdup_printf (bg_translate_plural ("and %u more reply", "and %u more replies",
+                                                   work->n),
+                              work->n);
     case DESTRUCTORS:
-      return g_strdup ("destructors of its thread run");
+      return g_strdup (_ ("destructors of its thread run"));
     case HANDLERS:
-      return g_strdup ("handlers of its cancellable have not returned");
+      return g_strdup (_ ("handlers of its cancellable have not returned"));
     default:
       g_assert_not_reached ();
     }

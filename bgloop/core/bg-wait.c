@@ -84,7 +84,7 @@ bg_core_is_paused_by_me (BgCore *self, GError **error)
 
   if (paused)
     g_set_error (error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK,
-                 "The loop “%s” stands still: this thread has paused it", self->name);
+                 "The loop \"%s\" stands still: this thread has paused it", self->name);
   return paused;
 }
 

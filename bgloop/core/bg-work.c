@@ -3,6 +3,8 @@
  */
 #include "config.h"
 
+#include <bgloop/base/bg-text-private.h>
+
 #include <bgloop/base/bg-symbol-private.h>
 #include <bgloop/core/bg-work-private.h>
 
@@ -60,7 +62,8 @@ bg_work_check_answer (gpointer func, gboolean ok, GError *given, gboolean says_w
       if (ok)
         g_clear_error (&given);
       else
-        g_set_error (&given, G_IO_ERROR, G_IO_ERROR_FAILED, "%s failed without saying why", name);
+        g_set_error (&given, G_IO_ERROR, G_IO_ERROR_FAILED, _ ("%s failed without saying why"),
+                     name);
     }
 
   if (!ok)

@@ -49,7 +49,7 @@ describe_core (BgCore *self, gboolean is_default)
   g_ptr_array_add (work, NULL);
   text = g_strjoinv ("; ", (char **) work->pdata);
 
-  return g_strdup_printf ("the %sloop “%s”, %" G_GINT64_FORMAT " ms old, %s%s%s",
+  return g_strdup_printf ("the %sloop \"%s\", %" G_GINT64_FORMAT " ms old, %s%s%s",
                           is_default ? "default " : "", self->name, age / G_TIME_SPAN_MILLISECOND,
                           describe_state (self, state), *text != '\0' ? ": " : "", text);
 }

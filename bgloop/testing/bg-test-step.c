@@ -25,7 +25,7 @@ can_be_paused (BgCore *self, GError **error)
   if (bg_core_is_current (self))
     {
       g_set_error (error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK,
-                   "The loop “%s” cannot stand still for its own thread", self->name);
+                   "The loop \"%s\" cannot stand still for its own thread", self->name);
       return FALSE;
     }
 
@@ -59,7 +59,7 @@ set_wait_error (BgCore *self, GError **error)
   g_ptr_array_add (work, NULL);
   text = g_strjoinv ("; ", (char **) work->pdata);
   g_set_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT,
-               "The loop “%s” has not come to rest within %d ms: %s", self->name,
+               "The loop \"%s\" has not come to rest within %d ms: %s", self->name,
                get_step_timeout (), text);
 }
 

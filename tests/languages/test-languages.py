@@ -16,8 +16,8 @@ import sys
 import tempfile
 
 HANG = 120
-MARK = re.compile(r'\bN?_ ?\("|\bg_dngettext\b')
-KEYWORDS = ['--keyword=_', '--keyword=N_', '--keyword=g_dngettext:2,3']
+MARK = re.compile(r'\bN?_ ?\("|\bbg_translate_plural ?\("')
+KEYWORDS = ['--keyword=_', '--keyword=N_', '--keyword=bg_translate_plural:1,2']
 NOT_WITHOUT_HOLDS = 'The loop "%s" has not stopped within %d ms: %s'
 CLOSED = 'The loop "%s" takes no more work'
 MORE = ('and %u more hold or operation', 'and %u more holds and operations')

@@ -82,7 +82,7 @@ count_threads (GString *names)
           || g_str_equal (name, "gdbus") || g_str_equal (name, "dconf worker"))
         continue;
       n++;
-      g_string_append_printf (names, " “%s”", name);
+      g_string_append_printf (names, " \"%s\"", name);
     }
   closedir (dir);
   return n;
