@@ -70,7 +70,7 @@ class Hold:
             self.release()
 
     def __repr__(self):
-        return f'<Hold {self.reason!r} of the loop “{self._thread.name}”>'
+        return f'<Hold {self.reason!r} of the loop "{self._thread.name}">'
 
 
 Hold.__module__ = 'gi.repository.Bg'
@@ -154,7 +154,7 @@ class Loop(Bg.Loop, concurrent.futures.Executor):
         else:
             msec = waiting.milliseconds(timeout)
             if not thread.forked:
-                waiting.check_cancellable(cancellable, f'A call to the loop “{thread.name}”')
+                waiting.check_cancellable(cancellable, f'A call to the loop "{thread.name}"')
         if get_ident() == thread.ident:
             return fn(*args, **kwargs)
 
@@ -194,12 +194,12 @@ class Loop(Bg.Loop, concurrent.futures.Executor):
 
     def _call_error(self, outcome, name, msec):
         thread = self._thread
-        what = f'{name}() on the loop “{thread.name}”'
+        what = f'{name}() on the loop "{thread.name}"'
         if outcome is waiting.TIMED_OUT:
             return waiting.timeout_error(self, thread, f'{what} did not start', msec)
         if outcome is waiting.CANCELLED:
             return waiting.cancelled(what)
-        return ClosedError(f'The loop “{thread.name}” was shut down before the call started')
+        return ClosedError(f'The loop "{thread.name}" was shut down before the call started')
 
     def post(self, fn, /, *args, priority=PRIORITY_DEFAULT, **kwargs):
         """Has a function run on the loop's thread. False if the loop takes no more work."""
@@ -257,7 +257,7 @@ class Loop(Bg.Loop, concurrent.futures.Executor):
             raise would_deadlock(thread.name)
 
         name = getattr(method, '__name__', method)
-        what = f'{name}() on the loop “{thread.name}” did not end'
+        what = f'{name}() on the loop "{thread.name}" did not end'
         operation, future = self._perform(method, args, kwargs, finish, cancellable)
         method = args = kwargs = finish = None
         try:
@@ -272,7 +272,7 @@ class Loop(Bg.Loop, concurrent.futures.Executor):
     def _perform(self, method, args, kwargs, finish, cancellable):
         thread = self._thread
         if not thread.forked:
-            waiting.check_cancellable(cancellable, f'An operation on the loop “{thread.name}”')
+            waiting.check_cancellable(cancellable, f'An operation on the loop "{thread.name}"')
         future = Future()
         future._thread = thread
         operation = Operation(self, thread, method, args, kwargs, finish, future, copy_context())
@@ -294,7 +294,7 @@ class Loop(Bg.Loop, concurrent.futures.Executor):
             coro.close()
             raise
 
-        what = f'{describe(coro)}() on the loop “{thread.name}” did not end'
+        what = f'{describe(coro)}() on the loop "{thread.name}" did not end'
         coroutine, future = self._spawn(coro)
         coro = None
         try:
@@ -344,7 +344,7 @@ class Loop(Bg.Loop, concurrent.futures.Executor):
         try:
             waiting.flush(self, thread, msec)
         except TimeoutError:
-            raise waiting.timeout_error(self, thread, f'The loop “{thread.name}” was not flushed',
+            raise waiting.timeout_error(self, thread, f'The loop "{thread.name}" was not flushed',
                                         msec) from None
 
     def shutdown_full(self, mode, timeout_msec, cancellable):

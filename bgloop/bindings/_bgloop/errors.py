@@ -56,7 +56,7 @@ def unanswered(what):
 
 
 def would_deadlock(loop_name):
-    return WouldDeadlockError(f'This wait could never end: “{loop_name}” would wait for itself')
+    return WouldDeadlockError(f'This wait could never end: "{loop_name}" would wait for itself')
 
 
 def take(error):

@@ -121,7 +121,7 @@ class Operation:
 
     def follow(self, cancellable, future):
         """Has it cancelled with the caller's cancellable, as long as somebody waits for it. Perhaps it is over."""
-        what = f'{self.name}() on the loop “{self.thread.name}”'
+        what = f'{self.name}() on the loop "{self.thread.name}"'
         follower = waiting._OnCancelled(cancellable, lambda: self.give_up(cancelled(what)))
         future.add_done_callback(lambda _: follower.__exit__())
         follower.__enter__()
@@ -179,7 +179,7 @@ class Operation:
         if self.key in self.thread.live:
             try:
                 if result is None:
-                    raise unanswered(f'{self.name}() on the loop “{self.thread.name}”')
+                    raise unanswered(f'{self.name}() on the loop "{self.thread.name}"')
                 box = [self.context.copy().run(self.finish, source, result)]  # it may answer while it begins
             except BaseException as caught:
                 error = without_own_frame(caught)

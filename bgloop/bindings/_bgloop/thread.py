@@ -241,10 +241,10 @@ class LoopThread:
 
     def refusal(self):
         if self.forked:
-            return ForkedError(f'The loop “{self.name}” belongs to the process that this one was forked from')
+            return ForkedError(f'The loop "{self.name}" belongs to the process that this one was forked from')
         if Leaving.begun:
-            return ClosedError(f'The loop “{self.name}” takes no more work: Python is leaving')
-        return ClosedError(f'The loop “{self.name}” takes no more work')
+            return ClosedError(f'The loop "{self.name}" takes no more work: Python is leaving')
+        return ClosedError(f'The loop "{self.name}" takes no more work')
 
     def offer(self, record, priority):
         """The number under which the loop has taken the record, or None."""

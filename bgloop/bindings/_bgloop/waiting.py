@@ -378,7 +378,7 @@ def shutdown(loop, thread, mode, msec):
         if mode == threads.CANCEL:
             thread.drop_all()
     if not ended:
-        raise timeout_error(loop, thread, f'The loop “{thread.name}” has not stopped', msec)
+        raise timeout_error(loop, thread, f'The loop "{thread.name}" has not stopped', msec)
 
 
 def _shutdown_once(thread, mode, msec):

@@ -40,7 +40,7 @@ class Mark:
         return '; '.join(left + self._list_coroutines() + self._wait_for_threads(deadline)) or None
 
     def _list_coroutines(self):
-        return [f'{record.describe()} is pending on “{thread.name}”'
+        return [f'{record.describe()} is pending on "{thread.name}"'
                 for thread in _threads.get_all() if thread.serial not in self._serials
                 for record in list(thread.tasks.values())]
 
@@ -54,7 +54,7 @@ class Mark:
     def _wait_for_threads(self, deadline):
         for thread in self._list_threads():
             thread.join(None if deadline is None else max(0, deadline - time.monotonic()))
-        return [f'the thread “{thread.name}” is running' for thread in self._list_threads()]
+        return [f'the thread "{thread.name}" is running' for thread in self._list_threads()]
 
 
 def assert_no_loops():
