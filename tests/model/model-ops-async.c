@@ -13,6 +13,8 @@ call_reply_cb (GObject *source, GAsyncResult *result, gpointer data)
   gboolean ok;
 
   model_piece_reply_begin (piece);
+  if (!BG_IS_LOOP (source))
+    model_fail ("%s: its reply comes from something else than a loop", model_piece_name (piece));
   ok = bg_loop_call_finish (BG_LOOP (source), result, &error);
   if (ok != (error == NULL))
     model_fail ("%s: %d with%s an error", model_piece_name (piece), ok, error ? "" : "out");
