@@ -92,9 +92,12 @@ class Installed(Consumer):
             include = f'#include <{header}>\n'
             with self.subTest(header):
                 self.compile(include * 2 + 'int used;\n', '-xc', '-c', '-std=c11', *WARNINGS)
-                if CXX:
-                    self.compile(include * 2 + 'int used;\n', '-xc++', '-c', '-std=c++17',
-                                 *WARNINGS, compiler=[CXX])
+                self.compile_as_cpp(include * 2 + 'int used;\n')
+        self.compile_as_cpp('#include <bgloop/bgloop.hpp>\n' * 2 + 'int used;\n')
+
+    def compile_as_cpp(self, source):
+        for standard in ('c++17', 'c++20') if CXX else ():
+            self.compile(source, '-xc++', '-c', f'-std={standard}', *WARNINGS, compiler=[CXX])
 
     def test_headers_define_their_own(self):
         """All that the headers define is a public name."""

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # Copyright 2026 The bgloop developers
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Compile what is shown in C on the pages and in doc comments, and run what is a whole program.
+"""Compile what is shown in C and C++ on the pages and in doc comments, and run what is a whole program.
 
 test-snippets.py COMPILER... -- SOURCE-FOLDER PAGE...
 
@@ -26,7 +26,8 @@ BLOCK = re.compile(r'(?:^<!-- (?P<mark>[^\n]*) -->\n)?^```(?P<language>\w*)\n(?P
                    re.DOTALL | re.MULTILINE)
 DOC_COMMENT = re.compile(r'/\*\*\n(?P<text>.*?)\*/', re.DOTALL)
 FUNCTION = re.compile(r'^(\w+) \(', re.MULTILINE)
-WARNINGS = ['-std=gnu11', '-Wall', '-Wextra', '-Werror', '-Wno-unused-parameter', '-Wno-unused-function']
+WARNINGS = ['-Wall', '-Wextra', '-Werror', '-Wno-unused-parameter', '-Wno-unused-function']
+STANDARDS = {'c': '-std=gnu11', 'cpp': '-std=c++17'}
 BEFORE = '#include <bgloop/bgloop.h>\n#include <bgloop/bg-test.h>\n'
 STATEMENTS = '''
 typedef struct
@@ -50,6 +51,7 @@ example_client_get_async (ExampleClient *self, BgLoop *loop, GCancellable *cance
 class Snippet:
     def __init__(self, where, match):
         self.code = match['code']
+        self.language = match['language']
         self.mark = match['mark'] or ''
         function = FUNCTION.search(self.code)
         self.name = f'{where}: {function[1] if function else self.code.split()[0].strip("#")}'
@@ -65,9 +67,10 @@ class Snippet:
             return BEFORE + self.code
         return BEFORE + STATEMENTS % self.code
 
-    def check(self, compiler, flags):
+    def check(self, compilers, flags):
+        compiler = [*compilers[self.language], STANDARDS[self.language]]
         with tempfile.TemporaryDirectory() as folder:
-            source, program = os.path.join(folder, 'snippet.c'), os.path.join(folder, 'snippet')
+            source, program = os.path.join(folder, f'snippet.{self.language}'), os.path.join(folder, 'snippet')
             with open(source, 'w', encoding='utf-8') as file:
                 file.write(self.get_source())
             how = [source, '-o', program, *flags] if self.is_program() else [
@@ -106,13 +109,13 @@ def read_page(page, checks, compile_it):
     for match in BLOCK.finditer(page.read_text(encoding='utf-8')):
         if match['mark'] == 'output':
             program.output = match['code']
-        if match['language'] not in ('c', 'meson'):
+        if match['language'] not in ('c', 'cpp', 'meson'):
             continue
 
         snippet = Snippet(page.name, match)
         if '/' in snippet.mark and (page.parent / snippet.mark).is_file():
             checks.append((snippet.name, lambda code=match['code'], name=snippet.mark: check_quote(page, name, code)))
-        elif match['language'] == 'c':
+        elif match['language'] != 'meson':
             program = snippet
             checks.append((snippet.name, lambda snippet=snippet: compile_it(snippet)))
 
@@ -130,15 +133,16 @@ def read_comments(path, checks, compile_it):
 
 def main(arguments):
     split = arguments.index('--')
-    compiler, (source, *pages) = arguments[:split], arguments[split + 1:]
+    compilers = {'c': arguments[:split], 'cpp': ['c++']}
+    source, *pages = arguments[split + 1:]
     flags = subprocess.run(['pkg-config', '--cflags', '--libs', 'bgloop-1'], check=True, capture_output=True,
                            text=True).stdout.split()
 
     checks = []
     for page in pages:
-        read_page(pathlib.Path(page), checks, lambda snippet: snippet.check(compiler, flags))
+        read_page(pathlib.Path(page), checks, lambda snippet: snippet.check(compilers, flags))
     for path in sorted(pathlib.Path(source, 'bgloop').rglob('*.[ch]')):
-        read_comments(path, checks, lambda snippet: snippet.check(compiler, flags))
+        read_comments(path, checks, lambda snippet: snippet.check(compilers, flags))
     return tap.run(checks)
 
 

@@ -1,32 +1,33 @@
 /* Copyright 2026 The bgloop developers
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
+#include <optional>
+
 #include <bgloop/bg-test.h>
+#include <bgloop/bgloop.hpp>
 #include <gtest/gtest.h>
 
 class LoopTest : public ::testing::Test
 {
 protected:
-  BgLoop *loop = nullptr;
+  std::optional<bgloop::Loop> loop;
 
   void
   SetUp () override
   {
-    const auto *info = ::testing::UnitTest::GetInstance ()->current_test_info ();
-    g_autoptr (GError) error = nullptr;
-
     since = bg_test_mark_loops ();
-    loop = bg_loop_new (info->name (), &error);
-    ASSERT_NE (loop, nullptr) << error->message;
+    loop.emplace (::testing::UnitTest::GetInstance ()->current_test_info ()->name ());
   }
 
   void
   TearDown () override
   {
-    if (loop != nullptr)
+    /* Not by its destructor, which would wait for ever for a loop that hangs. */
+    if (loop)
       {
-        bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
-        g_clear_object (&loop);
+        g_autoptr (BgLoop) ends = loop->release ();
+
+        bg_loop_quit (ends, BG_SHUTDOWN_DRAIN);
       }
 
     g_autofree char *left = bg_test_describe_loops (since, bg_test_get_timeout ());
@@ -37,10 +38,27 @@ private:
   guint64 since = 0;
 };
 
-static void
-add_one (gpointer user_data)
+TEST_F (LoopTest, WorkIsDone)
 {
-  ++*static_cast<int *> (user_data);
+  int sum = 0;
+
+  EXPECT_TRUE (loop->post ([&] { ++sum; }));
+  EXPECT_EQ (loop->call ([&] { return sum; }), 1);
+}
+
+TEST_F (LoopTest, StepByStep)
+{
+  int sum = 0;
+
+  ASSERT_TRUE (bg_test_pause (loop->get (), nullptr));
+  EXPECT_TRUE (loop->post ([&] { ++sum; }));
+  EXPECT_TRUE (loop->post ([&] { ++sum; }));
+  EXPECT_EQ (sum, 0);
+
+  EXPECT_EQ (bg_test_step (loop->get (), nullptr), 1);
+  EXPECT_EQ (sum, 1);
+  EXPECT_EQ (bg_test_run_until_idle (loop->get (), nullptr), 1);
+  EXPECT_EQ (sum, 2);
 }
 
 static gboolean
@@ -48,30 +66,6 @@ add_two (gpointer user_data, GError **)
 {
   *static_cast<int *> (user_data) += 2;
   return TRUE;
-}
-
-TEST_F (LoopTest, WorkIsDone)
-{
-  int sum = 0;
-
-  EXPECT_TRUE (bg_loop_post (loop, add_one, &sum, nullptr));
-  EXPECT_TRUE (bg_loop_flush (loop, -1, nullptr, nullptr));
-  EXPECT_EQ (sum, 1);
-}
-
-TEST_F (LoopTest, StepByStep)
-{
-  int sum = 0;
-
-  ASSERT_TRUE (bg_test_pause (loop, nullptr));
-  EXPECT_TRUE (bg_loop_post (loop, add_one, &sum, nullptr));
-  EXPECT_TRUE (bg_loop_post (loop, add_one, &sum, nullptr));
-  EXPECT_EQ (sum, 0);
-
-  EXPECT_EQ (bg_test_step (loop, nullptr), 1);
-  EXPECT_EQ (sum, 1);
-  EXPECT_EQ (bg_test_run_until_idle (loop, nullptr), 1);
-  EXPECT_EQ (sum, 2);
 }
 
 TEST_F (LoopTest, DefaultLoop)
