@@ -70,6 +70,11 @@
  * to the main context also when they are called on a loop. Post, or attach a
  * source: see [what to write instead](threads.html#functions-that-go-to-the-main-context-instead).
  *
+ * ## Languages without threads
+ *
+ * A JavaScript function cannot run on a loop: GJS refuses to run it on another thread than its
+ * own, and the process may crash afterwards. What GJS can do with a loop is on [its page](gjs.html).
+ *
  * ## The end of the process, and fork
  *
  * Dropping the last reference never blocks. It asks the loop to stop, as
