@@ -3,6 +3,7 @@
  */
 #include "config.h"
 
+#include <bgloop/base/bg-lock-private.h>
 #include <bgloop/bg-error.h>
 #include <bgloop/bg-loop-private.h>
 
@@ -44,10 +45,10 @@ bg_loop_unpublish (BgCore *core)
   if (g_atomic_pointer_get (&shared->core) != core)
     return;
 
-  g_mutex_lock (&shared->lock);
+  bg_mutex_lock (&shared->lock, BG_LOCK_DEFAULT_LOOP);
   if (shared->core == core)
     forgotten = forget (shared);
-  g_mutex_unlock (&shared->lock);
+  bg_mutex_unlock (&shared->lock, BG_LOCK_DEFAULT_LOOP);
   g_clear_pointer (&forgotten, bg_core_unref);
 }
 
@@ -63,11 +64,11 @@ ref_default (BgDefault *shared)
 {
   BgCore *core;
 
-  g_mutex_lock (&shared->lock);
+  bg_mutex_lock (&shared->lock, BG_LOCK_DEFAULT_LOOP);
   core = shared->core;
   if (core != NULL)
     bg_core_ref (core);
-  g_mutex_unlock (&shared->lock);
+  bg_mutex_unlock (&shared->lock, BG_LOCK_DEFAULT_LOOP);
 
   return core;
 }
@@ -95,7 +96,7 @@ replace_default (BgDefault *shared, BgCore *core, GError **error)
   BgLoop *self = NULL;
   BgCore *forgotten = NULL;
 
-  g_mutex_lock (&shared->lock);
+  bg_mutex_lock (&shared->lock, BG_LOCK_DEFAULT_LOOP);
   if (shared->core == core)
     {
       self = g_initable_new (BG_TYPE_LOOP, NULL, error, "name", "default", NULL);
@@ -103,7 +104,7 @@ replace_default (BgDefault *shared, BgCore *core, GError **error)
       if (self != NULL)
         g_atomic_pointer_set (&shared->core, bg_core_ref (self->core));
     }
-  g_mutex_unlock (&shared->lock);
+  bg_mutex_unlock (&shared->lock, BG_LOCK_DEFAULT_LOOP);
   g_clear_pointer (&forgotten, bg_core_unref);
 
   return self;
@@ -217,10 +218,10 @@ bg_loop_reset_default (int timeout_msec, GError **error)
   ok = self == NULL || bg_loop_shutdown_full (self, BG_SHUTDOWN_DRAIN, timeout_msec, NULL, error);
 
   /* From when it was asked to stop, a fresh one has been made for whoever asked. */
-  g_mutex_lock (&shared->lock);
+  bg_mutex_lock (&shared->lock, BG_LOCK_DEFAULT_LOOP);
   if (shared->core == core && (self == NULL || bg_core_get_state (core) != BG_LOOP_RUNNING))
     forgotten = forget (shared);
-  g_mutex_unlock (&shared->lock);
+  bg_mutex_unlock (&shared->lock, BG_LOCK_DEFAULT_LOOP);
   g_clear_pointer (&forgotten, bg_core_unref);
   bg_core_unref (core);
 

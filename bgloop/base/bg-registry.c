@@ -3,6 +3,7 @@
  */
 #include "config.h"
 
+#include <bgloop/base/bg-lock-private.h>
 #include <bgloop/base/bg-registry-private.h>
 
 /* Which loops there are. Any thread; the lock is taken before a loop's own. */
@@ -22,10 +23,10 @@ bg_registration_add (BgRegistration *self, gpointer data)
 
   self->made_at = g_get_monotonic_time ();
   self->link.data = data;
-  g_mutex_lock (&registry->lock);
+  bg_mutex_lock (&registry->lock, BG_LOCK_REGISTRY);
   self->serial = ++registry->last_serial;
   g_queue_push_tail_link (&registry->entries, &self->link);
-  g_mutex_unlock (&registry->lock);
+  bg_mutex_unlock (&registry->lock, BG_LOCK_REGISTRY);
 }
 
 /* Before the first thing of what was registered is freed. */
@@ -34,10 +35,10 @@ bg_registration_begin_removal (BgRegistration *self)
 {
   BgRegistry *registry = bg_registry_get ();
 
-  g_mutex_lock (&registry->lock);
+  bg_mutex_lock (&registry->lock, BG_LOCK_REGISTRY);
   g_queue_unlink (&registry->entries, &self->link);
   registry->n_freeing++;
-  g_mutex_unlock (&registry->lock);
+  bg_mutex_unlock (&registry->lock, BG_LOCK_REGISTRY);
 }
 
 /* After the last. */
@@ -46,8 +47,8 @@ bg_registration_end_removal (void)
 {
   BgRegistry *registry = bg_registry_get ();
 
-  g_mutex_lock (&registry->lock);
+  bg_mutex_lock (&registry->lock, BG_LOCK_REGISTRY);
   registry->n_freeing--;
   g_cond_broadcast (&registry->freed);
-  g_mutex_unlock (&registry->lock);
+  bg_mutex_unlock (&registry->lock, BG_LOCK_REGISTRY);
 }

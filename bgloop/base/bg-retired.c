@@ -7,6 +7,7 @@
 
 #include <bgloop/base/bg-fork-private.h>
 #include <bgloop/base/bg-glib-private.h>
+#include <bgloop/base/bg-lock-private.h>
 #include <bgloop/base/bg-retired-private.h>
 #include <bgloop/base/bg-symbol-private.h>
 
@@ -117,10 +118,10 @@ release_if_unused (BgRetired *self)
 static void
 push_retired (BgRetirement *retirement, BgRetired *self)
 {
-  g_mutex_lock (&retirement->lock);
+  bg_mutex_lock (&retirement->lock, BG_LOCK_LEAF);
   g_queue_push_tail (&retirement->retired, self);
   g_atomic_int_inc (&retirement->n_retired);
-  g_mutex_unlock (&retirement->lock);
+  bg_mutex_unlock (&retirement->lock, BG_LOCK_LEAF);
 }
 
 static BgRetired *
@@ -128,11 +129,11 @@ pop_retired (BgRetirement *retirement)
 {
   BgRetired *self;
 
-  g_mutex_lock (&retirement->lock);
+  bg_mutex_lock (&retirement->lock, BG_LOCK_LEAF);
   self = g_queue_pop_head (&retirement->retired);
   if (self != NULL)
     g_atomic_int_add (&retirement->n_retired, -1);
-  g_mutex_unlock (&retirement->lock);
+  bg_mutex_unlock (&retirement->lock, BG_LOCK_LEAF);
 
   return self;
 }

@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include <bgloop/base/bg-fork-private.h>
+#include <bgloop/base/bg-lock-private.h>
 #include <bgloop/base/bg-macros-private.h>
 #include <bgloop/base/bg-waiter-private.h>
 
@@ -91,10 +92,10 @@ put_into_pool (BgWaiter *self)
 {
   BgWaiterPool *pool = get_pool ();
 
-  g_mutex_lock (&pool->lock);
+  bg_mutex_lock (&pool->lock, BG_LOCK_LEAF);
   self->next = pool->unused;
   pool->unused = self;
-  g_mutex_unlock (&pool->lock);
+  bg_mutex_unlock (&pool->lock, BG_LOCK_LEAF);
 }
 
 static BgWaiter *
@@ -103,7 +104,7 @@ take_from_pool (void)
   BgWaiterPool *pool = get_pool ();
   BgWaiter *self;
 
-  g_mutex_lock (&pool->lock);
+  bg_mutex_lock (&pool->lock, BG_LOCK_LEAF);
   self = pool->unused;
   if (self != NULL)
     {
@@ -118,7 +119,7 @@ take_from_pool (void)
       g_mutex_init (&self->lock);
       g_cond_init (&self->cond);
     }
-  g_mutex_unlock (&pool->lock);
+  bg_mutex_unlock (&pool->lock, BG_LOCK_LEAF);
   return self;
 }
 
@@ -166,13 +167,13 @@ cancelled_cb (GCancellable *cancellable, gpointer user_data)
   if (is_inherited (self))
     return;
 
-  g_mutex_lock (&self->lock);
+  bg_mutex_lock (&self->lock, BG_LOCK_WAITER);
   if (self->cancellable == cancellable)
     {
       self->cancelled = TRUE;
       g_cond_signal (&self->cond);
     }
-  g_mutex_unlock (&self->lock);
+  bg_mutex_unlock (&self->lock, BG_LOCK_WAITER);
 }
 
 /* Not by g_cancellable_connect(): since GLib 2.82 that waits for handlers under way,
@@ -180,10 +181,10 @@ cancelled_cb (GCancellable *cancellable, gpointer user_data)
 static void
 heed (BgWaiter *self, GCancellable *cancellable)
 {
-  g_mutex_lock (&self->lock);
+  bg_mutex_lock (&self->lock, BG_LOCK_WAITER);
   self->cancelled = FALSE;
   self->cancellable = cancellable;
-  g_mutex_unlock (&self->lock);
+  bg_mutex_unlock (&self->lock, BG_LOCK_WAITER);
 
   if (!g_cancellable_is_cancelled (cancellable))
     self->handler = g_signal_connect (cancellable, "cancelled", G_CALLBACK (cancelled_cb), self);
@@ -222,10 +223,10 @@ bg_waiter_give_back (BgWaiter *self, GCancellable *cancellable)
 
   if (cancellable != NULL)
     {
-      g_mutex_lock (&self->lock);
+      bg_mutex_lock (&self->lock, BG_LOCK_WAITER);
       self->cancellable = NULL;
       self->cancelled = FALSE;
-      g_mutex_unlock (&self->lock);
+      bg_mutex_unlock (&self->lock, BG_LOCK_WAITER);
     }
 
   self->taken = FALSE;
@@ -241,7 +242,7 @@ wait_until (BgWaiter *self, gint64 deadline, gboolean heed_cancelled)
   if (!self->slept && g_atomic_int_get (&self->state) == SETTLED)
     return BG_WAIT_SETTLED;
 
-  g_mutex_lock (&self->lock);
+  bg_mutex_lock (&self->lock, BG_LOCK_WAITER);
   self->slept = TRUE;
   g_atomic_int_compare_and_exchange (&self->state, AWAKE, ASLEEP);
   while (g_atomic_int_get (&self->state) != SETTLED && result == BG_WAIT_SETTLED)
@@ -258,7 +259,7 @@ wait_until (BgWaiter *self, gint64 deadline, gboolean heed_cancelled)
     }
   if (self->learns && result == BG_WAIT_SETTLED && self->settled_at != 0)
     bg_spin_learn (&self->spin, self->settled_at - self->spin.began);
-  g_mutex_unlock (&self->lock);
+  bg_mutex_unlock (&self->lock, BG_LOCK_WAITER);
 
   return result;
 }
@@ -337,10 +338,10 @@ bg_waiter_settle (BgWaiter *self)
   if (is_inherited (self))
     return FALSE;
 
-  g_mutex_lock (&self->lock);
+  bg_mutex_lock (&self->lock, BG_LOCK_WAITER);
   self->settled_at = g_get_monotonic_time ();
   g_atomic_int_set (&self->state, SETTLED);
-  g_mutex_unlock (&self->lock);
+  bg_mutex_unlock (&self->lock, BG_LOCK_WAITER);
   g_cond_signal (&self->cond);
   return TRUE;
 }
@@ -350,10 +351,10 @@ bg_waiter_settle (BgWaiter *self)
 void
 bg_waiter_break (BgWaiter *self)
 {
-  g_mutex_lock (&self->lock);
+  bg_mutex_lock (&self->lock, BG_LOCK_WAITER);
   self->broken = TRUE;
   g_cond_signal (&self->cond);
-  g_mutex_unlock (&self->lock);
+  bg_mutex_unlock (&self->lock, BG_LOCK_WAITER);
 }
 
 gboolean
@@ -378,9 +379,9 @@ bg_waiter_is_over (BgWaiter *self)
 
   if (!over && !atomic_load_explicit (&self->bound, memory_order_relaxed))
     {
-      g_mutex_lock (&self->lock);
+      bg_mutex_lock (&self->lock, BG_LOCK_WAITER);
       over = self->cancelled || self->broken;
-      g_mutex_unlock (&self->lock);
+      bg_mutex_unlock (&self->lock, BG_LOCK_WAITER);
     }
   return over;
 }

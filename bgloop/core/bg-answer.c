@@ -3,6 +3,7 @@
  */
 #include "config.h"
 
+#include <bgloop/base/bg-lock-private.h>
 #include <bgloop/base/bg-text-private.h>
 
 #include <bgloop/bg-error.h>
@@ -40,7 +41,7 @@ bg_perform_publish (BgPerform *self)
 {
   BgKnownOperations *known = get_known ();
 
-  g_mutex_lock (&known->lock);
+  bg_mutex_lock (&known->lock, BG_LOCK_LEAF);
   if (known->by_id == NULL)
     known->by_id = g_hash_table_new (NULL, NULL);
   /* Where a number comes round, that of an operation that is there is passed over. */
@@ -48,7 +49,7 @@ bg_perform_publish (BgPerform *self)
     self->id = ++known->last_id;
   while (self->id == 0 || g_hash_table_contains (known->by_id, GSIZE_TO_POINTER (self->id)));
   g_hash_table_insert (known->by_id, GSIZE_TO_POINTER (self->id), bg_perform_ref (self));
-  g_mutex_unlock (&known->lock);
+  bg_mutex_unlock (&known->lock, BG_LOCK_LEAF);
 }
 
 /* Whoever gets it has to answer, and has the table's reference. */
@@ -58,13 +59,13 @@ bg_perform_unpublish (gpointer id)
   BgKnownOperations *known = get_known ();
   BgPerform *self = NULL;
 
-  g_mutex_lock (&known->lock);
+  bg_mutex_lock (&known->lock, BG_LOCK_LEAF);
   if (known->by_id != NULL)
     {
       self = g_hash_table_lookup (known->by_id, id);
       g_hash_table_remove (known->by_id, id);
     }
-  g_mutex_unlock (&known->lock);
+  bg_mutex_unlock (&known->lock, BG_LOCK_LEAF);
 
   return self;
 }

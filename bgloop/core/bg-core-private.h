@@ -21,9 +21,7 @@ G_BEGIN_DECLS
 typedef struct _BgCore BgCore;
 typedef struct _BgMailbox BgMailbox;
 
-/* The order of locks, outermost first: the default loop's; the registry's; a core's, which
- * is its inbox's; the waits'; a mailbox's, which is its inbox's, or a waiter's; GLib's own.
- * No code of others runs under any of them. */
+/* The order of locks is in base/bg-lock-private.h. */
 
 /* What keeps the loop from ending. */
 typedef struct

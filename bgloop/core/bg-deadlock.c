@@ -3,6 +3,7 @@
  */
 #include "config.h"
 
+#include <bgloop/base/bg-lock-private.h>
 #include <bgloop/base/bg-text-private.h>
 
 #include <bgloop/base/bg-fork-private.h>
@@ -47,13 +48,13 @@ get_lock (void)
 void
 bg_wait_lock (void)
 {
-  g_mutex_lock (get_lock ());
+  bg_mutex_lock (get_lock (), BG_LOCK_WAITS);
 }
 
 void
 bg_wait_unlock (void)
 {
-  g_mutex_unlock (get_lock ());
+  bg_mutex_unlock (get_lock (), BG_LOCK_WAITS);
 }
 
 static BG_THREAD_LOCAL BgActor *current_actor;
@@ -257,7 +258,7 @@ bg_wait_begin (BgWait *self, BgActor *target, BgWaitAim aim, BgWaiter *waiter, G
   if (here == NULL)
     return TRUE;
 
-  g_mutex_lock (get_lock ());
+  bg_mutex_lock (get_lock (), BG_LOCK_WAITS);
   circle = closes_circle (here, target, aim, &path);
   if (!circle)
     {
@@ -265,7 +266,7 @@ bg_wait_begin (BgWait *self, BgActor *target, BgWaitAim aim, BgWaiter *waiter, G
       here->waits = self;
       count_end_waits (here, aim >= BG_WAIT_FOR_END);
     }
-  g_mutex_unlock (get_lock ());
+  bg_mutex_unlock (get_lock (), BG_LOCK_WAITS);
 
   if (circle)
     set_error (here, target, path, error);
@@ -280,10 +281,10 @@ bg_wait_end (BgWait *self)
   if (actor == NULL || actor->generation != bg_fork_generation ())
     return;
 
-  g_mutex_lock (get_lock ());
+  bg_mutex_lock (get_lock (), BG_LOCK_WAITS);
   actor->waits = self->outer;
   count_end_waits (actor, -(self->aim >= BG_WAIT_FOR_END));
-  g_mutex_unlock (get_lock ());
+  bg_mutex_unlock (get_lock (), BG_LOCK_WAITS);
 }
 
 /* Why a wait came back that was broken, when it has ended. */
@@ -298,10 +299,10 @@ bg_wait_set_broken_error (BgWait *self, GError **error)
 void
 bg_actor_abandon_waits (BgActor *self)
 {
-  g_mutex_lock (get_lock ());
+  bg_mutex_lock (get_lock (), BG_LOCK_WAITS);
   self->waits = NULL;
   count_end_waits (self, -(int) self->n_end_waits);
-  g_mutex_unlock (get_lock ());
+  bg_mutex_unlock (get_lock (), BG_LOCK_WAITS);
 }
 
 /* Before this thread runs handlers of the cancellable of @target's loop. */
@@ -315,10 +316,10 @@ bg_handling_begin (BgHandling *self, BgActor *target)
     current_actor = &self->stand_in;
 
   self->helper = (BgActor){ .self = current_actor };
-  g_mutex_lock (get_lock ());
+  bg_mutex_lock (get_lock (), BG_LOCK_WAITS);
   self->helper.next = target->helpers;
   target->helpers = &self->helper;
-  g_mutex_unlock (get_lock ());
+  bg_mutex_unlock (get_lock (), BG_LOCK_WAITS);
 }
 
 void
@@ -330,9 +331,9 @@ bg_handling_end (BgHandling *self)
   if (self->target->generation != bg_fork_generation ())
     return;
 
-  g_mutex_lock (get_lock ());
+  bg_mutex_lock (get_lock (), BG_LOCK_WAITS);
   for (link = &self->target->helpers; *link != &self->helper; link = &(*link)->next)
     ;
   *link = self->helper.next;
-  g_mutex_unlock (get_lock ());
+  bg_mutex_unlock (get_lock (), BG_LOCK_WAITS);
 }

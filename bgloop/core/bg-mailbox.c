@@ -94,7 +94,7 @@ mailbox_new (GMainContext *context)
   self->ref_count = 1;
   self->source_count = 1;
   self->tag = get_tag ();
-  bg_inbox_init (&self->inbox, context, self);
+  bg_inbox_init (&self->inbox, context, self, BG_LOCK_MAILBOX);
   bg_inbox_tag (&self->inbox, &mailbox_callback_funcs, bg_mailbox_ref (self));
   if (here != NULL && here->context == context && !bg_core_is_forked (here)
       && here->mailbox == NULL)

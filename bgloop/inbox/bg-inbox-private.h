@@ -8,6 +8,7 @@
 #include <glib.h>
 
 #include <bgloop/base/bg-fork-private.h>
+#include <bgloop/base/bg-lock-private.h>
 #include <bgloop/base/bg-macros-private.h>
 #include <bgloop/inbox/bg-activity-private.h>
 #include <bgloop/inbox/bg-linger-private.h>
@@ -52,6 +53,7 @@ struct _BgInbox
   gpointer owner;        /* (unowned) */
   BgLane *default_lane;  /* (unowned) */
   guint generation;      /* the process that the inbox belongs to */
+  BgLockRank rank;       /* of its lock: a core's, or a mailbox's */
 
   /* atomic, rarely written */
   BG_CACHE_LINE _Atomic int urgent; /* the most urgent priority with work that is in no batch;
@@ -133,7 +135,7 @@ struct _BgLaneSource
 /* The inbox that this thread is serving now, the innermost. */
 extern BG_THREAD_LOCAL BgInbox *bg_serving;
 
-void bg_inbox_init (BgInbox *self, GMainContext *context, gpointer owner);
+void bg_inbox_init (BgInbox *self, GMainContext *context, gpointer owner, BgLockRank rank);
 void bg_inbox_tag (BgInbox *self, GSourceCallbackFuncs *funcs, gpointer data);
 BgInbox *bg_inbox_find (GMainContext *context, gpointer tag);
 gboolean bg_inbox_owns (BgInbox *self, GSource *source);
@@ -147,6 +149,7 @@ void bg_inbox_unlock_and_wake (BgInbox *self);
 static inline void
 bg_inbox_lock (BgInbox *self)
 {
+  bg_lock_note_taken (self->rank);
   if (G_UNLIKELY (!g_mutex_trylock (&self->lock)))
     bg_inbox_lock_contended (self);
 }
@@ -155,7 +158,7 @@ static inline void
 bg_inbox_unlock (BgInbox *self)
 {
   if (G_LIKELY (!self->wakes))
-    g_mutex_unlock (&self->lock);
+    bg_mutex_unlock (&self->lock, self->rank);
   else
     bg_inbox_unlock_and_wake (self);
 }

@@ -226,6 +226,7 @@ run_batch (BgLane *lane)
   while ((slot = next_record (lane)) != NULL)
     {
       atomic_store_explicit (&inbox->activities.running, slot->func, memory_order_relaxed);
+      bg_lock_assert_none ();
       slot->outcome (slot, inbox->owner);
       if (G_UNLIKELY (bg_inbox_is_inherited (inbox)))
         return;

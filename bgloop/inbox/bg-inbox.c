@@ -66,7 +66,7 @@ bg_inbox_unlock_and_wake (BgInbox *self)
   GMainContext *context = g_main_context_ref (self->context);
 
   self->wakes = FALSE;
-  g_mutex_unlock (&self->lock);
+  bg_mutex_unlock (&self->lock, self->rank);
   g_main_context_wakeup (context);
   g_main_context_unref (context);
 }
@@ -161,12 +161,13 @@ get_lane (BgInbox *self, int priority)
 /* Life */
 
 void
-bg_inbox_init (BgInbox *self, GMainContext *context, gpointer owner)
+bg_inbox_init (BgInbox *self, GMainContext *context, gpointer owner, BgLockRank rank)
 {
   g_mutex_init (&self->lock);
   self->stopped = context == NULL;
   self->context = context;
   self->owner = owner;
+  self->rank = rank;
   self->generation = bg_fork_generation ();
   atomic_init (&self->urgent, G_MAXINT);
   atomic_init (&self->linger.usec, BG_LINGER_USEC);

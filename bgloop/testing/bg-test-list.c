@@ -3,6 +3,7 @@
  */
 #include "config.h"
 
+#include <bgloop/base/bg-lock-private.h>
 #include <bgloop/bg-loop-private.h>
 #include <bgloop/bg-test.h>
 #include <bgloop/core/bg-core-private.h>
@@ -72,9 +73,9 @@ bg_test_mark_loops (void)
   BgRegistry *registry = bg_registry_get ();
   guint64 last;
 
-  g_mutex_lock (&registry->lock);
+  bg_mutex_lock (&registry->lock, BG_LOCK_REGISTRY);
   last = registry->last_serial;
-  g_mutex_unlock (&registry->lock);
+  bg_mutex_unlock (&registry->lock, BG_LOCK_REGISTRY);
 
   return last;
 }
@@ -212,7 +213,7 @@ bg_test_describe_loops (guint64 since, int timeout_msec)
 
   /* What is described is what was waited for in vain: a loop that is made after that, as the
    * kit's own is that frees contexts, is not. */
-  g_mutex_lock (&registry->lock);
+  bg_mutex_lock (&registry->lock, BG_LOCK_REGISTRY);
   wait_until_gone (registry, since, timeout_msec);
   for (GList *link = registry->entries.head; link != NULL; link = link->next)
     {
@@ -221,7 +222,7 @@ bg_test_describe_loops (guint64 since, int timeout_msec)
       if (core->registration.serial > since && try_ref (core))
         g_ptr_array_add (cores, core);
     }
-  g_mutex_unlock (&registry->lock);
+  bg_mutex_unlock (&registry->lock, BG_LOCK_REGISTRY);
 
   default_core = bg_loop_peek_default ();
 
