@@ -210,14 +210,17 @@ class Fork(unittest.TestCase):
         ''', 'from the child 0', 'from the child 0', '32')
 
     def test_beside_busy_threads(self):
-        """Children that are forked off whatever the others do just now."""
+        """Children that are forked off whatever the others do just now.
+
+        They make no loops meanwhile: a lock of GLib's, around its list of contexts, that another thread has at
+        the fork stays locked in the child, whoever made the context.
+        """
         self.check('''
             def use():
                 while not stop.is_set():
                     loop.call(int)
                     loop.submit(int).result()
-                    with Bg.Loop() as other:
-                        other.post(int)
+                    loop.post(int)
 
             def child():
                 with Bg.Loop() as new:
