@@ -11,14 +11,15 @@
 
 static BG_THREAD_LOCAL guint n_held[BG_N_LOCK_RANKS];
 
-static void
-assert_none_from (BgLockRank rank, const char *what)
+/* The last of those from @rank on that this thread has; below @rank if it has none. */
+static int
+find_last (int rank)
 {
-  for (guint i = rank; i < BG_N_LOCK_RANKS; i++)
-    {
-      if (n_held[i] > 0)
-        g_error ("Locks: %s of rank %u under one of rank %u", what, (guint) rank, i);
-    }
+  int held = BG_N_LOCK_RANKS - 1;
+
+  while (held >= rank && n_held[held] == 0)
+    held--;
+  return held;
 }
 
 /* Before a lock is taken, so that a thread that would wait for itself is seen, too. */
@@ -26,8 +27,10 @@ void
 bg_lock_note_taken (BgLockRank rank)
 {
   gboolean several = rank == BG_LOCK_MAILBOX && n_held[BG_LOCK_WAITS] > 0;
+  int held = find_last ((int) rank + several);
 
-  assert_none_from (several ? rank + 1 : rank, "one");
+  if (held >= (int) rank + several)
+    g_error ("A lock of rank %d is taken under one of rank %d", (int) rank, held);
   n_held[rank]++;
 }
 
@@ -42,5 +45,8 @@ bg_lock_note_given_up (BgLockRank rank)
 void
 bg_lock_assert_none (void)
 {
-  assert_none_from (0, "code of others");
+  int held = find_last (0);
+
+  if (held >= 0)
+    g_error ("Code of others is called under a lock of rank %d", held);
 }
