@@ -3,8 +3,6 @@
  */
 #include "config.h"
 
-#include <bgloop/base/bg-text-private.h>
-
 #include <bgloop/base/bg-glib-private.h>
 #include <bgloop/bg-error.h>
 #include <bgloop/bg-loop-private.h>
@@ -231,8 +229,6 @@ static void
 bg_loop_class_init (BgLoopClass *klass)
 {
   GObjectClass *object_class = G_OBJECT_CLASS (klass);
-
-  bg_translate_from (BG_LOCALEDIR);
 
   object_class->constructed = bg_loop_constructed;
   object_class->dispose = bg_loop_dispose;

@@ -12,7 +12,6 @@ G_BEGIN_DECLS
 #define _(text)  bg_translate (text)
 #define N_(text) (text)
 
-void bg_translate_from (const char *locale_dir);
 const char *bg_translate (const char *text) G_GNUC_FORMAT (1);
 const char *bg_translate_plural (const char *one, const char *many, guint n) G_GNUC_FORMAT (1)
     G_GNUC_FORMAT (2);

@@ -11,26 +11,36 @@
 /* Any thread, and under any lock. A forked child is told everything in English: another
  * thread of its parent may have held a lock of gettext, which nobody releases in the child. */
 
-void
-bg_translate_from (const char *locale_dir)
+/* FALSE in a forked child. Nobody waits here for another thread: two that come at once both
+ * tell gettext, as late as there is something to say. Before that a fork is not known of. */
+static gboolean
+can_translate (void)
 {
-  if (bg_fork_generation () > 0)
-    return;
+  static int bound;
 
-  bindtextdomain (GETTEXT_PACKAGE, locale_dir);
-  bind_textdomain_codeset (GETTEXT_PACKAGE, "UTF-8");
+  bg_fork_watch ();
+  if (bg_fork_generation () > 0)
+    return FALSE;
+
+  if (G_UNLIKELY (!g_atomic_int_get (&bound)))
+    {
+      bindtextdomain (GETTEXT_PACKAGE, BG_LOCALEDIR);
+      bind_textdomain_codeset (GETTEXT_PACKAGE, "UTF-8");
+      g_atomic_int_set (&bound, TRUE);
+    }
+  return TRUE;
 }
 
 const char *
 bg_translate (const char *text)
 {
-  return bg_fork_generation () > 0 ? text : g_dgettext (GETTEXT_PACKAGE, text);
+  return can_translate () ? g_dgettext (GETTEXT_PACKAGE, text) : text;
 }
 
 const char *
 bg_translate_plural (const char *one, const char *many, guint n)
 {
-  if (bg_fork_generation () > 0)
+  if (!can_translate ())
     return n == 1 ? one : many;
 
   return g_dngettext (GETTEXT_PACKAGE, one, many, n);
