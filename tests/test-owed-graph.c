@@ -21,6 +21,13 @@ wait_until_stopping (BgLoop *loop)
   settle ();
 }
 
+/* By then the loop drains, and waits. */
+static void
+assert_waits (BgLoop *loop)
+{
+  g_assert_false (bg_loop_shutdown_full (loop, BG_SHUTDOWN_DRAIN, 1, NULL, NULL));
+}
+
 static gboolean
 wait_for_latch_cb (gpointer user_data, GError **error)
 {
@@ -80,8 +87,9 @@ typedef struct
   UtilLatch entered;
   UtilLatch leaves;
   UtilLatch tried;
-  Told told[4];
-  GError *error; /* of the wait that is tried */
+  Told told[6];
+  GCancellable *cancellable; /* (owned) of a question */
+  GError *error;             /* of the wait that is tried */
 } Graph;
 
 static void
@@ -89,7 +97,7 @@ graph_init (Graph *self, guint n)
 {
   static const char *names[] = { "a", "b", "c", "d", "e", "f" };
 
-  *self = (Graph){ 0 };
+  *self = (Graph){ .cancellable = g_cancellable_new () };
   for (guint i = 0; i < n; i++)
     self->loops[i] = util_loop_new (names[i]);
   util_latch_init (&self->goes_on, 1);
@@ -113,6 +121,7 @@ graph_end (Graph *self)
   util_latch_clear (&self->leaves);
   util_latch_clear (&self->tried);
   g_clear_error (&self->error);
+  g_object_unref (self->cancellable);
 }
 
 /* On a loop: @whom is to answer when the graph goes on, or to tell of its end. */
@@ -360,13 +369,174 @@ test_asked_while_it_drains (void)
         run_on (&self, (last + j) % 3, funcs[(last + j) % 3]);
       /* It has waited if it is not the last one, of which nobody is to tell it. */
       if (drains != last)
-        g_assert_false (
-            bg_loop_shutdown_full (self.loops[drains], BG_SHUTDOWN_DRAIN, 1, NULL, NULL));
+        assert_waits (self.loops[drains]);
       run_on (&self, last, funcs[last]);
       g_assert_true (bg_loop_shutdown (self.loops[drains], NULL));
       graph_end (&self);
       for (guint j = 0; j < 3; j++)
         assert_told_anything (&self.told[j]);
+    }
+}
+
+/* a, b, e and f are a ring of those that are to be told of the next one's end, for which they
+ * do not wait. a is owed a reply by d, and b one by c, which waits for a, and lets d go on
+ * afterwards. When e is not to be told of f's end any more there is no ring, and so a circle:
+ * a waits for b's end, b for c's reply, c for a. */
+
+static gboolean
+a_asks_b_and_d_cb (gpointer user_data, GError **error)
+{
+  Graph *self = user_data;
+
+  ask_for_end (self, 1, &self->told[0]);
+  ask (self, 3, &self->told[1]);
+  return TRUE;
+}
+
+static gboolean
+e_asks_f_cb (gpointer user_data, GError **error)
+{
+  Graph *self = user_data;
+
+  bg_loop_wait_async (self->loops[5], -1, self->cancellable, told_end_cb, &self->told[4]);
+  return TRUE;
+}
+
+static gboolean
+f_asks_a_cb (gpointer user_data, GError **error)
+{
+  Graph *self = user_data;
+
+  ask_for_end (self, 0, &self->told[5]);
+  return TRUE;
+}
+
+static gboolean
+wait_for_a_and_let_go_on_cb (gpointer user_data, GError **error)
+{
+  Graph *self = user_data;
+
+  wait_in_c_cb (self, NULL);
+  util_latch_count_down (&self->goes_on);
+  return TRUE;
+}
+
+static gboolean
+b_asks_e_and_c_cb (gpointer user_data, GError **error)
+{
+  Graph *self = user_data;
+
+  ask_for_end (self, 4, &self->told[2]);
+  bg_loop_call_async (self->loops[2], 0, -1, wait_for_a_and_let_go_on_cb, self, NULL, NULL,
+                      told_answer_cb, &self->told[3]);
+  return TRUE;
+}
+
+typedef enum
+{
+  OPENS_BY_DRAIN,
+  OPENS_BY_CANCEL,
+  OPENS_BY_GIVING_UP,
+  N_OPENINGS,
+} Opening;
+
+static void
+open_ring (Graph *self, Opening opening)
+{
+  switch (opening)
+    {
+    case OPENS_BY_DRAIN:
+      bg_loop_quit (self->loops[4], BG_SHUTDOWN_DRAIN);
+      break;
+    case OPENS_BY_CANCEL:
+      bg_loop_quit (self->loops[4], BG_SHUTDOWN_CANCEL);
+      break;
+    default:
+      g_cancellable_cancel (self->cancellable);
+      break;
+    }
+}
+
+static void
+test_ring_opens (void)
+{
+  for (guint i = 0; i < util_scale (60); i++)
+    {
+      Graph self;
+
+      graph_init (&self, 6);
+      run_on (&self, 4, e_asks_f_cb);
+      run_on (&self, 5, f_asks_a_cb);
+      run_on (&self, 0, a_asks_b_and_d_cb);
+      run_on (&self, 1, b_asks_e_and_c_cb);
+      util_latch_wait (&self.entered);
+      for (guint j = 0; j < 2; j++)
+        assert_waits (self.loops[j ^ (i & 1)]);
+      g_assert_false (util_latch_is_open (&self.tried));
+      open_ring (&self, i % N_OPENINGS);
+      util_latch_wait (&self.tried);
+      g_assert_error (self.error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
+      graph_end (&self);
+      assert_told (&self.told[0]);
+      assert_told (&self.told[1]);
+      assert_told (&self.told[3]);
+      assert_told_anything (&self.told[2]);
+      if (i % N_OPENINGS == OPENS_BY_GIVING_UP)
+        g_assert_error (self.told[4].error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
+      else
+        assert_told_anything (&self.told[4]);
+      g_clear_error (&self.told[4].error);
+      assert_told_anything (&self.told[5]);
+    }
+}
+
+/* Who is in a ring waits for the ends of others all the same. */
+
+static gboolean
+a_asks_b_and_e_cb (gpointer user_data, GError **error)
+{
+  Graph *self = user_data;
+
+  ask_for_end (self, 1, &self->told[0]);
+  ask_for_end (self, 4, &self->told[1]);
+  return TRUE;
+}
+
+static gboolean
+b_asks_a_cb (gpointer user_data, GError **error)
+{
+  Graph *self = user_data;
+
+  ask_for_end (self, 0, &self->told[2]);
+  return TRUE;
+}
+
+static void
+wait_to_go_on_cb (gpointer user_data)
+{
+  wait_for_latch_cb (&((Graph *) user_data)->goes_on, NULL);
+}
+
+static void
+test_told_of_others (void)
+{
+  for (guint i = 0; i < util_scale (60); i++)
+    {
+      Graph self;
+
+      graph_init (&self, 5);
+      run_on (&self, 1, b_asks_a_cb);
+      run_on (&self, 0, a_asks_b_and_e_cb);
+      g_assert_true (bg_loop_post (self.loops[4], wait_to_go_on_cb, &self, NULL));
+      assert_waits (self.loops[4]);
+      assert_waits (self.loops[0]);
+      g_assert_true (bg_loop_shutdown (self.loops[1], NULL));
+      assert_waits (self.loops[0]);
+      util_latch_count_down (&self.goes_on);
+      graph_end (&self);
+      assert_told (&self.told[0]);
+      assert_told (&self.told[1]);
+      assert_told_anything (&self.told[2]);
     }
 }
 
@@ -404,8 +574,7 @@ test_no_circle_ends (void)
       graph_init (&self, 3);
       run_on (&self, 0, tell_a_of_b_cb);
       run_on (&self, 1, b_asks_c_for_a_cb);
-      /* By then it waits for c's reply. */
-      g_assert_false (bg_loop_shutdown_full (self.loops[1], BG_SHUTDOWN_DRAIN, 1, NULL, NULL));
+      assert_waits (self.loops[1]);
       util_latch_count_down (&self.entered);
       graph_end (&self);
       g_assert_no_error (self.error);
@@ -622,6 +791,8 @@ main (int argc, char *argv[])
   util_init (&argc, &argv);
 
   util_add_trapped ("/owed-graph/circle/asked-within-a-callback", test_asked_within);
+  util_add_trapped ("/owed-graph/circle/ring-opens", test_ring_opens);
+  util_add_trapped ("/owed-graph/no-circle/told-of-others-than-the-ring", test_told_of_others);
   util_add_trapped ("/owed-graph/no-circle/ends-crosswise", test_ends_crosswise);
   util_add_trapped ("/owed-graph/no-circle/asked-while-it-drains", test_asked_while_it_drains);
   util_add_trapped ("/owed-graph/no-circle/not-given-up", test_not_given_up);

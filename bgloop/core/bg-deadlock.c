@@ -126,8 +126,8 @@ follow_wait (BgSearch *self, BgWait *wait)
   return found;
 }
 
-/* Loops that are only to be told of each other's end wait for nobody: see
- * bg_mailbox_is_owed(). */
+/* Loops that are to be told of each other's end do not wait for that: see
+ * bg_mailbox_look_at_ring_again(). */
 static gboolean
 is_back (BgSearch *self, BgActor *from, BgWaitAim aim)
 {

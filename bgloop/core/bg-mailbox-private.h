@@ -34,8 +34,7 @@ struct _BgMailbox
   guint64 end_search; /* the last one along ends that has come here; under the waits' lock */
   gboolean waiting;   /* the loop drains and waits for replies; written by its thread under
                      * the waits' lock */
-  guint n_ends;       /* of these, that tell of a loop's end */
-  guint n_answers;    /* that have arrived, of those that were not refused at once */
+  guint n_answers;    /* replies that have arrived, of those that were not refused at once */
   guint n_refusals;   /* that were given while the loop cancels */
 };
 
@@ -63,7 +62,7 @@ gboolean bg_mailbox_find_owing (BgMailbox *self,
                                 BgOwingFunc func,
                                 gpointer user_data);
 
-void bg_mailbox_look_at_ends_again (BgCore *core);
+void bg_mailbox_look_at_ring_again (BgCore *core);
 
 /* Any thread: calls @func for each reply that is owed, under the mailbox's lock. */
 typedef void (*BgOwedFunc) (BgCore *by, gpointer func, gint64 since, gpointer user_data);

@@ -163,8 +163,9 @@ end_visit (BgMailbox *self)
 
 static guint64 n_end_searches; /* under the waits' lock */
 
-/* Goes from loop to loop along word that is owed of an end, until it comes to @to. Without
- * @to those that wait for replies have to look again whether they still do. */
+/* Goes from loop to loop, from each to those whose end it is to be told of, until it comes
+ * to @to. Without @to the loops that wait for replies are woken, to look again whether they
+ * still do, and for whom. */
 static gboolean
 follow_ends (BgMailbox *self, BgCore *to, guint64 search)
 {
@@ -191,17 +192,11 @@ follow_ends (BgMailbox *self, BgCore *to, guint64 search)
   return found;
 }
 
-/* Two loops that are to be told of each other's end, directly or through others, do not
- * wait for that. */
-static gboolean
-waits_for_ends (BgMailbox *self)
-{
-  return !follow_ends (self, self->core, ++n_end_searches);
-}
-
-/* A loop is to be told of the end of @core, from now on. */
+/* Loops that are to be told of each other's end, directly or through others, are a ring, and
+ * do not wait for that. The ring that a loop is in changes when it is to be told of the end of
+ * @core from now on, or is not any more: what the others in it wait for depends on it. */
 void
-bg_mailbox_look_at_ends_again (BgCore *core)
+bg_mailbox_look_at_ring_again (BgCore *core)
 {
   if (g_atomic_pointer_get (&core->mailbox) == NULL)
     return;
@@ -211,24 +206,68 @@ bg_mailbox_look_at_ends_again (BgCore *core)
   bg_wait_unlock ();
 }
 
+static gboolean
+is_in_ring_with (BgMailbox *self, BgCore *core)
+{
+  return core == self->core
+         || follow_ends (g_atomic_pointer_get (&core->mailbox), self->core, ++n_end_searches);
+}
+
+/* What is left to be looked at of the replies that are owed. Many in a row may tell of the
+ * same loop's end. */
+typedef struct
+{
+  BgMailbox *mailbox;
+  GList *next;
+  BgCore *ended;    /* the last that was looked at, */
+  gboolean in_ring; /* and whether it is in a ring with this loop */
+} BgOwedIter;
+
+/* The next reply that a loop which drains waits for. Between begin_visit() and end_visit(). */
+static BgReply *
+get_next_waited_for (BgOwedIter *self)
+{
+  while (self->next != NULL)
+    {
+      BgReply *reply = self->next->data;
+
+      self->next = self->next->next;
+      if (reply->ended == NULL)
+        return reply;
+
+      if (reply->ended != self->ended)
+        {
+          self->ended = reply->ended;
+          self->in_ring = is_in_ring_with (self->mailbox, reply->ended);
+        }
+      if (!self->in_ring)
+        return reply;
+    }
+
+  return NULL;
+}
+
 /* Whether others are to send replies that the loop waits for. Who waits for the loop's end
  * and could not send such a reply is told. */
 gboolean
 bg_mailbox_is_owed (BgMailbox *self)
 {
+  BgOwedIter iter;
   gboolean waiting;
-  guint n, n_ends;
+  guint n;
 
   bg_inbox_lock (&self->inbox);
   n = self->owed.length;
-  n_ends = self->n_ends;
   bg_inbox_unlock (&self->inbox);
 
   if (n == 0 && !self->waiting)
     return FALSE;
 
   bg_wait_lock ();
-  waiting = n > n_ends || (n > 0 && waits_for_ends (self));
+  begin_visit (self);
+  iter = (BgOwedIter){ self, self->owed.head };
+  waiting = get_next_waited_for (&iter) != NULL;
+  end_visit (self);
   self->waiting = waiting;
   if (waiting)
     bg_actor_break_circles (&self->core->waits.actor);
@@ -240,21 +279,19 @@ bg_mailbox_is_owed (BgMailbox *self)
 gboolean
 bg_mailbox_find_owing (BgMailbox *self, gboolean will_drain, BgOwingFunc func, gpointer user_data)
 {
+  BgOwedIter iter;
+  BgReply *reply;
   gboolean found = FALSE;
-  gboolean with_ends;
 
   will_drain = will_drain && bg_core_get_state (self->core) == BG_LOOP_RUNNING;
   if (self->n_visits > 0 || bg_core_is_cancelling (self->core) || (!self->waiting && !will_drain))
     return FALSE;
 
   begin_visit (self);
-  with_ends = waits_for_ends (self);
-  for (GList *link = self->owed.head; link != NULL && !found; link = link->next)
+  iter = (BgOwedIter){ self, self->owed.head };
+  while (!found && (reply = get_next_waited_for (&iter)) != NULL)
     {
-      BgReply *reply = link->data;
-
-      if (atomic_load_explicit (&reply->due, memory_order_relaxed)
-          && (reply->ended == NULL || with_ends))
+      if (atomic_load_explicit (&reply->due, memory_order_relaxed))
         found = func (&reply->by->waits.actor, reply->ended != NULL, user_data);
     }
   end_visit (self);

@@ -168,16 +168,19 @@ take_spare (BgReplyCache *cache)
 }
 
 /* With the lock of the mailbox: the reply is not to be sent any more. TRUE if it was
- * the last. */
+ * the last. @ended: (transfer full) (nullable): whose end a loop is not to be told of any
+ * more, for bg_mailbox_look_at_ring_again() without the lock. */
 static gboolean
-complete (BgReply *self)
+complete (BgReply *self, BgCore **ended)
 {
   BgMailbox *mailbox = self->mailbox;
 
+  *ended = NULL;
   if (self->owed_at != 0)
     {
       g_queue_unlink (&mailbox->owed, &self->link);
-      mailbox->n_ends -= self->ended != NULL;
+      if (self->ended != NULL)
+        *ended = bg_core_ref (self->ended);
     }
   if (self->soon)
     atomic_fetch_sub (&mailbox->inbox.linger.n_expected, 1);
@@ -283,9 +286,8 @@ bg_reply_set_ended (BgReply *self, BgCore *core)
   bg_inbox_lock (&self->mailbox->inbox);
   self->ended = core;
   bg_reply_set_due (self, TRUE);
-  self->mailbox->n_ends++;
   bg_inbox_unlock (&self->mailbox->inbox);
-  bg_mailbox_look_at_ends_again (core);
+  bg_mailbox_look_at_ring_again (core);
 }
 
 /* Has @func called when the caller does not want to wait any longer, until the reply is
@@ -374,6 +376,7 @@ void
 bg_mailbox_close_owed (BgMailbox *self, const char *name)
 {
   g_autoptr (GPtrArray) expiries = g_ptr_array_new ();
+  g_autoptr (GPtrArray) ends = g_ptr_array_new_with_free_func ((GDestroyNotify) bg_core_unref);
   GMainContext *context = self->inbox.context;
   GList *link;
   gboolean last = FALSE;
@@ -382,8 +385,11 @@ bg_mailbox_close_owed (BgMailbox *self, const char *name)
   while ((link = self->owed.head) != NULL)
     {
       BgReply *reply = g_object_ref (link->data);
+      BgCore *ended;
 
-      last |= complete (reply);
+      last |= complete (reply, &ended);
+      if (ended != NULL)
+        g_ptr_array_add (ends, ended);
       reply->claimed = TRUE;
       if (reply->expiry != NULL)
         g_ptr_array_add (expiries, g_steal_pointer (&reply->expiry));
@@ -393,6 +399,8 @@ bg_mailbox_close_owed (BgMailbox *self, const char *name)
     }
   bg_inbox_unlock (&self->inbox);
 
+  for (guint i = 0; i < ends->len; i++)
+    bg_mailbox_look_at_ring_again (g_ptr_array_index (ends, i));
   for (guint i = 0; i < expiries->len; i++)
     {
       BgExpiry *expiry = g_ptr_array_index (expiries, i);
@@ -414,6 +422,7 @@ post (BgReply *self, GObject *value, GError *error, gboolean *wakes)
   BgInbox *inbox = &mailbox->inbox;
   GMainContext *context = inbox->context;
   BgExpiry *expiry = NULL;
+  BgCore *ended = NULL;
   gboolean sends, last = FALSE;
 
   bg_inbox_lock (inbox);
@@ -421,7 +430,7 @@ post (BgReply *self, GObject *value, GError *error, gboolean *wakes)
   *wakes = inbox->asleep;
   if (!self->claimed)
     {
-      last = complete (self);
+      last = complete (self, &ended);
       expiry = g_steal_pointer (&self->expiry);
     }
   if (sends)
@@ -432,6 +441,9 @@ post (BgReply *self, GObject *value, GError *error, gboolean *wakes)
     }
   bg_inbox_unlock (inbox);
 
+  if (ended != NULL)
+    bg_mailbox_look_at_ring_again (ended);
+  g_clear_pointer (&ended, bg_core_unref);
   bg_expiry_end (expiry);
   if (last)
     g_main_context_unref (context);
