@@ -3,198 +3,198 @@
  */
 #pragma once
 
-/* For C++17: a loop that ends with its scope, and lambdas on its thread. Whatever is not
- * here is called with Loop::get (). */
-
 #include <bgloop/bgloop.h>
 
 #include <chrono>
-#include <functional>
+#include <cmath>
+#include <exception>
 #include <future>
 #include <memory>
+#include <optional>
 #include <stdexcept>
+#include <string>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 
+/* Loops for C++17; docs/cpp.md is the guide. Threads and blocking are those of the C functions of
+ * the same names, and what these fail with is thrown as an Error. Functions may be move-only. The
+ * loop's thread destroys them, or the caller's if they are refused. An exception that leaves a
+ * function for which nobody waits ends the program, as ending the loop's thread does. Since: 1.0 */
 namespace bgloop
 {
-
-/* What a GError says. Since: 1.0 */
-class Error : public std::runtime_error
+/* A GError that is thrown. */
+struct Error : std::runtime_error
 {
-public:
-  /* Takes the error over. */
-  explicit Error (GError *error)
-      : std::runtime_error (error->message), m_error (error, g_error_free)
+  GQuark domain;
+  int code;
+
+  explicit Error (const GError &error)
+      : std::runtime_error (error.message), domain (error.domain), code (error.code)
   {
   }
-
-  const GError *
-  get () const noexcept
-  {
-    return m_error.get ();
-  }
-
-private:
-  std::shared_ptr<GError> m_error;
 };
 
-/* A limit that is never reached. Since: 1.0 */
-inline constexpr std::chrono::milliseconds forever = std::chrono::milliseconds::max ();
-
-namespace detail
+/* A duration in milliseconds, rounded up, from 0 to the most that an int has; {} is no limit. */
+struct Timeout
 {
+  int msec = -1;
+  Timeout () noexcept = default;
+  template <typename Rep, typename Period>
+  Timeout (std::chrono::duration<Rep, Period> limit) noexcept
+  {
+    const double exact = std::ceil (std::chrono::duration<double, std::milli> (limit).count ());
 
-/* In whole milliseconds, at least as long, and no longer than the library can count. */
-template <class Rep, class Period>
-int
-to_msec (std::chrono::duration<Rep, Period> time)
-{
-  using Limit = std::chrono::duration<double, std::milli>;
+    msec = exact >= G_MAXINT ? G_MAXINT : exact > 0 ? static_cast<int> (exact) : 0;
+  }
+};
 
-  if (time.count () <= 0)
-    return 0;
-  if (Limit (time) < Limit (G_MAXINT))
-    return static_cast<int> (std::chrono::ceil<std::chrono::milliseconds> (time).count ());
-  return Limit (time) < Limit (forever) ? G_MAXINT : -1;
-}
-
-/* Of a function that is owned by what is queued. What it throws ends the process. */
-
-template <class F>
-void
-run (gpointer func) noexcept
-{
-  (*static_cast<F *> (func)) ();
-}
-
-template <class F>
-void
-destroy (gpointer func)
-{
-  delete static_cast<F *> (func);
-}
-
-} // namespace detail
-
-/* A loop on a thread of its own, which drains and ends when this goes, and waits for that.
- * All but the destructor and the assignment may be called by any thread. Since: 1.0 */
+/* Goes for a BgLoop in the functions of C. It is never moved: functions on it may refer to it. */
 class Loop
 {
 public:
-  /* Throws an Error when there is no thread to be had. */
-  explicit Loop (const char *name = nullptr)
+  /* Starts a loop. The destructor shuts it down, and quits it where that fails. */
+  explicit Loop (const std::string &name = {},
+                 BgShutdownMode mode = BG_SHUTDOWN_DRAIN,
+                 Timeout timeout = {})
+      : ends_ (true), mode_ (mode), timeout_ (timeout)
   {
-    GError *error = nullptr;
+    g_autoptr (GError) error = nullptr;
 
-    m_loop = bg_loop_new (name, &error);
-    if (m_loop == nullptr)
-      throw Error (error);
+    loop_ = bg_loop_new (name.c_str (), &error);
+    if (loop_ == nullptr)
+      throw Error (*error);
   }
 
-  Loop (Loop &&other) noexcept : m_loop (std::exchange (other.m_loop, nullptr))
+  /* Refers to a loop, and the destructor drops it. */
+  explicit Loop (BgLoop *loop) noexcept : loop_ (loop)
   {
+    g_object_ref (loop);
   }
+
   Loop (const Loop &) = delete;
+  Loop &operator= (const Loop &) = delete;
+
   ~Loop ()
   {
-    reset ();
+    g_autoptr (GError) error = nullptr;
+
+    if (ends_ && !bg_loop_shutdown_full (loop_, mode_, timeout_.msec, nullptr, &error))
+      bg_loop_quit (loop_, mode_);
+    if (g_error_matches (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT))
+      g_log ("bgloop", G_LOG_LEVEL_WARNING, "%s", error->message);
+    g_object_unref (loop_);
   }
 
-  Loop &
-  operator= (Loop other) noexcept
+  operator BgLoop * () const noexcept
   {
-    std::swap (m_loop, other.m_loop);
-    return *this;
+    return loop_;
   }
 
-  BgLoop *
-  get () const noexcept
+  /* What the function returns or throws. The limit is for it to start. */
+  template <typename F, typename R = std::invoke_result_t<F &> >
+  R
+  call (F &&function, Timeout limit = {}, GCancellable *cancellable = nullptr) const
   {
-    return m_loop;
-  }
-
-  /* Gives the loop to the caller, who ends and unrefs it. */
-  BgLoop *
-  release () noexcept
-  {
-    return std::exchange (m_loop, nullptr);
-  }
-
-  /* Runs @func on the loop, and does not wait. False if the loop takes no more work, and
-   * then @func is gone. @func must not throw. */
-  template <class F>
-  bool
-  post (F &&func, int priority = G_PRIORITY_DEFAULT) const
-  {
-    using Func = std::decay_t<F>;
-    return bg_loop_post_full (m_loop, priority, detail::run<Func>,
-                              new Func (std::forward<F> (func)), detail::destroy<Func>);
-  }
-
-  /* The same, not before @delay has passed. An id for bg_loop_withdraw(), or 0. */
-  template <class Rep, class Period, class F>
-  guint64
-  post_after (std::chrono::duration<Rep, Period> delay, F &&func) const
-  {
-    using Func = std::decay_t<F>;
-    int msec = detail::to_msec (delay);
-    return bg_loop_post_after (m_loop, msec < 0 ? G_MAXINT : msec, detail::run<Func>,
-                               new Func (std::forward<F> (func)), detail::destroy<Func>);
-  }
-
-  /* Runs @func on the loop and waits, for @limit until it starts. Returns what it returns, and
-   * throws what it throws, or an Error when it did not run. */
-  template <class F, class Limit = std::chrono::milliseconds>
-  std::invoke_result_t<F &>
-  call (F &&func, Limit limit = forever, GCancellable *cancellable = nullptr) const
-  {
-    std::packaged_task<std::invoke_result_t<F &> ()> task (std::ref (func));
-    auto run = [] (gpointer data, GError **) -> gboolean {
-      return (*static_cast<decltype (task) *> (data)) (), TRUE;
+    g_autoptr (GError) error = nullptr;
+    std::exception_ptr thrown;
+    std::optional<std::conditional_t<std::is_void_v<R>, std::tuple<>, std::tuple<R> > > value;
+    auto work = [&] {
+      try
+        {
+          if constexpr (std::is_void_v<R>)
+            function ();
+          else
+            value.emplace (function ());
+        }
+      catch (...)
+        {
+          thrown = std::current_exception ();
+        }
     };
-    GError *error = nullptr;
+    const auto run = [] (gpointer data, GError **) noexcept -> gboolean {
+      (*static_cast<decltype (work) *> (data)) ();
+      return TRUE;
+    };
 
-    if (!bg_loop_call_full (m_loop, G_PRIORITY_DEFAULT, detail::to_msec (limit), run, &task,
-                            cancellable, &error))
-      throw Error (error);
-    return task.get_future ().get ();
+    if (!bg_loop_call_full (loop_, G_PRIORITY_DEFAULT, limit.msec, run, &work, cancellable, &error))
+      throw Error (*error);
+    if (thrown)
+      std::rethrow_exception (std::move (thrown));
+    if constexpr (!std::is_void_v<R>)
+      return std::get<0> (*std::move (value));
   }
 
-  /* Runs @func on the loop. The future has what it returns or throws, and is a broken promise
-   * when the loop ends before it runs. Do not wait for it on the loop's own thread. */
-  template <class F>
-  std::future<std::invoke_result_t<std::decay_t<F> &> >
-  submit (F &&func, int priority = G_PRIORITY_DEFAULT) const
+  /* False if the loop takes no more work. */
+  template <typename F>
+  bool
+  post (F &&function, int priority = G_PRIORITY_DEFAULT) const
   {
-    std::packaged_task<std::invoke_result_t<std::decay_t<F> &> ()> task (std::forward<F> (func));
-    auto future = task.get_future ();
+    return give (bg_loop_post_full, priority, std::forward<F> (function));
+  }
 
-    post (std::move (task), priority);
+  /* What bg_loop_withdraw() takes, and 0 if the loop takes no more work. */
+  template <typename F>
+  guint64
+  post_after (Timeout delay, F &&function) const
+  {
+    return give (bg_loop_post_after, static_cast<guint> (delay.msec), std::forward<F> (function));
+  }
+
+  /* The future is ready when the function is destroyed: a broken promise if that never runs. */
+  template <typename F, typename R = std::invoke_result_t<std::decay_t<F> &> >
+  std::future<R>
+  submit (F &&function, int priority = G_PRIORITY_DEFAULT) const
+  {
+    using Work = std::unique_ptr<std::decay_t<F> >;
+    std::packaged_task<R (Work)> task ([] (Work work) -> R { return (*work) (); });
+    auto future = task.get_future ();
+    std::pair pair (std::move (task), Work (new std::decay_t<F> (std::forward<F> (function))));
+    auto run = [pair = std::move (pair)] () mutable { pair.first (std::move (pair.second)); };
+
+    post (std::move (run), priority);
     return future;
   }
 
-  /* Ends the loop, and waits for that. Throws an Error when @limit has passed. */
-  template <class Limit = std::chrono::milliseconds>
-  void
-  shutdown (BgShutdownMode mode = BG_SHUTDOWN_DRAIN, Limit limit = forever) const
+  /* Keeps the loop from stopping while there is a copy. Null if the loop takes no more work. */
+  [[nodiscard]] std::shared_ptr<void>
+  hold (const std::string &reason) const
   {
-    GError *error = nullptr;
+    const guint64 id = bg_loop_hold (loop_, reason.c_str ());
 
-    if (!bg_loop_shutdown_full (m_loop, mode, detail::to_msec (limit), nullptr, &error))
-      throw Error (error);
+    if (id == 0)
+      return nullptr;
+    return { g_object_ref (loop_), [id] (gpointer loop) {
+              bg_loop_release (static_cast<BgLoop *> (loop), id);
+              g_object_unref (loop);
+            } };
+  }
+
+  void
+  shutdown (BgShutdownMode mode = BG_SHUTDOWN_DRAIN, Timeout timeout = {}) const
+  {
+    g_autoptr (GError) error = nullptr;
+
+    if (!bg_loop_shutdown_full (loop_, mode, timeout.msec, nullptr, &error))
+      throw Error (*error);
   }
 
 private:
-  void
-  reset () noexcept
+  template <typename Post, typename How, typename F>
+  auto
+  give (Post hand_over, How how, F &&function) const
   {
-    if (m_loop != nullptr)
-      bg_loop_shutdown (m_loop, nullptr);
-    g_clear_object (&m_loop);
+    using Work = std::decay_t<F>;
+
+    return hand_over (
+        loop_, how, [] (gpointer work) noexcept { (*static_cast<Work *> (work)) (); },
+        new Work (std::forward<F> (function)),
+        [] (gpointer work) noexcept { delete static_cast<Work *> (work); });
   }
 
-  BgLoop *m_loop = nullptr;
+  BgLoop *loop_ = nullptr;
+  bool ends_ = false;
+  BgShutdownMode mode_ = BG_SHUTDOWN_DRAIN;
+  Timeout timeout_;
 };
-
-} // namespace bgloop
+}

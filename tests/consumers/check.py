@@ -18,10 +18,31 @@ SOURCE = pathlib.Path(os.environ['BGLOOP_SOURCE_ROOT'])
 BUILD = pathlib.Path(os.environ['BGLOOP_BUILD_ROOT'])
 MESON = [os.environ['BGLOOP_MESON']]
 CC = shlex.split(os.environ['CC'])
-CXX = shutil.which('c++')
+CXX = shlex.split(os.environ['CXX'])
 LIBRARY = os.environ['BGLOOP_LIBRARY']
 VERSION = os.environ['BGLOOP_VERSION']
 WARNINGS = ['-Wall', '-Wextra', '-Wpedantic', '-Wundef', '-Wno-unused-parameter', '-Werror']
+STANDARDS = [(CC, '-xc', '-std=c11'), (CXX, '-xc++', '-std=c++17'), (CXX, '-xc++', '-std=c++20')]
+
+# gcc has no name for every warning.
+EVERY_GCC = ['-Wcast-align', '-Wcast-qual', '-Wconversion', '-Wdouble-promotion', '-Wfloat-equal', '-Wformat=2',
+             '-Wlogical-op', '-Wmissing-declarations', '-Wnull-dereference', '-Wpointer-arith', '-Wredundant-decls',
+             '-Wshadow', '-Wsign-conversion', '-Wswitch-default', '-Wswitch-enum', '-Wundef', '-Wunused-macros',
+             '-Wwrite-strings']
+EVERY_GCC_IN = {
+    '-xc': ['-Wbad-function-cast', '-Wc++-compat', '-Wdeclaration-after-statement', '-Wmissing-prototypes',
+            '-Wold-style-definition', '-Wstrict-prototypes'],
+    '-xc++': ['-Wcomma-subscript', '-Wctor-dtor-privacy', '-Wextra-semi', '-Wnon-virtual-dtor', '-Wold-style-cast',
+              '-Woverloaded-virtual', '-Wredundant-tags', '-Wsign-promo', '-Wstrict-null-sentinel',
+              '-Wsuggest-override', '-Wuseless-cast', '-Wzero-as-null-pointer-constant'],
+}
+# The comments are not Doxygen's; padding, older standards, inline vtables, names with an underscore and what
+# g_autoptr() is made of are no faults.
+EVERY_CLANG = ['-Weverything', '-Wno-c++98-compat', '-Wno-c++98-compat-pedantic', '-Wno-documentation',
+               '-Wno-documentation-unknown-command', '-Wno-padded', '-Wno-pre-c++14-compat', '-Wno-pre-c++17-compat',
+               '-Wno-pre-c++20-compat-pedantic', '-Wno-reserved-identifier', '-Wno-reserved-macro-identifier',
+               '-Wno-unknown-warning-option', '-Wno-unsafe-buffer-usage', '-Wno-used-but-marked-unused',
+               '-Wno-weak-vtables']
 
 
 def run(*command, cwd=None, **variables):
@@ -81,23 +102,32 @@ class Installed(Consumer):
         said = run(program, LD_LIBRARY_PATH=str(self.libdir))
         self.assertEqual(said, f'consumer {VERSION}\n')
 
-    def headers(self):
-        headers = sorted((self.prefix / 'include').rglob('*.h'))
+    def headers(self, pattern='*.h'):
+        headers = sorted((self.prefix / 'include').rglob(pattern))
         self.assertGreater(len(headers), 5)
         return [f'bgloop/{header.name}' for header in headers]
 
-    def test_headers_alone(self):
-        """Each header has all that it needs, once and twice."""
-        for header in self.headers():
-            include = f'#include <{header}>\n'
-            with self.subTest(header):
-                self.compile(include * 2 + 'int used;\n', '-xc', '-c', '-std=c11', *WARNINGS)
-                self.compile_as_cpp(include * 2 + 'int used;\n')
-        self.compile_as_cpp('#include <bgloop/bgloop.hpp>\n' * 2 + 'int used;\n')
+    def every_warning(self, compiler, language):
+        if 'clang' in run(*compiler, '--version'):
+            every = EVERY_CLANG
+        else:
+            every = EVERY_GCC + EVERY_GCC_IN[language]
+        # The headers of GLib are not ours to warn about.
+        ours = f'-I{self.prefix}'
+        glib = [flag for flag in self.flags('--cflags') if not flag.startswith(ours)]
+        return WARNINGS + every + [flag.replace('-I', '-isystem', 1) for flag in glib]
 
-    def compile_as_cpp(self, source):
-        for standard in ('c++17', 'c++20') if CXX else ():
-            self.compile(source, '-xc++', '-c', f'-std={standard}', *WARNINGS, compiler=[CXX])
+    def test_headers_alone(self):
+        """Each header has all that it needs, once and twice, and no compiler has anything to say."""
+        for compiler, language, standard in STANDARDS:
+            if not compiler:
+                continue
+            warnings = self.every_warning(compiler, language)
+            for header in self.headers('*.h' if language == '-xc' else '*.h*'):
+                with self.subTest(header, standard=standard):
+                    source = f'#include <{header}>\n' * 2 + 'extern int used;\nint used;\n'
+                    self.compile(source, language, '-c', standard, *warnings, compiler=compiler)
+        self.assertIn('bgloop/bgloop.hpp', self.headers('*.h*'))
 
     def test_headers_define_their_own(self):
         """All that the headers define is a public name."""
