@@ -174,10 +174,13 @@ owe_task (BgLoop *self, GTask *task, GTaskThreadFunc func)
  *
  * @func gets the task's source object, data and cancellable; it may return from the
  * task at once, or keep it and return from it later. The task's callback comes in the
- * task's own context, never before this returns. If the task's cancellable is cancelled
- * before @func has started, @func does not run and the task returns
- * %G_IO_ERROR_CANCELLED. If the loop takes no more work, or drops this at a shutdown with
- * %BG_SHUTDOWN_CANCEL, the task returns %BG_ERROR_CLOSED; in a forked child
+ * task's own context, never before this returns. If that context is a loop's that has
+ * ended by then, nobody iterates it any more: the callback comes when the next loop starts
+ * or ends, on the thread of that one.
+ *
+ * If the task's cancellable is cancelled before @func has started, @func does not run and
+ * the task returns %G_IO_ERROR_CANCELLED. If the loop takes no more work, or drops this at
+ * a shutdown with %BG_SHUTDOWN_CANCEL, the task returns %BG_ERROR_CLOSED; in a forked child
  * %BG_ERROR_FORKED.
  *
  * Does not block; any thread may call it.

@@ -8,7 +8,8 @@
 G_BEGIN_DECLS
 
 /* The order of locks: while a thread has one, it takes only later ones. No code of others
- * runs under any of them. With -Dlock_checks=true whoever breaks this ends the process. */
+ * runs under any of them. With -Dlock_checks=true a thread that breaks the order ends the
+ * process, and so does a loop that runs queued work under a lock. */
 typedef enum
 {
   BG_LOCK_DEFAULT_LOOP,

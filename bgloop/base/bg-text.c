@@ -11,8 +11,9 @@
 /* Any thread, and under any lock. A forked child is told everything in English: another
  * thread of its parent may have held a lock of gettext, which nobody releases in the child. */
 
-/* FALSE in a forked child. Nobody waits here for another thread: two that come at once both
- * tell gettext, as late as there is something to say. Before that a fork is not known of. */
+/* FALSE in a forked child, which is recognised from the first text on. Gettext hears of the
+ * catalogs only then: a child that was forked off meanwhile would hang in its own first use of
+ * the library. No thread waits here for another one: two that come at once both tell gettext. */
 static gboolean
 can_translate (void)
 {
