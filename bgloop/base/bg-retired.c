@@ -108,7 +108,7 @@ release_if_unused (BgRetired *self)
 
   /* Whoever gave the last reference back did so under the context's lock, and may
    * still be in there. */
-  (void) g_main_context_is_owner (self->context);
+  (void) g_main_context_get_poll_func (self->context);
   g_ptr_array_unref (self->handles);
   g_main_context_unref (self->context);
   g_free (self);
