@@ -341,23 +341,41 @@ is_eventfd (const char *path)
   return link != NULL && strstr (link, "eventfd") != NULL;
 }
 
+/* The state of a thread, as the system's letter, and its flags; FALSE if it has gone.
+ * ID (NAME) STATE PARENT GROUP SESSION TERMINAL TERMINAL_GROUP FLAGS */
+static gboolean
+read_thread (const char *path, char *state, guint *flags)
+{
+  g_autofree char *stat = g_build_filename (path, "stat", NULL);
+  g_autofree char *text = NULL;
+  const char *rest;
+
+  if (!g_file_get_contents (stat, &text, NULL, NULL))
+    return FALSE;
+  rest = strrchr (text, ')');
+  g_assert_nonnull (rest);
+  g_assert_cmpint (sscanf (rest, ") %c %*d %*d %*d %*d %*d %u", state, flags), ==, 2);
+  return TRUE;
+}
+
 /* A thread that has been joined stays in the list until the system has cleared it
  * away; that it is on its way out is marked before it can be joined. */
 static gboolean
 is_alive (const char *path)
 {
-  g_autofree char *stat = g_build_filename (path, "stat", NULL);
-  g_autofree char *text = NULL;
-  const char *rest;
   guint flags;
+  char state;
 
-  /* ID (NAME) STATE PARENT GROUP SESSION TERMINAL TERMINAL_GROUP FLAGS */
-  if (!g_file_get_contents (stat, &text, NULL, NULL))
-    return FALSE;
-  rest = strrchr (text, ')');
-  g_assert_nonnull (rest);
-  g_assert_cmpint (sscanf (rest, ") %*c %*d %*d %*d %*d %*d %u", &flags), ==, 1);
-  return (flags & KERNEL_PF_EXITING) == 0;
+  return read_thread (path, &state, &flags) && (flags & KERNEL_PF_EXITING) == 0;
+}
+
+static gboolean
+is_awake (const char *path)
+{
+  guint flags;
+  char state;
+
+  return read_thread (path, &state, &flags) && state == 'R';
 }
 
 guint
@@ -376,6 +394,12 @@ guint
 util_count_threads (void)
 {
   return count_entries ("/proc/self/task", is_alive);
+}
+
+guint
+util_count_threads_awake (void)
+{
+  return count_entries ("/proc/self/task", is_awake);
 }
 
 void

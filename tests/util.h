@@ -85,6 +85,9 @@ guint util_count_eventfds (void);
 /* Without those that have been joined, which the system lists for a while longer. */
 guint util_count_threads (void);
 
+/* Those that run, or would if there were a processor for them; the caller is one. */
+guint util_count_threads_awake (void);
+
 /* Waits for threads that nobody can join. */
 void util_wait_for_threads (guint n);
 
