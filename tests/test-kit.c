@@ -188,6 +188,15 @@ test_worker (BgTestFixture *fixture, gconstpointer data)
 }
 
 static void
+bus_closed_cb (GDBusConnection *connection,
+               gboolean remote_peer_vanished,
+               GError *error,
+               gpointer user_data)
+{
+  util_count_cb (user_data);
+}
+
+static void
 test_bus_worker (BgTestFixture *fixture, gconstpointer data)
 {
   g_autoptr (GError) error = NULL;
@@ -196,7 +205,7 @@ test_bus_worker (BgTestFixture *fixture, gconstpointer data)
   g_autoptr (GMainContext) context = NULL;
   GDBusConnection *connection;
   GWeakRef weak;
-  int fds[2];
+  int fds[2], closed = 0;
 
   if (!g_test_subprocess ())
     {
@@ -214,7 +223,13 @@ test_bus_worker (BgTestFixture *fixture, gconstpointer data)
   connection = g_dbus_connection_new_sync (G_IO_STREAM (stream), NULL, G_DBUS_CONNECTION_FLAGS_NONE,
                                            NULL, NULL, &error);
   g_assert_no_error (error);
+  g_signal_connect (connection, "closed", G_CALLBACK (bus_closed_cb), &closed);
   g_assert_true (g_dbus_connection_close_sync (connection, NULL, &error));
+
+  /* To tell of the end the worker takes a connection that is being disposed of into use
+   * again, and leaves it to a context that nobody iterates any more. */
+  while (closed == 0)
+    g_main_context_iteration (context, TRUE);
   g_weak_ref_init (&weak, connection);
   g_object_unref (connection);
 

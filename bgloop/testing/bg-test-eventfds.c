@@ -182,6 +182,9 @@ is_poll (long number)
 #ifdef SYS_ppoll_time64
          || number == SYS_ppoll_time64
 #endif
+#ifdef SYS_restart_syscall /* the poll of a thread that was stopped, and goes on */
+         || number == SYS_restart_syscall
+#endif
       ;
 }
 
