@@ -97,6 +97,7 @@ enum
   PROP_NAME = 1,
   PROP_STATE,
   PROP_LINGER,
+  PROP_STALL_THRESHOLD,
   N_PROPS,
 };
 
@@ -181,6 +182,9 @@ bg_loop_get_property (GObject *object, guint prop_id, GValue *value, GParamSpec 
     case PROP_LINGER:
       g_value_set_uint (value, atomic_load (bg_core_get_linger (self->core)));
       break;
+    case PROP_STALL_THRESHOLD:
+      g_value_set_uint (value, bg_watch_get_threshold (bg_core_get_watch (self->core)));
+      break;
     default:
       G_OBJECT_WARN_INVALID_PROPERTY_ID (object, prop_id, pspec);
     }
@@ -191,6 +195,14 @@ set_linger (BgLoop *self, guint linger)
 {
   if (atomic_exchange (bg_core_get_linger (self->core), linger) != linger)
     g_object_notify_by_pspec (G_OBJECT (self), properties[PROP_LINGER]);
+}
+
+static void
+set_stall_threshold (BgLoop *self, guint msec)
+{
+  if (!bg_core_is_forked (self->core)
+      && bg_watch_set_threshold (bg_core_get_watch (self->core), msec))
+    g_object_notify_by_pspec (G_OBJECT (self), properties[PROP_STALL_THRESHOLD]);
 }
 
 static void
@@ -205,6 +217,9 @@ bg_loop_set_property (GObject *object, guint prop_id, const GValue *value, GPara
       break;
     case PROP_LINGER:
       set_linger (self, g_value_get_uint (value));
+      break;
+    case PROP_STALL_THRESHOLD:
+      set_stall_threshold (self, g_value_get_uint (value));
       break;
     default:
       G_OBJECT_WARN_INVALID_PROPERTY_ID (object, prop_id, pspec);
@@ -279,6 +294,31 @@ bg_loop_class_init (BgLoopClass *klass)
    */
   properties[PROP_LINGER]
       = g_param_spec_uint ("linger", NULL, NULL, 0, BG_LINGER_MAX_USEC, BG_LINGER_USEC,
+                           G_PARAM_READWRITE | G_PARAM_STATIC_STRINGS | G_PARAM_EXPLICIT_NOTIFY);
+
+  /**
+   * BgLoop:stall-threshold:
+   *
+   * After how long what blocks the loop is reported, in milliseconds. 0, the default, is
+   * never; the environment variable `BGLOOP_STALL` sets another default for the process.
+   *
+   * A function, a destroy notify or sources of the loop's context that keep it from getting
+   * on for longer are named in a warning of the log domain "bgloop" while they do, once, and
+   * in a second one when they have ended, with how long they took. The length is told to
+   * within a sixteenth, and to a quarter of the threshold at worst. A function that iterates
+   * the loop's context does not block it; sources that the loop dispatches one after the
+   * other before it polls again count as one.
+   *
+   * One thread looks at all loops that have a threshold, several times in each, and is there
+   * as long as there is such a loop; log handlers run on it. The loops themselves do nothing
+   * for it.
+   *
+   * It may be set at any time and from any thread. In a forked child it has no effect.
+   *
+   * Since: 1.0
+   */
+  properties[PROP_STALL_THRESHOLD]
+      = g_param_spec_uint ("stall-threshold", NULL, NULL, 0, G_MAXINT, 0,
                            G_PARAM_READWRITE | G_PARAM_STATIC_STRINGS | G_PARAM_EXPLICIT_NOTIFY);
 
   g_object_class_install_properties (object_class, N_PROPS, properties);

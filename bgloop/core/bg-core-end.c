@@ -213,5 +213,6 @@ bg_core_run_end (BgCore *self)
   self->thread.ended = TRUE;
   atomic_store_explicit (&self->thread.awake_at, 0, memory_order_relaxed);
   bg_core_unlock (self);
+  bg_watch_end (&self->watch);
   bg_core_stop_heeding (self);
 }

@@ -14,6 +14,7 @@
 #include <bgloop/core/bg-invoke-private.h>
 #include <bgloop/core/bg-pause-private.h>
 #include <bgloop/core/bg-wait-private.h>
+#include <bgloop/core/bg-watchdog-private.h>
 #include <bgloop/inbox/bg-inbox-private.h>
 
 G_BEGIN_DECLS
@@ -94,6 +95,7 @@ struct _BgCore
   BgSources sources;
   BgInvokes invokes;
   BgPause pause;
+  BgWatch watch;
   BgMailbox *mailbox; /* (owned) (nullable) of the loop's thread: where replies to work on this
                        * loop arrive */
 };
@@ -144,6 +146,13 @@ static inline _Atomic guint *
 bg_core_get_linger (BgCore *self)
 {
   return &self->inbox.linger.usec;
+}
+
+/* What reports who blocks the loop. */
+static inline BgWatch *
+bg_core_get_watch (BgCore *self)
+{
+  return &self->watch;
 }
 
 BgLoopState bg_core_get_state (BgCore *self);

@@ -36,6 +36,9 @@ typedef struct
 /* with the core's lock */
 gboolean bg_core_attach (BgCore *self, GSource *source);
 
+/* without */
+char *bg_core_dup_dispatched (BgCore *self);
+
 /* on the loop's thread, without */
 gboolean bg_core_owns_source (BgCore *self, GSource *source);
 GPtrArray *bg_core_get_kept (BgCore *self);

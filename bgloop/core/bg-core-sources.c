@@ -65,6 +65,21 @@ bg_core_attach (BgCore *self, GSource *source)
   return TRUE;
 }
 
+/* Any thread: the name of a source that is being dispatched; NULL if none is found that
+ * has one. */
+char *
+bg_core_dup_dispatched (BgCore *self)
+{
+  char *name;
+
+  bg_core_lock (self);
+  name = bg_glib_dup_dispatched (self->context, self->sources.priorities);
+  self->sources.n_own++; /* the probe */
+  bg_core_unlock (self);
+
+  return name;
+}
+
 /* Letting go */
 
 /* Sources that were destroyed and that nobody else has are let go of before the loop
@@ -153,7 +168,10 @@ bg_core_demote_most_urgent (BgCore *self)
   g_autoptr (GPtrArray) sources = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
   int urgent = G_MAXINT;
 
+  bg_core_lock (self);
   bg_glib_list_sources (self->context, self->sources.priorities, 0, sources);
+  self->sources.n_own++; /* the probe */
+  bg_core_unlock (self);
   for (guint i = sources->len; i > 0; i--)
     {
       GSource *source = g_ptr_array_index (sources, i - 1);
@@ -183,6 +201,7 @@ bg_core_demote_most_urgent (BgCore *self)
 
 /* At the end */
 
+/* With the lock held. */
 static guint
 count_own_sources (BgCore *self)
 {
@@ -215,9 +234,11 @@ bg_core_clear_context (BgCore *self)
       while (turns < LAST_TURNS && g_main_context_iteration (self->context, FALSE))
         turns++;
 
+      bg_core_lock (self);
       self->sources.n_had = bg_glib_list_sources (self->context, self->sources.priorities,
                                                   count_own_sources (self), sources);
       self->sources.n_own++; /* the probe */
+      bg_core_unlock (self);
       for (guint i = sources->len; i > 0; i--)
         {
           GSource *source = g_ptr_array_index (sources, i - 1);

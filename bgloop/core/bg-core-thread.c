@@ -156,6 +156,8 @@ bg_core_poll_cb (GPollFD *fds, guint n_fds, int timeout_msec)
   if (self == NULL || bg_core_is_forked (self))
     return g_poll (fds, n_fds, timeout_msec);
 
+  bg_count (&self->thread.n_polls, 1);
+
   /* A loop that never sleeps lets go of sources, too. */
   if (timeout_msec == 0 && atomic_load_explicit (&self->sources.has_attached, memory_order_relaxed)
       && bg_core_has_attached_to_release (self))
@@ -395,6 +397,7 @@ bg_core_start (BgCore *self)
       bg_core_unlock (self);
       bg_waiter_spin_for_start (waiter, atomic_load (&self->inbox.linger.usec));
       bg_waiter_wait_settled (waiter);
+      bg_watch_begin (&self->watch);
     }
   else
     {

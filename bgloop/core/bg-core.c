@@ -40,6 +40,7 @@ bg_core_new (const char *name)
   atomic_init (&self->state, BG_LOOP_STOPPED);
   self->thread.joined = TRUE; /* until it is started there is nothing to join */
   self->thread.gone = TRUE;
+  bg_watch_init (&self->watch, self);
   bg_registration_add (&self->registration, self);
   return self;
 }
@@ -88,6 +89,7 @@ core_free (BgCore *self)
   g_clear_pointer (&self->operations.spare_cancellables, g_ptr_array_unref);
   g_clear_pointer (&self->main_loop, g_main_loop_unref);
   g_object_unref (self->cancellable);
+  bg_watch_clear (&self->watch);
   if (self->context != NULL)
     bg_core_free_context (self);
   g_clear_error (&self->failure);

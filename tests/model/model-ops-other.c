@@ -13,6 +13,9 @@
 #define MAX_RUNNING  1000
 #define HANDLER_USEC 300 /* that a handler may take */
 
+/* Nothing in a scenario blocks a loop for that long. */
+#define A_MINUTE_MSEC 60000
+
 static void
 check_stats (ModelLife *life, BgLoop *loop)
 {
@@ -343,7 +346,8 @@ model_do_other (const ModelOp *op, ModelLife *life, BgLoop *loop)
       break;
     case MODEL_LINGER:
       if (g_getenv ("BGLOOP_TEST_LINGER") == NULL)
-        g_object_set (loop, "linger", op->amount * 333, NULL);
+        g_object_set (loop, "linger", op->amount * 333, "stall-threshold",
+                      op->amount % 2 == 0 ? A_MINUTE_MSEC : 0, NULL);
       break;
     case MODEL_THREAD_LOCAL:
       do_thread_local (op);

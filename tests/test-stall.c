@@ -1,0 +1,531 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "util.h"
+
+#ifndef __has_feature
+#define __has_feature(feature) 0
+#endif
+
+/* ThreadSanitizer lets a forked child start no threads. */
+#if defined(__SANITIZE_THREAD__) || __has_feature(thread_sanitizer)
+#define WITH_TSAN 1
+#else
+#define WITH_TSAN 0
+#endif
+
+/* What blocks a loop is reported while it does. Nothing here goes by the clock: what blocks
+ * does so until it is reported, and what is not to be reported is there for as many reports
+ * of something else. */
+
+/* How many reports of another loop are waited for where there is to be none. */
+#define OTHERS 10
+
+/* What was reported */
+
+static GMutex lock;
+static GCond reported;
+static GPtrArray *reports;                 /* under lock: of char * */
+static void (*handler) (const char *text); /* (nullable) runs once more on the watchdog */
+
+static GLogWriterOutput
+report_cb (GLogLevelFlags level, const GLogField *fields, gsize n_fields, gpointer user_data)
+{
+  const char *text = NULL;
+
+  if ((level & G_LOG_LEVEL_WARNING) == 0)
+    return g_log_writer_default (level, fields, n_fields, user_data);
+
+  for (gsize i = 0; i < n_fields; i++)
+    {
+      if (g_str_equal (fields[i].key, "MESSAGE"))
+        text = fields[i].value;
+      else if (g_str_equal (fields[i].key, "GLIB_DOMAIN"))
+        g_assert_cmpstr (fields[i].value, ==, "bgloop");
+    }
+  g_mutex_lock (&lock);
+  g_ptr_array_add (reports, g_strdup (text));
+  g_cond_broadcast (&reported);
+  g_mutex_unlock (&lock);
+  if (handler != NULL)
+    handler (text);
+  return G_LOG_WRITER_HANDLED;
+}
+
+static void
+catch_reports (void)
+{
+  reports = g_ptr_array_new_with_free_func (g_free);
+  g_log_set_always_fatal (G_LOG_FATAL_MASK);
+  g_log_set_writer_func (report_cb, NULL, NULL);
+}
+
+/* With the lock held. */
+static guint
+count_locked (const char *pattern)
+{
+  guint n = 0;
+
+  for (guint i = 0; i < reports->len; i++)
+    n += g_pattern_match_simple (pattern, g_ptr_array_index (reports, i));
+  return n;
+}
+
+static guint
+count_reports (const char *pattern)
+{
+  guint n;
+
+  g_mutex_lock (&lock);
+  n = count_locked (pattern);
+  g_mutex_unlock (&lock);
+
+  return n;
+}
+
+static void
+wait_for_reports (const char *pattern, guint n)
+{
+  g_mutex_lock (&lock);
+  while (count_locked (pattern) < n)
+    g_cond_wait (&reported, &lock);
+  g_mutex_unlock (&lock);
+}
+
+/* What blocks */
+
+static void
+set_threshold (BgLoop *loop, guint msec)
+{
+  guint now;
+
+  g_object_set (loop, "stall-threshold", msec, NULL);
+  g_object_get (loop, "stall-threshold", &now, NULL);
+  g_assert_cmpuint (now, ==, msec);
+}
+
+static BgLoop *
+watched_loop_new (const char *name)
+{
+  BgLoop *loop = util_loop_new (name);
+
+  set_threshold (loop, 1);
+  return loop;
+}
+
+#define BLOCKS UTIL_NAME (stall_blocks, "*")
+
+/* Exported, so that it has a name. Blocks until what it does is reported. */
+void stall_blocks (gpointer pattern);
+
+void
+stall_blocks (gpointer pattern)
+{
+  wait_for_reports (pattern, 1);
+}
+
+static gboolean
+stall_source_cb (gpointer pattern)
+{
+  wait_for_reports (pattern, 1);
+  return G_SOURCE_REMOVE;
+}
+
+static void
+post_blocking (BgLoop *loop, const char *pattern)
+{
+  g_assert_true (bg_loop_post (loop, stall_blocks, (gpointer) pattern, NULL));
+}
+
+static void
+nothing_cb (gpointer user_data)
+{
+}
+
+/* The loop named "other" is reported so many times. */
+static void
+report_others (guint n)
+{
+  BgLoop *other = watched_loop_new ("other");
+
+  for (guint i = 0; i < n; i++)
+    {
+      UtilBlock block;
+
+      util_block (&block, other);
+      wait_for_reports ("*\"other\" has been*", i + 1);
+      util_unblock (&block);
+      wait_for_reports ("*\"other\" was*", i + 1);
+      g_assert_true (bg_loop_flush (other, -1, NULL, NULL));
+      util_block_clear (&block);
+    }
+  util_loop_end (other);
+}
+
+/* What is reported */
+
+static void
+test_function (void)
+{
+  BgLoop *loop = watched_loop_new ("function");
+
+  post_blocking (loop, "The loop \"function\" has been kept busy by " BLOCKS " for * ms");
+  wait_for_reports ("The loop \"function\" was kept busy by " BLOCKS " for * ms", 1);
+  g_assert_cmpuint (count_reports ("*"), ==, 2);
+  util_loop_end (loop);
+}
+
+static void
+test_destroy (void)
+{
+  char pattern[] = "The loop \"destroy\" has been kept busy by *";
+  BgLoop *loop = watched_loop_new ("destroy");
+
+  g_assert_true (bg_loop_post (loop, nothing_cb, pattern, stall_blocks));
+  wait_for_reports ("The loop \"destroy\" was kept busy by *", 1);
+  util_loop_end (loop);
+}
+
+static void
+test_invoked (void)
+{
+  char pattern[] = "The loop \"invoked\" has been kept busy by * for * ms";
+  BgLoop *loop = watched_loop_new ("invoked");
+
+  g_assert_true (bg_loop_invoke (loop, stall_source_cb, pattern));
+  wait_for_reports ("The loop \"invoked\" was*", 1);
+  util_loop_end (loop);
+}
+
+static void
+check_source (const char *name, int priority, const char *report, const char *end)
+{
+  BgLoop *loop = watched_loop_new ("source");
+  GSource *source = g_idle_source_new ();
+
+  g_source_set_name (source, name);
+  g_source_set_priority (source, priority);
+  g_source_set_callback (source, stall_source_cb, (gpointer) report, NULL);
+  g_assert_true (bg_loop_attach (loop, source));
+  g_source_unref (source);
+  wait_for_reports (end, 1);
+  util_loop_end (loop);
+}
+
+static void
+test_source (void)
+{
+  check_source ("slow one", G_PRIORITY_DEFAULT,
+                "The loop \"source\" has been kept busy by the source \"slow one\" for * ms",
+                "The loop \"source\" was kept busy by the source \"slow one\" for * ms");
+  check_source ("urgent one", -4711,
+                "The loop \"source\" has been kept busy by the source \"urgent one\" for * ms",
+                "The loop \"source\" was kept busy by the source \"urgent one\" for * ms");
+}
+
+static void
+test_nameless_source (void)
+{
+  check_source (NULL, G_PRIORITY_DEFAULT,
+                "The loop \"source\" has been kept busy by a source of its context for * ms",
+                "The loop \"source\" was kept busy by a source of its context for * ms");
+}
+
+/* At the very end, too. */
+static void
+test_teardown (void)
+{
+  char pattern[] = "The loop \"teardown\" has been kept busy by " BLOCKS " for * ms";
+  BgLoop *loop = watched_loop_new ("teardown");
+
+  g_assert_cmpuint (bg_loop_add_teardown (loop, stall_blocks, pattern, NULL), !=, 0);
+  util_loop_end (loop);
+  g_assert_cmpuint (count_reports ("*\"teardown\" has been*"), ==, 1);
+}
+
+/* When it is reported */
+
+/* However long it goes on. */
+static void
+test_once (void)
+{
+  BgLoop *loop = watched_loop_new ("once");
+  UtilBlock block;
+
+  util_block (&block, loop);
+  wait_for_reports ("*\"once\" has been*", 1);
+  report_others (OTHERS);
+  g_assert_cmpuint (count_reports ("*\"once\"*"), ==, 1);
+  util_unblock (&block);
+  wait_for_reports ("*\"once\" was*", 1);
+  util_loop_end (loop);
+  util_block_clear (&block);
+  g_assert_cmpuint (count_reports ("*\"once\"*"), ==, 2);
+}
+
+static gboolean
+is_awake (BgLoop *loop)
+{
+  g_autofree char *text = bg_loop_describe (loop);
+
+  return strstr (text, "busy") != NULL;
+}
+
+static void
+test_asleep (void)
+{
+  BgLoop *loop = util_loop_new ("asleep");
+
+  g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
+  while (is_awake (loop))
+    g_thread_yield ();
+  set_threshold (loop, 1);
+  report_others (OTHERS);
+  g_assert_cmpuint (count_reports ("*\"asleep\"*"), ==, 0);
+  set_threshold (loop, 0);
+  util_loop_end (loop);
+}
+
+static void
+test_off (void)
+{
+  BgLoop *loop = util_loop_new ("off");
+  UtilBlock block;
+
+  util_block (&block, loop);
+  report_others (OTHERS);
+  set_threshold (loop, 1);
+  wait_for_reports ("*\"off\" has been*", 1);
+  set_threshold (loop, 0);
+  util_unblock (&block);
+  g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
+  report_others (OTHERS);
+  g_assert_cmpuint (count_reports ("*\"off\"*"), ==, 1);
+  util_loop_end (loop);
+  util_block_clear (&block);
+}
+
+/* The one thread of it is there only while a loop is watched. */
+static void
+test_thread (void)
+{
+  guint n = util_count_threads ();
+  BgLoop *one, *two;
+
+  one = watched_loop_new ("one");
+  g_assert_cmpuint (util_count_threads (), ==, n + 2);
+  two = watched_loop_new ("two");
+  g_assert_cmpuint (util_count_threads (), ==, n + 3);
+  set_threshold (one, 0);
+  g_assert_cmpuint (util_count_threads (), ==, n + 3);
+  util_loop_end (two);
+  g_assert_cmpuint (util_count_threads (), ==, n + 1);
+  set_threshold (one, 1);
+  g_assert_cmpuint (util_count_threads (), ==, n + 2);
+  g_assert_true (bg_loop_shutdown (one, NULL));
+  g_assert_cmpuint (util_count_threads (), ==, n);
+  set_threshold (one, 7);
+  g_assert_cmpuint (util_count_threads (), ==, n);
+  g_object_unref (one);
+}
+
+static void
+count_notify_cb (GObject *object, GParamSpec *pspec, gpointer user_data)
+{
+  util_count_cb (user_data);
+}
+
+static void
+test_property (void)
+{
+  g_autoptr (GError) error = NULL;
+  BgLoop *loop = g_initable_new (BG_TYPE_LOOP, NULL, &error, "name", "property", "stall-threshold",
+                                 G_MAXINT, NULL);
+  int notified = 0;
+  guint msec;
+
+  g_assert_no_error (error);
+  g_object_get (loop, "stall-threshold", &msec, NULL);
+  g_assert_cmpuint (msec, ==, G_MAXINT);
+  g_signal_connect (loop, "notify::stall-threshold", G_CALLBACK (count_notify_cb), &notified);
+  set_threshold (loop, 5);
+  set_threshold (loop, 5);
+  set_threshold (loop, 0);
+  g_assert_cmpint (notified, ==, 2);
+  util_loop_end (loop);
+}
+
+/* The environment */
+
+static void
+test_environment (void)
+{
+  BgLoop *loop;
+  guint msec;
+
+  g_setenv ("BGLOOP_STALL", "1", TRUE);
+  loop = util_loop_new ("environment");
+  g_object_get (loop, "stall-threshold", &msec, NULL);
+  g_assert_cmpuint (msec, ==, 1);
+  post_blocking (loop, "*\"environment\" has been*");
+  wait_for_reports ("*\"environment\" was*", 1);
+  set_threshold (loop, 0);
+  util_loop_end (loop);
+}
+
+static void
+test_bad_environment (void)
+{
+  g_setenv ("BGLOOP_STALL", "soon", TRUE);
+  util_loop_end (util_loop_new ("one"));
+  util_loop_end (util_loop_new ("two"));
+  g_assert_cmpuint (count_reports ("BGLOOP_STALL is a number of milliseconds, not \"soon\""), ==,
+                    1);
+  g_assert_cmpuint (count_reports ("*"), ==, 1);
+}
+
+/* Log handlers are code of others, and do what they like. */
+
+static BgLoop *handled;
+static UtilBlock *handled_block;
+static UtilLatch handled_latch;
+
+static void
+shut_down_handler (const char *text)
+{
+  handler = NULL;
+  util_unblock (handled_block);
+  g_assert_true (bg_loop_shutdown (handled, NULL));
+  util_latch_count_down (&handled_latch);
+}
+
+static void
+turn_off_handler (const char *text)
+{
+  handler = NULL;
+  set_threshold (handled, 0);
+  set_threshold (handled, 1);
+  set_threshold (handled, 0);
+  util_unblock (handled_block);
+  util_latch_count_down (&handled_latch);
+}
+
+static void
+check_handler (void (*func) (const char *text))
+{
+  guint n_threads = util_count_threads ();
+  UtilBlock block;
+
+  handled = util_loop_new ("handled");
+  handled_block = &block;
+  util_latch_init (&handled_latch, 1);
+  util_block (&block, handled);
+  handler = func;
+  set_threshold (handled, 1);
+  util_latch_wait (&handled_latch);
+  bg_loop_shutdown (handled, NULL);
+  g_object_unref (handled);
+  util_wait_for_threads (n_threads);
+  util_block_clear (&block);
+  util_latch_clear (&handled_latch);
+}
+
+static void
+test_handler_shuts_down (void)
+{
+  check_handler (shut_down_handler);
+}
+
+static void
+test_handler_turns_off (void)
+{
+  check_handler (turn_off_handler);
+}
+
+/* Forked off while the watchdog is there, or is not. */
+static void
+test_fork (void)
+{
+  BgLoop *loop = watched_loop_new ("parent");
+  int status;
+  pid_t pid = fork ();
+
+  if (pid == 0)
+    {
+      g_object_set (loop, "stall-threshold", 9, NULL);
+      g_object_set (loop, "stall-threshold", 0, NULL);
+      g_object_unref (loop);
+      test_function ();
+      _exit (0);
+    }
+  g_assert_cmpint (waitpid (pid, &status, 0), ==, pid);
+  g_assert_cmpint (status, ==, 0);
+  util_loop_end (loop);
+}
+
+/* Thresholds come and go while loops do. */
+static gpointer
+race_thread (gpointer data)
+{
+  for (guint i = 0; i < util_scale (300); i++)
+    {
+      BgLoop *loop = util_loop_new ("race");
+      BgLoop *own = i % 3 == 0 ? g_object_ref (loop) : NULL;
+
+      g_object_set (loop, "stall-threshold", i % 2 == 0 ? 1 : 1000, NULL);
+      bg_loop_post (loop, nothing_cb, NULL, NULL);
+      if (i % 5 == 0)
+        bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
+      g_object_set (loop, "stall-threshold", i % 4, NULL);
+      if (own != NULL)
+        bg_loop_shutdown (own, NULL);
+      g_object_set (loop, "stall-threshold", i % 7, NULL);
+      g_clear_object (&own);
+      g_object_unref (loop);
+    }
+  return NULL;
+}
+
+static void
+test_race (void)
+{
+  guint n_threads = util_count_threads ();
+
+  util_run_threads (4, race_thread, NULL);
+  util_wait_for_threads (n_threads);
+}
+
+int
+main (int argc, char *argv[])
+{
+  g_setenv ("G_SLICE", "always-malloc", TRUE);
+  util_init (&argc, &argv);
+  g_unsetenv ("BGLOOP_STALL");
+  catch_reports ();
+
+  util_add_trapped ("/stall/function", test_function);
+  util_add_trapped ("/stall/destroy", test_destroy);
+  util_add_trapped ("/stall/invoked", test_invoked);
+  util_add_trapped ("/stall/source", test_source);
+  util_add_trapped ("/stall/nameless-source", test_nameless_source);
+  util_add_trapped ("/stall/teardown", test_teardown);
+  util_add_trapped ("/stall/once", test_once);
+  util_add_trapped ("/stall/asleep", test_asleep);
+  util_add_trapped ("/stall/off", test_off);
+  util_add_trapped ("/stall/thread", test_thread);
+  util_add_trapped ("/stall/property", test_property);
+  util_add_trapped ("/stall/environment", test_environment);
+  util_add_trapped ("/stall/environment/bad", test_bad_environment);
+  util_add_trapped ("/stall/handler/shuts-down", test_handler_shuts_down);
+  util_add_trapped ("/stall/handler/turns-off", test_handler_turns_off);
+  if (!WITH_TSAN)
+    util_add_trapped ("/stall/fork", test_fork);
+  util_add_trapped ("/stall/race", test_race);
+
+  return g_test_run ();
+}
