@@ -12,8 +12,8 @@
  *  1. Anybody's bg_core_quit() makes it STOPPING and sends begin_drain_cb() into the
  *     context, above every priority.
  *  2. begin_drain_cb() hands what was accepted to the drain source, of the highest
- *     priority, that runs it in its own order and lets every other source have a
- *     turn in between.
+ *     priority, that runs it (the most urgent first: bg_inbox_run()) and lets every
+ *     other source have a turn in between.
  *  3. When nothing is queued and nothing holds the loop, the drain source quits the
  *     main loop. Below everything that may still run on it, the thread looks once
  *     more and closes the loop for good.

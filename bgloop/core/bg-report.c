@@ -10,7 +10,8 @@
 #include <bgloop/core/bg-mailbox-private.h>
 #include <bgloop/core/bg-report-private.h>
 
-/* What keeps a loop busy, in words: for each message that says so. Any thread; it is
+/* What keeps a loop busy, in words: for each message that says so when it is asked for (a
+ * stall is reported unasked: bg-watchdog.c). Any thread; it is
  * looked for under the core's lock and put into words without. */
 
 static char *

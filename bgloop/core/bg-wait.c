@@ -7,8 +7,10 @@
 #include <bgloop/core/bg-core-private.h>
 
 /* A thread waits for a loop to do something: the list of those who do, under the core's
- * lock, and how one of them takes back what has not started. Whether a wait could ever end
- * is for bg-deadlock.c to find out. */
+ * lock, and how one of them that is cancelled or has waited long enough takes its work out
+ * of the queue again, if that has not started. The thread sleeps, until its deadline, in
+ * base/bg-waiter.c; who is called back instead has his in base/bg-expiry.c. Whether a wait
+ * could ever end is for bg-deadlock.c to find out. */
 
 void
 bg_core_add_blocked (BgCore *self, BgBlocked *blocked)

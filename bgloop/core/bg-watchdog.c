@@ -8,7 +8,7 @@
 #include <bgloop/base/bg-symbol-private.h>
 #include <bgloop/core/bg-core-private.h>
 
-/* What blocks a loop for too long is reported while it does: a function, a source of the
+/* Stalls: what blocks a loop for too long is reported while it does: a function, a source of the
  * loop's context, a destroy notify. One thread, the watchdog, looks at all loops that want
  * to be watched, and is there only while there are any. The loops' own threads do nothing
  * for it but what they do anyway: they note what they run, and count their polls. The
