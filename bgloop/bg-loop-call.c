@@ -4,6 +4,7 @@
 #include "config.h"
 
 #include <bgloop/base/bg-text-private.h>
+#include <bgloop/base/bg-trace-private.h>
 
 #include <bgloop/bg-error.h>
 #include <bgloop/bg-loop-private.h>
@@ -135,6 +136,7 @@ call_blocking (BgCore *core,
                GError **error)
 {
   gint64 deadline = call->deadline = bg_deadline (timeout_msec);
+  gint64 begun = bg_trace_begin ();
   BgWork work = { .record = { call_outcome, call->func, call },
                   .priority = priority,
                   .awaited = TRUE,
@@ -160,6 +162,7 @@ call_blocking (BgCore *core,
     }
 
   bg_core_end_wait (&wait, call->blocked.waiter, cancellable);
+  bg_trace_end (begun, "call", "to %s", bg_core_get_name (core));
   return ok;
 }
 

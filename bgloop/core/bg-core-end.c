@@ -4,6 +4,7 @@
 #include "config.h"
 
 #include <bgloop/base/bg-retired-private.h>
+#include <bgloop/base/bg-trace-private.h>
 #include <bgloop/core/bg-core-private.h>
 #include <bgloop/core/bg-mailbox-private.h>
 
@@ -162,8 +163,10 @@ void
 bg_core_run_end (BgCore *self)
 {
   guint rounds = 0;
+  gint64 begun = bg_trace_begin ();
   GSource *timer;
 
+  bg_trace_end (self->stopping.begun, "drain", "%s", self->name);
   /* From now on nothing becomes due: nobody would run it, nor drop it. */
   bg_core_lock (self);
   timer = g_steal_pointer (&self->timer.source);
@@ -214,5 +217,6 @@ bg_core_run_end (BgCore *self)
   atomic_store_explicit (&self->thread.awake_at, 0, memory_order_relaxed);
   bg_core_unlock (self);
   bg_watch_end (&self->watch);
+  bg_trace_end (begun, "end", "%s", self->name);
   bg_core_stop_heeding (self);
 }

@@ -7,6 +7,7 @@
 #include "config.h"
 
 #include <bgloop/base/bg-text-private.h>
+#include <bgloop/base/bg-trace-private.h>
 
 #if HAVE_TGKILL
 #include <sys/syscall.h>
@@ -239,6 +240,7 @@ end_blocking (BgCore *core,
               GCancellable *cancellable,
               GError **error)
 {
+  gint64 begun = bg_trace_begin ();
   gint64 deadline = bg_deadline (timeout_msec);
   BgWaiter *waiter = bg_waiter_take (cancellable);
   BgWaitResult result = BG_WAIT_SETTLED;
@@ -272,6 +274,7 @@ end_blocking (BgCore *core,
     bg_core_join (core);
   bg_wait_end (&wait);
   bg_waiter_give_back (waiter, cancellable);
+  bg_trace_end (begun, mode != NULL ? "shutdown" : "wait", "of %s", core->name);
 
   if (result == BG_WAIT_BROKEN)
     bg_wait_set_broken_error (&wait, error);

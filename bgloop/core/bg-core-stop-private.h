@@ -38,6 +38,7 @@ typedef struct
 
   /* the loop's thread only */
   GSource *drain;   /* (unowned) (nullable) runs what was accepted while the loop stops */
+  gint64 begun;     /* for a mark of how long it did; 0 if nobody wants one */
   guint starved;    /* iterations without sleep, work or an answer */
   guint n_closings; /* of what other loops owe, in CANCEL mode */
 } BgStopping;

@@ -4,6 +4,7 @@
 #include "config.h"
 
 #include <bgloop/base/bg-glib-private.h>
+#include <bgloop/base/bg-trace-private.h>
 #include <bgloop/core/bg-core-private.h>
 #include <bgloop/core/bg-mailbox-private.h>
 
@@ -237,6 +238,7 @@ begin_drain_cb (gpointer user_data)
   if (bg_core_is_forked (self) || self->thread.ended)
     return G_SOURCE_REMOVE;
 
+  self->stopping.begun = bg_trace_begin ();
   bg_core_lock (self);
   bg_core_begin_drain (self);
   attach_drain (self);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include <bgloop/base/bg-macros-private.h>
+#include <bgloop/base/bg-trace-private.h>
 #include <bgloop/inbox/bg-inbox-private.h>
 
 /* The serving thread's side of an inbox: its sources, batches, and the order at the end.
@@ -259,6 +260,7 @@ bg_lane_serve (BgLane *lane)
 {
   BgInbox *inbox = lane->inbox;
   BgChunk *surplus;
+  gint64 begun;
 
   if (lane->batch == NULL)
     {
@@ -282,7 +284,11 @@ bg_lane_serve (BgLane *lane)
     return;
 
   atomic_store_explicit (&inbox->linger.poster_slept, FALSE, memory_order_relaxed);
+  begun = bg_trace_begin ();
   run_batch (lane);
+  if (!bg_inbox_is_inherited (inbox))
+    bg_trace_end (begun, "batch", "up to %u at priority %d", inbox->history.batch_size,
+                  lane->priority);
 }
 
 /* Asleep and awake */
