@@ -384,7 +384,7 @@ class Shutdown(LoopTestCase):
             finally:
                 done = asyncio.get_running_loop().create_future()
                 source = GLib.idle_source_new()
-                source.set_callback(lambda _: done.set_result('from the context'))
+                source.set_callback(lambda *_: done.set_result('from the context'))
                 source.attach(self_loop.get_context())
                 seen.append(await done)
 
@@ -490,7 +490,7 @@ class Asyncio(LoopTestCase):
             first = await future
             future = asyncio.get_running_loop().create_future()
             source = GLib.timeout_source_new(1)
-            source.set_callback(lambda _: future.set_result('source'))
+            source.set_callback(lambda *_: future.set_result('source'))
             source.attach(self.loop.get_context())
             return first, await future
 

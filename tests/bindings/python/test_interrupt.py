@@ -29,7 +29,7 @@ class Source:
     def work_async(self, cancellable, callback):
         context = GLib.MainContext.get_thread_default()
 
-        def answer(_):
+        def answer(*_):
             self.cancelled.set()
             callback(self, Gio.Task.new(None, None, None))
 

@@ -62,7 +62,7 @@ def when_cancelled(source, cancellable, callback):
     """Answers, on the loop, when it is cancelled."""
     context = GLib.MainContext.get_thread_default()
 
-    def finish(_):
+    def finish(*_):
         answer(GLib.Error('cancelled', 'g-io-error-quark', int(Gio.IOErrorEnum.CANCELLED)))(source, cancellable, callback)
 
     def cancelled(*_):
