@@ -9,6 +9,7 @@
 
 /* Marks a file as one of ours: "bgsi". */
 #define APPLICATION_ID 0x62677369
+#define LAYOUT         2
 #define TO_STRING(x)   #x
 #define SQL_NUMBER(x)  TO_STRING (x)
 
@@ -18,12 +19,28 @@
 #define SNIPPET_LEAD  40
 #define SNIPPET_BYTES 160
 
+/* A text is in "texts", by words, and also in "grams", by three characters each, if it is
+ * in a script that does not part its words: there a query finds any piece of it. */
+enum
+{
+  TEXTS,
+  GRAMS,
+  FILES,
+  N_TABLES
+};
+static const char *const tables[] = { "texts", "grams", "files" };
+
+/* So many characters a piece must have to be looked up; shorter ones are looked for. */
+#define GRAM 3
+
 struct _SearchDatabase
 {
   char *path;
   sqlite3 *connection;
   sqlite3_stmt *add_name;
   sqlite3_stmt *add_text;
+  sqlite3_stmt *add_grams;
+  sqlite3_stmt *remove[N_TABLES];
 };
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (sqlite3_stmt, sqlite3_finalize)
@@ -159,16 +176,17 @@ read_number (SearchDatabase *self, const char *sql, gint64 *number, GError **err
 static gboolean
 check_or_create (SearchDatabase *self, SearchStoreFlags flags, GError **error)
 {
-  gint64 id, tables;
+  gint64 id, layout, n_tables;
 
   if (!read_number (self, "PRAGMA application_id", &id, error)
-      || !read_number (self, "SELECT count(*) FROM sqlite_schema", &tables, error))
+      || !read_number (self, "PRAGMA user_version", &layout, error)
+      || !read_number (self, "SELECT count(*) FROM sqlite_schema", &n_tables, error))
     return FALSE;
 
-  if (id == APPLICATION_ID && tables > 0)
+  if (id == APPLICATION_ID && layout == LAYOUT && n_tables > 0)
     return TRUE;
 
-  if (id != 0 || tables > 0 || !(flags & SEARCH_STORE_CREATE))
+  if (id != 0 || n_tables > 0 || !(flags & SEARCH_STORE_CREATE))
     {
       set_error (error, SEARCH_ERROR_NOT_AN_INDEX, self->path, NULL);
       return FALSE;
@@ -178,9 +196,15 @@ check_or_create (SearchDatabase *self, SearchStoreFlags flags, GError **error)
       self,
       "PRAGMA application_id = " SQL_NUMBER (
           APPLICATION_ID) ";"
-                          "CREATE TABLE files (id INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE);"
-                          "CREATE VIRTUAL TABLE texts USING fts5"
-                          " (text, tokenize = 'unicode61 remove_diacritics 2')",
+                          "PRAGMA user_version = " SQL_NUMBER (
+                              LAYOUT) ";"
+                                      "CREATE TABLE files (id INTEGER PRIMARY KEY, name BLOB NOT "
+                                      "NULL UNIQUE,"
+                                      " size INTEGER, changed_at INTEGER);"
+                                      "CREATE VIRTUAL TABLE texts USING fts5"
+                                      " (text, tokenize = 'unicode61 remove_diacritics 2');"
+                                      "CREATE VIRTUAL TABLE grams USING fts5 (text, tokenize = "
+                                      "'trigram')",
       error);
 }
 
@@ -222,6 +246,9 @@ search_database_free (SearchDatabase *self)
 {
   sqlite3_finalize (self->add_name);
   sqlite3_finalize (self->add_text);
+  sqlite3_finalize (self->add_grams);
+  for (gsize i = 0; i < N_TABLES; i++)
+    sqlite3_finalize (self->remove[i]);
   sqlite3_close (self->connection);
   g_free (self->path);
   g_free (self);
@@ -235,67 +262,182 @@ roll_back (SearchDatabase *self)
     sqlite3_exec (self->connection, "ROLLBACK", NULL, NULL, NULL);
 }
 
+static sqlite3_stmt *
+prepare_once (SearchDatabase *self, sqlite3_stmt **statement, const char *sql, GError **error)
+{
+  if (*statement == NULL)
+    *statement = prepare (self, sql, SQLITE_PREPARE_PERSISTENT, error);
+  return *statement;
+}
+
+static gboolean
+prepare_removals (SearchDatabase *self, GError **error)
+{
+  for (gsize i = 0; i < N_TABLES; i++)
+    {
+      g_autofree char *sql = g_strdup_printf (
+          i != FILES ? "DELETE FROM %s WHERE rowid = (SELECT id FROM files WHERE name = ?1)"
+                     : "DELETE FROM %s WHERE name = ?1",
+          tables[i]);
+
+      if (prepare_once (self, &self->remove[i], sql, error) == NULL)
+        return FALSE;
+    }
+
+  return TRUE;
+}
+
+/* Begins a transaction, unless there is one. */
 static gboolean
 begin (SearchDatabase *self, GError **error)
 {
   if (!sqlite3_get_autocommit (self->connection))
     return TRUE;
 
-  if (self->add_name == NULL)
-    self->add_name = prepare (self,
-                              "INSERT INTO files (name) VALUES (?1)"
-                              " ON CONFLICT (name) DO UPDATE SET name = name RETURNING id",
-                              SQLITE_PREPARE_PERSISTENT, error);
-  if (self->add_name != NULL && self->add_text == NULL)
-    self->add_text = prepare (self, "INSERT OR REPLACE INTO texts (rowid, text) VALUES (?1, ?2)",
-                              SQLITE_PREPARE_PERSISTENT, error);
-
-  return self->add_name != NULL && self->add_text != NULL
-         && execute (self, "BEGIN IMMEDIATE", error);
+  return prepare_once (
+             self, &self->add_name,
+             "INSERT INTO files (name, size, changed_at) VALUES (?1, ?2, ?3) ON CONFLICT (name)"
+             " DO UPDATE SET size = ?2, changed_at = ?3 RETURNING id",
+             error)
+         && prepare_once (self, &self->add_text,
+                          "INSERT OR REPLACE INTO texts (rowid, text) VALUES (?1, ?2)", error)
+         && prepare_once (self, &self->add_grams,
+                          "INSERT OR REPLACE INTO grams (rowid, text) VALUES (?1, ?2)", error)
+         && prepare_removals (self, error) && execute (self, "BEGIN IMMEDIATE", error);
 }
 
+/* Runs a prepared statement that gives nothing. */
 static gboolean
-insert (SearchDatabase *self, const char *name, GBytes *text, GError **error)
+run (SearchDatabase *self, sqlite3_stmt *statement, GError **error)
 {
-  gint64 id = 0;
-  gsize size;
-  const char *data = g_bytes_get_data (text, &size);
-  gboolean ok;
+  gboolean ok = sqlite3_step (statement) == SQLITE_DONE;
 
-  sqlite3_bind_blob64 (self->add_name, 1, name, strlen (name), SQLITE_STATIC);
-  ok = sqlite3_step (self->add_name) == SQLITE_ROW;
-  if (ok)
-    {
-      id = sqlite3_column_int64 (self->add_name, 0);
-      ok = sqlite3_step (self->add_name) == SQLITE_DONE;
-    }
-  if (ok)
-    {
-      sqlite3_bind_int64 (self->add_text, 1, id);
-      sqlite3_bind_text64 (self->add_text, 2, data != NULL ? data : "", size, SQLITE_STATIC,
-                           SQLITE_UTF8);
-      ok = sqlite3_step (self->add_text) == SQLITE_DONE;
-    }
   if (!ok)
     fail (self, error);
-
-  sqlite3_reset (self->add_name);
-  sqlite3_reset (self->add_text);
-  sqlite3_clear_bindings (self->add_name);
-  sqlite3_clear_bindings (self->add_text);
+  sqlite3_reset (statement);
+  sqlite3_clear_bindings (statement);
   return ok;
 }
 
-/* Adds or replaces a file, in a transaction that the first add begins. An error
- * undoes the transaction, with all that was added since the last commit. */
-gboolean
-search_database_add (SearchDatabase *self, const char *name, GBytes *text, GError **error)
+static gboolean
+insert_name (SearchDatabase *self,
+             const char *name,
+             const SearchStamp *stamp,
+             gint64 *id,
+             GError **error)
 {
-  if (begin (self, error) && insert (self, name, text, error))
+  gboolean ok;
+
+  sqlite3_bind_blob64 (self->add_name, 1, name, strlen (name), SQLITE_STATIC);
+  if (stamp != NULL)
+    {
+      sqlite3_bind_int64 (self->add_name, 2, stamp->size);
+      sqlite3_bind_int64 (self->add_name, 3, stamp->changed_at);
+    }
+  ok = sqlite3_step (self->add_name) == SQLITE_ROW;
+  if (ok)
+    {
+      *id = sqlite3_column_int64 (self->add_name, 0);
+      ok = sqlite3_step (self->add_name) == SQLITE_DONE;
+    }
+  if (!ok)
+    fail (self, error);
+  sqlite3_reset (self->add_name);
+  sqlite3_clear_bindings (self->add_name);
+  return ok;
+}
+
+static gboolean
+insert_text (SearchDatabase *self, sqlite3_stmt *statement, gint64 id, GBytes *text, GError **error)
+{
+  gsize size;
+  const char *data = g_bytes_get_data (text, &size);
+
+  sqlite3_bind_int64 (statement, 1, id);
+  sqlite3_bind_text64 (statement, 2, data != NULL ? data : "", size, SQLITE_STATIC, SQLITE_UTF8);
+  return run (self, statement, error);
+}
+
+/* Whether there is something in it in a script that does not part its words, or not all that
+ * are one for who looks for it. */
+static gboolean
+needs_grams (const char *text, gsize size)
+{
+  const char *end = text + size;
+
+  for (const char *p = text; p < end; p = g_utf8_next_char (p))
+    {
+      if ((guchar) *p < 0x80)
+        continue;
+      switch (g_unichar_get_script (g_utf8_get_char_validated (p, end - p)))
+        {
+        case G_UNICODE_SCRIPT_HAN:
+        case G_UNICODE_SCRIPT_HIRAGANA:
+        case G_UNICODE_SCRIPT_KATAKANA:
+        case G_UNICODE_SCRIPT_HANGUL:
+        case G_UNICODE_SCRIPT_THAI:
+          return TRUE;
+        default:
+          break;
+        }
+    }
+
+  return FALSE;
+}
+
+static gboolean
+remove_from (SearchDatabase *self, gsize table, const char *name, GError **error)
+{
+  sqlite3_bind_blob64 (self->remove[table], 1, name, strlen (name), SQLITE_STATIC);
+  return run (self, self->remove[table], error);
+}
+
+static gboolean
+insert (SearchDatabase *self,
+        const char *name,
+        const SearchStamp *stamp,
+        GBytes *text,
+        GError **error)
+{
+  gsize size;
+  const char *data = g_bytes_get_data (text, &size);
+  gint64 id;
+
+  return insert_name (self, name, stamp, &id, error)
+         && insert_text (self, self->add_text, id, text, error)
+         && (needs_grams (data, size) ? insert_text (self, self->add_grams, id, text, error)
+                                      : remove_from (self, GRAMS, name, error));
+}
+
+/* Adds or replaces a file, in a transaction that the first change begins. An error
+ * undoes the transaction, with all that was changed since the last commit. */
+gboolean
+search_database_add (SearchDatabase *self,
+                     const char *name,
+                     const SearchStamp *stamp,
+                     GBytes *text,
+                     GError **error)
+{
+  if (begin (self, error) && insert (self, name, stamp, text, error))
     return TRUE;
 
   roll_back (self);
   return FALSE;
+}
+
+/* The same, for a file that is no more; one that is not there is no error. */
+gboolean
+search_database_remove (SearchDatabase *self, const char *name, GError **error)
+{
+  gboolean ok = begin (self, error);
+
+  /* The name goes last: by it the others are found. */
+  for (gsize i = 0; i < N_TABLES && ok; i++)
+    ok = remove_from (self, i, name, error);
+
+  if (!ok)
+    roll_back (self);
+  return ok;
 }
 
 /* Makes everything that was added last, or, on error, none of it. */
@@ -309,23 +451,146 @@ search_database_commit (SearchDatabase *self, GError **error)
   return FALSE;
 }
 
-/* Every word a string of FTS5's, so that nothing in it is syntax. The empty one
- * in front is ignored; it is there because no string at all is an error. */
-static char *
-quote_words (const char *const *words)
+/* What a query is made of */
+typedef struct
 {
-  g_autoptr (GString) match = g_string_new ("\"\" ");
+  GString *match[FILES];  /* what to look up in "texts" and in "grams" */
+  gboolean wanted[FILES]; /* whether there is any */
+  GPtrArray *pieces;      /* (element-type utf8): to be marked in what was found */
+  GPtrArray *likes;       /* (element-type utf8): patterns to look for in "grams" */
+} Query;
+
+static void
+query_clear (Query *self)
+{
+  for (gsize i = 0; i < FILES; i++)
+    g_string_free (self->match[i], TRUE);
+  g_ptr_array_unref (self->pieces);
+  g_ptr_array_unref (self->likes);
+}
+
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC (Query, query_clear)
+
+/* Every word a string of FTS5's, so that nothing in it is syntax. */
+static void
+append_string (GString *match, const char *word)
+{
+  g_autoptr (GString) quoted = g_string_new (word);
+
+  g_string_replace (quoted, "\"", "\"\"", 0);
+  g_string_append_printf (match, "\"%s\" ", quoted->str);
+}
+
+static char *
+make_pattern (const char *piece)
+{
+  g_autoptr (GString) pattern = g_string_new (piece);
+
+  g_string_replace (pattern, "\\", "\\\\", 0);
+  g_string_replace (pattern, "%", "\\%", 0);
+  g_string_replace (pattern, "_", "\\_", 0);
+  return g_strdup_printf ("%%%s%%", pattern->str);
+}
+
+/* The empty string in front is ignored; it is there because no string at all is an error. */
+static void
+query_init (Query *self, const char *const *words)
+{
+  for (gsize i = 0; i < FILES; i++)
+    {
+      self->match[i] = g_string_new (i == TEXTS ? "\"\" " : NULL);
+      self->wanted[i] = FALSE;
+    }
+  self->pieces = g_ptr_array_new_with_free_func (g_free);
+  self->likes = g_ptr_array_new_with_free_func (g_free);
 
   for (gsize i = 0; words[i] != NULL; i++)
     {
-      g_autofree char *valid = g_utf8_make_valid (words[i], -1);
-      g_autoptr (GString) word = g_string_new (valid);
+      g_autofree char *word = g_utf8_make_valid (words[i], -1);
 
-      g_string_replace (word, "\"", "\"\"", 0);
-      g_string_append_printf (match, "\"%s\" ", word->str);
+      if (!needs_grams (word, strlen (word)))
+        {
+          append_string (self->match[TEXTS], word);
+          self->wanted[TEXTS] = TRUE;
+          continue;
+        }
+      if (g_utf8_strlen (word, -1) >= GRAM)
+        {
+          append_string (self->match[GRAMS], word);
+          self->wanted[GRAMS] = TRUE;
+        }
+      else
+        {
+          g_ptr_array_add (self->likes, make_pattern (word));
+        }
+      g_ptr_array_add (self->pieces, g_steal_pointer (&word));
     }
 
-  return g_string_free (g_steal_pointer (&match), FALSE);
+  if (self->pieces->len == 0)
+    self->wanted[TEXTS] = TRUE;
+}
+
+/* The tables and the conditions; the parameters are bound in the same order. */
+static char *
+query_get_source (Query *self)
+{
+  g_autoptr (GString) sql = g_string_new ("FROM files");
+  const char *and = " WHERE";
+
+  if (self->wanted[TEXTS])
+    g_string_append (sql, " JOIN texts ON texts.rowid = files.id");
+  if (self->pieces->len > 0)
+    g_string_append (sql, " JOIN grams ON grams.rowid = files.id");
+  for (gsize i = 0; i < FILES; i++)
+    {
+      if (!self->wanted[i])
+        continue;
+      g_string_append_printf (sql, "%s %s MATCH ?", and, tables[i]);
+      and = " AND";
+    }
+  for (guint i = 0; i < self->likes->len; i++)
+    {
+      g_string_append_printf (sql, "%s grams.text LIKE ? ESCAPE '\\'", and);
+      and = " AND";
+    }
+
+  return g_string_free (g_steal_pointer (&sql), FALSE);
+}
+
+static sqlite3_stmt *
+query_prepare (Query *self, SearchDatabase *database, const char *sql, int *n, GError **error)
+{
+  sqlite3_stmt *statement = prepare (database, sql, 0, error);
+
+  *n = 0;
+  if (statement == NULL)
+    return NULL;
+
+  for (gsize i = 0; i < FILES; i++)
+    {
+      if (self->wanted[i])
+        sqlite3_bind_text (statement, ++*n, self->match[i]->str, -1, SQLITE_STATIC);
+    }
+  for (guint i = 0; i < self->likes->len; i++)
+    sqlite3_bind_text (statement, ++*n, self->likes->pdata[i], -1, SQLITE_STATIC);
+  return statement;
+}
+
+/* Marks the pieces, as FTS5 has marked the words. */
+static char *
+mark_pieces (const char *text, GPtrArray *pieces)
+{
+  g_autoptr (GString) marked = g_string_new (text);
+
+  for (guint i = 0; i < pieces->len; i++)
+    {
+      g_autofree char *mark
+          = g_strdup_printf ("%c%s%c", SEARCH_HIT_START, (char *) pieces->pdata[i], SEARCH_HIT_END);
+
+      g_string_replace (marked, pieces->pdata[i], mark, 0);
+    }
+
+  return g_string_free (g_steal_pointer (&marked), FALSE);
 }
 
 static char *
@@ -385,46 +650,117 @@ find_best_line (SearchHit *hit, const char *text)
 }
 
 static SearchHit *
-hit_from_row (sqlite3_stmt *row)
+hit_from_row (sqlite3_stmt *row, GPtrArray *pieces)
 {
   SearchHit *hit = g_new0 (SearchHit, 1);
   const char *name = sqlite3_column_blob (row, 0);
   const char *text = (const char *) sqlite3_column_text (row, 1);
+  g_autofree char *marked = mark_pieces (text != NULL ? text : "", pieces);
 
   hit->name = g_strndup (name != NULL ? name : "", sqlite3_column_bytes (row, 0));
-  find_best_line (hit, text != NULL ? text : "");
+  find_best_line (hit, marked);
   hit->rank = -sqlite3_column_double (row, 2);
 
   return hit;
 }
 
+static gboolean
+count_hits (SearchDatabase *self,
+            Query *query,
+            const char *source,
+            guint64 *n_found,
+            GError **error)
+{
+  g_autofree char *sql = g_strconcat ("SELECT count(*) ", source, NULL);
+  int n;
+  g_autoptr (sqlite3_stmt) statement = query_prepare (query, self, sql, &n, error);
+
+  if (statement == NULL)
+    return FALSE;
+  if (sqlite3_step (statement) != SQLITE_ROW)
+    return fail (self, error);
+  *n_found = sqlite3_column_int64 (statement, 0);
+  return TRUE;
+}
+
+/* @n_found: (nullable): how many there are, of which no more than @limit are given */
 GPtrArray *
-search_database_query (SearchDatabase *self, const char *const *words, guint limit, GError **error)
+search_database_query (SearchDatabase *self,
+                       const char *const *words,
+                       guint limit,
+                       guint64 *n_found,
+                       GError **error)
 {
   g_autoptr (GPtrArray) hits = g_ptr_array_new_with_free_func ((GDestroyNotify) search_hit_free);
-  g_autofree char *match = quote_words (words);
+  g_auto (Query) query;
+  g_autofree char *source = NULL;
+  g_autofree char *sql = NULL;
   g_autoptr (sqlite3_stmt) statement = NULL;
-  int result;
+  int n, result;
 
-  statement = prepare (self,
-                       "SELECT name, highlight (texts, 0, char (2), char (3)), rank"
-                       " FROM texts JOIN files ON files.id = texts.rowid"
-                       " WHERE texts MATCH ?1 ORDER BY rank LIMIT ?2",
-                       0, error);
+  query_init (&query, words);
+  source = query_get_source (&query);
+  sql = g_strdup_printf ("SELECT name, %s, %s %s ORDER BY 3, name LIMIT ?",
+                         query.wanted[TEXTS] ? "highlight (texts, 0, char (2), char (3))"
+                                             : "grams.text",
+                         query.wanted[TEXTS]   ? "texts.rank"
+                         : query.wanted[GRAMS] ? "grams.rank"
+                                               : "0",
+                         source);
+  statement = query_prepare (&query, self, sql, &n, error);
   if (statement == NULL)
     return NULL;
 
-  sqlite3_bind_text (statement, 1, match, -1, SQLITE_STATIC);
-  sqlite3_bind_int64 (statement, 2, limit);
+  sqlite3_bind_int64 (statement, n + 1, limit);
   while ((result = sqlite3_step (statement)) == SQLITE_ROW)
-    g_ptr_array_add (hits, hit_from_row (statement));
+    g_ptr_array_add (hits, hit_from_row (statement, query.pieces));
 
   if (result != SQLITE_DONE)
     {
       fail (self, error);
       return NULL;
     }
+  if (n_found != NULL && !count_hits (self, &query, source, n_found, error))
+    return NULL;
   return g_steal_pointer (&hits);
+}
+
+/* The files in a folder and below, and the stamps of those that have one. */
+GHashTable *
+search_database_list (SearchDatabase *self, const char *folder, GError **error)
+{
+  g_autoptr (GHashTable) files = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);
+  g_autofree char *prefix
+      = g_str_has_suffix (folder, "/") ? g_strdup (folder) : g_strconcat (folder, "/", NULL);
+  g_autoptr (sqlite3_stmt) statement
+      = prepare (self, "SELECT name, size, changed_at FROM files WHERE substr (name, 1, ?2) = ?1",
+                 0, error);
+  int result;
+
+  if (statement == NULL)
+    return NULL;
+
+  sqlite3_bind_blob64 (statement, 1, prefix, strlen (prefix), SQLITE_STATIC);
+  sqlite3_bind_int64 (statement, 2, strlen (prefix));
+  while ((result = sqlite3_step (statement)) == SQLITE_ROW)
+    {
+      SearchStamp stamp = { -1, -1 };
+
+      if (sqlite3_column_type (statement, 1) != SQLITE_NULL)
+        stamp = (SearchStamp){ sqlite3_column_int64 (statement, 1),
+                               sqlite3_column_int64 (statement, 2) };
+      g_hash_table_insert (files,
+                           g_strndup (sqlite3_column_blob (statement, 0),
+                                      sqlite3_column_bytes (statement, 0)),
+                           g_memdup2 (&stamp, sizeof stamp));
+    }
+
+  if (result != SQLITE_DONE)
+    {
+      fail (self, error);
+      return NULL;
+    }
+  return g_steal_pointer (&files);
 }
 
 gboolean

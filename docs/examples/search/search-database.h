@@ -70,6 +70,19 @@ typedef struct
   double rank;
 } SearchHit;
 
+/**
+ * SearchStamp:
+ * @size: in bytes
+ * @changed_at: when it was last written, in microseconds since 1970
+ *
+ * What tells whether a file is still the one that was read.
+ */
+typedef struct
+{
+  gint64 size;
+  gint64 changed_at;
+} SearchStamp;
+
 GQuark search_error_quark (void);
 GType search_hit_get_type (void);
 SearchHit *search_hit_copy (const SearchHit *self);
@@ -84,10 +97,19 @@ typedef struct _SearchDatabase SearchDatabase;
 
 SearchDatabase *search_database_open (const char *path, SearchStoreFlags flags, GError **error);
 void search_database_free (SearchDatabase *self);
-gboolean search_database_add (SearchDatabase *self, const char *name, GBytes *text, GError **error);
+gboolean search_database_add (SearchDatabase *self,
+                              const char *name,
+                              const SearchStamp *stamp,
+                              GBytes *text,
+                              GError **error);
+gboolean search_database_remove (SearchDatabase *self, const char *name, GError **error);
 gboolean search_database_commit (SearchDatabase *self, GError **error);
-GPtrArray *
-search_database_query (SearchDatabase *self, const char *const *words, guint limit, GError **error);
+GPtrArray *search_database_query (SearchDatabase *self,
+                                  const char *const *words,
+                                  guint limit,
+                                  guint64 *n_found,
+                                  GError **error);
+GHashTable *search_database_list (SearchDatabase *self, const char *folder, GError **error);
 gboolean search_database_count (SearchDatabase *self, guint64 *count, GError **error);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (SearchDatabase, search_database_free)

@@ -6,6 +6,7 @@
 #include <bgloop/bgloop.h>
 #include <glib-unix.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "search-progress.h"
 #include "search-reader.h"
@@ -25,15 +26,16 @@
 #define TICK_MSEC 100
 
 #define FILE_ATTRIBUTES                                                                            \
-  G_FILE_ATTRIBUTE_STANDARD_NAME "," G_FILE_ATTRIBUTE_STANDARD_TYPE                                \
-                                 "," G_FILE_ATTRIBUTE_STANDARD_SIZE
+  G_FILE_ATTRIBUTE_STANDARD_NAME                                                                   \
+  "," G_FILE_ATTRIBUTE_STANDARD_TYPE "," G_FILE_ATTRIBUTE_STANDARD_SIZE                            \
+  "," G_FILE_ATTRIBUTE_TIME_MODIFIED "," G_FILE_ATTRIBUTE_TIME_MODIFIED_USEC
 
 /* A file, from when it is found until it has its outcome. */
 typedef struct
 {
   struct _Indexer *indexer;
   char *path;
-  goffset size;
+  SearchStamp stamp;
 } Item;
 
 /* All of it belongs to the main thread, which never blocks: what does is done
@@ -47,11 +49,14 @@ typedef struct _Indexer
   SearchProgress *progress;
   SearchStore *store; /* (nullable): until it is open */
 
-  GQueue folders; /* (element-type GFile): to be listed */
-  GQueue files;   /* (element-type Item): to be read */
+  GQueue folders;    /* (element-type GFile): to be listed */
+  GQueue files;      /* (element-type Item): to be read */
+  GHashTable *known; /* (element-type filename SearchStamp) (nullable): what the index has and has
+                      * not been found yet, as it was */
   gboolean opening;
   gboolean listing;
   gboolean listing_cut; /* the last one did not come to its end */
+  gboolean removing;    /* what has gone */
   gboolean closing;
   guint in_flight; /* being read or on the way into the store */
   goffset bytes_in_flight;
@@ -59,10 +64,12 @@ typedef struct _Indexer
   gint64 started;
   guint found;
   guint indexed;
+  guint unchanged; /* since the last run, and not read again */
+  guint removed;
   guint skipped[SEARCH_N_SKIPS];
   GPtrArray *names[SEARCH_N_SKIPS]; /* (element-type filename): some of them */
 
-  gboolean interrupted;
+  int signal;    /* that interrupted it; 0: none */
   GError *error; /* (nullable): why it stopped before its end */
 } Indexer;
 
@@ -110,7 +117,7 @@ count_skipped (Indexer *self)
 static void
 stop (Indexer *self, GError *error)
 {
-  if (self->error == NULL && !self->interrupted)
+  if (self->error == NULL && self->signal == 0)
     self->error = error;
   else
     g_clear_error (&error);
@@ -129,7 +136,7 @@ item_end (Item *item)
   Indexer *self = item->indexer;
 
   self->in_flight--;
-  self->bytes_in_flight -= item->size;
+  self->bytes_in_flight -= item->stamp.size;
   item_free (item);
   pump (self);
 }
@@ -144,6 +151,7 @@ added_cb (GObject *source, GAsyncResult *result, gpointer user_data)
   if (search_store_add_finish (SEARCH_STORE (source), result, &error))
     {
       self->indexed++;
+      g_hash_table_remove (self->known, item->path);
       report (self, "indexed", item->path, NULL);
     }
   else if (g_error_matches (error, BG_ERROR, BG_ERROR_CLOSED))
@@ -163,7 +171,8 @@ read_cb (GObject *source, GAsyncResult *result, gpointer user_data)
 
   if (text != NULL)
     {
-      search_store_add_async (item->indexer->store, item->path, text, NULL, added_cb, item);
+      search_store_add_async (item->indexer->store, item->path, &item->stamp, text, NULL, added_cb,
+                              item);
       return;
     }
 
@@ -177,7 +186,7 @@ has_room (Indexer *self, const Item *item)
 {
   return self->in_flight == 0
          || (self->in_flight < MAX_IN_FLIGHT
-             && self->bytes_in_flight + item->size <= MAX_BYTES_IN_FLIGHT);
+             && self->bytes_in_flight + item->stamp.size <= MAX_BYTES_IN_FLIGHT);
 }
 
 static void
@@ -189,9 +198,18 @@ read_files (Indexer *self)
     {
       g_queue_pop_head (&self->files);
       self->in_flight++;
-      self->bytes_in_flight += item->size;
+      self->bytes_in_flight += item->stamp.size;
       search_read_text_async (item->path, self->cancellable, read_cb, item);
     }
+}
+
+/* Whether the index has the file as it is. */
+static gboolean
+is_unchanged (Indexer *self, const char *path, const SearchStamp *stamp)
+{
+  const SearchStamp *known = g_hash_table_lookup (self->known, path);
+
+  return known != NULL && known->size == stamp->size && known->changed_at == stamp->changed_at;
 }
 
 static void
@@ -200,8 +218,13 @@ find (Indexer *self, GFile *folder, GFileInfo *info)
   g_autoptr (GFile) file = g_file_get_child (folder, g_file_info_get_name (info));
   g_autofree char *path = g_file_get_path (file);
   GFileType type = g_file_info_get_file_type (info);
-  goffset size = g_file_info_get_size (info);
+  g_autoptr (GDateTime) changed = g_file_info_get_modification_date_time (info);
+  SearchStamp stamp = { g_file_info_get_size (info), -1 };
   Item *item;
+
+  if (changed != NULL)
+    stamp.changed_at
+        = g_date_time_to_unix (changed) * G_USEC_PER_SEC + g_date_time_get_microsecond (changed);
 
   if (!self->options->hidden && *g_file_info_get_name (info) == '.')
     skip (self, SEARCH_SKIP_HIDDEN, path);
@@ -214,17 +237,31 @@ find (Indexer *self, GFile *folder, GFileInfo *info)
     skip (self, SEARCH_SKIP_SYMLINK, path);
   else if (type != G_FILE_TYPE_REGULAR)
     skip (self, SEARCH_SKIP_SPECIAL, path);
-  else if (size > SEARCH_READER_LIMIT)
+  else if (stamp.size > SEARCH_READER_LIMIT)
     skip (self, SEARCH_SKIP_HUGE, path);
+  else if (is_unchanged (self, path, &stamp))
+    {
+      g_hash_table_remove (self->known, path);
+      self->unchanged++;
+      report (self, "unchanged", path, NULL);
+    }
   else
     {
       item = g_new0 (Item, 1);
       item->indexer = self;
       item->path = g_steal_pointer (&path);
-      item->size = size;
+      item->stamp = stamp;
       g_queue_push_tail (&self->files, item);
     }
   self->found++;
+}
+
+static gboolean
+is_below (gpointer path, gpointer stamp, gpointer folder)
+{
+  gsize length = strlen (folder);
+
+  return strncmp (path, folder, length) == 0 && ((char *) path)[length] == '/';
 }
 
 /* A folder is listed to its end, or cannot be. */
@@ -242,6 +279,9 @@ listing_end (Indexer *self, GFile *folder, GError *error)
   else
     {
       self->found++;
+      /* What cannot be seen has not gone. */
+      if (!g_error_matches (error, G_IO_ERROR, G_IO_ERROR_NOT_FOUND))
+        g_hash_table_foreach_remove (self->known, is_below, path);
       skip (self,
             g_error_matches (error, G_IO_ERROR, G_IO_ERROR_NOT_FOUND) ? SEARCH_SKIP_VANISHED
                                                                       : SEARCH_SKIP_UNREADABLE,
@@ -317,6 +357,39 @@ closed_cb (GObject *source, GAsyncResult *result, gpointer user_data)
   pump (self);
 }
 
+static void
+removed_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  Indexer *self = user_data;
+  GError *error = NULL;
+
+  if (search_store_add_finish (SEARCH_STORE (source), result, &error))
+    self->removed++;
+  else if (g_error_matches (error, BG_ERROR, BG_ERROR_CLOSED))
+    g_clear_error (&error);
+  else
+    stop (self, error);
+
+  self->in_flight--;
+  pump (self);
+}
+
+/* What was known and has not been found, now that all of the folder was seen. */
+static void
+remove_gone (Indexer *self)
+{
+  GHashTableIter iter;
+  gpointer path;
+
+  self->removing = TRUE;
+  g_hash_table_iter_init (&iter, self->known);
+  while (g_hash_table_iter_next (&iter, &path, NULL))
+    {
+      self->in_flight++;
+      search_store_add_async (self->store, path, NULL, NULL, NULL, removed_cb, self);
+    }
+}
+
 /* Starts whatever can be started now. Each callback ends here. */
 static void
 pump (Indexer *self)
@@ -335,6 +408,11 @@ pump (Indexer *self)
 
   all_done = !self->listing && self->in_flight == 0
              && (is_stopping (self) || g_queue_is_empty (&self->files));
+  if (all_done && !is_stopping (self) && !self->removing)
+    {
+      remove_gone (self);
+      all_done = self->in_flight == 0;
+    }
 
   if (self->store != NULL && !self->closing && (all_done || is_stopping (self)))
     {
@@ -346,28 +424,44 @@ pump (Indexer *self)
 }
 
 static void
-opened_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+known_cb (GObject *source, GAsyncResult *result, gpointer user_data)
 {
   Indexer *self = user_data;
   GError *error = NULL;
 
   self->opening = FALSE;
-  self->store = search_store_open_finish (result, &error);
-  if (self->store == NULL)
+  self->known = search_store_list_finish (SEARCH_STORE (source), result, &error);
+  if (self->known == NULL)
     stop (self, error);
   else
     g_queue_push_tail (&self->folders, g_object_ref (self->root));
   pump (self);
 }
 
-static gboolean
-signalled_cb (gpointer user_data)
+static void
+opened_cb (GObject *source, GAsyncResult *result, gpointer user_data)
 {
   Indexer *self = user_data;
+  GError *error = NULL;
 
+  self->store = search_store_open_finish (result, &error);
+  if (self->store != NULL)
+    {
+      search_store_list_async (self->store, self->options->folder, NULL, known_cb, self);
+      return;
+    }
+
+  self->opening = FALSE;
+  stop (self, error);
+  pump (self);
+}
+
+static gboolean
+interrupt (Indexer *self, int signal)
+{
   if (!is_stopping (self))
     {
-      self->interrupted = TRUE;
+      self->signal = signal;
       stop (self, NULL);
       pump (self);
     }
@@ -375,12 +469,24 @@ signalled_cb (gpointer user_data)
 }
 
 static gboolean
+sigint_cb (gpointer user_data)
+{
+  return interrupt (user_data, SIGINT);
+}
+
+static gboolean
+sigterm_cb (gpointer user_data)
+{
+  return interrupt (user_data, SIGTERM);
+}
+
+static gboolean
 tick_cb (gpointer user_data)
 {
   Indexer *self = user_data;
 
-  search_progress_set (self->progress, self->indexed + count_skipped (self), self->found,
-                       !self->listing && g_queue_is_empty (&self->folders));
+  search_progress_set (self->progress, self->indexed + self->unchanged + count_skipped (self),
+                       self->found, !self->listing && g_queue_is_empty (&self->folders));
   return G_SOURCE_CONTINUE;
 }
 
@@ -409,31 +515,42 @@ print_skipped (Indexer *self)
     }
 }
 
+static void
+print_success (Indexer *self, double seconds)
+{
+  printf ("Indexed %u file%s in %.1f seconds", self->indexed, self->indexed == 1 ? "" : "s",
+          seconds);
+  if (self->unchanged > 0)
+    printf (", %u unchanged", self->unchanged);
+  if (self->removed > 0)
+    printf (", %u gone", self->removed);
+  fputs (".\n", stdout);
+}
+
 /* Returns: the exit status */
 static int
 print_summary (Indexer *self)
 {
   double seconds = (g_get_monotonic_time () - self->started) / (double) G_USEC_PER_SEC;
   guint skipped = count_skipped (self);
-  guint left = self->found - self->indexed - skipped;
+  guint left = self->found - self->indexed - self->unchanged - skipped;
   gboolean walked = !self->listing_cut && g_queue_is_empty (&self->folders);
 
   search_progress_clear (self->progress);
   print_skipped (self);
 
-  if (self->interrupted || (self->error != NULL && self->found > 0))
+  if (self->signal != 0 || (self->error != NULL && self->found > 0))
     printf ("%s: %u indexed, %u skipped, %u found and not indexed%s.\n",
-            self->interrupted ? "Interrupted" : "Failed", self->indexed, skipped, left,
+            self->signal != 0 ? "Interrupted" : "Failed", self->indexed, skipped, left,
             walked ? "" : "; there is more in the folder");
   else if (self->error == NULL)
-    printf ("Indexed %u file%s in %.1f seconds.\n", self->indexed, self->indexed == 1 ? "" : "s",
-            seconds);
+    print_success (self, seconds);
   fflush (stdout);
 
   if (self->error != NULL)
     g_printerr ("search: %s\n", self->error->message);
-  if (self->interrupted)
-    return SEARCH_EXIT_INTERRUPTED;
+  if (self->signal != 0)
+    return SEARCH_EXIT_SIGNAL + self->signal;
   return self->error != NULL ? SEARCH_EXIT_FAILURE : 0;
 }
 
@@ -454,6 +571,7 @@ static void
 indexer_clear (Indexer *self)
 {
   g_clear_object (&self->root);
+  g_clear_pointer (&self->known, g_hash_table_unref);
   g_clear_pointer (&self->main_loop, g_main_loop_unref);
   g_clear_object (&self->cancellable);
   g_clear_pointer (&self->progress, search_progress_free);
@@ -473,8 +591,8 @@ search_index (const SearchIndexOptions *options)
   int status;
 
   indexer_init (&self, options);
-  sources[0] = g_unix_signal_add (SIGINT, signalled_cb, &self);
-  sources[1] = g_unix_signal_add (SIGTERM, signalled_cb, &self);
+  sources[0] = g_unix_signal_add (SIGINT, sigint_cb, &self);
+  sources[1] = g_unix_signal_add (SIGTERM, sigterm_cb, &self);
   sources[2] = g_timeout_add (TICK_MSEC, tick_cb, &self);
   if (options->verbose)
     printf ("indexing %s\n", options->folder);

@@ -7,10 +7,10 @@
 
 G_BEGIN_DECLS
 
-/* As grep's, and the shell's for SIGINT. */
-#define SEARCH_EXIT_NOTHING     1
-#define SEARCH_EXIT_FAILURE     2
-#define SEARCH_EXIT_INTERRUPTED 130
+/* As grep's, and the shell's for a signal. */
+#define SEARCH_EXIT_NOTHING 1
+#define SEARCH_EXIT_FAILURE 2
+#define SEARCH_EXIT_SIGNAL  128 /* and its number */
 
 typedef struct
 {

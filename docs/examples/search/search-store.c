@@ -246,18 +246,25 @@ typedef struct
   BgLoop *loop;     /* (owned): a caller who cancels may drop the store meanwhile */
   Backend *backend; /* (unowned) */
   char *name;
+  SearchStamp stamp;
+  gboolean stamped;
+  gboolean removes;
   GBytes *text; /* (nullable): freed as soon as it is in the database */
 } Add;
 
 static Add *
-add_new (SearchStore *self, const char *name, GBytes *text)
+add_new (SearchStore *self, const char *name, const SearchStamp *stamp, GBytes *text)
 {
   Add *add = g_new0 (Add, 1);
 
   add->loop = g_object_ref (self->loop);
   add->backend = self->backend;
   add->name = g_strdup (name);
-  add->text = g_bytes_ref (text);
+  if (stamp != NULL)
+    add->stamp = *stamp;
+  add->stamped = stamp != NULL;
+  add->removes = text == NULL;
+  add->text = text != NULL ? g_bytes_ref (text) : NULL;
 
   return add;
 }
@@ -321,7 +328,10 @@ begin_add (gpointer user_data,
 
   g_ptr_array_add (backend->uncommitted, g_task_new (NULL, NULL, callback, callback_data));
 
-  if (!search_database_add (backend->database, add->name, add->text, &add_error))
+  if (!(add->removes
+            ? search_database_remove (backend->database, add->name, &add_error)
+            : search_database_add (backend->database, add->name, add->stamped ? &add->stamp : NULL,
+                                   add->text, &add_error)))
     answer_adds (backend, add_error);
   else if (backend->uncommitted->len == 1)
     bg_loop_post_full (add->loop, G_PRIORITY_LOW, commit, backend, commit);
@@ -334,7 +344,8 @@ begin_add (gpointer user_data,
  * search_store_add:
  * @self: a store
  * @name: (type filename): the name of the file
- * @text: what is in it, in UTF-8
+ * @stamp: (nullable): which file it is, for search_store_list_async()
+ * @text: (nullable): what is in it, in UTF-8; %NULL takes it out of the index
  * @cancellable: (nullable): a cancellable
  * @error: return location for an error
  *
@@ -349,6 +360,7 @@ begin_add (gpointer user_data,
 gboolean
 search_store_add (SearchStore *self,
                   const char *name,
+                  const SearchStamp *stamp,
                   GBytes *text,
                   GCancellable *cancellable,
                   GError **error)
@@ -357,9 +369,9 @@ search_store_add (SearchStore *self,
   g_autoptr (GAsyncResult) result = NULL;
 
   g_return_val_if_fail (SEARCH_IS_STORE (self), FALSE);
-  g_return_val_if_fail (name != NULL && text != NULL, FALSE);
+  g_return_val_if_fail (name != NULL, FALSE);
 
-  add = add_new (self, name, text);
+  add = add_new (self, name, stamp, text);
   result = bg_loop_perform (self->loop, G_PRIORITY_DEFAULT, -1, begin_add, add, cancellable, error);
   return result != NULL && g_task_propagate_boolean (G_TASK (result), error);
 }
@@ -382,7 +394,8 @@ added_cb (GObject *source, GAsyncResult *result, gpointer user_data)
  * search_store_add_async:
  * @self: a store
  * @name: (type filename): the name of the file
- * @text: what is in it, in UTF-8
+ * @stamp: (nullable): which file it is, for search_store_list_async()
+ * @text: (nullable): what is in it, in UTF-8; %NULL takes it out of the index
  * @cancellable: (nullable): a cancellable
  * @callback: called in the caller's thread-default context
  * @user_data: for @callback
@@ -394,6 +407,7 @@ added_cb (GObject *source, GAsyncResult *result, gpointer user_data)
 void
 search_store_add_async (SearchStore *self,
                         const char *name,
+                        const SearchStamp *stamp,
                         GBytes *text,
                         GCancellable *cancellable,
                         GAsyncReadyCallback callback,
@@ -402,13 +416,14 @@ search_store_add_async (SearchStore *self,
   GTask *task;
 
   g_return_if_fail (SEARCH_IS_STORE (self));
-  g_return_if_fail (name != NULL && text != NULL);
+  g_return_if_fail (name != NULL);
 
   task = g_task_new (self, cancellable, callback, user_data);
   g_task_set_source_tag (task, search_store_add_async);
   g_task_set_check_cancellable (task, FALSE);
-  bg_loop_perform_async (self->loop, G_PRIORITY_DEFAULT, -1, begin_add, add_new (self, name, text),
-                         (GDestroyNotify) add_free, cancellable, added_cb, task);
+  bg_loop_perform_async (self->loop, G_PRIORITY_DEFAULT, -1, begin_add,
+                         add_new (self, name, stamp, text), (GDestroyNotify) add_free, cancellable,
+                         added_cb, task);
 }
 
 /**
@@ -434,7 +449,8 @@ typedef struct
   Backend *backend; /* (unowned) */
   char **words;
   guint limit;
-  GPtrArray *hits; /* (nullable): the answer */
+  GPtrArray *hits; /* (nullable): the answer, */
+  guint64 n_found; /* of so many */
 } Query;
 
 static Query *
@@ -466,7 +482,7 @@ run_query (gpointer user_data, GError **error)
   Query *query = user_data;
 
   query->hits = search_database_query (query->backend->database, (const char *const *) query->words,
-                                       query->limit, error);
+                                       query->limit, &query->n_found, error);
   return query->hits != NULL;
 }
 
@@ -476,6 +492,7 @@ run_query (gpointer user_data, GError **error)
  * @words: (array zero-terminated=1): what to look for: each a word, or several
  *   that follow each other; nothing in them is syntax
  * @limit: how many files to give at most
+ * @n_found: (out) (optional): how many there are
  * @cancellable: (nullable): a cancellable
  * @error: return location for an error
  *
@@ -487,6 +504,7 @@ GPtrArray *
 search_store_query (SearchStore *self,
                     const char *const *words,
                     guint limit,
+                    guint64 *n_found,
                     GCancellable *cancellable,
                     GError **error)
 {
@@ -498,6 +516,8 @@ search_store_query (SearchStore *self,
   query = query_new (self, words, limit);
   if (!bg_loop_call (self->loop, run_query, query, cancellable, error))
     return NULL;
+  if (n_found != NULL)
+    *n_found = query->n_found;
   return g_steal_pointer (&query->hits);
 }
 
@@ -552,6 +572,7 @@ search_store_query_async (SearchStore *self,
  * search_store_query_finish:
  * @self: a store
  * @result: what the callback was given
+ * @n_found: (out) (optional): how many there are
  * @error: return location for an error
  *
  * Ends search_store_query_async().
@@ -559,7 +580,90 @@ search_store_query_async (SearchStore *self,
  * Returns: (transfer container) (element-type SearchHit): the hits, which may be none
  */
 GPtrArray *
-search_store_query_finish (SearchStore *self, GAsyncResult *result, GError **error)
+search_store_query_finish (SearchStore *self,
+                           GAsyncResult *result,
+                           guint64 *n_found,
+                           GError **error)
+{
+  g_return_val_if_fail (g_task_is_valid (result, self), NULL);
+
+  if (n_found != NULL)
+    *n_found = ((Query *) g_task_get_task_data (G_TASK (result)))->n_found;
+  return g_task_propagate_pointer (G_TASK (result), error);
+}
+
+typedef struct
+{
+  Backend *backend; /* (unowned) */
+  char *folder;
+} Listing;
+
+static void
+listing_free (Listing *listing)
+{
+  g_free (listing->folder);
+  g_free (listing);
+}
+
+/* On the loop's thread. */
+static void
+run_listing (GTask *task, gpointer source, gpointer task_data, GCancellable *cancellable)
+{
+  Listing *listing = task_data;
+  GError *error = NULL;
+  GHashTable *files = search_database_list (listing->backend->database, listing->folder, &error);
+
+  if (files != NULL)
+    g_task_return_pointer (task, files, (GDestroyNotify) g_hash_table_unref);
+  else
+    g_task_return_error (task, error);
+}
+
+/**
+ * search_store_list_async:
+ * @self: a store
+ * @folder: (type filename): a folder
+ * @cancellable: (nullable): a cancellable
+ * @callback: called in the caller's thread-default context
+ * @user_data: for @callback
+ *
+ * Lists the files in a folder and below that are in the index, without blocking.
+ */
+void
+search_store_list_async (SearchStore *self,
+                         const char *folder,
+                         GCancellable *cancellable,
+                         GAsyncReadyCallback callback,
+                         gpointer user_data)
+{
+  g_autoptr (GTask) task = NULL;
+  Listing *listing;
+
+  g_return_if_fail (SEARCH_IS_STORE (self));
+  g_return_if_fail (folder != NULL);
+
+  task = g_task_new (self, cancellable, callback, user_data);
+  g_task_set_source_tag (task, search_store_list_async);
+  listing = g_new0 (Listing, 1);
+  listing->backend = self->backend;
+  listing->folder = g_strdup (folder);
+  g_task_set_task_data (task, listing, (GDestroyNotify) listing_free);
+  bg_loop_run_task (self->loop, G_PRIORITY_DEFAULT, task, run_listing);
+}
+
+/**
+ * search_store_list_finish:
+ * @self: a store
+ * @result: what the callback was given
+ * @error: return location for an error
+ *
+ * Ends search_store_list_async().
+ *
+ * Returns: (element-type filename SearchStamp) (transfer full): the files, and their stamps;
+ *   -1 and -1 of one that was added without
+ */
+GHashTable *
+search_store_list_finish (SearchStore *self, GAsyncResult *result, GError **error)
 {
   g_return_val_if_fail (g_task_is_valid (result, self), NULL);
 

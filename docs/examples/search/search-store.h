@@ -25,11 +25,13 @@ SearchStore *search_store_open_finish (GAsyncResult *result, GError **error);
 
 gboolean search_store_add (SearchStore *self,
                            const char *name,
+                           const SearchStamp *stamp,
                            GBytes *text,
                            GCancellable *cancellable,
                            GError **error);
 void search_store_add_async (SearchStore *self,
                              const char *name,
+                             const SearchStamp *stamp,
                              GBytes *text,
                              GCancellable *cancellable,
                              GAsyncReadyCallback callback,
@@ -39,6 +41,7 @@ gboolean search_store_add_finish (SearchStore *self, GAsyncResult *result, GErro
 GPtrArray *search_store_query (SearchStore *self,
                                const char *const *words,
                                guint limit,
+                               guint64 *n_found,
                                GCancellable *cancellable,
                                GError **error);
 void search_store_query_async (SearchStore *self,
@@ -47,10 +50,22 @@ void search_store_query_async (SearchStore *self,
                                GCancellable *cancellable,
                                GAsyncReadyCallback callback,
                                gpointer user_data);
-GPtrArray *search_store_query_finish (SearchStore *self, GAsyncResult *result, GError **error);
+GPtrArray *search_store_query_finish (SearchStore *self,
+                                      GAsyncResult *result,
+                                      guint64 *n_found,
+                                      GError **error);
 
-gboolean
-search_store_count (SearchStore *self, guint64 *count, GCancellable *cancellable, GError **error);
+void search_store_list_async (SearchStore *self,
+                              const char *folder,
+                              GCancellable *cancellable,
+                              GAsyncReadyCallback callback,
+                              gpointer user_data);
+GHashTable *search_store_list_finish (SearchStore *self, GAsyncResult *result, GError **error);
+
+gboolean search_store_count (SearchStore *self,
+                             guint64 *count,
+                             GCancellable *cancellable,
+                             GError **error);
 
 gboolean search_store_close (SearchStore *self, GError **error);
 void search_store_close_async (SearchStore *self,

@@ -18,6 +18,7 @@ static char *database; /* absolute */
 static char **arguments;
 static gboolean hidden;
 static gboolean verbose;
+static gboolean version;
 static guint limit = DEFAULT_LIMIT;
 
 static gboolean
@@ -44,7 +45,8 @@ static const GOptionEntry entries[] = {
   { "hidden", 'H', G_OPTION_FLAG_NONE, G_OPTION_ARG_NONE, &hidden, "index: hidden files, too",
     NULL },
   { "verbose", 'v', G_OPTION_FLAG_NONE, G_OPTION_ARG_NONE, &verbose,
-    "index: print each file when it is on disk or skipped", NULL },
+    "index: print each file when it is on disk or skipped; query: how well each fits", NULL },
+  { "version", '\0', G_OPTION_FLAG_NONE, G_OPTION_ARG_NONE, &version, "Print the version", NULL },
   { G_OPTION_REMAINING, '\0', G_OPTION_FLAG_NONE, G_OPTION_ARG_FILENAME_ARRAY, &arguments, NULL,
     NULL },
   G_OPTION_ENTRY_NULL,
@@ -79,7 +81,9 @@ print_hit (const SearchHit *hit)
   search_print_name (hit->name);
   printf (":%u: ", hit->line);
   search_print_snippet (hit->snippet);
-  printf (" (%.3g)\n", hit->rank);
+  if (verbose)
+    printf (" (%.3g)", hit->rank);
+  putchar ('\n');
 }
 
 static int
@@ -88,12 +92,14 @@ query_words (void)
   g_autoptr (SearchStore) store = NULL;
   g_autoptr (GPtrArray) hits = NULL;
   g_autoptr (GError) error = NULL;
+  guint64 n_found = 0;
 
   store = search_store_open (database, SEARCH_STORE_NONE, NULL, &error);
   if (store == NULL)
     return fail (error->message);
 
-  hits = search_store_query (store, (const char *const *) arguments + 1, limit, NULL, &error);
+  hits = search_store_query (store, (const char *const *) arguments + 1, limit, &n_found, NULL,
+                             &error);
   search_store_close (store, NULL);
   if (hits == NULL)
     return fail (error->message);
@@ -102,6 +108,8 @@ query_words (void)
     print_hit (hits->pdata[i]);
   if (hits->len == 0)
     g_printerr ("Nothing found.\n");
+  else if (n_found > hits->len)
+    g_printerr ("%u of %'" G_GUINT64_FORMAT " (-n shows more)\n", hits->len, n_found);
 
   return hits->len > 0 ? 0 : SEARCH_EXIT_NOTHING;
 }
@@ -148,6 +156,11 @@ main (int argc, char **argv)
   g_option_context_add_main_entries (context, entries, NULL);
   if (!g_option_context_parse (context, &argc, &argv, &error))
     return fail (error->message);
+  if (version)
+    {
+      printf ("search %s\n", VERSION);
+      return 0;
+    }
 
   database = database_option != NULL ? g_canonicalize_filename (database_option, NULL)
                                      : make_default_database ();

@@ -176,9 +176,50 @@ test_index_and_query (Fixture *fixture, gconstpointer data)
 
   run (fixture, "query", "needle");
   g_assert_cmpint (fixture->status, ==, 0);
-  assert_contains (fixture->out, "/tree/one:2: here a [needle] lies (");
+  assert_contains (fixture->out, "/tree/one:2: here a [needle] lies\n");
   g_assert_null (strchr (fixture->out, '\033'));
   g_assert_cmpstr (fixture->err, ==, "");
+
+  run (fixture, "--verbose", "query", "needle");
+  assert_contains (fixture->out, "/tree/one:2: here a [needle] lies (");
+}
+
+static void
+assert_found (Fixture *fixture, const char *words, const char *hit)
+{
+  run (fixture, "query", words);
+  g_assert_cmpint (fixture->status, ==, 0);
+  assert_contains (fixture->out, hit);
+}
+
+/* Scripts that do not part their words: any piece is found. */
+static void
+test_query_unparted (Fixture *fixture, gconstpointer data)
+{
+  write_text (fixture, "chinese", "第一行\n后台事件循环在线程上运行\n100% 完成\n");
+  write_text (fixture, "japanese", "バックグラウンドのイベントループ needle\n");
+  write_text (fixture, "english", "needle\n");
+  run (fixture, "index", fixture->tree);
+
+  assert_found (fixture, "线程", "/tree/chinese:2: 后台事件循环在[线程]上运行\n");
+  assert_found (fixture, "事件循环", "/tree/chinese:2: 后台[事件循环]在线程上运行\n");
+  assert_found (fixture, "行", "/tree/chinese:1: 第一[行]\n");
+  assert_found (fixture, "イベント",
+                "/tree/japanese:1: バックグラウンドの[イベント]ループ needle\n");
+  run (fixture, "query", "needle", "ループ");
+  assert_contains (fixture->out, "/tree/japanese:1: バックグラウンドのイベント[ループ] [needle]\n");
+  g_assert_null (strstr (fixture->out, "english"));
+
+  run (fixture, "query", "线行");
+  g_assert_cmpint (fixture->status, ==, 1);
+  run (fixture, "query", "%完");
+  g_assert_cmpint (fixture->status, ==, 1);
+  assert_found (fixture, "% 完", "/tree/chinese:3: 100[% 完]成\n");
+
+  write_text (fixture, "chinese", "only ascii now\n");
+  run (fixture, "index", fixture->tree);
+  run (fixture, "query", "线程");
+  g_assert_cmpint (fixture->status, ==, 1);
 }
 
 static void
@@ -215,6 +256,58 @@ test_index_again (Fixture *fixture, gconstpointer data)
   g_assert_cmpint (fixture->status, ==, 1);
   run (fixture, "query", "new");
   g_assert_cmpint (fixture->status, ==, 0);
+}
+
+/* What is as it was is not read again, and what is not there any more goes. */
+static void
+test_index_changes (Fixture *fixture, gconstpointer data)
+{
+  g_autofree char *gone = NULL;
+  g_autofree char *binary = NULL;
+
+  write_text (fixture, "same", "needle\n");
+  write_text (fixture, "changes", "needle\n");
+  gone = test_files_write (fixture->tree, "gone", "needle\n", -1);
+  g_free (test_files_write (fixture->tree, "binary", "needle\n", -1));
+  g_free (test_files_write (fixture->folder, "elsewhere", "needle\n", -1));
+  run (fixture, "index", fixture->folder);
+  run (fixture, "index", fixture->tree);
+  assert_contains (fixture->out, "Indexed 0 files in ");
+  assert_contains (fixture->out, ", 4 unchanged.\n");
+
+  write_text (fixture, "changes", "noodle\n");
+  g_assert_cmpint (g_remove (gone), ==, 0);
+  binary = test_files_write (fixture->tree, "binary", "needle\0", 7);
+  run (fixture, "index", fixture->tree);
+  assert_contains (fixture->out, "Indexed 1 file in ");
+  assert_contains (fixture->out, ", 1 unchanged, 2 gone.\n");
+  run (fixture, "query", "needle");
+  assert_contains (fixture->out, "/tree/same:1");
+  assert_contains (fixture->out, "/elsewhere:1");
+  g_assert_null (strstr (fixture->out, "/tree/gone"));
+  g_assert_null (strstr (fixture->out, "/tree/binary"));
+  g_assert_null (strstr (fixture->out, "/tree/changes"));
+}
+
+/* What cannot be seen has not gone. */
+static void
+test_index_hidden_from_view (Fixture *fixture, gconstpointer data)
+{
+  g_autofree char *closed = g_build_filename (fixture->tree, "closed", NULL);
+
+  if (geteuid () == 0)
+    {
+      g_test_skip ("root sees everything");
+      return;
+    }
+
+  g_assert_cmpint (g_mkdir (closed, 0777), ==, 0);
+  g_free (test_files_write (closed, "inside", "needle\n", -1));
+  run (fixture, "index", fixture->tree);
+  g_assert_cmpint (g_chmod (closed, 0), ==, 0);
+  run (fixture, "index", fixture->tree);
+  g_assert_cmpint (g_chmod (closed, 0777), ==, 0);
+  g_assert_cmpuint (count_files (fixture), ==, 1);
 }
 
 static void
@@ -264,7 +357,8 @@ test_index_skips (Fixture *fixture, gconstpointer data)
   assert_contains (fixture->out, "/tree/latin1\n");
 
   run (fixture, "index", "--hidden", "--verbose", fixture->tree);
-  assert_contains (fixture->out, "Indexed 3 files");
+  assert_contains (fixture->out, "Indexed 1 file in ");
+  assert_contains (fixture->out, ", 2 unchanged");
   assert_contains (fixture->out, "/tree/binary: binary\n");
 }
 
@@ -393,7 +487,7 @@ read_index (Fixture *fixture)
 
   store = search_store_open (fixture->database, SEARCH_STORE_NONE, NULL, &error);
   g_assert_no_error (error);
-  hits = search_store_query (store, words, N_FILES, NULL, &error);
+  hits = search_store_query (store, words, N_FILES, NULL, NULL, &error);
   g_assert_no_error (error);
   search_store_close (store, &error);
   g_assert_no_error (error);
@@ -404,13 +498,13 @@ read_index (Fixture *fixture)
 }
 
 static void
-assert_interrupted_well (Fixture *fixture, GPtrArray *lines)
+assert_interrupted_well (Fixture *fixture, int signal_number, GPtrArray *lines)
 {
   g_autoptr (GHashTable) names = read_index (fixture);
   guint n_indexed = 0;
   const char *summary = NULL;
 
-  g_assert_cmpint (fixture->status, ==, 130);
+  g_assert_cmpint (fixture->status, ==, 128 + signal_number);
   for (guint i = 0; i < lines->len; i++)
     {
       const char *line = lines->pdata[i];
@@ -455,7 +549,7 @@ interrupt_after (Fixture *fixture, int signal_number, guint n_lines)
   g_assert_true (g_subprocess_wait (process, NULL, NULL));
   g_assert_true (g_subprocess_get_if_exited (process));
   fixture->status = g_subprocess_get_exit_status (process);
-  assert_interrupted_well (fixture, lines);
+  assert_interrupted_well (fixture, signal_number, lines);
 }
 
 static void
@@ -510,6 +604,7 @@ test_limit (Fixture *fixture, gconstpointer data)
   for (const char *p = fixture->out; *p != '\0'; p++)
     n_lines += *p == '\n';
   g_assert_cmpuint (n_lines, ==, 7);
+  g_assert_cmpstr (fixture->err, ==, "7 of 20 (-n shows more)\n");
 
   for (guint i = 0; i < G_N_ELEMENTS (bad); i++)
     assert_limit_refused (fixture, bad[i]);
@@ -545,6 +640,14 @@ test_index_unread (Fixture *fixture, gconstpointer data)
 }
 
 static void
+test_version (Fixture *fixture, gconstpointer data)
+{
+  run (fixture, "--version");
+  g_assert_cmpint (fixture->status, ==, 0);
+  g_assert_cmpstr (fixture->out, ==, "search " VERSION "\n");
+}
+
+static void
 test_usage (Fixture *fixture, gconstpointer data)
 {
   run (fixture, "query");
@@ -567,9 +670,12 @@ main (int argc, char **argv)
 
   add_test ("/search/index-and-query", NULL, test_index_and_query);
   add_test ("/search/query/nothing", NULL, test_query_nothing);
+  add_test ("/search/query/unparted", NULL, test_query_unparted);
   add_test ("/search/query/no-syntax", NULL, test_query_no_syntax);
   add_test ("/search/query/limit", NULL, test_limit);
   add_test ("/search/index/again", NULL, test_index_again);
+  add_test ("/search/index/changes", NULL, test_index_changes);
+  add_test ("/search/index/hidden-from-view", NULL, test_index_hidden_from_view);
   add_test ("/search/index/odd-names", NULL, test_index_odd_names);
   add_test ("/search/index/skips", NULL, test_index_skips);
   add_test ("/search/index/unreadable", NULL, test_index_unreadable);
@@ -580,6 +686,7 @@ main (int argc, char **argv)
   add_test ("/search/error/corrupt", NULL, test_error_corrupt);
   add_test ("/search/error/locked", NULL, test_error_locked);
   add_test ("/search/error/full", NULL, test_error_full);
+  add_test ("/search/version", NULL, test_version);
   add_test ("/search/error/usage", NULL, test_usage);
   add_test ("/search/interrupt/sigint", GINT_TO_POINTER (SIGINT), test_interrupt);
   add_test ("/search/interrupt/sigterm", GINT_TO_POINTER (SIGTERM), test_interrupt);

@@ -84,7 +84,7 @@ add (Fixture *fixture, const char *name, const char *text)
   g_autoptr (GBytes) bytes = g_bytes_new (text, strlen (text));
   g_autoptr (GError) error = NULL;
 
-  g_assert_true (search_store_add (fixture->store, name, bytes, NULL, &error));
+  g_assert_true (search_store_add (fixture->store, name, NULL, bytes, NULL, &error));
   g_assert_no_error (error);
 }
 
@@ -93,7 +93,7 @@ query (Fixture *fixture, const char *word)
 {
   const char *words[] = { word, NULL };
   g_autoptr (GError) error = NULL;
-  GPtrArray *hits = search_store_query (fixture->store, words, 100, NULL, &error);
+  GPtrArray *hits = search_store_query (fixture->store, words, 100, NULL, NULL, &error);
 
   g_assert_no_error (error);
   g_assert_nonnull (hits);
@@ -155,7 +155,7 @@ add_many (SearchStore *store, Adds *adds)
       g_autoptr (GBytes) text = g_bytes_new_static ("needle", 6);
 
       adds->pending++;
-      search_store_add_async (store, name, text, NULL, adds_cb, adds);
+      search_store_add_async (store, name, NULL, text, NULL, adds_cb, adds);
     }
 }
 
@@ -226,7 +226,7 @@ test_open_corrupt (Fixture *fixture, gconstpointer data)
 
   fixture->store = search_store_open (fixture->path, SEARCH_STORE_CREATE, NULL, &error);
   if (fixture->store != NULL)
-    g_assert_null (search_store_query (fixture->store, words, 10, NULL, &error));
+    g_assert_null (search_store_query (fixture->store, words, 10, NULL, NULL, &error));
   g_assert_error (error, SEARCH_ERROR, SEARCH_ERROR_CORRUPT);
 }
 
@@ -357,11 +357,11 @@ test_add_cancelled (Fixture *fixture, gconstpointer data)
   g_autoptr (GError) error = NULL;
 
   g_cancellable_cancel (cancellable);
-  g_assert_false (search_store_add (fixture->store, "/a", text, cancellable, &error));
+  g_assert_false (search_store_add (fixture->store, "/a", NULL, text, cancellable, &error));
   g_assert_error (error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
   g_clear_error (&error);
 
-  search_store_add_async (fixture->store, "/a", text, cancellable, result_cb, &result);
+  search_store_add_async (fixture->store, "/a", NULL, text, cancellable, result_cb, &result);
   g_assert_false (search_store_add_finish (fixture->store, wait_for (&result), &error));
   g_assert_error (error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
   g_assert_cmpuint (count_files (fixture), ==, 0);
@@ -413,7 +413,7 @@ test_query_all_words (Fixture *fixture, gconstpointer data)
 
   add (fixture, "/a", "one two");
   add (fixture, "/b", "one");
-  hits = search_store_query (fixture->store, words, 10, NULL, &error);
+  hits = search_store_query (fixture->store, words, 10, NULL, NULL, &error);
   g_assert_no_error (error);
   g_assert_cmpuint (hits->len, ==, 1);
 
@@ -439,7 +439,7 @@ test_query_no_syntax (Fixture *fixture, gconstpointer data)
   g_assert_cmpuint (count_hits (fixture, "on*"), ==, 0);
   g_assert_cmpuint (count_hits (fixture, "OR"), ==, 1);
 
-  hits = search_store_query (fixture->store, nothing, 10, NULL, &error);
+  hits = search_store_query (fixture->store, nothing, 10, NULL, NULL, &error);
   g_assert_no_error (error);
   g_assert_cmpuint (hits->len, ==, 0);
 }
@@ -454,7 +454,7 @@ test_query_limit (Fixture *fixture, gconstpointer data)
 
   add_many (fixture->store, &adds);
   wait_for_adds (&adds);
-  hits = search_store_query (fixture->store, words, 7, NULL, &error);
+  hits = search_store_query (fixture->store, words, 7, NULL, NULL, &error);
   g_assert_no_error (error);
   g_assert_cmpuint (hits->len, ==, 7);
 }
@@ -469,7 +469,7 @@ test_query_async (Fixture *fixture, gconstpointer data)
 
   add (fixture, "/a", "needle");
   search_store_query_async (fixture->store, words, 10, NULL, result_cb, &result);
-  hits = search_store_query_finish (fixture->store, wait_for (&result), &error);
+  hits = search_store_query_finish (fixture->store, wait_for (&result), NULL, &error);
   g_assert_no_error (error);
   g_assert_cmpuint (hits->len, ==, 1);
 }
@@ -484,7 +484,7 @@ test_locked (Fixture *fixture, gconstpointer data)
   g_assert_cmpint (sqlite3_open (fixture->path, &other), ==, SQLITE_OK);
   g_assert_cmpint (sqlite3_exec (other, "BEGIN EXCLUSIVE", NULL, NULL, NULL), ==, SQLITE_OK);
 
-  g_assert_false (search_store_add (fixture->store, "/a", text, NULL, &error));
+  g_assert_false (search_store_add (fixture->store, "/a", NULL, text, NULL, &error));
   g_assert_error (error, SEARCH_ERROR, SEARCH_ERROR_LOCKED);
   g_clear_error (&error);
   g_assert_null (search_store_open (fixture->path, SEARCH_STORE_NONE, NULL, &error));
@@ -517,7 +517,7 @@ fill_disk (Fixture *fixture)
   add (fixture, "/small", "needle");
 
   set_size_limit (512 * 1024);
-  g_assert_false (search_store_add (fixture->store, "/big", text, NULL, &error));
+  g_assert_false (search_store_add (fixture->store, "/big", NULL, text, NULL, &error));
   g_assert_error (error, SEARCH_ERROR, SEARCH_ERROR_FULL);
 
   set_size_limit (RLIM_INFINITY);
@@ -606,14 +606,14 @@ test_close_refuses (Fixture *fixture, gconstpointer data)
   g_assert_true (search_store_close (fixture->store, NULL));
   g_assert_true (search_store_close (fixture->store, NULL));
 
-  g_assert_false (search_store_add (fixture->store, "/a", text, NULL, &error));
+  g_assert_false (search_store_add (fixture->store, "/a", NULL, text, NULL, &error));
   g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
   g_clear_error (&error);
-  g_assert_null (search_store_query (fixture->store, words, 10, NULL, &error));
+  g_assert_null (search_store_query (fixture->store, words, 10, NULL, NULL, &error));
   g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
   g_clear_error (&error);
   search_store_query_async (fixture->store, words, 10, NULL, result_cb, &result);
-  g_assert_null (search_store_query_finish (fixture->store, wait_for (&result), &error));
+  g_assert_null (search_store_query_finish (fixture->store, wait_for (&result), NULL, &error));
   g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
 }
 
