@@ -340,6 +340,7 @@ async_call_outcome (BgRecord *slot, gpointer owner)
 
   destroy = record->destroy;
   record->destroy = NULL;
+  bg_core_step (core);
   if (destroy != NULL)
     destroy (request->data);
   record->outcome = NULL;

@@ -304,14 +304,15 @@ bg_loop_class_init (BgLoopClass *klass)
    *
    * A function, a destroy notify or sources of the loop's context that keep it from getting
    * on for longer are named in a warning of the log domain "bgloop" while they do, once, and
-   * in a second one when they have ended, with how long they took. The length is told to
-   * within a sixteenth, and to a quarter of the threshold at worst. A function that iterates
-   * the loop's context does not block it; sources that the loop dispatches one after the
-   * other before it polls again count as one.
+   * in a second one when they have ended, with how long they took. It is never told too much:
+   * the time may be too low by a quarter of the threshold, and that of the end too high by a
+   * sixteenth. A function that iterates the loop's context does not block it; sources that
+   * the loop dispatches one after the other before it polls again count as one, and only those
+   * that were given to [method@Bg.Loop.attach] have a name.
    *
    * One thread looks at all loops that have a threshold, several times in each, and is there
-   * as long as there is such a loop; log handlers run on it. The loops themselves do nothing
-   * for it.
+   * as long as there is such a loop; log handlers run on it. The loops themselves do next to
+   * nothing for it.
    *
    * It may be set at any time and from any thread. In a forked child it has no effect.
    *

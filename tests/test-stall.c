@@ -12,11 +12,13 @@
 #define __has_feature(feature) 0
 #endif
 
-/* ThreadSanitizer lets a forked child start no threads. */
-#if defined(__SANITIZE_THREAD__) || __has_feature(thread_sanitizer)
-#define WITH_TSAN 1
+/* ThreadSanitizer lets a forked child start no threads, and the allocator of
+ * AddressSanitizer has locks that do not survive a fork. */
+#if defined(__SANITIZE_THREAD__) || __has_feature(thread_sanitizer)                                \
+    || defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
+#define WITH_SANITIZER 1
 #else
-#define WITH_TSAN 0
+#define WITH_SANITIZER 0
 #endif
 
 /* What blocks a loop is reported while it does. Nothing here goes by the clock: what blocks
@@ -25,6 +27,8 @@
 
 /* How many reports of another loop are waited for where there is to be none. */
 #define OTHERS 10
+
+#define A_MINUTE_MSEC 60000
 
 /* What was reported */
 
@@ -246,6 +250,7 @@ test_teardown (void)
   g_assert_cmpuint (bg_loop_add_teardown (loop, stall_blocks, pattern, NULL), !=, 0);
   util_loop_end (loop);
   g_assert_cmpuint (count_reports ("*\"teardown\" has been*"), ==, 1);
+  g_assert_cmpuint (count_reports ("*\"teardown\" was*"), ==, 1);
 }
 
 /* When it is reported */
@@ -310,6 +315,13 @@ test_off (void)
   util_block_clear (&block);
 }
 
+static void
+wait_for_thread_count (guint n)
+{
+  while (util_count_threads () != n)
+    g_thread_yield ();
+}
+
 /* The one thread of it is there only while a loop is watched. */
 static void
 test_thread (void)
@@ -318,17 +330,18 @@ test_thread (void)
   BgLoop *one, *two;
 
   one = watched_loop_new ("one");
-  g_assert_cmpuint (util_count_threads (), ==, n + 2);
+  wait_for_thread_count (n + 2);
   two = watched_loop_new ("two");
-  g_assert_cmpuint (util_count_threads (), ==, n + 3);
+  g_assert_true (bg_loop_flush (two, -1, NULL, NULL));
+  wait_for_thread_count (n + 3);
   set_threshold (one, 0);
   g_assert_cmpuint (util_count_threads (), ==, n + 3);
   util_loop_end (two);
-  g_assert_cmpuint (util_count_threads (), ==, n + 1);
+  wait_for_thread_count (n + 1);
   set_threshold (one, 1);
-  g_assert_cmpuint (util_count_threads (), ==, n + 2);
+  wait_for_thread_count (n + 2);
   g_assert_true (bg_loop_shutdown (one, NULL));
-  g_assert_cmpuint (util_count_threads (), ==, n);
+  wait_for_thread_count (n);
   set_threshold (one, 7);
   g_assert_cmpuint (util_count_threads (), ==, n);
   g_object_unref (one);
@@ -447,6 +460,158 @@ test_handler_turns_off (void)
   check_handler (turn_off_handler);
 }
 
+/* One watchdog is let go of in a log handler, and another waits for a loop in its own. */
+
+static BgLoop *second;
+static UtilBlock *second_block;
+static UtilLatch second_reported, first_returns;
+
+static void
+second_handler (const char *text)
+{
+  if (strstr (text, "\"first\" has") != NULL)
+    {
+      set_threshold (handled, 0);
+      set_threshold (second, 1);
+      util_latch_wait (&second_reported);
+    }
+  else if (strstr (text, "\"second\" has") != NULL)
+    {
+      util_latch_count_down (&second_reported);
+      util_latch_wait (&first_returns);
+      util_unblock (second_block);
+      g_assert_true (bg_loop_shutdown (second, NULL));
+      util_latch_count_down (&handled_latch);
+    }
+}
+
+static void
+test_two_watchdogs (void)
+{
+  UtilBlock block, other_block;
+
+  util_latch_init (&second_reported, 1);
+  util_latch_init (&first_returns, 1);
+  util_latch_init (&handled_latch, 1);
+  handled = util_loop_new ("first");
+  second = util_loop_new ("second");
+  second_block = &other_block;
+  util_block (&block, handled);
+  util_block (&other_block, second);
+  handler = second_handler;
+  set_threshold (handled, 1);
+  util_latch_wait (&second_reported);
+  util_latch_count_down (&first_returns);
+  util_latch_wait (&handled_latch);
+  util_unblock (&block);
+  util_loop_end (handled);
+  g_object_unref (second);
+  util_block_clear (&block);
+  util_block_clear (&other_block);
+}
+
+/* What waits in a destructor of the thread's waits for nobody that waits for the thread. */
+
+static void
+shut_down_destructor (gpointer data)
+{
+  g_assert_true (bg_loop_shutdown (handled, NULL));
+  util_latch_count_down (&handled_latch);
+}
+
+static GPrivate shuts_down = G_PRIVATE_INIT (shut_down_destructor);
+
+static void
+destructor_handler (const char *text)
+{
+  handler = NULL;
+  g_private_set (&shuts_down, handled);
+  set_threshold (handled, 0);
+  util_unblock (handled_block);
+}
+
+static void
+test_handler_leaves_destructor (void)
+{
+  check_handler (destructor_handler);
+}
+
+static void
+exit_handler (const char *text)
+{
+  handler = NULL;
+  g_thread_exit (NULL);
+}
+
+/* Others are looked at all the same. */
+static void
+test_handler_exits (void)
+{
+  BgLoop *loop = watched_loop_new ("exits");
+  UtilBlock block;
+
+  handler = exit_handler;
+  util_block (&block, loop);
+  wait_for_reports ("*\"exits\" has been*", 1);
+  report_others (1);
+  util_unblock (&block);
+  wait_for_reports ("*\"exits\" was*", 1);
+  util_loop_end (loop);
+  util_block_clear (&block);
+}
+
+static pid_t handler_child;
+
+static void
+fork_handler (const char *text)
+{
+  handler = NULL;
+  handler_child = fork ();
+  if (handler_child != 0)
+    util_latch_count_down (&handled_latch);
+}
+
+/* The child has no other thread, and ends. */
+static void
+test_handler_forks (void)
+{
+  BgLoop *loop = util_loop_new ("forks");
+  UtilBlock block;
+  int status;
+
+  util_latch_init (&handled_latch, 1);
+  util_block (&block, loop);
+  handler = fork_handler;
+  set_threshold (loop, 1);
+  util_latch_wait (&handled_latch);
+  g_assert_cmpint (waitpid (handler_child, &status, 0), ==, handler_child);
+  g_assert_cmpint (status, ==, 0);
+  util_unblock (&block);
+  wait_for_reports ("*\"forks\" was*", 1);
+  util_loop_end (loop);
+  util_block_clear (&block);
+}
+
+/* The warning comes without a lock of the library's. */
+static void
+default_handler (const char *text)
+{
+  handler = NULL;
+  g_object_unref (bg_loop_dup_default (NULL));
+}
+
+static void
+test_bad_environment_of_default (void)
+{
+  BgLoop *loop;
+
+  g_setenv ("BGLOOP_STALL", "-1", TRUE);
+  handler = default_handler;
+  loop = bg_loop_dup_default (NULL);
+  util_loop_end (loop);
+  g_assert_cmpuint (count_reports ("BGLOOP_STALL*"), ==, 1);
+}
+
 /* Forked off while the watchdog is there, or is not. */
 static void
 test_fork (void)
@@ -468,7 +633,8 @@ test_fork (void)
   util_loop_end (loop);
 }
 
-/* Thresholds come and go while loops do. */
+/* Thresholds come and go while loops do; none is so low that something may be reported as the
+ * process ends. */
 static gpointer
 race_thread (gpointer data)
 {
@@ -477,14 +643,14 @@ race_thread (gpointer data)
       BgLoop *loop = util_loop_new ("race");
       BgLoop *own = i % 3 == 0 ? g_object_ref (loop) : NULL;
 
-      g_object_set (loop, "stall-threshold", i % 2 == 0 ? 1 : 1000, NULL);
+      g_object_set (loop, "stall-threshold", i % 2 == 0 ? A_MINUTE_MSEC : 2 * A_MINUTE_MSEC, NULL);
       bg_loop_post (loop, nothing_cb, NULL, NULL);
       if (i % 5 == 0)
         bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
-      g_object_set (loop, "stall-threshold", i % 4, NULL);
+      g_object_set (loop, "stall-threshold", i % 4 * A_MINUTE_MSEC, NULL);
       if (own != NULL)
         bg_loop_shutdown (own, NULL);
-      g_object_set (loop, "stall-threshold", i % 7, NULL);
+      g_object_set (loop, "stall-threshold", i % 7 * A_MINUTE_MSEC, NULL);
       g_clear_object (&own);
       g_object_unref (loop);
     }
@@ -523,8 +689,16 @@ main (int argc, char *argv[])
   util_add_trapped ("/stall/environment/bad", test_bad_environment);
   util_add_trapped ("/stall/handler/shuts-down", test_handler_shuts_down);
   util_add_trapped ("/stall/handler/turns-off", test_handler_turns_off);
-  if (!WITH_TSAN)
-    util_add_trapped ("/stall/fork", test_fork);
+  util_add_trapped ("/stall/environment/bad/default", test_bad_environment_of_default);
+  util_add_trapped ("/stall/handler/two-watchdogs", test_two_watchdogs);
+  util_add_trapped ("/stall/handler/leaves-destructor", test_handler_leaves_destructor);
+  if (!WITH_SANITIZER)
+    {
+      /* GLib keeps what it logs when the writer ends the thread. */
+      util_add_trapped ("/stall/handler/exits", test_handler_exits);
+      util_add_trapped ("/stall/handler/forks", test_handler_forks);
+      util_add_trapped ("/stall/fork", test_fork);
+    }
   util_add_trapped ("/stall/race", test_race);
 
   return g_test_run ();

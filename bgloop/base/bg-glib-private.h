@@ -18,7 +18,6 @@ guint bg_glib_list_sources (GMainContext *context,
                             GArray *priorities,
                             guint n_own,
                             GPtrArray *sources);
-char *bg_glib_dup_dispatched (GMainContext *context, GArray *priorities);
 gboolean bg_glib_source_is_unshared (GSource *source);
 guint bg_glib_get_source_id (GSource *source);
 void bg_glib_abandon_dispatches (GSource *source, guint n, GPtrArray *sources);

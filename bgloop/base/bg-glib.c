@@ -231,8 +231,7 @@ static const int usual_priorities[] = {
 typedef struct
 {
   GSource *probe;
-  GPtrArray *sources; /* (nullable) to add them to */
-  char *dispatched;   /* (owned) (nullable) the name of one that is being dispatched */
+  GPtrArray *sources;
 } BgProbe;
 
 static void
@@ -240,18 +239,11 @@ probe_ref (gpointer data)
 {
 }
 
-/* Whoever only asks for a name takes no reference: the last one, and with it code of the
- * source's own, would be its to drop. */
 static void
-see_source (BgProbe *self, GSource *source)
+add_source (BgProbe *self, GSource *source)
 {
-  if (g_source_is_destroyed (source))
-    return;
-
-  if (self->sources != NULL)
+  if (!g_source_is_destroyed (source))
     g_ptr_array_add (self->sources, g_source_ref (source));
-  else if (self->dispatched == NULL && (source->flags & G_HOOK_FLAG_IN_CALL) != 0)
-    self->dispatched = g_strdup (g_source_get_name (source));
 }
 
 /* Under the context's lock. */
@@ -263,9 +255,9 @@ probe_get (gpointer data, GSource *source, GSourceFunc *func, gpointer *user_dat
   *func = NULL;
   *user_data = NULL;
   for (GSource *other = source->prev; other != NULL; other = other->prev)
-    see_source (self, other);
+    add_source (self, other);
   for (GSource *other = source->next; other != NULL; other = other->next)
-    see_source (self, other);
+    add_source (self, other);
 }
 
 static GSourceCallbackFuncs probe_callback_funcs = {
@@ -313,68 +305,36 @@ probe_latest (BgProbe *self, GMainContext *context, guint last_id)
 }
 #endif
 
-static void
-probe_usual (BgProbe *self, GMainContext *context, GArray *priorities)
-{
-  for (guint i = 0; i < G_N_ELEMENTS (usual_priorities); i++)
-    probe_at (self, context, usual_priorities[i]);
-  for (int i = 1; i <= NEAR_DEFAULT; i++)
-    {
-      probe_at (self, context, G_PRIORITY_DEFAULT + i);
-      probe_at (self, context, G_PRIORITY_DEFAULT - i);
-    }
-  for (guint i = 0; priorities != NULL && i < priorities->len; i++)
-    probe_at (self, context, g_array_index (priorities, int, i));
-}
-
-static guint
-begin_probe (BgProbe *self, GMainContext *context)
-{
-  self->probe = g_source_new (&probe_funcs, sizeof (GSource));
-  g_source_set_callback_indirect (self->probe, self, &probe_callback_funcs);
-  return g_source_attach (self->probe, context);
-}
-
-static void
-end_probe (BgProbe *self)
-{
-  g_source_destroy (self->probe);
-  g_source_unref (self->probe);
-}
-
 /* Adds the sources that are in the context at the usual priorities and at @priorities
  * (nullable), unless it has had no more than @n_own in its life. Returns how many it
- * has had. One thread at a time, with bg_glib_dup_dispatched(). */
+ * has had. One thread at a time. */
 guint
 bg_glib_list_sources (GMainContext *context, GArray *priorities, guint n_own, GPtrArray *sources)
 {
-  BgProbe self = { .sources = sources };
-  guint n_had = begin_probe (&self, context) - 1;
+  BgProbe self = { g_source_new (&probe_funcs, sizeof (GSource)), sources };
+  guint n_had;
 
+  g_source_set_callback_indirect (self.probe, &self, &probe_callback_funcs);
+  n_had = g_source_attach (self.probe, context) - 1;
   if (n_had != n_own)
     {
-      probe_usual (&self, context, priorities);
+      for (guint i = 0; i < G_N_ELEMENTS (usual_priorities); i++)
+        probe_at (&self, context, usual_priorities[i]);
+      for (int i = 1; i <= NEAR_DEFAULT; i++)
+        {
+          probe_at (&self, context, G_PRIORITY_DEFAULT + i);
+          probe_at (&self, context, G_PRIORITY_DEFAULT - i);
+        }
+      for (guint i = 0; priorities != NULL && i < priorities->len; i++)
+        probe_at (&self, context, g_array_index (priorities, int, i));
 #if HAVE_PROCESS_VM_READV
       probe_latest (&self, context, n_had);
 #endif
     }
-  end_probe (&self);
+  g_source_destroy (self.probe);
+  g_source_unref (self.probe);
 
   return n_had + 1;
-}
-
-/* The name of a source that is being dispatched, of those at the usual priorities and at
- * @priorities (nullable); NULL if there is none. One thread at a time. */
-char *
-bg_glib_dup_dispatched (GMainContext *context, GArray *priorities)
-{
-  BgProbe self = { .probe = NULL };
-
-  begin_probe (&self, context);
-  probe_usual (&self, context, priorities);
-  end_probe (&self);
-
-  return self.dispatched;
 }
 
 /* Takes over the reference. */

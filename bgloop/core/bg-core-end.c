@@ -72,6 +72,7 @@ run_teardown (BgCore *self, BgTeardown *teardown)
 {
   BgRecord *record;
 
+  bg_core_step (self);
   bg_inbox_push_activity (&self->inbox, teardown->func);
   record = &self->inbox.activities.current->kept;
   *record = (BgRecord){ bg_core_drop_outcome, teardown->func, teardown, destroy_teardown };
@@ -79,6 +80,7 @@ run_teardown (BgCore *self, BgTeardown *teardown)
   record->outcome = NULL;
   if (!bg_core_is_forked (self))
     {
+      bg_core_step (self);
       destroy_teardown (teardown);
       bg_inbox_pop_activity (&self->inbox);
     }
@@ -216,7 +218,7 @@ bg_core_run_end (BgCore *self)
   self->thread.ended = TRUE;
   atomic_store_explicit (&self->thread.awake_at, 0, memory_order_relaxed);
   bg_core_unlock (self);
-  bg_watch_end (&self->watch);
   bg_trace_end (begun, "end", "%s", self->name);
   bg_core_stop_heeding (self);
+  bg_watch_end (&self->watch);
 }

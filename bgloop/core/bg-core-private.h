@@ -148,6 +148,14 @@ bg_core_get_linger (BgCore *self)
   return &self->inbox.linger.usec;
 }
 
+/* On the loop's thread: what comes next is another thing than what was before, and what of
+ * it blocks the loop is told apart. */
+static inline void
+bg_core_step (BgCore *self)
+{
+  bg_activities_step (&self->inbox.activities);
+}
+
 /* What reports who blocks the loop. */
 static inline BgWatch *
 bg_core_get_watch (BgCore *self)

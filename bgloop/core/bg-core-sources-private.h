@@ -23,20 +23,20 @@ typedef struct
   _Atomic gboolean has_attached; /* once a source was attached */
   _Atomic guint n_arriving;      /* as long as that list is */
 
-  /* the loop's thread only */
+  /* the loop's thread only, and written under lock */
   GPtrArray *attached; /* (nullable) of GSource, that may be in the context or that others may
                         * have */
-  GPtrArray *kept;     /* (nullable) of GSource, that go with the context */
-  guint n_shared;      /* of the attached, that were destroyed and that others have */
-  guint n_had;         /* sources that the context had had when it was cleared */
-  guint recheck_msec;  /* after how long to look at them again; 0: not before the next sleep */
-  guint busy_polls;    /* that did not wait */
+
+  /* the loop's thread only */
+  GPtrArray *kept;    /* (nullable) of GSource, that go with the context */
+  guint n_shared;     /* of the attached, that were destroyed and that others have */
+  guint n_had;        /* sources that the context had had when it was cleared */
+  guint recheck_msec; /* after how long to look at them again; 0: not before the next sleep */
+  guint busy_polls;   /* that did not wait */
 } BgSources;
 
 /* with the core's lock */
 gboolean bg_core_attach (BgCore *self, GSource *source);
-
-/* without */
 char *bg_core_dup_dispatched (BgCore *self);
 
 /* on the loop's thread, without */

@@ -65,19 +65,28 @@ bg_core_attach (BgCore *self, GSource *source)
   return TRUE;
 }
 
-/* Any thread: the name of a source that is being dispatched; NULL if none is found that
- * has one. */
+static void
+add_dispatched (GPtrArray *sources, GPtrArray *names)
+{
+  for (guint i = 0; sources != NULL && i < sources->len; i++)
+    {
+      GSource *source = g_ptr_array_index (sources, i);
+
+      if ((source->flags & G_HOOK_FLAG_IN_CALL) != 0 && g_source_get_name (source) != NULL)
+        g_ptr_array_add (names, (char *) g_source_get_name (source));
+    }
+}
+
+/* Any thread, with the lock held: the name of the attached source that is being dispatched;
+ * NULL if it has none, or if there is none or several. */
 char *
 bg_core_dup_dispatched (BgCore *self)
 {
-  char *name;
+  g_autoptr (GPtrArray) names = g_ptr_array_new ();
 
-  bg_core_lock (self);
-  name = bg_glib_dup_dispatched (self->context, self->sources.priorities);
-  self->sources.n_own++; /* the probe */
-  bg_core_unlock (self);
-
-  return name;
+  add_dispatched (self->sources.attached, names);
+  add_dispatched (self->sources.arriving, names);
+  return names->len == 1 ? g_strdup (g_ptr_array_index (names, 0)) : NULL;
 }
 
 /* Letting go */
@@ -88,6 +97,7 @@ bg_core_dup_dispatched (BgCore *self)
 void
 bg_core_release_attached (BgCore *self, int *timeout_msec)
 {
+  g_autoptr (GPtrArray) gone = NULL;
   guint n_shared = 0;
 
   bg_core_lock (self);
@@ -100,7 +110,6 @@ bg_core_release_attached (BgCore *self, int *timeout_msec)
       atomic_store_explicit (&self->sources.n_arriving, 0, memory_order_relaxed);
       self->sources.recheck_msec = 0;
     }
-  bg_core_unlock (self);
 
   for (guint i = self->sources.attached != NULL ? self->sources.attached->len : 0; i > 0; i--)
     {
@@ -108,11 +117,18 @@ bg_core_release_attached (BgCore *self, int *timeout_msec)
 
       if (!g_source_is_destroyed (source))
         continue;
-      if (bg_glib_source_is_unshared (source))
-        g_source_unref (g_ptr_array_steal_index_fast (self->sources.attached, i - 1));
-      else
-        n_shared++;
+      if (!bg_glib_source_is_unshared (source))
+        {
+          n_shared++;
+          continue;
+        }
+      if (gone == NULL)
+        gone = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
+      g_ptr_array_add (gone, g_ptr_array_steal_index_fast (self->sources.attached, i - 1));
     }
+  bg_core_unlock (self);
+  /* What they run as they go may attach others. */
+  g_clear_pointer (&gone, g_ptr_array_unref);
 
   if (n_shared != self->sources.n_shared)
     self->sources.recheck_msec = 0;
@@ -168,10 +184,7 @@ bg_core_demote_most_urgent (BgCore *self)
   g_autoptr (GPtrArray) sources = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
   int urgent = G_MAXINT;
 
-  bg_core_lock (self);
   bg_glib_list_sources (self->context, self->sources.priorities, 0, sources);
-  self->sources.n_own++; /* the probe */
-  bg_core_unlock (self);
   for (guint i = sources->len; i > 0; i--)
     {
       GSource *source = g_ptr_array_index (sources, i - 1);
@@ -201,7 +214,6 @@ bg_core_demote_most_urgent (BgCore *self)
 
 /* At the end */
 
-/* With the lock held. */
 static guint
 count_own_sources (BgCore *self)
 {
@@ -234,11 +246,9 @@ bg_core_clear_context (BgCore *self)
       while (turns < LAST_TURNS && g_main_context_iteration (self->context, FALSE))
         turns++;
 
-      bg_core_lock (self);
       self->sources.n_had = bg_glib_list_sources (self->context, self->sources.priorities,
                                                   count_own_sources (self), sources);
       self->sources.n_own++; /* the probe */
-      bg_core_unlock (self);
       for (guint i = sources->len; i > 0; i--)
         {
           GSource *source = g_ptr_array_index (sources, i - 1);
@@ -254,6 +264,7 @@ bg_core_clear_context (BgCore *self)
         {
           GSource *source = g_ptr_array_index (sources, i);
 
+          bg_core_step (self);
           if (bg_glib_get_source_id (source) <= last_id
               && (turns < LAST_TURNS || g_source_get_priority (source) == urgent))
             g_source_destroy (source);
@@ -275,7 +286,10 @@ bg_core_clear_attached (BgCore *self)
 
   bg_core_release_attached (self, &timeout);
   for (guint i = 0; self->sources.attached != NULL && i < self->sources.attached->len; i++)
-    g_source_destroy (g_ptr_array_index (self->sources.attached, i));
+    {
+      bg_core_step (self);
+      g_source_destroy (g_ptr_array_index (self->sources.attached, i));
+    }
   bg_core_release_attached (self, &timeout);
 }
 

@@ -34,7 +34,6 @@ typedef struct
 
   /* atomic, written by it */
   _Atomic gint64 awake_at; /* monotonic microseconds; 0: it sleeps */
-  _Atomic guint n_polls;   /* that have begun */
 } BgCoreThread;
 
 BgCore *bg_core_get_current (void);

@@ -156,8 +156,6 @@ bg_core_poll_cb (GPollFD *fds, guint n_fds, int timeout_msec)
   if (self == NULL || bg_core_is_forked (self))
     return g_poll (fds, n_fds, timeout_msec);
 
-  bg_count (&self->thread.n_polls, 1);
-
   /* A loop that never sleeps lets go of sources, too. */
   if (timeout_msec == 0 && atomic_load_explicit (&self->sources.has_attached, memory_order_relaxed)
       && bg_core_has_attached_to_release (self))
@@ -165,7 +163,10 @@ bg_core_poll_cb (GPollFD *fds, guint n_fds, int timeout_msec)
 
   n_ready = poll_own (self, fds, n_fds, timeout_msec);
   if (!bg_core_is_forked (self))
-    bg_inbox_awake (&self->inbox);
+    {
+      bg_core_step (self);
+      bg_inbox_awake (&self->inbox);
+    }
   return n_ready;
 }
 
@@ -342,6 +343,7 @@ thread_cb (gpointer data)
   atomic_store (&self->state, BG_LOOP_RUNNING);
   bg_core_unlock (self);
   bg_waiter_settle (self->thread.starter);
+  bg_watch_begin (&self->watch);
   bg_release_retired ();
 
   /* Whoever starts a loop has something for it to do. */
@@ -397,7 +399,6 @@ bg_core_start (BgCore *self)
       bg_core_unlock (self);
       bg_waiter_spin_for_start (waiter, atomic_load (&self->inbox.linger.usec));
       bg_waiter_wait_settled (waiter);
-      bg_watch_begin (&self->watch);
     }
   else
     {

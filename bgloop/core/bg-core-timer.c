@@ -16,6 +16,7 @@
 static void
 end_delay (BgCore *self, BgDelay *delay, GDestroyNotify destroy)
 {
+  bg_core_step (self);
   if (destroy != NULL)
     destroy (delay->data);
 

@@ -217,6 +217,7 @@ bg_core_post_outcome (BgRecord *slot, gpointer owner)
     return;
 
   bg_inbox_drop_kept (&self->inbox);
+  bg_core_step (self);
   destroy (data);
 }
 

@@ -144,6 +144,7 @@ invoke_outcome (BgRecord *slot, gpointer owner)
       return;
     }
 
+  bg_core_step (core);
   end_invoke (core, self);
 }
 
@@ -164,6 +165,7 @@ invoke_cb (gpointer user_data)
   if (!mine)
     return G_SOURCE_REMOVE;
 
+  bg_core_step (core);
   again = run_invoke (core, self);
   if (bg_core_is_forked (core))
     return G_SOURCE_REMOVE;
@@ -179,6 +181,7 @@ invoke_cb (gpointer user_data)
       return again;
     }
 
+  bg_core_step (core);
   end_invoke (core, self);
   return G_SOURCE_REMOVE;
 }

@@ -177,6 +177,7 @@ destroy_data (BgPerform *self)
 {
   GDestroyNotify destroy = g_steal_pointer (&self->destroy);
 
+  bg_core_step (self->core);
   if (destroy != NULL)
     destroy (self->data);
 }

@@ -346,6 +346,8 @@ reply_outcome (BgRecord *slot, gpointer owner)
   BgReply *self = slot->data;
 
   mailbox->inbox.activities.current->kept = (BgRecord){ half_given_outcome, NULL, self, NULL };
+  if (mailbox->core != NULL)
+    bg_core_step (mailbox->core);
 
   if (self->mailbox->core != NULL)
     note_given (self);

@@ -11,28 +11,27 @@ G_BEGIN_DECLS
 
 typedef struct _BgCore BgCore;
 
-/* What a loop has got to: it gets on as long as this changes. */
+/* Where a loop's thread is: it has got on when this is another place. */
 typedef struct
 {
-  guint64 run;
-  guint polls;
-  gpointer func;
-  gint64 started_at;
-  gint64 awake_at;
-} BgProgress;
+  guint steps;
+  guint left; /* of its batches */
+  gboolean awake;
+} BgPlace;
 
 /* What the watchdog knows of a loop. */
 typedef struct
 {
-  _Atomic guint threshold_msec; /* atomic, written under lock; 0: nobody watches */
+  _Atomic guint threshold_msec; /* atomic, written under the watchdog's lock; 0: nobody watches */
+  _Atomic gboolean began;       /* atomic: the loop's thread has */
 
   /* under the watchdog's lock */
   GList link;        /* its data is the core */
   gboolean linked;   /* among those that are watched */
-  BgProgress seen;   /* at the last look */
-  gint64 on_at;      /* when the loop was last seen to have got on, monotonic microseconds */
-  gint64 since;      /* since when it has not, for certain */
-  gboolean reported; /* that it does not */
+  BgPlace place;     /* at the last look */
+  gint64 since;      /* since when it is there for certain, monotonic microseconds */
+  gint64 seen_at;    /* when it last was */
+  gboolean reported; /* that it stays there */
   gpointer func;     /* (nullable) of what was reported */
   char *source;      /* (owned) (nullable) the name of its source */
 } BgWatch;

@@ -3,20 +3,24 @@
  */
 #include "config.h"
 
-#include <bgloop/base/bg-glib-private.h>
+#if HAVE_PTHREAD_ATFORK
+#include <pthread.h>
+#endif
+
 #include <bgloop/base/bg-lock-private.h>
 #include <bgloop/base/bg-symbol-private.h>
 #include <bgloop/core/bg-core-private.h>
 
-/* Stalls: what blocks a loop for too long is reported while it does: a function, a source of the
- * loop's context, a destroy notify. One thread, the watchdog, looks at all loops that want
- * to be watched, and is there only while there are any. The loops' own threads do nothing
- * for it but what they do anyway: they note what they run, and count their polls. The
- * watchdog takes the same picture twice, and what it has not seen change in between has
- * kept the loop busy for all of that time.
+/* Stalls: what blocks a loop for too long is reported while it does: a function, a destroy
+ * notify, sources of the loop's context. One thread, the watchdog, looks at all loops that
+ * want to be watched, and is there only while there are any. The loops' own threads do nothing
+ * for it but count when they go on to something else. The watchdog looks twice, and what has
+ * not gone on in between was at it for all of that time: so nothing is reported that was
+ * shorter, and how long it has been may be told too low by the time between two looks.
  *
- * Any thread begins and ends a watch, under the watchdog's lock, which comes before a
- * loop's own. What is found is reported without it, since log handlers are code of others. */
+ * Any thread begins and ends a watch, under the watchdog's lock, which comes before a loop's
+ * own. What is found is reported without any lock, since log handlers are code of others: they
+ * may wait for a loop, fork, or end their thread. So nobody ever waits for the watchdog. */
 
 /* How often a loop is looked at within its threshold. */
 #define LOOKS 4
@@ -34,20 +38,21 @@ typedef struct
   GCond changed;
 
   /* under lock */
-  GQueue watches;     /* of cores, by the links of their watches */
-  GThread *thread;    /* (owned) (nullable) */
-  gboolean reporting; /* the thread does */
+  GQueue watches;  /* of cores, by the links of their watches */
+  GThread *thread; /* (owned) (nullable) */
 } BgWatchdog;
 
 /* Something to be said of a loop. */
 typedef struct
 {
-  char *loop;    /* (owned) its name */
+  char *loop;    /* (owned) (nullable) its name; NULL: there is nothing to say */
   gpointer func; /* (nullable) */
   char *source;  /* (owned) (nullable) */
   gint64 usec;
   gboolean over;
 } Stall;
+
+static gboolean start (BgWatchdog *self, GError **error);
 
 static BgWatchdog *
 watchdog_get (void)
@@ -57,28 +62,24 @@ watchdog_get (void)
   return bg_fork_local (&watchdog, sizeof (BgWatchdog));
 }
 
-static void
-stall_clear (gpointer data)
-{
-  Stall *self = data;
-
-  g_free (self->loop);
-  g_free (self->source);
-}
-
 /* Reporting */
 
-static void
-report (const Stall *self)
+static char *
+describe (const Stall *self)
 {
-  g_autofree char *what = NULL;
+  g_autofree char *name = self->func != NULL ? bg_symbol_describe (self->func) : NULL;
 
-  if (self->func != NULL)
-    what = bg_symbol_describe (self->func);
-  else if (self->source != NULL)
-    what = g_strdup_printf ("the source \"%s\"", self->source);
-  else
-    what = g_strdup ("a source of its context");
+  if (name != NULL && self->source != NULL)
+    return g_strdup_printf ("%s and the source \"%s\"", name, self->source);
+  if (self->source != NULL)
+    return g_strdup_printf ("the source \"%s\"", self->source);
+  return name != NULL ? g_steal_pointer (&name) : g_strdup ("a source of its context");
+}
+
+static void
+report (Stall *self)
+{
+  g_autofree char *what = describe (self);
 
   if (self->over)
     g_warning ("The loop \"%s\" was kept busy by %s for %" G_GINT64_FORMAT " ms", self->loop, what,
@@ -86,161 +87,222 @@ report (const Stall *self)
   else
     g_warning ("The loop \"%s\" has been kept busy by %s for %" G_GINT64_FORMAT " ms", self->loop,
                what, self->usec / G_TIME_SPAN_MILLISECOND);
+  g_clear_pointer (&self->loop, g_free);
+  g_clear_pointer (&self->source, g_free);
 }
 
 static void
-add_stall (BgWatch *self, gint64 now, gboolean over, GArray *stalls)
+begin_stall (BgWatch *self, gint64 now, Stall *stall)
 {
   BgCore *core = self->link.data;
-  Stall stall = { .loop = g_strdup (bg_core_get_name (core)),
-                  .func = self->func,
-                  .source = over ? g_steal_pointer (&self->source) : g_strdup (self->source),
-                  .usec = now - self->since,
-                  .over = over };
 
-  g_array_append_val (stalls, stall);
-  self->reported = !over;
+  bg_core_lock (core);
+  self->func = atomic_load (&core->inbox.activities.running);
+  self->source = bg_core_dup_dispatched (core);
+  bg_core_unlock (core);
+
+  self->reported = TRUE;
+  *stall = (Stall){ .loop = g_strdup (core->name),
+                    .func = self->func,
+                    .source = g_strdup (self->source),
+                    .usec = now - self->since };
+}
+
+/* When the loop has noted the time since then, it had gone on. */
+static gint64
+find_end (BgWatch *self, gint64 now)
+{
+  BgCore *core = self->link.data;
+  gint64 started_at = atomic_load (&core->inbox.activities.started_at);
+  gint64 awake_at = atomic_load (&core->thread.awake_at);
+
+  if (started_at > self->seen_at)
+    now = MIN (now, started_at);
+  if (awake_at > self->seen_at)
+    now = MIN (now, awake_at);
+  return now;
+}
+
+static void
+end_stall (BgWatch *self, gint64 now, Stall *stall)
+{
+  BgCore *core = self->link.data;
+
+  self->reported = FALSE;
+  *stall = (Stall){ .loop = g_strdup (core->name),
+                    .func = self->func,
+                    .source = g_steal_pointer (&self->source),
+                    .usec = find_end (self, now) - self->since,
+                    .over = TRUE };
 }
 
 /* Looking */
 
-static BgProgress
-get_progress (BgCore *core)
+static BgPlace
+get_place (BgCore *core)
 {
-  BgActivities *activities = &core->inbox.activities;
+  BgPlace place;
 
-  return (BgProgress){
-    .run = (guint64) atomic_load (&core->inbox.counts.run),
-    .polls = atomic_load (&core->thread.n_polls),
-    .func = atomic_load (&activities->running),
-    .started_at = atomic_load (&activities->started_at),
-    .awake_at = atomic_load (&core->thread.awake_at),
+  bg_core_lock (core);
+  place = (BgPlace){
+    .steps = atomic_load (&core->inbox.activities.steps),
+    .left = bg_inbox_get_left (&core->inbox),
+    .awake = atomic_load (&core->thread.awake_at) != 0 && core->pause.phase != BG_PAUSE_STANDING,
   };
-}
+  bg_core_unlock (core);
 
-static gboolean
-progress_equals (const BgProgress *self, const BgProgress *other)
-{
-  return self->run == other->run && self->polls == other->polls && self->func == other->func
-         && self->started_at == other->started_at && self->awake_at == other->awake_at;
-}
-
-/* The loop is at another point than when it was last looked at. What it runs now began no
- * later than now; since when, is certain only of a function that is the only one which was
- * begun since, and of sources that are dispatched after a sleep which ended since. */
-static gint64
-find_beginning (BgWatch *self, const BgProgress *progress, gint64 now)
-{
-  gboolean certain;
-
-  if (progress->func != NULL)
-    certain = progress->run - self->seen.run <= 1 && progress->started_at > self->on_at;
-  else
-    certain = progress->run == self->seen.run && progress->polls - self->seen.polls <= 1
-              && progress->awake_at > self->on_at;
-
-  return certain ? MAX (progress->awake_at, progress->started_at) : now;
-}
-
-static void
-note_progress (BgWatch *self, const BgProgress *progress, gint64 now)
-{
-  self->since = find_beginning (self, progress, now);
-  self->seen = *progress;
-  self->on_at = now;
+  return place;
 }
 
 /* Says when to look at the loop again, in monotonic microseconds. */
 static gint64
-look (BgWatch *self, gint64 now, GArray *stalls)
+look (BgWatch *self, gint64 now, Stall *stall)
 {
-  BgCore *core = self->link.data;
-  BgProgress progress = get_progress (core);
+  BgPlace place = get_place (self->link.data);
   gint64 threshold = atomic_load (&self->threshold_msec) * G_TIME_SPAN_MILLISECOND;
-  gint64 soon = now + MAX (threshold / LOOKS, AGAIN_MIN_USEC);
   gint64 busy;
 
-  if (!progress_equals (&progress, &self->seen))
+  if (!place.awake || place.steps != self->place.steps || place.left != self->place.left)
     {
       if (self->reported)
-        add_stall (self, now, TRUE, stalls);
-      note_progress (self, &progress, now);
-      return soon;
+        end_stall (self, now, stall);
+      self->place = place;
+      self->since = self->seen_at = now;
+      return now + MAX (threshold / LOOKS, AGAIN_MIN_USEC);
     }
 
-  if (progress.awake_at == 0)
-    {
-      self->on_at = now;
-      return soon;
-    }
-
+  self->seen_at = now;
   busy = now - self->since;
   if (busy < threshold)
     return self->since + threshold;
-
   if (!self->reported)
-    {
-      self->func = progress.func;
-      self->source = progress.func == NULL ? bg_core_dup_dispatched (core) : NULL;
-      add_stall (self, now, FALSE, stalls);
-    }
+    begin_stall (self, now, stall);
   return now + CLAMP (busy / AGAIN_SHARE, AGAIN_MIN_USEC, AGAIN_MAX_USEC);
 }
 
+/* Until there is something to be said of one: the others are looked at after that. */
 static gint64
-look_at_all (BgWatchdog *self, GArray *stalls)
+look_at_all (BgWatchdog *self, Stall *stall)
 {
   gint64 now = g_get_monotonic_time ();
   gint64 next = G_MAXINT64;
 
-  for (GList *link = self->watches.head; link != NULL; link = link->next)
+  for (GList *link = self->watches.head; link != NULL && stall->loop == NULL; link = link->next)
     {
       BgCore *core = link->data;
 
-      next = MIN (next, look (&core->watch, now, stalls));
+      next = MIN (next, look (&core->watch, now, stall));
     }
 
   return next;
 }
 
-/* Until somebody has taken the thread away. */
+/* A log handler has ended the thread. */
+static void
+exited_cb (gpointer data)
+{
+  BgWatchdog *self = data;
+
+  if (self->fork_local.generation != bg_fork_generation ())
+    return;
+
+  bg_mutex_lock (&self->lock, BG_LOCK_WATCHDOG);
+  if (self->thread == g_thread_self ())
+    {
+      g_clear_pointer (&self->thread, g_thread_unref);
+      (void) start (self, NULL);
+    }
+  bg_mutex_unlock (&self->lock, BG_LOCK_WATCHDOG);
+}
+
+static void
+report_guarded (BgWatchdog *self, Stall *stall)
+{
+#if HAVE_PTHREAD_ATFORK
+  pthread_cleanup_push (exited_cb, self);
+#endif
+  report (stall);
+#if HAVE_PTHREAD_ATFORK
+  pthread_cleanup_pop (0);
+#endif
+}
+
+/* Until the thread has been let go of. In a child that a log handler forked off there is
+ * nothing to be looked at, and the lock may be another thread's for ever. */
 static gpointer
 watchdog_cb (gpointer data)
 {
   BgWatchdog *self = data;
-  g_autoptr (GArray) stalls = g_array_new (FALSE, FALSE, sizeof (Stall));
+  Stall stall = { NULL };
 
-  g_array_set_clear_func (stalls, stall_clear);
   bg_mutex_lock (&self->lock, BG_LOCK_WATCHDOG);
   while (self->thread == g_thread_self ())
     {
-      gint64 next = look_at_all (self, stalls);
+      gint64 next = look_at_all (self, &stall);
 
-      if (stalls->len == 0)
+      if (stall.loop == NULL)
         {
           g_cond_wait_until (&self->changed, &self->lock, next);
           continue;
         }
 
-      self->reporting = TRUE;
       bg_mutex_unlock (&self->lock, BG_LOCK_WATCHDOG);
-      for (guint i = 0; i < stalls->len; i++)
-        report (&g_array_index (stalls, Stall, i));
-      g_array_set_size (stalls, 0);
+      report_guarded (self, &stall);
+      if (self->fork_local.generation != bg_fork_generation ())
+        return NULL;
       bg_mutex_lock (&self->lock, BG_LOCK_WATCHDOG);
-      self->reporting = FALSE;
     }
   bg_mutex_unlock (&self->lock, BG_LOCK_WATCHDOG);
 
   return NULL;
 }
 
+/* With the lock held: there is a thread if there is anything to be watched. */
+static gboolean
+start (BgWatchdog *self, GError **error)
+{
+  if (self->watches.length > 0 && self->thread == NULL)
+    self->thread = g_thread_try_new ("bgloop watchdog", watchdog_cb, self, error);
+  return self->watches.length == 0 || self->thread != NULL;
+}
+
 /* Watches */
+
+/* What the environment says, for each loop that nothing else is said of; -1: no number. */
+static int
+get_default_threshold (void)
+{
+  static int known = -2; /* atomic */
+  int msec = g_atomic_int_get (&known);
+  const char *text;
+  guint64 number = 0;
+
+  if (msec != -2)
+    return msec;
+
+  text = g_getenv ("BGLOOP_STALL");
+  if (text != NULL && !g_ascii_string_to_unsigned (text, 10, 0, G_MAXINT, &number, NULL))
+    msec = -1;
+  else
+    msec = (int) number;
+  g_atomic_int_set (&known, msec);
+  return msec;
+}
+
+static void
+warn_of_environment (void)
+{
+  static int warned; /* atomic */
+
+  if (g_atomic_int_compare_and_exchange (&warned, FALSE, TRUE))
+    g_warning ("BGLOOP_STALL is a number of milliseconds, not \"%s\"", g_getenv ("BGLOOP_STALL"));
+}
 
 void
 bg_watch_init (BgWatch *self, BgCore *core)
 {
   self->link.data = core;
+  atomic_store (&self->threshold_msec, (guint) MAX (0, get_default_threshold ()));
 }
 
 void
@@ -249,110 +311,90 @@ bg_watch_clear (BgWatch *self)
   g_free (self->source);
 }
 
+static gboolean
+has_ended (BgCore *core)
+{
+  gboolean ended;
+
+  bg_core_lock (core);
+  ended = core->thread.ended;
+  bg_core_unlock (core);
+
+  return ended;
+}
+
 /* What it runs already counts from now on. */
 static void
 link_watch (BgWatchdog *watchdog, BgWatch *self, GError **error)
 {
-  gint64 now = g_get_monotonic_time ();
-
-  self->seen = get_progress (self->link.data);
-  self->on_at = self->since = now;
+  self->place = get_place (self->link.data);
+  self->since = self->seen_at = g_get_monotonic_time ();
   self->reported = FALSE;
-  g_clear_pointer (&self->source, g_free);
   g_queue_push_tail_link (&watchdog->watches, &self->link);
   self->linked = TRUE;
-  if (watchdog->thread == NULL)
-    watchdog->thread = g_thread_try_new ("bgloop watchdog", watchdog_cb, watchdog, error);
+  start (watchdog, error);
 }
 
-/* Gives the thread, to be waited for, if nobody is watched any more. A log handler that it
- * runs may wait for whoever calls this: then nobody waits for the thread. */
-static GThread *
+static void
 unlink_watch (BgWatchdog *watchdog, BgWatch *self)
 {
-  GThread *thread = NULL;
-
   g_queue_unlink (&watchdog->watches, &self->link);
   self->linked = FALSE;
-  if (watchdog->watches.length > 0)
-    return NULL;
-
-  thread = g_steal_pointer (&watchdog->thread);
-  if (thread != NULL && watchdog->reporting)
-    g_clear_pointer (&thread, g_thread_unref);
-  return thread;
+  self->reported = FALSE;
+  g_clear_pointer (&self->source, g_free);
+  if (watchdog->watches.length == 0)
+    g_clear_pointer (&watchdog->thread, g_thread_unref);
 }
 
-static gboolean
-runs (BgCore *core)
-{
-  gboolean runs;
-
-  bg_core_lock (core);
-  runs = !core->thread.gone && !core->thread.ended;
-  bg_core_unlock (core);
-
-  return runs;
-}
-
-/* Begins or ends the watch, as the threshold and the loop's life say, and gives the lock
- * up. */
+/* Begins or ends the watch, as the threshold and the loop's life say, and gives the lock up. */
 static void
 update_and_unlock (BgWatchdog *watchdog, BgWatch *self)
 {
-  gboolean wanted = atomic_load (&self->threshold_msec) > 0 && runs (self->link.data);
+  gboolean ended = has_ended (self->link.data);
+  gboolean wanted = atomic_load (&self->threshold_msec) > 0 && atomic_load (&self->began) && !ended;
   g_autoptr (GError) error = NULL;
-  GThread *thread = NULL;
+  Stall stall = { NULL };
 
+  if (self->linked && ended && self->reported)
+    end_stall (self, g_get_monotonic_time (), &stall);
   if (wanted && !self->linked)
     link_watch (watchdog, self, &error);
   else if (!wanted && self->linked)
-    thread = unlink_watch (watchdog, self);
+    unlink_watch (watchdog, self);
   g_cond_broadcast (&watchdog->changed);
   bg_mutex_unlock (&watchdog->lock, BG_LOCK_WATCHDOG);
 
-  if (thread != NULL)
-    g_thread_join (thread);
+  if (stall.loop != NULL)
+    report (&stall);
   if (error != NULL)
     g_warning ("What blocks a loop is not reported: %s", error->message);
 }
 
-/* What the environment says, for each loop that nothing else is said of. */
-static guint
-get_default_threshold (void)
-{
-  static int known = -1; /* atomic */
-  int msec = g_atomic_int_get (&known);
-  const char *text;
-  guint64 number = 0;
-
-  if (msec >= 0)
-    return (guint) msec;
-
-  text = g_getenv ("BGLOOP_STALL");
-  if (text != NULL && !g_ascii_string_to_unsigned (text, 10, 0, G_MAXINT, &number, NULL))
-    g_warning ("BGLOOP_STALL is a number of milliseconds, not \"%s\"", text);
-  g_atomic_int_set (&known, (int) number);
-  return (guint) number;
-}
-
-/* The loop's thread runs. */
+/* On the loop's thread, without a lock: it has begun. */
 void
 bg_watch_begin (BgWatch *self)
 {
-  guint msec = get_default_threshold ();
+  BgWatchdog *watchdog = watchdog_get ();
 
-  if (msec > 0)
-    (void) bg_watch_set_threshold (self, msec);
+  /* Whoever sets a threshold later sees that it has. */
+  atomic_store (&self->began, TRUE);
+  if (atomic_load (&self->threshold_msec) > 0)
+    {
+      bg_mutex_lock (&watchdog->lock, BG_LOCK_WATCHDOG);
+      update_and_unlock (watchdog, self);
+    }
+
+  if (get_default_threshold () == -1)
+    warn_of_environment ();
 }
 
-/* The loop's thread has ended: nothing is to be reported of it when this returns. */
+/* On the loop's thread, without a lock: it has ended. */
 void
 bg_watch_end (BgWatch *self)
 {
   BgWatchdog *watchdog = watchdog_get ();
 
-  /* Whoever sets one later sees that the thread has ended. */
+  /* Whoever sets one later sees that it has. */
   if (atomic_load (&self->threshold_msec) == 0)
     return;
 
@@ -366,8 +408,7 @@ bg_watch_get_threshold (BgWatch *self)
   return atomic_load (&self->threshold_msec);
 }
 
-/* Whether that is another one than before. Waits for the watchdog's end if nobody is
- * watched any more. */
+/* Any thread, without a lock. Whether that is another one than before. */
 gboolean
 bg_watch_set_threshold (BgWatch *self, guint msec)
 {

@@ -33,7 +33,18 @@ typedef struct
   /* atomic, written by the serving thread */
   _Atomic (gpointer) running; /* what runs now */
   _Atomic gint64 started_at;  /* monotonic microseconds, to within a few fast records */
+  _Atomic guint steps;        /* how often it has gone on to something else than a record */
 } BgActivities;
+
+/* The serving thread goes on to something else, a destroy notify for example: what it has
+ * done until now does not count as one with that. */
+static inline void
+bg_activities_step (BgActivities *self)
+{
+  guint steps = atomic_load_explicit (&self->steps, memory_order_relaxed);
+
+  atomic_store_explicit (&self->steps, steps + 1, memory_order_relaxed);
+}
 
 void bg_inbox_push_activity (BgInbox *self, gpointer func);
 gint64 bg_inbox_pop_activity (BgInbox *self);

@@ -234,6 +234,7 @@ void bg_inbox_awake (BgInbox *self);
 gboolean bg_inbox_run_one (BgInbox *self);
 void bg_inbox_note_stale_dispatch (BgInbox *self);
 gboolean bg_inbox_is_nested (BgInbox *self);
+guint bg_inbox_get_left (BgInbox *self);
 void bg_inbox_get_busy (BgInbox *self, gint64 *busy_usec, gint64 *longest_usec);
 void bg_inbox_end_busy (BgInbox *self, gint64 now);
 void bg_inbox_append_deferred (BgInbox *self);

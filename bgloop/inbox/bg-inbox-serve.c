@@ -206,6 +206,17 @@ bg_inbox_get_busy (BgInbox *self, gint64 *busy_usec, gint64 *longest_usec)
   counts->told_longest = *longest_usec = MAX (*longest_usec, counts->told_longest);
 }
 
+/* Any thread, with the lock held: what is left of the batches. It changes with each record. */
+guint
+bg_inbox_get_left (BgInbox *self)
+{
+  guint n = 0;
+
+  for (guint i = 0; i < self->n_lanes; i++)
+    n += atomic_load_explicit (&self->lanes[i]->n_batch, memory_order_relaxed);
+  return n;
+}
+
 static void
 run_batch (BgLane *lane)
 {
@@ -217,6 +228,7 @@ run_batch (BgLane *lane)
   guint stride = 1, left = 1;
   BgRecord *slot;
 
+  bg_activities_step (&inbox->activities);
   bg_inbox_push_activity (inbox, NULL);
   start = atomic_load_explicit (&inbox->activities.started_at, memory_order_relaxed);
   if (outermost)
@@ -249,6 +261,7 @@ run_batch (BgLane *lane)
     bg_inbox_append_deferred (inbox);
   bg_serving = outer_serving;
   inbox->lane = outer_lane;
+  bg_activities_step (&inbox->activities);
   end = bg_inbox_pop_activity (inbox);
   bg_count (&inbox->counts.batches, 1);
   if (outermost)
@@ -426,6 +439,7 @@ bg_inbox_run_one (BgInbox *self)
   if (slot == NULL)
     return FALSE;
 
+  bg_activities_step (&self->activities);
   bg_inbox_push_activity (self, slot->func);
   bg_serving = self;
   self->lane = lane;

@@ -22,7 +22,7 @@ CODE = re.compile(r'(?<!`)`([^`\n]+)`(?!`)')
 ROW = re.compile(r'^\|(?P<first>[^|\n]*)\|', re.MULTILINE)
 
 # Names of sources, and what is read or written for the library's own use.
-NO_MESSAGE = re.compile(r'bgloop [a-z]+|a source of its context|tfd: |dconf worker|%ld |test kit|(?:%s: )?left behind')
+NO_MESSAGE = re.compile(r'bgloop [a-z]+|a source of its context|tfd: |dconf worker|%ld |test kit|up to %u at priority|(?:%s: )?left behind')
 # Pieces of which others are put together: the whole is what the table has.
 PART = re.compile(r'TRUE with|FALSE without|default |%d ms|the %sloop')
 
