@@ -340,6 +340,47 @@ test_refused (void)
   util_latch_clear (&finalized);
 }
 
+/* What goes iterates the context, where others go meanwhile. */
+
+static void
+iterating_finalize (GSource *source)
+{
+  for (guint i = 0; i < 3; i++)
+    g_main_context_iteration (g_main_context_get_thread_default (), FALSE);
+  util_latch_count_down (((Watched *) source)->finalized);
+}
+
+static GSourceFuncs iterating_funcs
+    = { .dispatch = watched_dispatch, .finalize = iterating_finalize };
+
+#define N_ITERATING 40
+
+static void
+test_iterating (void)
+{
+  BgLoop *loop = util_loop_new ("iterating");
+  UtilLatch finalized;
+  UtilBlock block;
+
+  util_latch_init (&finalized, N_ITERATING);
+  util_block (&block, loop);
+  for (guint i = 0; i < N_ITERATING; i++)
+    {
+      GSource *source = g_source_new (&iterating_funcs, sizeof (Watched));
+
+      ((Watched *) source)->finalized = &finalized;
+      g_source_set_callback (source, remove_cb, NULL, NULL);
+      g_source_set_ready_time (source, 0);
+      g_assert_true (bg_loop_attach (loop, source));
+      g_source_unref (source);
+    }
+  util_unblock (&block);
+  util_latch_wait (&finalized);
+  util_loop_end (loop);
+  util_block_clear (&block);
+  util_latch_clear (&finalized);
+}
+
 int
 main (int argc, char *argv[])
 {
@@ -351,6 +392,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/attach/gone/many-threads", test_many_threads);
   util_add_trapped ("/attach/gone/sockets-are-closed", test_sockets);
   util_add_trapped ("/attach/gone/sockets-are-closed/elsewhere", test_sockets_elsewhere);
+  util_add_trapped ("/attach/gone/iterating", test_iterating);
   util_add_trapped ("/attach/refused", test_refused);
 
   return g_test_run ();

@@ -91,13 +91,18 @@ bg_core_dup_dispatched (BgCore *self)
 
 /* Letting go */
 
+static guint
+get_n_attached (BgCore *self)
+{
+  return self->sources.attached != NULL ? self->sources.attached->len : 0;
+}
+
 /* Sources that were destroyed and that nobody else has are let go of before the loop
  * sleeps. Others may still have one, and only looking again tells when they do not:
  * for a while the loop wakes up for that. */
 void
 bg_core_release_attached (BgCore *self, int *timeout_msec)
 {
-  g_autoptr (GPtrArray) gone = NULL;
   guint n_shared = 0;
 
   bg_core_lock (self);
@@ -110,8 +115,9 @@ bg_core_release_attached (BgCore *self, int *timeout_msec)
       atomic_store_explicit (&self->sources.n_arriving, 0, memory_order_relaxed);
       self->sources.recheck_msec = 0;
     }
+  bg_core_unlock (self);
 
-  for (guint i = self->sources.attached != NULL ? self->sources.attached->len : 0; i > 0; i--)
+  for (guint i = get_n_attached (self); i > 0; i = MIN (i - 1, get_n_attached (self)))
     {
       GSource *source = g_ptr_array_index (self->sources.attached, i - 1);
 
@@ -122,13 +128,13 @@ bg_core_release_attached (BgCore *self, int *timeout_msec)
           n_shared++;
           continue;
         }
-      if (gone == NULL)
-        gone = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
-      g_ptr_array_add (gone, g_ptr_array_steal_index_fast (self->sources.attached, i - 1));
+
+      bg_core_lock (self);
+      g_ptr_array_steal_index_fast (self->sources.attached, i - 1);
+      bg_core_unlock (self);
+      /* What it runs as it goes may iterate the context, and come here again. */
+      g_source_unref (source);
     }
-  bg_core_unlock (self);
-  /* What they run as they go may attach others. */
-  g_clear_pointer (&gone, g_ptr_array_unref);
 
   if (n_shared != self->sources.n_shared)
     self->sources.recheck_msec = 0;
@@ -146,7 +152,7 @@ bg_core_release_attached (BgCore *self, int *timeout_msec)
 static gboolean
 has_doubled (BgCore *self)
 {
-  guint n_left = self->sources.attached != NULL ? self->sources.attached->len : 0;
+  guint n_left = get_n_attached (self);
 
   return atomic_load_explicit (&self->sources.n_arriving, memory_order_relaxed)
          >= MAX (n_left, BUSY_POLLS);
