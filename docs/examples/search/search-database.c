@@ -4,8 +4,10 @@
 #include "search-database.h"
 
 #include <errno.h>
+#include <glib/gstdio.h>
 #include <sqlite3.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Marks a file as one of ours: "bgsi". */
 #define APPLICATION_ID 0x62677369
@@ -122,6 +124,18 @@ set_error (GError **error, SearchError code, const char *path, const char *detai
   g_set_error_literal (error, SEARCH_ERROR, code, message);
 }
 
+/* A file that SQLite may not create it tries to open as it is: then there is no such file.
+ * Returns: why the folder of the index may not be written, or what SQLite kept */
+static int
+find_errno (SearchDatabase *self, int code, int system_errno)
+{
+  g_autofree char *folder = g_path_get_dirname (self->path);
+
+  if (code == SQLITE_CANTOPEN && system_errno == ENOENT && g_access (folder, W_OK) < 0)
+    return errno;
+  return system_errno;
+}
+
 /* Turns SQLite's last error into ours. Returns: FALSE, to be returned. */
 static gboolean
 fail (SearchDatabase *self, GError **error)
@@ -134,6 +148,7 @@ fail (SearchDatabase *self, GError **error)
   /* SQLite keeps it for most statements, and not for a COMMIT. */
   if (system_errno == 0)
     system_errno = saved_errno;
+  system_errno = find_errno (self, code, system_errno);
   from_system = (code == SQLITE_CANTOPEN || code == SQLITE_IOERR) && system_errno != 0;
 
   set_error (error, error_from_sqlite (code, system_errno), self->path,

@@ -1,6 +1,7 @@
 /* Copyright 2026 The bgloop developers
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
+#include <errno.h>
 #include <gio/gio.h>
 #include <locale.h>
 #include <signal.h>
@@ -59,6 +60,23 @@ fail (const char *message)
   return SEARCH_EXIT_FAILURE;
 }
 
+/* The folder of the default index; one that was asked for should be there. */
+static gboolean
+make_cache (GError **error)
+{
+  g_autofree char *folder = g_path_get_dirname (database);
+  g_autofree char *name = g_filename_display_name (folder);
+  int saved_errno;
+
+  if (database_option != NULL || g_mkdir_with_parents (folder, 0700) == 0)
+    return TRUE;
+
+  saved_errno = errno;
+  g_set_error (error, G_FILE_ERROR, g_file_error_from_errno (saved_errno),
+               "The folder “%s” cannot be made: %s", name, g_strerror (saved_errno));
+  return FALSE;
+}
+
 static int
 index_folder (void)
 {
@@ -69,6 +87,10 @@ index_folder (void)
     .hidden = hidden,
     .verbose = verbose,
   };
+  g_autoptr (GError) error = NULL;
+
+  if (!make_cache (&error))
+    return fail (error->message);
 
   /* Who reads the report may have enough of it; the index is made all the same. */
   signal (SIGPIPE, SIG_IGN);
@@ -126,16 +148,6 @@ run_command (void)
   return fail ("Say “index DIR” or “query WORDS…”, or --help");
 }
 
-static char *
-make_default_database (void)
-{
-  g_autofree char *folder = g_build_filename (g_get_user_cache_dir (), "bgloop-search", NULL);
-
-  /* If it cannot be made, opening the index says so. */
-  g_mkdir_with_parents (folder, 0700);
-  return g_build_filename (folder, "index.db", NULL);
-}
-
 int
 main (int argc, char **argv)
 {
@@ -162,8 +174,9 @@ main (int argc, char **argv)
       return 0;
     }
 
-  database = database_option != NULL ? g_canonicalize_filename (database_option, NULL)
-                                     : make_default_database ();
+  database = database_option != NULL
+                 ? g_canonicalize_filename (database_option, NULL)
+                 : g_build_filename (g_get_user_cache_dir (), "bgloop-search", "index.db", NULL);
   status = run_command ();
   if (fflush (stdout) != 0 || ferror (stdout))
     status = fail ("The output cannot be written");

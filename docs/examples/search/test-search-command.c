@@ -3,10 +3,12 @@
  */
 #include <gio/gio.h>
 #include <glib/gstdio.h>
+#include <linux/capability.h>
 #include <signal.h>
 #include <sqlite3.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -21,9 +23,9 @@
 
 typedef struct
 {
-  char *folder; /* everything is in it */
-  char *tree;   /* what is indexed */
-  char *database;
+  char *folder;   /* everything is in it */
+  char *tree;     /* what is indexed */
+  char *database; /* (nullable): the default one, in a cache of the test's own */
 
   /* of the last run */
   char *out;
@@ -68,23 +70,36 @@ limit_file_size (gpointer user_data)
   setrlimit (RLIMIT_FSIZE, &limit);
 }
 
+/* From the next exec on the modes of files are for root, too. */
+static void
+obey_modes (gpointer user_data)
+{
+  prctl (PR_CAPBSET_DROP, CAP_DAC_OVERRIDE);
+  prctl (PR_CAPBSET_DROP, CAP_DAC_READ_SEARCH);
+}
+
 static GSubprocess *
 spawn (Fixture *fixture, GSpawnChildSetupFunc setup, const char *const *arguments)
 {
   g_autoptr (GPtrArray) argv = g_ptr_array_new ();
   g_autoptr (GSubprocessLauncher) launcher = NULL;
+  g_autofree char *cache = g_build_filename (fixture->folder, "cache", NULL);
   g_autoptr (GError) error = NULL;
   GSubprocess *process;
 
   g_ptr_array_add (argv, (char *) g_getenv ("SEARCH"));
-  g_ptr_array_add (argv, (char *) "--database");
-  g_ptr_array_add (argv, fixture->database);
+  if (fixture->database != NULL)
+    {
+      g_ptr_array_add (argv, (char *) "--database");
+      g_ptr_array_add (argv, fixture->database);
+    }
   for (gsize i = 0; arguments[i] != NULL; i++)
     g_ptr_array_add (argv, (char *) arguments[i]);
   g_ptr_array_add (argv, NULL);
 
   launcher
       = g_subprocess_launcher_new (G_SUBPROCESS_FLAGS_STDOUT_PIPE | G_SUBPROCESS_FLAGS_STDERR_PIPE);
+  g_subprocess_launcher_setenv (launcher, "XDG_CACHE_HOME", cache, TRUE);
   if (setup != NULL)
     g_subprocess_launcher_set_child_setup (launcher, setup, NULL, NULL);
   process = g_subprocess_launcher_spawnv (launcher, (const char *const *) argv->pdata, &error);
@@ -115,7 +130,7 @@ run_with_setup (Fixture *fixture, GSpawnChildSetupFunc setup, const char *const 
 }
 
 #define run(fixture, ...)                                                                          \
-  run_with_setup ((fixture), NULL, (const char *const[]){ __VA_ARGS__, NULL })
+  run_with_setup ((fixture), obey_modes, (const char *const[]){ __VA_ARGS__, NULL })
 
 static void
 write_text (Fixture *fixture, const char *name, const char *text)
@@ -295,12 +310,6 @@ test_index_hidden_from_view (Fixture *fixture, gconstpointer data)
 {
   g_autofree char *closed = g_build_filename (fixture->tree, "closed", NULL);
 
-  if (geteuid () == 0)
-    {
-      g_test_skip ("root sees everything");
-      return;
-    }
-
   g_assert_cmpint (g_mkdir (closed, 0777), ==, 0);
   g_free (test_files_write (closed, "inside", "needle\n", -1));
   run (fixture, "index", fixture->tree);
@@ -367,12 +376,6 @@ test_index_unreadable (Fixture *fixture, gconstpointer data)
 {
   g_autofree char *file = test_files_write (fixture->tree, "file", "needle\n", -1);
   g_autofree char *folder = g_build_filename (fixture->tree, "folder", NULL);
-
-  if (geteuid () == 0)
-    {
-      g_test_skip ("root may read everything");
-      return;
-    }
 
   g_assert_cmpint (g_chmod (file, 0), ==, 0);
   g_assert_cmpint (g_mkdir (folder, 0), ==, 0);
@@ -455,6 +458,47 @@ test_error_full (Fixture *fixture, gconstpointer data)
   run (fixture, "index", fixture->tree);
   g_assert_cmpint (fixture->status, ==, 0);
   g_assert_cmpuint (count_files (fixture), ==, 1000);
+}
+
+static void
+assert_index_denied (Fixture *fixture)
+{
+  run (fixture, "index", fixture->tree);
+  assert_sentence (fixture, "ermission denied");
+}
+
+static void
+test_error_read_only_folder (Fixture *fixture, gconstpointer data)
+{
+  write_text (fixture, "one", "needle\n");
+  g_assert_cmpint (g_chmod (fixture->folder, 0500), ==, 0);
+  assert_index_denied (fixture);
+
+  g_assert_cmpint (g_chmod (fixture->folder, 0700), ==, 0);
+  run (fixture, "index", fixture->tree);
+  write_text (fixture, "two", "needle\n");
+  g_assert_cmpint (g_chmod (fixture->folder, 0500), ==, 0);
+  assert_index_denied (fixture);
+
+  run (fixture, "query", "needle");
+  assert_contains (fixture->out, "/tree/one:1");
+  g_assert_cmpint (g_chmod (fixture->folder, 0700), ==, 0);
+}
+
+static void
+test_error_read_only_cache (Fixture *fixture, gconstpointer data)
+{
+  g_clear_pointer (&fixture->database, g_free);
+  write_text (fixture, "one", "needle\n");
+  g_assert_cmpint (g_chmod (fixture->folder, 0500), ==, 0);
+  assert_index_denied (fixture);
+  g_assert_cmpint (g_chmod (fixture->folder, 0700), ==, 0);
+
+  run (fixture, "query", "needle");
+  assert_sentence (fixture, "There is no index");
+  run (fixture, "index", fixture->tree);
+  g_assert_cmpint (fixture->status, ==, 0);
+  assert_found (fixture, "needle", "/tree/one:1");
 }
 
 static void
@@ -686,6 +730,8 @@ main (int argc, char **argv)
   add_test ("/search/error/corrupt", NULL, test_error_corrupt);
   add_test ("/search/error/locked", NULL, test_error_locked);
   add_test ("/search/error/full", NULL, test_error_full);
+  add_test ("/search/error/read-only-folder", NULL, test_error_read_only_folder);
+  add_test ("/search/error/read-only-cache", NULL, test_error_read_only_cache);
   add_test ("/search/version", NULL, test_version);
   add_test ("/search/error/usage", NULL, test_usage);
   add_test ("/search/interrupt/sigint", GINT_TO_POINTER (SIGINT), test_interrupt);
