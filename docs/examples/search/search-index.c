@@ -548,7 +548,7 @@ print_summary (Indexer *self)
   fflush (stdout);
 
   if (self->error != NULL)
-    g_printerr ("search: %s\n", self->error->message);
+    search_print_error (self->error->message);
   if (self->signal != 0)
     return SEARCH_EXIT_SIGNAL + self->signal;
   return self->error != NULL ? SEARCH_EXIT_FAILURE : 0;
@@ -595,7 +595,11 @@ search_index (const SearchIndexOptions *options)
   sources[1] = g_unix_signal_add (SIGTERM, sigterm_cb, &self);
   sources[2] = g_timeout_add (TICK_MSEC, tick_cb, &self);
   if (options->verbose)
-    printf ("indexing %s\n", options->folder);
+    {
+      fputs ("indexing ", stdout);
+      search_print_name (options->folder);
+      putchar ('\n');
+    }
 
   /* Not to be cancelled: after an interruption, too, there is an index to ask. */
   self.opening = TRUE;

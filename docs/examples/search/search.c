@@ -56,7 +56,7 @@ static const GOptionEntry entries[] = {
 static int
 fail (const char *message)
 {
-  g_printerr ("search: %s\n", message);
+  search_print_error (message);
   return SEARCH_EXIT_FAILURE;
 }
 

@@ -233,6 +233,7 @@ test_query_unparted (Fixture *fixture, gconstpointer data)
 
   write_text (fixture, "chinese", "only ascii now\n");
   run (fixture, "index", fixture->tree);
+  assert_contains (fixture->out, "Indexed 1 file in ");
   run (fixture, "query", "线程");
   g_assert_cmpint (fixture->status, ==, 1);
 }
@@ -329,6 +330,40 @@ test_index_odd_names (Fixture *fixture, gconstpointer data)
   assert_contains (fixture->out, "Indexed 3 files");
   run (fixture, "query", "needle");
   assert_contains (fixture->out, "/\xff\xfe.txt:1: [needle]");
+}
+
+static guint
+count_lines (const char *text)
+{
+  guint n_lines = 0;
+
+  for (const char *p = text; *p != '\0'; p++)
+    n_lines += *p == '\n';
+  return n_lines;
+}
+
+static void
+test_names_on_one_line (Fixture *fixture, gconstpointer data)
+{
+  g_autofree char *missing = g_build_filename (fixture->tree, "no\nfolder", NULL);
+  g_autofree char *folder = g_build_filename (fixture->tree, "a\n\\\xff\"b", NULL);
+  g_autofree char *quoted
+      = g_strconcat ("\"", fixture->tree, "/a\\n\\\\\xff\\\"b/c\":1: [needle]\n", NULL);
+
+  run (fixture, "index", missing);
+  assert_sentence (fixture, "/tree/no�folder");
+  g_assert_cmpuint (count_lines (fixture->err), ==, 1);
+
+  g_assert_cmpint (g_mkdir (folder, 0777), ==, 0);
+  g_free (test_files_write (folder, "c", "needle\n", -1));
+  write_text (fixture, "\"quotes\\", "needle\n");
+  run (fixture, "index", "--verbose", folder);
+  g_assert_cmpuint (count_lines (fixture->out), ==, 3);
+  run (fixture, "index", "--verbose", fixture->tree);
+  run (fixture, "query", "needle");
+  g_assert_cmpuint (count_lines (fixture->out), ==, 2);
+  assert_contains (fixture->out, quoted);
+  assert_contains (fixture->out, "/tree/\"quotes\\:1: [needle]\n");
 }
 
 static void
@@ -639,15 +674,12 @@ static void
 test_limit (Fixture *fixture, gconstpointer data)
 {
   static const char *const bad[] = { "-1", "0", "", "x", "1x", "1.5", " 1", "4294967296", "1e9" };
-  guint n_lines = 0;
 
   test_files_write_many (fixture->tree, 20);
   run (fixture, "index", fixture->tree);
   run (fixture, "--limit", "7", "query", "needle");
   g_assert_cmpint (fixture->status, ==, 0);
-  for (const char *p = fixture->out; *p != '\0'; p++)
-    n_lines += *p == '\n';
-  g_assert_cmpuint (n_lines, ==, 7);
+  g_assert_cmpuint (count_lines (fixture->out), ==, 7);
   g_assert_cmpstr (fixture->err, ==, "7 of 20 (-n shows more)\n");
 
   for (guint i = 0; i < G_N_ELEMENTS (bad); i++)
@@ -721,6 +753,7 @@ main (int argc, char **argv)
   add_test ("/search/index/changes", NULL, test_index_changes);
   add_test ("/search/index/hidden-from-view", NULL, test_index_hidden_from_view);
   add_test ("/search/index/odd-names", NULL, test_index_odd_names);
+  add_test ("/search/names-on-one-line", NULL, test_names_on_one_line);
   add_test ("/search/index/skips", NULL, test_index_skips);
   add_test ("/search/index/unreadable", NULL, test_index_unreadable);
   add_test ("/search/index/no-folder", NULL, test_index_no_folder);
