@@ -32,6 +32,9 @@ enum
 };
 static const char *const tables[] = { "texts", "grams", "files" };
 
+/* Where such a script borders on another one, "texts" has this: for FTS5 it parts words. */
+#define BORDER "\004"
+
 /* So many characters a piece must have to be looked up; shorter ones are looked for. */
 #define GRAM 3
 
@@ -373,8 +376,25 @@ insert_text (SearchDatabase *self, sqlite3_stmt *statement, gint64 id, GBytes *t
   return run (self, statement, error);
 }
 
-/* Whether there is something in it in a script that does not part its words, or not all that
- * are one for who looks for it. */
+/* Whether it belongs to a script that does not part its words, or not all that are one for who
+ * looks for it. */
+static gboolean
+is_unparted (gunichar c)
+{
+  switch (g_unichar_get_script (c))
+    {
+    case G_UNICODE_SCRIPT_HAN:
+    case G_UNICODE_SCRIPT_HIRAGANA:
+    case G_UNICODE_SCRIPT_KATAKANA:
+    case G_UNICODE_SCRIPT_HANGUL:
+    case G_UNICODE_SCRIPT_THAI:
+      return TRUE;
+    default:
+      return FALSE;
+    }
+}
+
+/* Whether there is anything in it in such a script. */
 static gboolean
 needs_grams (const char *text, gsize size)
 {
@@ -382,22 +402,33 @@ needs_grams (const char *text, gsize size)
 
   for (const char *p = text; p < end; p = g_utf8_next_char (p))
     {
-      if ((guchar) *p < 0x80)
-        continue;
-      switch (g_unichar_get_script (g_utf8_get_char_validated (p, end - p)))
-        {
-        case G_UNICODE_SCRIPT_HAN:
-        case G_UNICODE_SCRIPT_HIRAGANA:
-        case G_UNICODE_SCRIPT_KATAKANA:
-        case G_UNICODE_SCRIPT_HANGUL:
-        case G_UNICODE_SCRIPT_THAI:
-          return TRUE;
-        default:
-          break;
-        }
+      if ((guchar) *p >= 0x80 && is_unparted (g_utf8_get_char_validated (p, end - p)))
+        return TRUE;
     }
 
   return FALSE;
+}
+
+/* Returns: (transfer full): the text, with a mark wherever such a script borders on another one */
+static GBytes *
+mark_borders (const char *text, gsize size)
+{
+  GByteArray *marked = g_byte_array_new ();
+  const char *end = text + size;
+  gboolean unparted = FALSE;
+
+  for (const char *p = text, *next; p < end; p = next)
+    {
+      gboolean was_unparted = unparted;
+
+      next = g_utf8_next_char (p);
+      unparted = (guchar) *p >= 0x80 && is_unparted (g_utf8_get_char_validated (p, end - p));
+      if (unparted != was_unparted)
+        g_byte_array_append (marked, (const guint8 *) BORDER, strlen (BORDER));
+      g_byte_array_append (marked, (const guint8 *) p, MIN (next, end) - p);
+    }
+
+  return g_byte_array_free_to_bytes (marked);
 }
 
 static gboolean
@@ -416,12 +447,18 @@ insert (SearchDatabase *self,
 {
   gsize size;
   const char *data = g_bytes_get_data (text, &size);
+  g_autoptr (GBytes) marked = NULL;
   gint64 id;
 
-  return insert_name (self, name, stamp, &id, error)
-         && insert_text (self, self->add_text, id, text, error)
-         && (needs_grams (data, size) ? insert_text (self, self->add_grams, id, text, error)
-                                      : remove_from (self, GRAMS, name, error));
+  if (!insert_name (self, name, stamp, &id, error))
+    return FALSE;
+  if (!needs_grams (data, size))
+    return insert_text (self, self->add_text, id, text, error)
+           && remove_from (self, GRAMS, name, error);
+
+  marked = mark_borders (data, size);
+  return insert_text (self, self->add_text, id, marked, error)
+         && insert_text (self, self->add_grams, id, text, error);
 }
 
 /* Adds or replaces a file, in a transaction that the first change begins. An error
@@ -591,21 +628,53 @@ query_prepare (Query *self, SearchDatabase *database, const char *sql, int *n, G
   return statement;
 }
 
-/* Marks the pieces, as FTS5 has marked the words. */
-static char *
-mark_pieces (const char *text, GPtrArray *pieces)
+/* Returns: (nullable): what matches any of the pieces; %NULL if there are none */
+static GRegex *
+make_regex (GPtrArray *pieces)
 {
-  g_autoptr (GString) marked = g_string_new (text);
+  g_autoptr (GString) pattern = g_string_new (NULL);
 
   for (guint i = 0; i < pieces->len; i++)
     {
-      g_autofree char *mark
-          = g_strdup_printf ("%c%s%c", SEARCH_HIT_START, (char *) pieces->pdata[i], SEARCH_HIT_END);
+      g_autofree char *escaped = g_regex_escape_string (pieces->pdata[i], -1);
 
-      g_string_replace (marked, pieces->pdata[i], mark, 0);
+      g_string_append_printf (pattern, "%s%s", i > 0 ? "|" : "", escaped);
     }
 
-  return g_string_free (g_steal_pointer (&marked), FALSE);
+  return pieces->len > 0 ? g_regex_new (pattern->str, G_REGEX_CASELESS | G_REGEX_RAW, 0, NULL)
+                         : NULL;
+}
+
+/* Marks the pieces, as FTS5 has marked the words. Line by line: a regular expression takes a
+ * time that grows with the square of a long text. */
+static char *
+mark_pieces (const char *text, GRegex *regex)
+{
+  const char mark[] = { SEARCH_HIT_START, '\\', '0', SEARCH_HIT_END, '\0' };
+  g_auto (GStrv) lines = NULL;
+
+  if (regex == NULL)
+    return g_strdup (text);
+
+  lines = g_strsplit (text, "\n", -1);
+  for (gsize i = 0; lines[i] != NULL; i++)
+    {
+      g_autofree char *line = lines[i];
+
+      lines[i] = g_regex_replace (regex, line, -1, 0, mark, 0, NULL);
+      if (lines[i] == NULL)
+        lines[i] = g_steal_pointer (&line);
+    }
+
+  return g_strjoinv ("\n", lines);
+}
+
+static char *
+remove_borders (const char *text)
+{
+  g_auto (GStrv) parts = g_strsplit (text, BORDER, -1);
+
+  return g_strjoinv (NULL, parts);
 }
 
 static char *
@@ -665,12 +734,13 @@ find_best_line (SearchHit *hit, const char *text)
 }
 
 static SearchHit *
-hit_from_row (sqlite3_stmt *row, GPtrArray *pieces)
+hit_from_row (sqlite3_stmt *row, GRegex *pieces)
 {
   SearchHit *hit = g_new0 (SearchHit, 1);
   const char *name = sqlite3_column_blob (row, 0);
   const char *text = (const char *) sqlite3_column_text (row, 1);
-  g_autofree char *marked = mark_pieces (text != NULL ? text : "", pieces);
+  g_autofree char *plain = remove_borders (text != NULL ? text : "");
+  g_autofree char *marked = mark_pieces (plain, pieces);
 
   hit->name = g_strndup (name != NULL ? name : "", sqlite3_column_bytes (row, 0));
   find_best_line (hit, marked);
@@ -711,9 +781,11 @@ search_database_query (SearchDatabase *self,
   g_autofree char *source = NULL;
   g_autofree char *sql = NULL;
   g_autoptr (sqlite3_stmt) statement = NULL;
+  g_autoptr (GRegex) regex = NULL;
   int n, result;
 
   query_init (&query, words);
+  regex = make_regex (query.pieces);
   source = query_get_source (&query);
   sql = g_strdup_printf ("SELECT name, %s, %s %s ORDER BY 3, name LIMIT ?",
                          query.wanted[TEXTS] ? "highlight (texts, 0, char (2), char (3))"
@@ -728,7 +800,7 @@ search_database_query (SearchDatabase *self,
 
   sqlite3_bind_int64 (statement, n + 1, limit);
   while ((result = sqlite3_step (statement)) == SQLITE_ROW)
-    g_ptr_array_add (hits, hit_from_row (statement, query.pieces));
+    g_ptr_array_add (hits, hit_from_row (statement, regex));
 
   if (result != SQLITE_DONE)
     {

@@ -238,6 +238,25 @@ test_query_unparted (Fixture *fixture, gconstpointer data)
   g_assert_cmpint (fixture->status, ==, 1);
 }
 
+/* Letters beside a script that does not part its words are words of their own. */
+static void
+test_query_mixed (Fixture *fixture, gconstpointer data)
+{
+  write_text (fixture, "chinese", "第一\n使用SQLite数据库，GLib的线程\n");
+  write_text (fixture, "japanese", "データはSQLiteに\n");
+  run (fixture, "index", fixture->tree);
+
+  run (fixture, "query", "sqlite");
+  assert_contains (fixture->out, "/tree/chinese:2: 使用[SQLite]数据库，GLib的线程\n");
+  assert_contains (fixture->out, "/tree/japanese:1: データは[SQLite]に\n");
+  assert_found (fixture, "glib的", "/tree/chinese:2: 使用SQLite数据库，[GLib的]线程\n");
+  run (fixture, "query", "sqlite", "数据");
+  assert_contains (fixture->out, "/tree/chinese:2: 使用[SQLite][数据]库，GLib的线程\n");
+  g_assert_null (strstr (fixture->out, "japanese"));
+  run (fixture, "query", "sql");
+  g_assert_cmpint (fixture->status, ==, 1);
+}
+
 static void
 test_query_nothing (Fixture *fixture, gconstpointer data)
 {
@@ -747,6 +766,7 @@ main (int argc, char **argv)
   add_test ("/search/index-and-query", NULL, test_index_and_query);
   add_test ("/search/query/nothing", NULL, test_query_nothing);
   add_test ("/search/query/unparted", NULL, test_query_unparted);
+  add_test ("/search/query/mixed", NULL, test_query_mixed);
   add_test ("/search/query/no-syntax", NULL, test_query_no_syntax);
   add_test ("/search/query/limit", NULL, test_limit);
   add_test ("/search/index/again", NULL, test_index_again);
