@@ -11,7 +11,7 @@
 
 /* Marks a file as one of ours: "bgsi". */
 #define APPLICATION_ID 0x62677369
-#define LAYOUT         2
+#define LAYOUT         3
 #define TO_STRING(x)   #x
 #define SQL_NUMBER(x)  TO_STRING (x)
 
@@ -218,7 +218,7 @@ check_or_create (SearchDatabase *self, SearchStoreFlags flags, GError **error)
                               LAYOUT) ";"
                                       "CREATE TABLE files (id INTEGER PRIMARY KEY, name BLOB NOT "
                                       "NULL UNIQUE,"
-                                      " size INTEGER, changed_at INTEGER);"
+                                      " size INTEGER, changed_at INTEGER, reason INTEGER);"
                                       "CREATE VIRTUAL TABLE texts USING fts5"
                                       " (text, tokenize = 'unicode61 remove_diacritics 2');"
                                       "CREATE VIRTUAL TABLE grams USING fts5 (text, tokenize = "
@@ -312,11 +312,11 @@ begin (SearchDatabase *self, GError **error)
   if (!sqlite3_get_autocommit (self->connection))
     return TRUE;
 
-  return prepare_once (
-             self, &self->add_name,
-             "INSERT INTO files (name, size, changed_at) VALUES (?1, ?2, ?3) ON CONFLICT (name)"
-             " DO UPDATE SET size = ?2, changed_at = ?3 RETURNING id",
-             error)
+  return prepare_once (self, &self->add_name,
+                       "INSERT INTO files (name, size, changed_at, reason) VALUES (?1, ?2, ?3, ?4)"
+                       " ON CONFLICT (name) DO UPDATE SET size = ?2, changed_at = ?3, reason = ?4"
+                       " RETURNING id",
+                       error)
          && prepare_once (self, &self->add_text,
                           "INSERT OR REPLACE INTO texts (rowid, text) VALUES (?1, ?2)", error)
          && prepare_once (self, &self->add_grams,
@@ -352,6 +352,7 @@ insert_name (SearchDatabase *self,
       sqlite3_bind_int64 (self->add_name, 2, stamp->size);
       sqlite3_bind_int64 (self->add_name, 3, stamp->changed_at);
     }
+  sqlite3_bind_int64 (self->add_name, 4, stamp != NULL ? stamp->reason : 0);
   ok = sqlite3_step (self->add_name) == SQLITE_ROW;
   if (ok)
     {
@@ -445,13 +446,15 @@ insert (SearchDatabase *self,
         GBytes *text,
         GError **error)
 {
-  gsize size;
-  const char *data = g_bytes_get_data (text, &size);
+  gsize size = 0;
+  const char *data = text != NULL ? g_bytes_get_data (text, &size) : NULL;
   g_autoptr (GBytes) marked = NULL;
   gint64 id;
 
   if (!insert_name (self, name, stamp, &id, error))
     return FALSE;
+  if (text == NULL)
+    return remove_from (self, TEXTS, name, error) && remove_from (self, GRAMS, name, error);
   if (!needs_grams (data, size))
     return insert_text (self, self->add_text, id, text, error)
            && remove_from (self, GRAMS, name, error);
@@ -462,7 +465,8 @@ insert (SearchDatabase *self,
 }
 
 /* Adds or replaces a file, in a transaction that the first change begins. An error
- * undoes the transaction, with all that was changed since the last commit. */
+ * undoes the transaction, with all that was changed since the last commit.
+ * @text: (nullable): %NULL if there is none, as @stamp says */
 gboolean
 search_database_add (SearchDatabase *self,
                      const char *name,
@@ -819,9 +823,10 @@ search_database_list (SearchDatabase *self, const char *folder, GError **error)
   g_autoptr (GHashTable) files = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);
   g_autofree char *prefix
       = g_str_has_suffix (folder, "/") ? g_strdup (folder) : g_strconcat (folder, "/", NULL);
-  g_autoptr (sqlite3_stmt) statement
-      = prepare (self, "SELECT name, size, changed_at FROM files WHERE substr (name, 1, ?2) = ?1",
-                 0, error);
+  g_autoptr (sqlite3_stmt) statement = prepare (self,
+                                                "SELECT name, size, changed_at, reason FROM files"
+                                                " WHERE substr (name, 1, ?2) = ?1",
+                                                0, error);
   int result;
 
   if (statement == NULL)
@@ -831,11 +836,13 @@ search_database_list (SearchDatabase *self, const char *folder, GError **error)
   sqlite3_bind_int64 (statement, 2, strlen (prefix));
   while ((result = sqlite3_step (statement)) == SQLITE_ROW)
     {
-      SearchStamp stamp = { -1, -1 };
+      SearchStamp stamp = { -1, -1, sqlite3_column_int64 (statement, 3) };
 
       if (sqlite3_column_type (statement, 1) != SQLITE_NULL)
-        stamp = (SearchStamp){ sqlite3_column_int64 (statement, 1),
-                               sqlite3_column_int64 (statement, 2) };
+        {
+          stamp.size = sqlite3_column_int64 (statement, 1);
+          stamp.changed_at = sqlite3_column_int64 (statement, 2);
+        }
       g_hash_table_insert (files,
                            g_strndup (sqlite3_column_blob (statement, 0),
                                       sqlite3_column_bytes (statement, 0)),
@@ -855,7 +862,7 @@ search_database_count (SearchDatabase *self, guint64 *count, GError **error)
 {
   gint64 number;
 
-  if (!read_number (self, "SELECT count(*) FROM files", &number, error))
+  if (!read_number (self, "SELECT count(*) FROM files WHERE reason = 0", &number, error))
     return FALSE;
   *count = number;
   return TRUE;

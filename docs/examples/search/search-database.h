@@ -74,6 +74,7 @@ typedef struct
  * SearchStamp:
  * @size: in bytes
  * @changed_at: when it was last written, in microseconds since 1970
+ * @reason: why nothing of it is in the index, as the caller counts reasons; 0: its text is
  *
  * What tells whether a file is still the one that was read.
  */
@@ -81,6 +82,7 @@ typedef struct
 {
   gint64 size;
   gint64 changed_at;
+  guint reason;
 } SearchStamp;
 
 GQuark search_error_quark (void);

@@ -425,6 +425,30 @@ test_index_skips (Fixture *fixture, gconstpointer data)
   assert_contains (fixture->out, "/tree/binary: binary\n");
 }
 
+/* What was found to be no text is not read again, either, until it changes. */
+static void
+test_index_skips_again (Fixture *fixture, gconstpointer data)
+{
+  g_autofree char *binary = test_files_write (fixture->tree, "binary", "needle\0", 7);
+  g_autofree char *latin1 = test_files_write (fixture->tree, "latin1", "needle \xe4\n", -1);
+
+  run (fixture, "index", fixture->tree);
+  g_assert_cmpint (g_chmod (binary, 0), ==, 0);
+  g_assert_cmpint (g_chmod (latin1, 0), ==, 0);
+  run (fixture, "index", fixture->tree);
+  assert_contains (fixture->out, "  binary: 1\n");
+  assert_contains (fixture->out, "  not UTF-8: 1\n");
+  assert_contains (fixture->out, "Indexed 0 files in ");
+  g_assert_cmpuint (count_files (fixture), ==, 0);
+
+  g_assert_cmpint (g_remove (latin1), ==, 0);
+  write_text (fixture, "binary", "needle\n");
+  run (fixture, "index", fixture->tree);
+  assert_contains (fixture->out, "Indexed 1 file in ");
+  g_assert_null (strstr (fixture->out, "gone"));
+  assert_found (fixture, "needle", "/tree/binary:1");
+}
+
 static void
 test_index_unreadable (Fixture *fixture, gconstpointer data)
 {
@@ -775,6 +799,7 @@ main (int argc, char **argv)
   add_test ("/search/index/odd-names", NULL, test_index_odd_names);
   add_test ("/search/names-on-one-line", NULL, test_names_on_one_line);
   add_test ("/search/index/skips", NULL, test_index_skips);
+  add_test ("/search/index/skips-again", NULL, test_index_skips_again);
   add_test ("/search/index/unreadable", NULL, test_index_unreadable);
   add_test ("/search/index/no-folder", NULL, test_index_no_folder);
   add_test ("/search/index/unread", NULL, test_index_unread);
