@@ -3,6 +3,7 @@
  */
 #include "search-terminal.h"
 
+#include <gio/gio.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -49,8 +50,20 @@ make_readable (const char *text)
   return g_string_free (g_steal_pointer (&line), FALSE);
 }
 
+/* Returns: the name from the current folder, if the file is below it, or else as it is */
+static char *
+make_relative (const char *name)
+{
+  g_autoptr (GFile) here = g_file_new_for_path (".");
+  g_autoptr (GFile) file = g_file_new_for_path (name);
+  char *relative = g_file_get_relative_path (here, file);
+
+  return relative != NULL ? relative : g_strdup (name);
+}
+
+/* Whether a name needs quotes to be told from other names, and to be one line. */
 static gboolean
-has_control (const char *name)
+needs_quotes (const char *name)
 {
   for (const char *p = name; *p != '\0'; p++)
     {
@@ -58,7 +71,7 @@ has_control (const char *name)
         return TRUE;
     }
 
-  return FALSE;
+  return *name == '"';
 }
 
 /* In quotes, as C has them. */
@@ -74,24 +87,24 @@ quote (const char *name)
   return g_strconcat ("\"", escaped, "\"", NULL);
 }
 
-/* Prints the name of a file, which is an absolute one. On a terminal it can be read. Other
- * programs get it as it is, or, if there is a newline or the like in it, in quotes: then it does
- * not start with a slash. */
+/* Prints the name of a file, from the current folder. On a terminal it can be read. Other
+ * programs get it as it is, or, if there is a newline or the like in it, in quotes. */
 void
 search_print_name (const char *name)
 {
+  g_autofree char *relative = make_relative (name);
   g_autofree char *text = NULL;
 
   if (isatty (STDOUT_FILENO))
     {
-      g_autofree char *valid = g_filename_display_name (name);
+      g_autofree char *valid = g_filename_display_name (relative);
 
       text = make_readable (valid);
     }
-  else if (has_control (name))
-    text = quote (name);
+  else if (needs_quotes (relative))
+    text = quote (relative);
 
-  fputs (text != NULL ? text : name, stdout);
+  fputs (text != NULL ? text : relative, stdout);
 }
 
 /* Prints what went wrong, on one line, whatever names are in it. */

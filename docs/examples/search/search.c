@@ -131,7 +131,7 @@ query_words (void)
   if (hits->len == 0)
     g_printerr ("Nothing found.\n");
   else if (n_found > hits->len)
-    g_printerr ("%u of %'" G_GUINT64_FORMAT " (-n shows more)\n", hits->len, n_found);
+    g_printerr ("%'u of %'" G_GUINT64_FORMAT " (-n shows more)\n", hits->len, n_found);
 
   return hits->len > 0 ? 0 : SEARCH_EXIT_NOTHING;
 }

@@ -24,6 +24,7 @@
 typedef struct
 {
   char *folder;   /* everything is in it */
+  char *cwd;      /* where the command is started: a folder of its own */
   char *tree;     /* what is indexed */
   char *database; /* (nullable): the default one, in a cache of the test's own */
 
@@ -37,6 +38,7 @@ static void
 set_up (Fixture *fixture, gconstpointer data)
 {
   fixture->folder = test_files_make_folder ();
+  fixture->cwd = test_files_make_folder ();
   fixture->tree = g_build_filename (fixture->folder, "tree", NULL);
   fixture->database = g_build_filename (fixture->folder, "index.db", NULL);
   g_assert_cmpint (g_mkdir (fixture->tree, 0777), ==, 0);
@@ -46,7 +48,9 @@ static void
 tear_down (Fixture *fixture, gconstpointer data)
 {
   test_files_remove (fixture->folder);
+  test_files_remove (fixture->cwd);
   g_free (fixture->folder);
+  g_free (fixture->cwd);
   g_free (fixture->tree);
   g_free (fixture->database);
   g_free (fixture->out);
@@ -99,6 +103,7 @@ spawn (Fixture *fixture, GSpawnChildSetupFunc setup, const char *const *argument
 
   launcher
       = g_subprocess_launcher_new (G_SUBPROCESS_FLAGS_STDOUT_PIPE | G_SUBPROCESS_FLAGS_STDERR_PIPE);
+  g_subprocess_launcher_set_cwd (launcher, fixture->cwd);
   g_subprocess_launcher_setenv (launcher, "XDG_CACHE_HOME", cache, TRUE);
   if (setup != NULL)
     g_subprocess_launcher_set_child_setup (launcher, setup, NULL, NULL);
@@ -349,6 +354,27 @@ test_index_odd_names (Fixture *fixture, gconstpointer data)
   assert_contains (fixture->out, "Indexed 3 files");
   run (fixture, "query", "needle");
   assert_contains (fixture->out, "/\xff\xfe.txt:1: [needle]");
+}
+
+/* What is below the folder where one is is named from there. */
+static void
+test_names_from_here (Fixture *fixture, gconstpointer data)
+{
+  g_autofree char *below = g_build_filename (fixture->cwd, "below", NULL);
+
+  g_assert_cmpint (g_mkdir (below, 0777), ==, 0);
+  g_free (test_files_write (below, "one", "needle\n", -1));
+  g_free (test_files_write (fixture->cwd, "\"two", "needle\n", -1));
+  g_free (test_files_write (fixture->cwd, "binary", "\0", 1));
+  write_text (fixture, "three", "needle\n");
+  run (fixture, "index", fixture->tree);
+  run (fixture, "index", ".");
+  assert_contains (fixture->out, "\n    binary\n");
+  run (fixture, "query", "needle");
+  assert_contains (fixture->out, "\"\\\"two\":1: [needle]\n");
+  assert_contains (fixture->out, "below/one:1: [needle]\n");
+  assert_contains (fixture->out, "/tree/three:1: [needle]\n");
+  g_assert_null (strstr (fixture->out, fixture->cwd));
 }
 
 static guint
@@ -797,6 +823,7 @@ main (int argc, char **argv)
   add_test ("/search/index/changes", NULL, test_index_changes);
   add_test ("/search/index/hidden-from-view", NULL, test_index_hidden_from_view);
   add_test ("/search/index/odd-names", NULL, test_index_odd_names);
+  add_test ("/search/names-from-here", NULL, test_names_from_here);
   add_test ("/search/names-on-one-line", NULL, test_names_on_one_line);
   add_test ("/search/index/skips", NULL, test_index_skips);
   add_test ("/search/index/skips-again", NULL, test_index_skips_again);
