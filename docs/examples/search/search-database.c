@@ -455,7 +455,7 @@ insert (SearchDatabase *self,
     return FALSE;
   if (text == NULL)
     return remove_from (self, TEXTS, name, error) && remove_from (self, GRAMS, name, error);
-  if (!needs_grams (data, size))
+  if (size == 0 || !needs_grams (data, size))
     return insert_text (self, self->add_text, id, text, error)
            && remove_from (self, GRAMS, name, error);
 
