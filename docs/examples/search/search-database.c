@@ -115,6 +115,8 @@ set_error (GError **error, SearchError code, const char *path, const char *detai
     [SEARCH_ERROR_FAILED] = { "The index ", " cannot be used: " },
     [SEARCH_ERROR_NOT_FOUND] = { "There is no index ", "" },
     [SEARCH_ERROR_NOT_AN_INDEX] = { "The file ", " is not a search index" },
+    [SEARCH_ERROR_OTHER_VERSION]
+    = { "The index ", " is of another version: delete it and index again" },
     [SEARCH_ERROR_CORRUPT] = { "The index ", " is damaged: delete it and index again" },
     [SEARCH_ERROR_LOCKED] = { "The index ", " is in use by another program: try again later" },
     [SEARCH_ERROR_FULL] = { "There is no space left for the index ", "" },
@@ -206,7 +208,9 @@ check_or_create (SearchDatabase *self, SearchStoreFlags flags, GError **error)
 
   if (id != 0 || n_tables > 0 || !(flags & SEARCH_STORE_CREATE))
     {
-      set_error (error, SEARCH_ERROR_NOT_AN_INDEX, self->path, NULL);
+      set_error (error,
+                 id == APPLICATION_ID ? SEARCH_ERROR_OTHER_VERSION : SEARCH_ERROR_NOT_AN_INDEX,
+                 self->path, NULL);
       return FALSE;
     }
 

@@ -516,6 +516,23 @@ test_error_not_an_index (Fixture *fixture, gconstpointer data)
 }
 
 static void
+test_error_other_version (Fixture *fixture, gconstpointer data)
+{
+  sqlite3 *other = NULL;
+
+  run (fixture, "index", fixture->tree);
+  g_assert_cmpint (sqlite3_open (fixture->database, &other), ==, SQLITE_OK);
+  g_assert_cmpint (sqlite3_exec (other, "PRAGMA user_version = 1", NULL, NULL, NULL), ==,
+                   SQLITE_OK);
+  sqlite3_close (other);
+
+  run (fixture, "index", fixture->tree);
+  assert_sentence (fixture, "is of another version");
+  run (fixture, "query", "needle");
+  assert_sentence (fixture, "is of another version");
+}
+
+static void
 test_error_corrupt (Fixture *fixture, gconstpointer data)
 {
   test_files_write_many (fixture->tree, 300);
@@ -832,6 +849,7 @@ main (int argc, char **argv)
   add_test ("/search/index/unread", NULL, test_index_unread);
   add_test ("/search/error/missing", NULL, test_error_missing);
   add_test ("/search/error/not-an-index", NULL, test_error_not_an_index);
+  add_test ("/search/error/other-version", NULL, test_error_other_version);
   add_test ("/search/error/corrupt", NULL, test_error_corrupt);
   add_test ("/search/error/locked", NULL, test_error_locked);
   add_test ("/search/error/full", NULL, test_error_full);
