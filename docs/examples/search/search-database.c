@@ -4,12 +4,14 @@
 #include "search-database.h"
 
 #include <errno.h>
+#include <glib/gstdio.h>
 #include <sqlite3.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Marks a file as one of ours: "bgsi". */
 #define APPLICATION_ID 0x62677369
-#define LAYOUT         2
+#define LAYOUT         3
 #define TO_STRING(x)   #x
 #define SQL_NUMBER(x)  TO_STRING (x)
 
@@ -29,6 +31,9 @@ enum
   N_TABLES
 };
 static const char *const tables[] = { "texts", "grams", "files" };
+
+/* Where such a script borders on another one, "texts" has this: for FTS5 it parts words. */
+#define BORDER "\004"
 
 /* So many characters a piece must have to be looked up; shorter ones are looked for. */
 #define GRAM 3
@@ -110,6 +115,8 @@ set_error (GError **error, SearchError code, const char *path, const char *detai
     [SEARCH_ERROR_FAILED] = { "The index ", " cannot be used: " },
     [SEARCH_ERROR_NOT_FOUND] = { "There is no index ", "" },
     [SEARCH_ERROR_NOT_AN_INDEX] = { "The file ", " is not a search index" },
+    [SEARCH_ERROR_OTHER_VERSION]
+    = { "The index ", " is of another version: delete it and index again" },
     [SEARCH_ERROR_CORRUPT] = { "The index ", " is damaged: delete it and index again" },
     [SEARCH_ERROR_LOCKED] = { "The index ", " is in use by another program: try again later" },
     [SEARCH_ERROR_FULL] = { "There is no space left for the index ", "" },
@@ -120,6 +127,18 @@ set_error (GError **error, SearchError code, const char *path, const char *detai
                                           code == SEARCH_ERROR_FAILED ? detail : "", NULL);
 
   g_set_error_literal (error, SEARCH_ERROR, code, message);
+}
+
+/* A file that SQLite may not create it tries to open as it is: then there is no such file.
+ * Returns: why the folder of the index may not be written, or what SQLite kept */
+static int
+find_errno (SearchDatabase *self, int code, int system_errno)
+{
+  g_autofree char *folder = g_path_get_dirname (self->path);
+
+  if (code == SQLITE_CANTOPEN && system_errno == ENOENT && g_access (folder, W_OK) < 0)
+    return errno;
+  return system_errno;
 }
 
 /* Turns SQLite's last error into ours. Returns: FALSE, to be returned. */
@@ -134,6 +153,7 @@ fail (SearchDatabase *self, GError **error)
   /* SQLite keeps it for most statements, and not for a COMMIT. */
   if (system_errno == 0)
     system_errno = saved_errno;
+  system_errno = find_errno (self, code, system_errno);
   from_system = (code == SQLITE_CANTOPEN || code == SQLITE_IOERR) && system_errno != 0;
 
   set_error (error, error_from_sqlite (code, system_errno), self->path,
@@ -188,7 +208,9 @@ check_or_create (SearchDatabase *self, SearchStoreFlags flags, GError **error)
 
   if (id != 0 || n_tables > 0 || !(flags & SEARCH_STORE_CREATE))
     {
-      set_error (error, SEARCH_ERROR_NOT_AN_INDEX, self->path, NULL);
+      set_error (error,
+                 id == APPLICATION_ID ? SEARCH_ERROR_OTHER_VERSION : SEARCH_ERROR_NOT_AN_INDEX,
+                 self->path, NULL);
       return FALSE;
     }
 
@@ -200,7 +222,7 @@ check_or_create (SearchDatabase *self, SearchStoreFlags flags, GError **error)
                               LAYOUT) ";"
                                       "CREATE TABLE files (id INTEGER PRIMARY KEY, name BLOB NOT "
                                       "NULL UNIQUE,"
-                                      " size INTEGER, changed_at INTEGER);"
+                                      " size INTEGER, changed_at INTEGER, reason INTEGER);"
                                       "CREATE VIRTUAL TABLE texts USING fts5"
                                       " (text, tokenize = 'unicode61 remove_diacritics 2');"
                                       "CREATE VIRTUAL TABLE grams USING fts5 (text, tokenize = "
@@ -294,11 +316,11 @@ begin (SearchDatabase *self, GError **error)
   if (!sqlite3_get_autocommit (self->connection))
     return TRUE;
 
-  return prepare_once (
-             self, &self->add_name,
-             "INSERT INTO files (name, size, changed_at) VALUES (?1, ?2, ?3) ON CONFLICT (name)"
-             " DO UPDATE SET size = ?2, changed_at = ?3 RETURNING id",
-             error)
+  return prepare_once (self, &self->add_name,
+                       "INSERT INTO files (name, size, changed_at, reason) VALUES (?1, ?2, ?3, ?4)"
+                       " ON CONFLICT (name) DO UPDATE SET size = ?2, changed_at = ?3, reason = ?4"
+                       " RETURNING id",
+                       error)
          && prepare_once (self, &self->add_text,
                           "INSERT OR REPLACE INTO texts (rowid, text) VALUES (?1, ?2)", error)
          && prepare_once (self, &self->add_grams,
@@ -334,6 +356,7 @@ insert_name (SearchDatabase *self,
       sqlite3_bind_int64 (self->add_name, 2, stamp->size);
       sqlite3_bind_int64 (self->add_name, 3, stamp->changed_at);
     }
+  sqlite3_bind_int64 (self->add_name, 4, stamp != NULL ? stamp->reason : 0);
   ok = sqlite3_step (self->add_name) == SQLITE_ROW;
   if (ok)
     {
@@ -358,8 +381,25 @@ insert_text (SearchDatabase *self, sqlite3_stmt *statement, gint64 id, GBytes *t
   return run (self, statement, error);
 }
 
-/* Whether there is something in it in a script that does not part its words, or not all that
- * are one for who looks for it. */
+/* Whether it belongs to a script that does not part its words, or not all that are one for who
+ * looks for it. */
+static gboolean
+is_unparted (gunichar c)
+{
+  switch (g_unichar_get_script (c))
+    {
+    case G_UNICODE_SCRIPT_HAN:
+    case G_UNICODE_SCRIPT_HIRAGANA:
+    case G_UNICODE_SCRIPT_KATAKANA:
+    case G_UNICODE_SCRIPT_HANGUL:
+    case G_UNICODE_SCRIPT_THAI:
+      return TRUE;
+    default:
+      return FALSE;
+    }
+}
+
+/* Whether there is anything in it in such a script. */
 static gboolean
 needs_grams (const char *text, gsize size)
 {
@@ -367,22 +407,33 @@ needs_grams (const char *text, gsize size)
 
   for (const char *p = text; p < end; p = g_utf8_next_char (p))
     {
-      if ((guchar) *p < 0x80)
-        continue;
-      switch (g_unichar_get_script (g_utf8_get_char_validated (p, end - p)))
-        {
-        case G_UNICODE_SCRIPT_HAN:
-        case G_UNICODE_SCRIPT_HIRAGANA:
-        case G_UNICODE_SCRIPT_KATAKANA:
-        case G_UNICODE_SCRIPT_HANGUL:
-        case G_UNICODE_SCRIPT_THAI:
-          return TRUE;
-        default:
-          break;
-        }
+      if ((guchar) *p >= 0x80 && is_unparted (g_utf8_get_char_validated (p, end - p)))
+        return TRUE;
     }
 
   return FALSE;
+}
+
+/* Returns: (transfer full): the text, with a mark wherever such a script borders on another one */
+static GBytes *
+mark_borders (const char *text, gsize size)
+{
+  GByteArray *marked = g_byte_array_new ();
+  const char *end = text + size;
+  gboolean unparted = FALSE;
+
+  for (const char *p = text, *next; p < end; p = next)
+    {
+      gboolean was_unparted = unparted;
+
+      next = g_utf8_next_char (p);
+      unparted = (guchar) *p >= 0x80 && is_unparted (g_utf8_get_char_validated (p, end - p));
+      if (unparted != was_unparted)
+        g_byte_array_append (marked, (const guint8 *) BORDER, strlen (BORDER));
+      g_byte_array_append (marked, (const guint8 *) p, MIN (next, end) - p);
+    }
+
+  return g_byte_array_free_to_bytes (marked);
 }
 
 static gboolean
@@ -399,18 +450,27 @@ insert (SearchDatabase *self,
         GBytes *text,
         GError **error)
 {
-  gsize size;
-  const char *data = g_bytes_get_data (text, &size);
+  gsize size = 0;
+  const char *data = text != NULL ? g_bytes_get_data (text, &size) : NULL;
+  g_autoptr (GBytes) marked = NULL;
   gint64 id;
 
-  return insert_name (self, name, stamp, &id, error)
-         && insert_text (self, self->add_text, id, text, error)
-         && (needs_grams (data, size) ? insert_text (self, self->add_grams, id, text, error)
-                                      : remove_from (self, GRAMS, name, error));
+  if (!insert_name (self, name, stamp, &id, error))
+    return FALSE;
+  if (text == NULL)
+    return remove_from (self, TEXTS, name, error) && remove_from (self, GRAMS, name, error);
+  if (size == 0 || !needs_grams (data, size))
+    return insert_text (self, self->add_text, id, text, error)
+           && remove_from (self, GRAMS, name, error);
+
+  marked = mark_borders (data, size);
+  return insert_text (self, self->add_text, id, marked, error)
+         && insert_text (self, self->add_grams, id, text, error);
 }
 
 /* Adds or replaces a file, in a transaction that the first change begins. An error
- * undoes the transaction, with all that was changed since the last commit. */
+ * undoes the transaction, with all that was changed since the last commit.
+ * @text: (nullable): %NULL if there is none, as @stamp says */
 gboolean
 search_database_add (SearchDatabase *self,
                      const char *name,
@@ -576,21 +636,53 @@ query_prepare (Query *self, SearchDatabase *database, const char *sql, int *n, G
   return statement;
 }
 
-/* Marks the pieces, as FTS5 has marked the words. */
-static char *
-mark_pieces (const char *text, GPtrArray *pieces)
+/* Returns: (nullable): what matches any of the pieces; %NULL if there are none */
+static GRegex *
+make_regex (GPtrArray *pieces)
 {
-  g_autoptr (GString) marked = g_string_new (text);
+  g_autoptr (GString) pattern = g_string_new (NULL);
 
   for (guint i = 0; i < pieces->len; i++)
     {
-      g_autofree char *mark
-          = g_strdup_printf ("%c%s%c", SEARCH_HIT_START, (char *) pieces->pdata[i], SEARCH_HIT_END);
+      g_autofree char *escaped = g_regex_escape_string (pieces->pdata[i], -1);
 
-      g_string_replace (marked, pieces->pdata[i], mark, 0);
+      g_string_append_printf (pattern, "%s%s", i > 0 ? "|" : "", escaped);
     }
 
-  return g_string_free (g_steal_pointer (&marked), FALSE);
+  return pieces->len > 0 ? g_regex_new (pattern->str, G_REGEX_CASELESS | G_REGEX_RAW, 0, NULL)
+                         : NULL;
+}
+
+/* Marks the pieces, as FTS5 has marked the words. Line by line: a regular expression takes a
+ * time that grows with the square of a long text. */
+static char *
+mark_pieces (const char *text, GRegex *regex)
+{
+  const char mark[] = { SEARCH_HIT_START, '\\', '0', SEARCH_HIT_END, '\0' };
+  g_auto (GStrv) lines = NULL;
+
+  if (regex == NULL)
+    return g_strdup (text);
+
+  lines = g_strsplit (text, "\n", -1);
+  for (gsize i = 0; lines[i] != NULL; i++)
+    {
+      g_autofree char *line = lines[i];
+
+      lines[i] = g_regex_replace (regex, line, -1, 0, mark, 0, NULL);
+      if (lines[i] == NULL)
+        lines[i] = g_steal_pointer (&line);
+    }
+
+  return g_strjoinv ("\n", lines);
+}
+
+static char *
+remove_borders (const char *text)
+{
+  g_auto (GStrv) parts = g_strsplit (text, BORDER, -1);
+
+  return g_strjoinv (NULL, parts);
 }
 
 static char *
@@ -650,12 +742,13 @@ find_best_line (SearchHit *hit, const char *text)
 }
 
 static SearchHit *
-hit_from_row (sqlite3_stmt *row, GPtrArray *pieces)
+hit_from_row (sqlite3_stmt *row, GRegex *pieces)
 {
   SearchHit *hit = g_new0 (SearchHit, 1);
   const char *name = sqlite3_column_blob (row, 0);
   const char *text = (const char *) sqlite3_column_text (row, 1);
-  g_autofree char *marked = mark_pieces (text != NULL ? text : "", pieces);
+  g_autofree char *plain = remove_borders (text != NULL ? text : "");
+  g_autofree char *marked = mark_pieces (plain, pieces);
 
   hit->name = g_strndup (name != NULL ? name : "", sqlite3_column_bytes (row, 0));
   find_best_line (hit, marked);
@@ -696,9 +789,11 @@ search_database_query (SearchDatabase *self,
   g_autofree char *source = NULL;
   g_autofree char *sql = NULL;
   g_autoptr (sqlite3_stmt) statement = NULL;
+  g_autoptr (GRegex) regex = NULL;
   int n, result;
 
   query_init (&query, words);
+  regex = make_regex (query.pieces);
   source = query_get_source (&query);
   sql = g_strdup_printf ("SELECT name, %s, %s %s ORDER BY 3, name LIMIT ?",
                          query.wanted[TEXTS] ? "highlight (texts, 0, char (2), char (3))"
@@ -713,7 +808,7 @@ search_database_query (SearchDatabase *self,
 
   sqlite3_bind_int64 (statement, n + 1, limit);
   while ((result = sqlite3_step (statement)) == SQLITE_ROW)
-    g_ptr_array_add (hits, hit_from_row (statement, query.pieces));
+    g_ptr_array_add (hits, hit_from_row (statement, regex));
 
   if (result != SQLITE_DONE)
     {
@@ -732,9 +827,10 @@ search_database_list (SearchDatabase *self, const char *folder, GError **error)
   g_autoptr (GHashTable) files = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);
   g_autofree char *prefix
       = g_str_has_suffix (folder, "/") ? g_strdup (folder) : g_strconcat (folder, "/", NULL);
-  g_autoptr (sqlite3_stmt) statement
-      = prepare (self, "SELECT name, size, changed_at FROM files WHERE substr (name, 1, ?2) = ?1",
-                 0, error);
+  g_autoptr (sqlite3_stmt) statement = prepare (self,
+                                                "SELECT name, size, changed_at, reason FROM files"
+                                                " WHERE substr (name, 1, ?2) = ?1",
+                                                0, error);
   int result;
 
   if (statement == NULL)
@@ -744,11 +840,13 @@ search_database_list (SearchDatabase *self, const char *folder, GError **error)
   sqlite3_bind_int64 (statement, 2, strlen (prefix));
   while ((result = sqlite3_step (statement)) == SQLITE_ROW)
     {
-      SearchStamp stamp = { -1, -1 };
+      SearchStamp stamp = { -1, -1, sqlite3_column_int64 (statement, 3) };
 
       if (sqlite3_column_type (statement, 1) != SQLITE_NULL)
-        stamp = (SearchStamp){ sqlite3_column_int64 (statement, 1),
-                               sqlite3_column_int64 (statement, 2) };
+        {
+          stamp.size = sqlite3_column_int64 (statement, 1);
+          stamp.changed_at = sqlite3_column_int64 (statement, 2);
+        }
       g_hash_table_insert (files,
                            g_strndup (sqlite3_column_blob (statement, 0),
                                       sqlite3_column_bytes (statement, 0)),
@@ -768,7 +866,7 @@ search_database_count (SearchDatabase *self, guint64 *count, GError **error)
 {
   gint64 number;
 
-  if (!read_number (self, "SELECT count(*) FROM files", &number, error))
+  if (!read_number (self, "SELECT count(*) FROM files WHERE reason = 0", &number, error))
     return FALSE;
   *count = number;
   return TRUE;

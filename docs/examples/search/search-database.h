@@ -14,6 +14,7 @@ G_BEGIN_DECLS
  * @SEARCH_ERROR_FAILED: something else; the message is SQLite's
  * @SEARCH_ERROR_NOT_FOUND: there is no index of this name
  * @SEARCH_ERROR_NOT_AN_INDEX: the file is not a database, or not one of ours
+ * @SEARCH_ERROR_OTHER_VERSION: the file is one of ours, of another version
  * @SEARCH_ERROR_CORRUPT: the file is damaged
  * @SEARCH_ERROR_LOCKED: another program is using the file
  * @SEARCH_ERROR_FULL: there is no space left
@@ -27,6 +28,7 @@ typedef enum
   SEARCH_ERROR_FAILED,
   SEARCH_ERROR_NOT_FOUND,
   SEARCH_ERROR_NOT_AN_INDEX,
+  SEARCH_ERROR_OTHER_VERSION,
   SEARCH_ERROR_CORRUPT,
   SEARCH_ERROR_LOCKED,
   SEARCH_ERROR_FULL,
@@ -74,6 +76,7 @@ typedef struct
  * SearchStamp:
  * @size: in bytes
  * @changed_at: when it was last written, in microseconds since 1970
+ * @reason: why nothing of it is in the index, as the caller counts reasons; 0: its text is
  *
  * What tells whether a file is still the one that was read.
  */
@@ -81,6 +84,7 @@ typedef struct
 {
   gint64 size;
   gint64 changed_at;
+  guint reason;
 } SearchStamp;
 
 GQuark search_error_quark (void);

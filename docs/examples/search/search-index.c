@@ -130,6 +130,12 @@ is_stopping (Indexer *self)
   return g_cancellable_is_cancelled (self->cancellable);
 }
 
+static gboolean
+has_text (const SearchStamp *known)
+{
+  return known != NULL && known->reason == 0;
+}
+
 static void
 item_end (Item *item)
 {
@@ -142,6 +148,23 @@ item_end (Item *item)
 }
 
 static void
+added (Item *item)
+{
+  Indexer *self = item->indexer;
+
+  if (item->stamp.reason != 0)
+    {
+      self->removed += has_text (g_hash_table_lookup (self->known, item->path));
+    }
+  else
+    {
+      self->indexed++;
+      report (self, "indexed", item->path, NULL);
+    }
+  g_hash_table_remove (self->known, item->path);
+}
+
+static void
 added_cb (GObject *source, GAsyncResult *result, gpointer user_data)
 {
   Item *item = user_data;
@@ -149,11 +172,7 @@ added_cb (GObject *source, GAsyncResult *result, gpointer user_data)
   GError *error = NULL;
 
   if (search_store_add_finish (SEARCH_STORE (source), result, &error))
-    {
-      self->indexed++;
-      g_hash_table_remove (self->known, item->path);
-      report (self, "indexed", item->path, NULL);
-    }
+    added (item);
   else if (g_error_matches (error, BG_ERROR, BG_ERROR_CLOSED))
     g_clear_error (&error); /* read too late for a store that closes */
   else
@@ -169,16 +188,18 @@ read_cb (GObject *source, GAsyncResult *result, gpointer user_data)
   g_autoptr (GError) error = NULL;
   g_autoptr (GBytes) text = search_read_text_finish (result, &error);
 
-  if (text != NULL)
+  if (text == NULL && error->domain == SEARCH_SKIP)
     {
-      search_store_add_async (item->indexer->store, item->path, &item->stamp, text, NULL, added_cb,
-                              item);
-      return;
+      skip (item->indexer, error->code, item->path);
+      if (search_skip_is_for_content (error->code))
+        item->stamp.reason = error->code;
     }
 
-  if (error->domain == SEARCH_SKIP)
-    skip (item->indexer, error->code, item->path);
-  item_end (item);
+  if (text != NULL || item->stamp.reason != 0)
+    search_store_add_async (item->indexer->store, item->path, &item->stamp, text, NULL, added_cb,
+                            item);
+  else
+    item_end (item);
 }
 
 static gboolean
@@ -203,13 +224,24 @@ read_files (Indexer *self)
     }
 }
 
-/* Whether the index has the file as it is. */
+/* Whether the index knows the file as it is. Then it is done with. */
 static gboolean
-is_unchanged (Indexer *self, const char *path, const SearchStamp *stamp)
+take_unchanged (Indexer *self, const char *path, const SearchStamp *stamp)
 {
   const SearchStamp *known = g_hash_table_lookup (self->known, path);
 
-  return known != NULL && known->size == stamp->size && known->changed_at == stamp->changed_at;
+  if (known == NULL || known->size != stamp->size || known->changed_at != stamp->changed_at)
+    return FALSE;
+
+  if (known->reason != 0)
+    skip (self, known->reason, path);
+  else
+    {
+      self->unchanged++;
+      report (self, "unchanged", path, NULL);
+    }
+  g_hash_table_remove (self->known, path);
+  return TRUE;
 }
 
 static void
@@ -219,7 +251,7 @@ find (Indexer *self, GFile *folder, GFileInfo *info)
   g_autofree char *path = g_file_get_path (file);
   GFileType type = g_file_info_get_file_type (info);
   g_autoptr (GDateTime) changed = g_file_info_get_modification_date_time (info);
-  SearchStamp stamp = { g_file_info_get_size (info), -1 };
+  SearchStamp stamp = { g_file_info_get_size (info), -1, 0 };
   Item *item;
 
   if (changed != NULL)
@@ -239,13 +271,7 @@ find (Indexer *self, GFile *folder, GFileInfo *info)
     skip (self, SEARCH_SKIP_SPECIAL, path);
   else if (stamp.size > SEARCH_READER_LIMIT)
     skip (self, SEARCH_SKIP_HUGE, path);
-  else if (is_unchanged (self, path, &stamp))
-    {
-      g_hash_table_remove (self->known, path);
-      self->unchanged++;
-      report (self, "unchanged", path, NULL);
-    }
-  else
+  else if (!take_unchanged (self, path, &stamp))
     {
       item = g_new0 (Item, 1);
       item->indexer = self;
@@ -363,9 +389,8 @@ removed_cb (GObject *source, GAsyncResult *result, gpointer user_data)
   Indexer *self = user_data;
   GError *error = NULL;
 
-  if (search_store_add_finish (SEARCH_STORE (source), result, &error))
-    self->removed++;
-  else if (g_error_matches (error, BG_ERROR, BG_ERROR_CLOSED))
+  if (search_store_add_finish (SEARCH_STORE (source), result, &error)
+      || g_error_matches (error, BG_ERROR, BG_ERROR_CLOSED))
     g_clear_error (&error);
   else
     stop (self, error);
@@ -379,12 +404,13 @@ static void
 remove_gone (Indexer *self)
 {
   GHashTableIter iter;
-  gpointer path;
+  gpointer path, stamp;
 
   self->removing = TRUE;
   g_hash_table_iter_init (&iter, self->known);
-  while (g_hash_table_iter_next (&iter, &path, NULL))
+  while (g_hash_table_iter_next (&iter, &path, &stamp))
     {
+      self->removed += has_text (stamp);
       self->in_flight++;
       search_store_add_async (self->store, path, NULL, NULL, NULL, removed_cb, self);
     }
@@ -548,7 +574,7 @@ print_summary (Indexer *self)
   fflush (stdout);
 
   if (self->error != NULL)
-    g_printerr ("search: %s\n", self->error->message);
+    search_print_error (self->error->message);
   if (self->signal != 0)
     return SEARCH_EXIT_SIGNAL + self->signal;
   return self->error != NULL ? SEARCH_EXIT_FAILURE : 0;
@@ -595,7 +621,11 @@ search_index (const SearchIndexOptions *options)
   sources[1] = g_unix_signal_add (SIGTERM, sigterm_cb, &self);
   sources[2] = g_timeout_add (TICK_MSEC, tick_cb, &self);
   if (options->verbose)
-    printf ("indexing %s\n", options->folder);
+    {
+      fputs ("indexing ", stdout);
+      search_print_name (options->folder);
+      putchar ('\n');
+    }
 
   /* Not to be cancelled: after an interruption, too, there is an index to ask. */
   self.opening = TRUE;

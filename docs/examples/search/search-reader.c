@@ -33,6 +33,13 @@ search_skip_describe (SearchSkip skip)
   return descriptions[skip];
 }
 
+/* Whether it stays so for as long as nobody writes into the file. */
+gboolean
+search_skip_is_for_content (SearchSkip skip)
+{
+  return skip == SEARCH_SKIP_BINARY || skip == SEARCH_SKIP_NOT_UTF8;
+}
+
 static gboolean
 skip (SearchSkip reason, GError **error)
 {

@@ -29,6 +29,7 @@ typedef enum
 
 GQuark search_skip_quark (void);
 const char *search_skip_describe (SearchSkip skip);
+gboolean search_skip_is_for_content (SearchSkip skip);
 
 void search_read_text_async (const char *path,
                              GCancellable *cancellable,

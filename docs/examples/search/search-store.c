@@ -263,7 +263,7 @@ add_new (SearchStore *self, const char *name, const SearchStamp *stamp, GBytes *
   if (stamp != NULL)
     add->stamp = *stamp;
   add->stamped = stamp != NULL;
-  add->removes = text == NULL;
+  add->removes = text == NULL && stamp == NULL;
   add->text = text != NULL ? g_bytes_ref (text) : NULL;
 
   return add;
@@ -345,7 +345,8 @@ begin_add (gpointer user_data,
  * @self: a store
  * @name: (type filename): the name of the file
  * @stamp: (nullable): which file it is, for search_store_list_async()
- * @text: (nullable): what is in it, in UTF-8; %NULL takes it out of the index
+ * @text: (nullable): what is in it, in UTF-8; %NULL takes it out of the index, in which only the
+ *   @stamp stays, if there is one
  * @cancellable: (nullable): a cancellable
  * @error: return location for an error
  *
@@ -395,7 +396,8 @@ added_cb (GObject *source, GAsyncResult *result, gpointer user_data)
  * @self: a store
  * @name: (type filename): the name of the file
  * @stamp: (nullable): which file it is, for search_store_list_async()
- * @text: (nullable): what is in it, in UTF-8; %NULL takes it out of the index
+ * @text: (nullable): what is in it, in UTF-8; %NULL takes it out of the index, in which only the
+ *   @stamp stays, if there is one
  * @cancellable: (nullable): a cancellable
  * @callback: called in the caller's thread-default context
  * @user_data: for @callback

@@ -9,6 +9,7 @@ G_BEGIN_DECLS
 
 gboolean search_is_terminal (int fd);
 void search_print_name (const char *name);
+void search_print_error (const char *message);
 void search_print_snippet (const char *snippet);
 
 G_END_DECLS

@@ -1,6 +1,7 @@
 /* Copyright 2026 The bgloop developers
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
+#include <errno.h>
 #include <gio/gio.h>
 #include <locale.h>
 #include <signal.h>
@@ -55,8 +56,25 @@ static const GOptionEntry entries[] = {
 static int
 fail (const char *message)
 {
-  g_printerr ("search: %s\n", message);
+  search_print_error (message);
   return SEARCH_EXIT_FAILURE;
+}
+
+/* The folder of the default index; one that was asked for should be there. */
+static gboolean
+make_cache (GError **error)
+{
+  g_autofree char *folder = g_path_get_dirname (database);
+  g_autofree char *name = g_filename_display_name (folder);
+  int saved_errno;
+
+  if (database_option != NULL || g_mkdir_with_parents (folder, 0700) == 0)
+    return TRUE;
+
+  saved_errno = errno;
+  g_set_error (error, G_FILE_ERROR, g_file_error_from_errno (saved_errno),
+               "The folder “%s” cannot be made: %s", name, g_strerror (saved_errno));
+  return FALSE;
 }
 
 static int
@@ -69,6 +87,10 @@ index_folder (void)
     .hidden = hidden,
     .verbose = verbose,
   };
+  g_autoptr (GError) error = NULL;
+
+  if (!make_cache (&error))
+    return fail (error->message);
 
   /* Who reads the report may have enough of it; the index is made all the same. */
   signal (SIGPIPE, SIG_IGN);
@@ -109,7 +131,7 @@ query_words (void)
   if (hits->len == 0)
     g_printerr ("Nothing found.\n");
   else if (n_found > hits->len)
-    g_printerr ("%u of %'" G_GUINT64_FORMAT " (-n shows more)\n", hits->len, n_found);
+    g_printerr ("%'u of %'" G_GUINT64_FORMAT " (-n shows more)\n", hits->len, n_found);
 
   return hits->len > 0 ? 0 : SEARCH_EXIT_NOTHING;
 }
@@ -124,16 +146,6 @@ run_command (void)
   if (n_arguments >= 2 && strcmp (arguments[0], "query") == 0)
     return query_words ();
   return fail ("Say “index DIR” or “query WORDS…”, or --help");
-}
-
-static char *
-make_default_database (void)
-{
-  g_autofree char *folder = g_build_filename (g_get_user_cache_dir (), "bgloop-search", NULL);
-
-  /* If it cannot be made, opening the index says so. */
-  g_mkdir_with_parents (folder, 0700);
-  return g_build_filename (folder, "index.db", NULL);
 }
 
 int
@@ -162,8 +174,9 @@ main (int argc, char **argv)
       return 0;
     }
 
-  database = database_option != NULL ? g_canonicalize_filename (database_option, NULL)
-                                     : make_default_database ();
+  database = database_option != NULL
+                 ? g_canonicalize_filename (database_option, NULL)
+                 : g_build_filename (g_get_user_cache_dir (), "bgloop-search", "index.db", NULL);
   status = run_command ();
   if (fflush (stdout) != 0 || ferror (stdout))
     status = fail ("The output cannot be written");

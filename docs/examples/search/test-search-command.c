@@ -3,10 +3,12 @@
  */
 #include <gio/gio.h>
 #include <glib/gstdio.h>
+#include <linux/capability.h>
 #include <signal.h>
 #include <sqlite3.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -21,9 +23,10 @@
 
 typedef struct
 {
-  char *folder; /* everything is in it */
-  char *tree;   /* what is indexed */
-  char *database;
+  char *folder;   /* everything is in it */
+  char *cwd;      /* where the command is started: a folder of its own */
+  char *tree;     /* what is indexed */
+  char *database; /* (nullable): the default one, in a cache of the test's own */
 
   /* of the last run */
   char *out;
@@ -35,6 +38,7 @@ static void
 set_up (Fixture *fixture, gconstpointer data)
 {
   fixture->folder = test_files_make_folder ();
+  fixture->cwd = test_files_make_folder ();
   fixture->tree = g_build_filename (fixture->folder, "tree", NULL);
   fixture->database = g_build_filename (fixture->folder, "index.db", NULL);
   g_assert_cmpint (g_mkdir (fixture->tree, 0777), ==, 0);
@@ -44,7 +48,9 @@ static void
 tear_down (Fixture *fixture, gconstpointer data)
 {
   test_files_remove (fixture->folder);
+  test_files_remove (fixture->cwd);
   g_free (fixture->folder);
+  g_free (fixture->cwd);
   g_free (fixture->tree);
   g_free (fixture->database);
   g_free (fixture->out);
@@ -68,23 +74,37 @@ limit_file_size (gpointer user_data)
   setrlimit (RLIMIT_FSIZE, &limit);
 }
 
+/* From the next exec on the modes of files are for root, too. */
+static void
+obey_modes (gpointer user_data)
+{
+  prctl (PR_CAPBSET_DROP, CAP_DAC_OVERRIDE);
+  prctl (PR_CAPBSET_DROP, CAP_DAC_READ_SEARCH);
+}
+
 static GSubprocess *
 spawn (Fixture *fixture, GSpawnChildSetupFunc setup, const char *const *arguments)
 {
   g_autoptr (GPtrArray) argv = g_ptr_array_new ();
   g_autoptr (GSubprocessLauncher) launcher = NULL;
+  g_autofree char *cache = g_build_filename (fixture->folder, "cache", NULL);
   g_autoptr (GError) error = NULL;
   GSubprocess *process;
 
   g_ptr_array_add (argv, (char *) g_getenv ("SEARCH"));
-  g_ptr_array_add (argv, (char *) "--database");
-  g_ptr_array_add (argv, fixture->database);
+  if (fixture->database != NULL)
+    {
+      g_ptr_array_add (argv, (char *) "--database");
+      g_ptr_array_add (argv, fixture->database);
+    }
   for (gsize i = 0; arguments[i] != NULL; i++)
     g_ptr_array_add (argv, (char *) arguments[i]);
   g_ptr_array_add (argv, NULL);
 
   launcher
       = g_subprocess_launcher_new (G_SUBPROCESS_FLAGS_STDOUT_PIPE | G_SUBPROCESS_FLAGS_STDERR_PIPE);
+  g_subprocess_launcher_set_cwd (launcher, fixture->cwd);
+  g_subprocess_launcher_setenv (launcher, "XDG_CACHE_HOME", cache, TRUE);
   if (setup != NULL)
     g_subprocess_launcher_set_child_setup (launcher, setup, NULL, NULL);
   process = g_subprocess_launcher_spawnv (launcher, (const char *const *) argv->pdata, &error);
@@ -115,7 +135,7 @@ run_with_setup (Fixture *fixture, GSpawnChildSetupFunc setup, const char *const 
 }
 
 #define run(fixture, ...)                                                                          \
-  run_with_setup ((fixture), NULL, (const char *const[]){ __VA_ARGS__, NULL })
+  run_with_setup ((fixture), obey_modes, (const char *const[]){ __VA_ARGS__, NULL })
 
 static void
 write_text (Fixture *fixture, const char *name, const char *text)
@@ -218,7 +238,27 @@ test_query_unparted (Fixture *fixture, gconstpointer data)
 
   write_text (fixture, "chinese", "only ascii now\n");
   run (fixture, "index", fixture->tree);
+  assert_contains (fixture->out, "Indexed 1 file in ");
   run (fixture, "query", "线程");
+  g_assert_cmpint (fixture->status, ==, 1);
+}
+
+/* Letters beside a script that does not part its words are words of their own. */
+static void
+test_query_mixed (Fixture *fixture, gconstpointer data)
+{
+  write_text (fixture, "chinese", "第一\n使用SQLite数据库，GLib的线程\n");
+  write_text (fixture, "japanese", "データはSQLiteに\n");
+  run (fixture, "index", fixture->tree);
+
+  run (fixture, "query", "sqlite");
+  assert_contains (fixture->out, "/tree/chinese:2: 使用[SQLite]数据库，GLib的线程\n");
+  assert_contains (fixture->out, "/tree/japanese:1: データは[SQLite]に\n");
+  assert_found (fixture, "glib的", "/tree/chinese:2: 使用SQLite数据库，[GLib的]线程\n");
+  run (fixture, "query", "sqlite", "数据");
+  assert_contains (fixture->out, "/tree/chinese:2: 使用[SQLite][数据]库，GLib的线程\n");
+  g_assert_null (strstr (fixture->out, "japanese"));
+  run (fixture, "query", "sql");
   g_assert_cmpint (fixture->status, ==, 1);
 }
 
@@ -295,12 +335,6 @@ test_index_hidden_from_view (Fixture *fixture, gconstpointer data)
 {
   g_autofree char *closed = g_build_filename (fixture->tree, "closed", NULL);
 
-  if (geteuid () == 0)
-    {
-      g_test_skip ("root sees everything");
-      return;
-    }
-
   g_assert_cmpint (g_mkdir (closed, 0777), ==, 0);
   g_free (test_files_write (closed, "inside", "needle\n", -1));
   run (fixture, "index", fixture->tree);
@@ -320,6 +354,61 @@ test_index_odd_names (Fixture *fixture, gconstpointer data)
   assert_contains (fixture->out, "Indexed 3 files");
   run (fixture, "query", "needle");
   assert_contains (fixture->out, "/\xff\xfe.txt:1: [needle]");
+}
+
+/* What is below the folder where one is is named from there. */
+static void
+test_names_from_here (Fixture *fixture, gconstpointer data)
+{
+  g_autofree char *below = g_build_filename (fixture->cwd, "below", NULL);
+
+  g_assert_cmpint (g_mkdir (below, 0777), ==, 0);
+  g_free (test_files_write (below, "one", "needle\n", -1));
+  g_free (test_files_write (fixture->cwd, "\"two", "needle\n", -1));
+  g_free (test_files_write (fixture->cwd, "binary", "\0", 1));
+  write_text (fixture, "three", "needle\n");
+  run (fixture, "index", fixture->tree);
+  run (fixture, "index", ".");
+  assert_contains (fixture->out, "\n    binary\n");
+  run (fixture, "query", "needle");
+  assert_contains (fixture->out, "\"\\\"two\":1: [needle]\n");
+  assert_contains (fixture->out, "below/one:1: [needle]\n");
+  assert_contains (fixture->out, "/tree/three:1: [needle]\n");
+  g_assert_null (strstr (fixture->out, fixture->cwd));
+}
+
+static guint
+count_lines (const char *text)
+{
+  guint n_lines = 0;
+
+  for (const char *p = text; *p != '\0'; p++)
+    n_lines += *p == '\n';
+  return n_lines;
+}
+
+static void
+test_names_on_one_line (Fixture *fixture, gconstpointer data)
+{
+  g_autofree char *missing = g_build_filename (fixture->tree, "no\nfolder", NULL);
+  g_autofree char *folder = g_build_filename (fixture->tree, "a\n\\\xff\"b", NULL);
+  g_autofree char *quoted
+      = g_strconcat ("\"", fixture->tree, "/a\\n\\\\\xff\\\"b/c\":1: [needle]\n", NULL);
+
+  run (fixture, "index", missing);
+  assert_sentence (fixture, "/tree/no�folder");
+  g_assert_cmpuint (count_lines (fixture->err), ==, 1);
+
+  g_assert_cmpint (g_mkdir (folder, 0777), ==, 0);
+  g_free (test_files_write (folder, "c", "needle\n", -1));
+  write_text (fixture, "\"quotes\\", "needle\n");
+  run (fixture, "index", "--verbose", folder);
+  g_assert_cmpuint (count_lines (fixture->out), ==, 3);
+  run (fixture, "index", "--verbose", fixture->tree);
+  run (fixture, "query", "needle");
+  g_assert_cmpuint (count_lines (fixture->out), ==, 2);
+  assert_contains (fixture->out, quoted);
+  assert_contains (fixture->out, "/tree/\"quotes\\:1: [needle]\n");
 }
 
 static void
@@ -362,17 +451,35 @@ test_index_skips (Fixture *fixture, gconstpointer data)
   assert_contains (fixture->out, "/tree/binary: binary\n");
 }
 
+/* What was found to be no text is not read again, either, until it changes. */
+static void
+test_index_skips_again (Fixture *fixture, gconstpointer data)
+{
+  g_autofree char *binary = test_files_write (fixture->tree, "binary", "needle\0", 7);
+  g_autofree char *latin1 = test_files_write (fixture->tree, "latin1", "needle \xe4\n", -1);
+
+  run (fixture, "index", fixture->tree);
+  g_assert_cmpint (g_chmod (binary, 0), ==, 0);
+  g_assert_cmpint (g_chmod (latin1, 0), ==, 0);
+  run (fixture, "index", fixture->tree);
+  assert_contains (fixture->out, "  binary: 1\n");
+  assert_contains (fixture->out, "  not UTF-8: 1\n");
+  assert_contains (fixture->out, "Indexed 0 files in ");
+  g_assert_cmpuint (count_files (fixture), ==, 0);
+
+  g_assert_cmpint (g_remove (latin1), ==, 0);
+  write_text (fixture, "binary", "needle\n");
+  run (fixture, "index", fixture->tree);
+  assert_contains (fixture->out, "Indexed 1 file in ");
+  g_assert_null (strstr (fixture->out, "gone"));
+  assert_found (fixture, "needle", "/tree/binary:1");
+}
+
 static void
 test_index_unreadable (Fixture *fixture, gconstpointer data)
 {
   g_autofree char *file = test_files_write (fixture->tree, "file", "needle\n", -1);
   g_autofree char *folder = g_build_filename (fixture->tree, "folder", NULL);
-
-  if (geteuid () == 0)
-    {
-      g_test_skip ("root may read everything");
-      return;
-    }
 
   g_assert_cmpint (g_chmod (file, 0), ==, 0);
   g_assert_cmpint (g_mkdir (folder, 0), ==, 0);
@@ -406,6 +513,23 @@ test_error_not_an_index (Fixture *fixture, gconstpointer data)
   assert_sentence (fixture, "is not a search index");
   run (fixture, "query", "needle");
   assert_sentence (fixture, "is not a search index");
+}
+
+static void
+test_error_other_version (Fixture *fixture, gconstpointer data)
+{
+  sqlite3 *other = NULL;
+
+  run (fixture, "index", fixture->tree);
+  g_assert_cmpint (sqlite3_open (fixture->database, &other), ==, SQLITE_OK);
+  g_assert_cmpint (sqlite3_exec (other, "PRAGMA user_version = 1", NULL, NULL, NULL), ==,
+                   SQLITE_OK);
+  sqlite3_close (other);
+
+  run (fixture, "index", fixture->tree);
+  assert_sentence (fixture, "is of another version");
+  run (fixture, "query", "needle");
+  assert_sentence (fixture, "is of another version");
 }
 
 static void
@@ -455,6 +579,47 @@ test_error_full (Fixture *fixture, gconstpointer data)
   run (fixture, "index", fixture->tree);
   g_assert_cmpint (fixture->status, ==, 0);
   g_assert_cmpuint (count_files (fixture), ==, 1000);
+}
+
+static void
+assert_index_denied (Fixture *fixture)
+{
+  run (fixture, "index", fixture->tree);
+  assert_sentence (fixture, "ermission denied");
+}
+
+static void
+test_error_read_only_folder (Fixture *fixture, gconstpointer data)
+{
+  write_text (fixture, "one", "needle\n");
+  g_assert_cmpint (g_chmod (fixture->folder, 0500), ==, 0);
+  assert_index_denied (fixture);
+
+  g_assert_cmpint (g_chmod (fixture->folder, 0700), ==, 0);
+  run (fixture, "index", fixture->tree);
+  write_text (fixture, "two", "needle\n");
+  g_assert_cmpint (g_chmod (fixture->folder, 0500), ==, 0);
+  assert_index_denied (fixture);
+
+  run (fixture, "query", "needle");
+  assert_contains (fixture->out, "/tree/one:1");
+  g_assert_cmpint (g_chmod (fixture->folder, 0700), ==, 0);
+}
+
+static void
+test_error_read_only_cache (Fixture *fixture, gconstpointer data)
+{
+  g_clear_pointer (&fixture->database, g_free);
+  write_text (fixture, "one", "needle\n");
+  g_assert_cmpint (g_chmod (fixture->folder, 0500), ==, 0);
+  assert_index_denied (fixture);
+  g_assert_cmpint (g_chmod (fixture->folder, 0700), ==, 0);
+
+  run (fixture, "query", "needle");
+  assert_sentence (fixture, "There is no index");
+  run (fixture, "index", fixture->tree);
+  g_assert_cmpint (fixture->status, ==, 0);
+  assert_found (fixture, "needle", "/tree/one:1");
 }
 
 static void
@@ -595,15 +760,12 @@ static void
 test_limit (Fixture *fixture, gconstpointer data)
 {
   static const char *const bad[] = { "-1", "0", "", "x", "1x", "1.5", " 1", "4294967296", "1e9" };
-  guint n_lines = 0;
 
   test_files_write_many (fixture->tree, 20);
   run (fixture, "index", fixture->tree);
   run (fixture, "--limit", "7", "query", "needle");
   g_assert_cmpint (fixture->status, ==, 0);
-  for (const char *p = fixture->out; *p != '\0'; p++)
-    n_lines += *p == '\n';
-  g_assert_cmpuint (n_lines, ==, 7);
+  g_assert_cmpuint (count_lines (fixture->out), ==, 7);
   g_assert_cmpstr (fixture->err, ==, "7 of 20 (-n shows more)\n");
 
   for (guint i = 0; i < G_N_ELEMENTS (bad); i++)
@@ -671,21 +833,28 @@ main (int argc, char **argv)
   add_test ("/search/index-and-query", NULL, test_index_and_query);
   add_test ("/search/query/nothing", NULL, test_query_nothing);
   add_test ("/search/query/unparted", NULL, test_query_unparted);
+  add_test ("/search/query/mixed", NULL, test_query_mixed);
   add_test ("/search/query/no-syntax", NULL, test_query_no_syntax);
   add_test ("/search/query/limit", NULL, test_limit);
   add_test ("/search/index/again", NULL, test_index_again);
   add_test ("/search/index/changes", NULL, test_index_changes);
   add_test ("/search/index/hidden-from-view", NULL, test_index_hidden_from_view);
   add_test ("/search/index/odd-names", NULL, test_index_odd_names);
+  add_test ("/search/names-from-here", NULL, test_names_from_here);
+  add_test ("/search/names-on-one-line", NULL, test_names_on_one_line);
   add_test ("/search/index/skips", NULL, test_index_skips);
+  add_test ("/search/index/skips-again", NULL, test_index_skips_again);
   add_test ("/search/index/unreadable", NULL, test_index_unreadable);
   add_test ("/search/index/no-folder", NULL, test_index_no_folder);
   add_test ("/search/index/unread", NULL, test_index_unread);
   add_test ("/search/error/missing", NULL, test_error_missing);
   add_test ("/search/error/not-an-index", NULL, test_error_not_an_index);
+  add_test ("/search/error/other-version", NULL, test_error_other_version);
   add_test ("/search/error/corrupt", NULL, test_error_corrupt);
   add_test ("/search/error/locked", NULL, test_error_locked);
   add_test ("/search/error/full", NULL, test_error_full);
+  add_test ("/search/error/read-only-folder", NULL, test_error_read_only_folder);
+  add_test ("/search/error/read-only-cache", NULL, test_error_read_only_cache);
   add_test ("/search/version", NULL, test_version);
   add_test ("/search/error/usage", NULL, test_usage);
   add_test ("/search/interrupt/sigint", GINT_TO_POINTER (SIGINT), test_interrupt);

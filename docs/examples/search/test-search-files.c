@@ -44,6 +44,8 @@ test_files_write (const char *folder, const char *name, const char *content, gss
   g_autoptr (GError) error = NULL;
   char *path = g_build_filename (folder, name, NULL);
 
+  /* GLib 2.74 leaves the rest of a longer file. */
+  g_unlink (path);
   g_file_set_contents_full (path, content, length, G_FILE_SET_CONTENTS_NONE, 0666, &error);
   g_assert_no_error (error);
   return path;
