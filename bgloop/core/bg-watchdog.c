@@ -42,12 +42,17 @@ typedef struct
   GThread *thread; /* (owned) (nullable) */
 } BgWatchdog;
 
-/* Something to be said of a loop. */
+/* Of a name so much is told. */
+#define NAME_BYTES 128
+
+/* Something to be said of a loop. It owns nothing, since the process may end, or a log handler
+ * the thread, while it is said. */
 typedef struct
 {
-  char *loop;    /* (owned) (nullable) its name; NULL: there is nothing to say */
-  gpointer func; /* (nullable) */
-  char *source;  /* (owned) (nullable) */
+  gboolean any; /* there is something */
+  char loop[NAME_BYTES];
+  gpointer func;           /* (nullable) */
+  char source[NAME_BYTES]; /* "": none */
   gint64 usec;
   gboolean over;
 } Stall;
@@ -69,9 +74,9 @@ describe (const Stall *self)
 {
   g_autofree char *name = self->func != NULL ? bg_symbol_describe (self->func) : NULL;
 
-  if (name != NULL && self->source != NULL)
+  if (name != NULL && *self->source != '\0')
     return g_strdup_printf ("%s and the source \"%s\"", name, self->source);
-  if (self->source != NULL)
+  if (*self->source != '\0')
     return g_strdup_printf ("the source \"%s\"", self->source);
   return name != NULL ? g_steal_pointer (&name) : g_strdup ("a source of its context");
 }
@@ -87,8 +92,27 @@ report (Stall *self)
   else
     g_warning ("The loop \"%s\" has been kept busy by %s for %" G_GINT64_FORMAT " ms", self->loop,
                what, self->usec / G_TIME_SPAN_MILLISECOND);
-  g_clear_pointer (&self->loop, g_free);
-  g_clear_pointer (&self->source, g_free);
+  self->any = FALSE;
+}
+
+static void
+copy_name (char *copy, const char *name)
+{
+  const char *end;
+
+  g_strlcpy (copy, name != NULL ? name : "", NAME_BYTES);
+  if (!g_utf8_validate (copy, -1, &end))
+    copy[end - copy] = '\0';
+}
+
+static void
+fill_stall (BgWatch *self, Stall *stall, gint64 usec, gboolean over)
+{
+  BgCore *core = self->link.data;
+
+  *stall = (Stall){ .any = TRUE, .func = self->func, .usec = usec, .over = over };
+  copy_name (stall->loop, core->name);
+  copy_name (stall->source, self->source);
 }
 
 static void
@@ -102,10 +126,7 @@ begin_stall (BgWatch *self, gint64 now, Stall *stall)
   bg_core_unlock (core);
 
   self->reported = TRUE;
-  *stall = (Stall){ .loop = g_strdup (core->name),
-                    .func = self->func,
-                    .source = g_strdup (self->source),
-                    .usec = now - self->since };
+  fill_stall (self, stall, now - self->since, FALSE);
 }
 
 /* When the loop has noted the time since then, it had gone on. */
@@ -126,14 +147,9 @@ find_end (BgWatch *self, gint64 now)
 static void
 end_stall (BgWatch *self, gint64 now, Stall *stall)
 {
-  BgCore *core = self->link.data;
-
+  fill_stall (self, stall, find_end (self, now) - self->since, TRUE);
   self->reported = FALSE;
-  *stall = (Stall){ .loop = g_strdup (core->name),
-                    .func = self->func,
-                    .source = g_steal_pointer (&self->source),
-                    .usec = find_end (self, now) - self->since,
-                    .over = TRUE };
+  g_clear_pointer (&self->source, g_free);
 }
 
 /* Looking */
@@ -187,7 +203,7 @@ look_at_all (BgWatchdog *self, Stall *stall)
   gint64 now = g_get_monotonic_time ();
   gint64 next = G_MAXINT64;
 
-  for (GList *link = self->watches.head; link != NULL && stall->loop == NULL; link = link->next)
+  for (GList *link = self->watches.head; link != NULL && !stall->any; link = link->next)
     {
       BgCore *core = link->data;
 
@@ -233,14 +249,14 @@ static gpointer
 watchdog_cb (gpointer data)
 {
   BgWatchdog *self = data;
-  Stall stall = { NULL };
+  Stall stall = { FALSE };
 
   bg_mutex_lock (&self->lock, BG_LOCK_WATCHDOG);
   while (self->thread == g_thread_self ())
     {
       gint64 next = look_at_all (self, &stall);
 
-      if (stall.loop == NULL)
+      if (!stall.any)
         {
           g_cond_wait_until (&self->changed, &self->lock, next);
           continue;
@@ -353,7 +369,7 @@ update_and_unlock (BgWatchdog *watchdog, BgWatch *self)
   gboolean ended = has_ended (self->link.data);
   gboolean wanted = atomic_load (&self->threshold_msec) > 0 && atomic_load (&self->began) && !ended;
   g_autoptr (GError) error = NULL;
-  Stall stall = { NULL };
+  Stall stall = { FALSE };
 
   if (self->linked && ended && self->reported)
     end_stall (self, g_get_monotonic_time (), &stall);
@@ -364,7 +380,7 @@ update_and_unlock (BgWatchdog *watchdog, BgWatch *self)
   g_cond_broadcast (&watchdog->changed);
   bg_mutex_unlock (&watchdog->lock, BG_LOCK_WATCHDOG);
 
-  if (stall.loop != NULL)
+  if (stall.any)
     report (&stall);
   if (error != NULL)
     g_warning ("What blocks a loop is not reported: %s", error->message);
