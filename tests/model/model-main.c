@@ -71,6 +71,11 @@ fill_filter (ModelFilter *filter)
   /* It does not know the threads of a forked child. */
   filter->without[MODEL_FORK] = TRUE;
 #endif
+#ifdef __SANITIZE_ADDRESS__
+  /* What it marks on the stack of a thread that is ended stays, and it says itself that its reports
+   * may be false from then on. */
+  filter->without[MODEL_EXIT] = TRUE;
+#endif
   return TRUE;
 }
 
