@@ -240,18 +240,10 @@ ensure_types (void)
   (void) g_type_class_ref (BG_TYPE_REPLY);
 }
 
+/* Those that nobody sets once the loop is there. */
 static void
-bg_loop_class_init (BgLoopClass *klass)
+add_fixed_properties (void)
 {
-  GObjectClass *object_class = G_OBJECT_CLASS (klass);
-
-  object_class->constructed = bg_loop_constructed;
-  object_class->dispose = bg_loop_dispose;
-  object_class->finalize = bg_loop_finalize;
-  object_class->get_property = bg_loop_get_property;
-  object_class->set_property = bg_loop_set_property;
-  ensure_types ();
-
   /**
    * BgLoop:name: (getter get_name)
    *
@@ -274,7 +266,12 @@ bg_loop_class_init (BgLoopClass *klass)
   properties[PROP_STATE]
       = g_param_spec_enum ("state", NULL, NULL, BG_TYPE_LOOP_STATE, BG_LOOP_STOPPED,
                            G_PARAM_READABLE | G_PARAM_STATIC_STRINGS | G_PARAM_EXPLICIT_NOTIFY);
+}
 
+/* Those that may be set at any time. */
+static void
+add_tuning_properties (void)
+{
   /**
    * BgLoop:linger:
    *
@@ -304,15 +301,15 @@ bg_loop_class_init (BgLoopClass *klass)
    *
    * A function, a destroy notify or sources of the loop's context that keep it from getting
    * on for longer are named in a warning of the log domain "bgloop" while they do, once, and
-   * in a second one when they have ended, with how long they took. It is never told too much:
-   * the time may be too low by a quarter of the threshold, and that of the end too high by a
-   * sixteenth. A function that iterates the loop's context does not block it; sources that
-   * the loop dispatches one after the other before it polls again count as one, and only those
-   * that were given to [method@Bg.Loop.attach] have a name.
+   * in a second one when they have ended, with how long they took. Nothing is reported that
+   * was shorter than the threshold. The time may be told too low by a quarter of the threshold,
+   * and the second one also too high by a sixteenth. A function that iterates the loop's context
+   * does not block it; sources that the loop dispatches one after the other before it polls
+   * again count as one, and only those that were given to [method@Bg.Loop.attach] have a name.
    *
-   * One thread looks at all loops that have a threshold, several times in each, and is there
-   * as long as there is such a loop; log handlers run on it. The loops themselves do next to
-   * nothing for it.
+   * One thread of the library's looks at all loops that have a threshold, several times in each.
+   * It begins with the first of them, and is on its way out when the last has ended, which does
+   * not wait for it. Log handlers run on it, or on the thread of a loop that has just ended.
    *
    * It may be set at any time and from any thread. In a forked child it has no effect.
    *
@@ -321,7 +318,22 @@ bg_loop_class_init (BgLoopClass *klass)
   properties[PROP_STALL_THRESHOLD]
       = g_param_spec_uint ("stall-threshold", NULL, NULL, 0, G_MAXINT, 0,
                            G_PARAM_READWRITE | G_PARAM_STATIC_STRINGS | G_PARAM_EXPLICIT_NOTIFY);
+}
 
+static void
+bg_loop_class_init (BgLoopClass *klass)
+{
+  GObjectClass *object_class = G_OBJECT_CLASS (klass);
+
+  object_class->constructed = bg_loop_constructed;
+  object_class->dispose = bg_loop_dispose;
+  object_class->finalize = bg_loop_finalize;
+  object_class->get_property = bg_loop_get_property;
+  object_class->set_property = bg_loop_set_property;
+  ensure_types ();
+
+  add_fixed_properties ();
+  add_tuning_properties ();
   g_object_class_install_properties (object_class, N_PROPS, properties);
 }
 

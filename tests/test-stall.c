@@ -6,6 +6,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <bgloop/bg-test.h>
+
 #include "util.h"
 
 #ifndef __has_feature
@@ -304,6 +306,23 @@ test_asleep (void)
   report_others (OTHERS);
   g_assert_cmpuint (count_reports ("*\"asleep\"*"), ==, 0);
   set_threshold (loop, 0);
+  util_loop_end (loop);
+}
+
+/* One that stands still for a test is not blocked. */
+static void
+test_paused (void)
+{
+  g_autoptr (GError) error = NULL;
+  BgLoop *loop = util_loop_new ("paused");
+
+  g_assert_true (bg_test_pause (loop, &error));
+  g_assert_no_error (error);
+  set_threshold (loop, 1);
+  report_others (OTHERS);
+  g_assert_cmpuint (count_reports ("*\"paused\"*"), ==, 0);
+  set_threshold (loop, 0);
+  bg_test_resume (loop);
   util_loop_end (loop);
 }
 
@@ -694,6 +713,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/stall/teardown", test_teardown);
   util_add_trapped ("/stall/once", test_once);
   util_add_trapped ("/stall/asleep", test_asleep);
+  util_add_trapped ("/stall/paused", test_paused);
   util_add_trapped ("/stall/off", test_off);
   util_add_trapped ("/stall/thread", test_thread);
   util_add_trapped ("/stall/property", test_property);

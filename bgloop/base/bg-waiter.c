@@ -10,10 +10,10 @@
 #include <bgloop/base/bg-macros-private.h>
 #include <bgloop/base/bg-waiter-private.h>
 
-/* A thread that waits for an answer, until its deadline. Each thread keeps one for its next wait, so
- * that a blocking call allocates nothing; a wait within a wait takes another one from
- * the pool and puts it back. When a thread ends, its own goes to the pool. So there
- * are at most as many as were ever needed at once. They are never freed, since a
+/* A thread that waits for an answer, until its deadline. Each thread keeps one for its
+ * next wait, so that a blocking call allocates nothing; a wait within a wait takes another
+ * one from the pool and puts it back. When a thread ends, its own goes to the pool. So
+ * there are at most as many as were ever needed at once. They are never freed, since a
  * cancellation or a signal may come late (see below).
  *
  * Whoever settles the wait sets nothing any more once the waiting thread can see

@@ -77,18 +77,6 @@ closure_unref_cb (gpointer data, GClosure *closure)
   bg_core_unref (data);
 }
 
-static gboolean
-is_all_over (BgCore *self)
-{
-  gboolean ended;
-
-  bg_core_lock (self);
-  ended = self->thread.ended;
-  bg_core_unlock (self);
-
-  return ended;
-}
-
 void
 bg_core_stop_heeding (BgCore *self)
 {
@@ -108,14 +96,14 @@ bg_core_heed_cancellable (BgCore *self)
   gulong none = 0, handler;
 
   if (G_LIKELY (atomic_load (&self->operations.cancelled_handler) != 0) || bg_core_is_forked (self)
-      || is_all_over (self))
+      || bg_core_has_ended (self))
     return;
 
   handler = g_signal_connect_data (self->cancellable, "cancelled", G_CALLBACK (cancelled_cb),
                                    bg_core_ref (self), closure_unref_cb, 0);
   if (!atomic_compare_exchange_strong (&self->operations.cancelled_handler, &none, handler))
     g_signal_handler_disconnect (self->cancellable, handler);
-  else if (is_all_over (self))
+  else if (bg_core_has_ended (self))
     bg_core_stop_heeding (self);
 }
 

@@ -178,6 +178,7 @@ BgHold *bg_core_find_hold (BgCore *self, guint64 id);
 void bg_core_drop_later (BgCore *self, gpointer data, GDestroyNotify destroy);
 
 /* without */
+gboolean bg_core_has_ended (BgCore *self);
 void bg_core_set_object (BgCore *self, gpointer object);
 gpointer bg_core_dup_object (BgCore *self);
 guint bg_core_forget_object (BgCore *self);

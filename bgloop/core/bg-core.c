@@ -146,6 +146,19 @@ bg_core_is_cancelling (BgCore *self)
   return atomic_load_explicit (&self->stopping.cancelling, memory_order_acquire);
 }
 
+/* Without the lock: everything has had its outcome, and the thread runs only what is its own. */
+gboolean
+bg_core_has_ended (BgCore *self)
+{
+  gboolean ended;
+
+  bg_core_lock (self);
+  ended = self->thread.ended;
+  bg_core_unlock (self);
+
+  return ended;
+}
+
 void
 bg_core_set_refused_error (BgCore *self, GError **error)
 {

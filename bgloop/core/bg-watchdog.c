@@ -327,19 +327,7 @@ bg_watch_clear (BgWatch *self)
   g_free (self->source);
 }
 
-static gboolean
-has_ended (BgCore *core)
-{
-  gboolean ended;
-
-  bg_core_lock (core);
-  ended = core->thread.ended;
-  bg_core_unlock (core);
-
-  return ended;
-}
-
-/* What it runs already counts from now on. */
+/* What the loop runs already counts from now on. */
 static void
 link_watch (BgWatchdog *watchdog, BgWatch *self, GError **error)
 {
@@ -366,7 +354,7 @@ unlink_watch (BgWatchdog *watchdog, BgWatch *self)
 static void
 update_and_unlock (BgWatchdog *watchdog, BgWatch *self)
 {
-  gboolean ended = has_ended (self->link.data);
+  gboolean ended = bg_core_has_ended (self->link.data);
   gboolean wanted = atomic_load (&self->threshold_msec) > 0 && atomic_load (&self->began) && !ended;
   g_autoptr (GError) error = NULL;
   Stall stall = { FALSE };
@@ -386,13 +374,13 @@ update_and_unlock (BgWatchdog *watchdog, BgWatch *self)
     g_warning ("What blocks a loop is not reported: %s", error->message);
 }
 
-/* On the loop's thread, without a lock: it has begun. */
+/* On the loop's thread, without a lock: the thread has begun. */
 void
 bg_watch_begin (BgWatch *self)
 {
   BgWatchdog *watchdog = watchdog_get ();
 
-  /* Whoever sets a threshold later sees that it has. */
+  /* Whoever sets a threshold later sees that the thread has begun. */
   atomic_store (&self->began, TRUE);
   if (atomic_load (&self->threshold_msec) > 0)
     {
@@ -404,13 +392,13 @@ bg_watch_begin (BgWatch *self)
     warn_of_environment ();
 }
 
-/* On the loop's thread, without a lock: it has ended. */
+/* On the loop's thread, without a lock: everything has had its outcome. */
 void
 bg_watch_end (BgWatch *self)
 {
   BgWatchdog *watchdog = watchdog_get ();
 
-  /* Whoever sets one later sees that it has. */
+  /* Whoever sets a threshold later sees that the loop has ended. */
   if (atomic_load (&self->threshold_msec) == 0)
     return;
 
@@ -424,7 +412,7 @@ bg_watch_get_threshold (BgWatch *self)
   return atomic_load (&self->threshold_msec);
 }
 
-/* Any thread, without a lock. Whether that is another one than before. */
+/* Any thread, without a lock. TRUE if the threshold was another one before. */
 gboolean
 bg_watch_set_threshold (BgWatch *self, guint msec)
 {
