@@ -180,7 +180,7 @@ bg_loop_get_property (GObject *object, guint prop_id, GValue *value, GParamSpec 
       g_value_set_enum (value, bg_loop_get_state (self));
       break;
     case PROP_LINGER:
-      g_value_set_uint (value, atomic_load (bg_core_get_linger (self->core)));
+      g_value_set_uint (value, bg_linger_get_usec (bg_core_get_inbox (self->core)));
       break;
     case PROP_STALL_THRESHOLD:
       g_value_set_uint (value, bg_watch_get_threshold (bg_core_get_watch (self->core)));
@@ -193,7 +193,7 @@ bg_loop_get_property (GObject *object, guint prop_id, GValue *value, GParamSpec 
 static void
 set_linger (BgLoop *self, guint linger)
 {
-  if (atomic_exchange (bg_core_get_linger (self->core), linger) != linger)
+  if (bg_linger_set_usec (bg_core_get_inbox (self->core), linger) != linger)
     g_object_notify_by_pspec (G_OBJECT (self), properties[PROP_LINGER]);
 }
 

@@ -5,8 +5,8 @@
 """Checks that the folders of the library are rows: a file includes its own folder and those below.
 
 Public headers say what people call things, so that all rows but the lowest two may include them; to
-call what they declare is for the top and for the test kit. What a core and an inbox have is named
-in their own rows, and for the kit, whose pauses are among it."""
+call what they declare is for the top and for the test kit. What a core has, and what an inbox has, is
+named in its own row only: the others ask its functions."""
 
 import pathlib
 import re
@@ -20,8 +20,9 @@ BELOW = {
     'top': ['top', 'core', 'inbox', 'base', 'public', 'testing'],
     'public': ['public'],
 }
-NAMES_CORE = ['core', 'testing']
-NAMES_INBOX = ['inbox', 'core', 'testing']
+
+# Where the fields of a type are named, and other ways to one than a variable of the type.
+OWNERS = {'BgCore': ('core', r'\w+->core'), 'BgInbox': ('inbox', r'(?:\w+(?:->|\.))?inbox')}
 
 
 def get_row(path):
@@ -49,12 +50,11 @@ def check(path, text):
         for name in re.findall(r'\b(bg_(?:loop|test)_\w+) \(', code):
             if not name.endswith('_get_type'):
                 yield f'{path} calls {name}()'
-    if row not in NAMES_CORE:
-        for name in re.findall(r'\bcore->(\w+)', code):
-            yield f'{path} names {name} of a core'
-    if row not in NAMES_INBOX:
-        for name in re.findall(r'\binbox(?:->|\.)(\w+)', code):
-            yield f'{path} names {name} of an inbox'
+    for kind, (owner, way) in OWNERS.items():
+        if row != owner:
+            ways = '|'.join([way, *set(re.findall(rf'\b{kind} \*(\w+)', code))])
+            for name in re.findall(rf'\b(?:{ways})(?:->|\.)(\w+)', code):
+                yield f'{path} names {name} of a {kind}'
 
 
 PLANTED = {
@@ -64,6 +64,9 @@ PLANTED = {
     'core/bg-reply.c': 'name = bg_loop_get_name (loop);\n',
     'bg-loop-call.c': 'self->core->name = NULL;\n',
     'bg-loop-post.c': 'inbox->posted++;\n',
+    'core/bg-wait.c': 'self->inbox.paused = TRUE;\n',
+    'core/bg-mailbox.c': 'BgInbox *other;\nother->asleep = TRUE;\n',
+    'testing/bg-test-step.c': 'BgCore *self;\nself->pause.step = NULL;\n',
     'bg-loop.h': '#include <bgloop/core/bg-core-private.h>\n',
 }
 

@@ -7,18 +7,11 @@
  * another: a search for circles comes to the same loop by more than one way. */
 
 static void
-settle (void)
-{
-  for (int n_turns = g_test_rand_int_range (0, 100); n_turns > 0; n_turns--)
-    g_thread_yield ();
-}
-
-static void
 wait_until_stopping (BgLoop *loop)
 {
   while (bg_loop_get_state (loop) == BG_LOOP_RUNNING)
     g_thread_yield ();
-  settle ();
+  util_settle ();
 }
 
 /* By then the loop drains, and waits. */
@@ -199,9 +192,9 @@ run_asked_within (gboolean another_waits)
   util_latch_wait (&self.entered);
   if (another_waits)
     g_assert_true (bg_loop_post (self.loops[4], wait_for_a_cb, &self, NULL));
-  settle ();
+  util_settle ();
   util_latch_count_down (&self.leaves);
-  settle ();
+  util_settle ();
   util_latch_count_down (&self.goes_on);
   graph_end (&self);
   assert_told (&self.told[0]);
@@ -257,7 +250,7 @@ test_ends_crosswise (void)
       g_assert_true (bg_loop_post (self.loops[5], wait_for_e_cb, &self, NULL));
       run_on (&self, 0, a_asks_cb);
       run_on (&self, 1, b_asks_cb);
-      settle ();
+      util_settle ();
       for (guint j = 0; j < 2; j++)
         {
           bg_loop_quit (self.loops[j ^ (i & 1)], BG_SHUTDOWN_DRAIN);
@@ -318,10 +311,10 @@ test_not_given_up (void)
       graph_init (&self, 3);
       run_on (&self, 0, tell_a_of_b_cb);
       bg_loop_quit (self.loops[0], BG_SHUTDOWN_DRAIN);
-      settle ();
+      util_settle ();
       run_on (&self, 1, b_asks_c_cb);
       util_latch_wait (&self.entered);
-      settle ();
+      util_settle ();
       bg_loop_quit (self.loops[1], BG_SHUTDOWN_DRAIN);
       util_latch_wait (&self.tried);
       g_assert_no_error (self.error);
@@ -618,7 +611,7 @@ test_no_circle_answer (void)
       run_on (&self, 0, tell_a_of_b_cb);
       bg_loop_quit (self.loops[1], BG_SHUTDOWN_DRAIN);
       bg_loop_quit (self.loops[0], BG_SHUTDOWN_DRAIN);
-      settle ();
+      util_settle ();
       util_latch_count_down (&self.goes_on);
       graph_end (&self);
       for (guint j = 0; j < 3; j++)
@@ -774,7 +767,7 @@ test_random (void)
       for (guint j = 0; j < 8; j++)
         bg_loop_post (random.loops[g_test_rand_int_range (0, N_RANDOM)], step_posted_cb,
                       step_new (&random, 3), g_free);
-      settle ();
+      util_settle ();
       for (guint j = 0; j < N_RANDOM; j++)
         bg_loop_quit (random.loops[j], BG_SHUTDOWN_DRAIN);
       for (guint j = 0; j < N_RANDOM; j++)

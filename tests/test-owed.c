@@ -1282,8 +1282,7 @@ run_circle_call_last (Kind kind, Ending ending)
   if (ending == END_WAIT)
     bg_loop_quit (self.owed.asker, BG_SHUTDOWN_DRAIN);
   util_latch_count_down (&self.goes_on);
-  for (int n_turns = g_test_rand_int_range (0, 50); n_turns > 0; n_turns--)
-    g_thread_yield ();
+  util_settle ();
   util_latch_count_down (&self.calls);
   util_latch_wait (&self.called);
   if (self.call_error == NULL)

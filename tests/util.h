@@ -69,6 +69,10 @@ void util_reply_wait (UtilReply *self); /* in the thread-default context */
 gint64 util_msec_from_now (guint msec);
 void util_spin_until (gint64 monotonic_time);
 
+/* Lets others run: for a moment mostly, sometimes for longer. A turn may take milliseconds
+ * where the machine is busy. */
+void util_settle (void);
+
 /* Waits until so much is queued, or so many hold the loop. */
 void util_wait_for_queued (BgLoop *loop, guint n);
 void util_wait_for_holds (BgLoop *loop, guint n);
@@ -91,8 +95,8 @@ guint util_count_threads_awake (void);
 /* Waits for threads that nobody can join. */
 void util_wait_for_threads (guint n);
 
-/* Runs the test @path of this program in a process of its own, which has to end
- * well within the limit. */
+/* Runs the test @path of this program in a process of its own, which has a
+ * watchdog of its own. */
 void util_assert_subprocess_passes (const char *path);
 
 /* g_test_add_func(), but the test runs in a process of its own: what hangs

@@ -169,7 +169,7 @@ bg_perform_answer (BgPerform *self, GAsyncResult *result, GError *error)
       self->blocked.closed = self->blocked.closed || self->gave_up == BG_WAIT_SETTLED;
     }
   self->answered = TRUE;
-  atomic_fetch_sub (&core->inbox.linger.n_pending, 1);
+  bg_linger_add_pending (&core->inbox, -1);
   if (self->phase == BG_OPERATION_PENDING)
     {
       self->phase = BG_OPERATION_ANSWERED;
@@ -177,16 +177,14 @@ bg_perform_answer (BgPerform *self, GAsyncResult *result, GError *error)
       hands_over = core->stopping.closed;
       if (!hands_over)
         {
-          poster
-              = atomic_load_explicit (&core->inbox.linger.poster_processor, memory_order_relaxed);
+          poster = bg_linger_get_poster (&core->inbox);
           self->answered_link.data = bg_perform_ref (self);
           g_queue_push_tail_link (&core->operations.answered, &self->answered_link);
           bg_inbox_append_void (&core->inbox, self->priority, answers_outcome,
                                 bg_perform_get_func (self), core, NULL);
           bg_linger_set_awaited (&core->inbox);
           /* What comes next comes from where the operation came from. */
-          atomic_store_explicit (&core->inbox.linger.poster_processor, poster,
-                                 memory_order_relaxed);
+          bg_linger_set_poster (&core->inbox, poster);
         }
     }
   bg_core_unlock (core);

@@ -74,8 +74,8 @@ run_teardown (BgCore *self, BgTeardown *teardown)
 
   bg_core_step (self);
   bg_inbox_push_activity (&self->inbox, teardown->func);
-  record = &self->inbox.activities.current->kept;
-  *record = (BgRecord){ bg_core_drop_outcome, teardown->func, teardown, destroy_teardown };
+  record = bg_inbox_keep (&self->inbox, &(BgRecord){ bg_core_drop_outcome, teardown->func, teardown,
+                                                     destroy_teardown });
   teardown->func (teardown->data);
   record->outcome = NULL;
   if (!bg_core_is_forked (self))
@@ -174,7 +174,7 @@ bg_core_run_end (BgCore *self)
   timer = g_steal_pointer (&self->timer.source);
   if (self->stopping.drain != NULL)
     g_source_destroy (g_steal_pointer (&self->stopping.drain));
-  atomic_store_explicit (&self->inbox.linger.due_at, -1, memory_order_relaxed);
+  bg_linger_set_due (&self->inbox, -1);
   bg_core_unlock (self);
   if (timer != NULL)
     {

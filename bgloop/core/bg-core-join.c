@@ -77,7 +77,7 @@ bg_core_report_end (BgCore *self)
       g_queue_init (&self->stopping.end_watchers);
       for (GList *link = watchers.head; link != NULL; link = link->next)
         ((BgBlocked *) link->data)->listed = FALSE;
-      g_cond_broadcast (&self->changed);
+      bg_core_note_changed (self);
     }
   bg_core_unlock (self);
 
@@ -105,7 +105,7 @@ has_ended (gpointer data)
 static void
 spin_for_end (BgCore *self, BgWaiter *waiter, int timeout_msec)
 {
-  guint limit_usec = atomic_load (&self->inbox.linger.usec);
+  guint limit_usec = bg_linger_get_usec (&self->inbox);
   gboolean joined;
 
   bg_core_lock (self);
@@ -136,10 +136,10 @@ bg_core_join (BgCore *self)
       g_thread_join (thread);
       bg_core_lock (self);
       self->thread.joined = TRUE;
-      g_cond_broadcast (&self->changed);
+      bg_core_note_changed (self);
     }
   while (!self->thread.joined || self->stopping.n_handling > 0)
-    g_cond_wait (&self->changed, &self->inbox.lock);
+    bg_core_wait (self, -1);
   bg_core_unlock (self);
 }
 

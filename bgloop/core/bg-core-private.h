@@ -102,6 +102,7 @@ struct _BgCore
 
 BgCore *bg_core_new (const char *name);
 BgCore *bg_core_ref (BgCore *self);
+gboolean bg_core_try_ref (BgCore *self);
 void bg_core_unref (BgCore *self);
 void bg_core_abandon (BgCore *self);
 
@@ -141,11 +142,39 @@ bg_core_get_inbox (BgCore *self)
   return &self->inbox;
 }
 
-/* Where its linger is: microseconds. */
-static inline _Atomic guint *
-bg_core_get_linger (BgCore *self)
+/* with the lock held: until somebody says that the state, the pause or the thread has changed.
+ * FALSE if @deadline, in monotonic microseconds or -1 for none, is past. */
+static inline gboolean
+bg_core_wait (BgCore *self, gint64 deadline)
 {
-  return &self->inbox.linger.usec;
+  return bg_inbox_wait (&self->inbox, &self->changed, deadline);
+}
+
+static inline void
+bg_core_note_changed (BgCore *self)
+{
+  g_cond_broadcast (&self->changed);
+}
+
+/* What the test kit has of it. */
+static inline BgPause *
+bg_core_get_pause (BgCore *self)
+{
+  return &self->pause;
+}
+
+/* (nullable) Where replies to work on this loop arrive. The loop's thread. */
+static inline BgMailbox *
+bg_core_get_mailbox (BgCore *self)
+{
+  return self->mailbox;
+}
+
+/* Which of the process's loops it is. */
+static inline BgRegistration *
+bg_core_get_registration (BgCore *self)
+{
+  return &self->registration;
 }
 
 /* On the loop's thread: what comes next is another thing than what was before, and what of
@@ -153,7 +182,7 @@ bg_core_get_linger (BgCore *self)
 static inline void
 bg_core_step (BgCore *self)
 {
-  bg_activities_step (&self->inbox.activities);
+  bg_inbox_step (&self->inbox);
 }
 
 /* What reports who blocks the loop. */
@@ -179,6 +208,7 @@ void bg_core_drop_later (BgCore *self, gpointer data, GDestroyNotify destroy);
 
 /* without */
 gboolean bg_core_has_ended (BgCore *self);
+gboolean bg_core_is_dropped (BgCore *self);
 void bg_core_set_object (BgCore *self, gpointer object);
 gpointer bg_core_dup_object (BgCore *self);
 guint bg_core_forget_object (BgCore *self);

@@ -223,7 +223,7 @@ bg_core_demote_most_urgent (BgCore *self)
 static guint
 count_own_sources (BgCore *self)
 {
-  guint n = self->sources.n_own + self->inbox.n_sources;
+  guint n = self->sources.n_own + bg_inbox_get_n_sources (&self->inbox);
 
   if (self->mailbox != NULL)
     n += bg_mailbox_get_n_sources (self->mailbox);

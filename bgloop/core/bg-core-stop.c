@@ -92,7 +92,7 @@ drain_prepare (GSource *source, int *timeout)
   idle = bg_core_is_idle (self);
   work = !idle && has_work (self);
   if (work)
-    self->inbox.asleep = FALSE;
+    bg_inbox_stay_awake (&self->inbox);
   else
     bg_inbox_fall_asleep (&self->inbox);
   bg_core_unlock (self);
@@ -207,17 +207,8 @@ attach_drain (BgCore *self)
 void
 bg_core_begin_drain (BgCore *self)
 {
-  GList *link, *next;
-
   bg_inbox_pause (&self->inbox);
-  for (link = self->invokes.list.head; link != NULL; link = next)
-    {
-      BgInvoke *invoke = link->data;
-
-      next = link->next;
-      if (!invoke->running)
-        bg_core_move_invoke (self, invoke);
-    }
+  bg_core_move_invokes (self, NULL);
 }
 
 /* Something has ended the thread under the drain source. */
@@ -270,7 +261,7 @@ bg_core_quit (BgCore *self, BgShutdownMode mode)
       self->stopping.n_handling++;
       bg_core_take_blocked (self, &blocked);
     }
-  g_cond_broadcast (&self->changed);
+  bg_core_note_changed (self);
 
   /* Under the lock, so that the loop cannot end before it has got the message:
    * a context that nobody owns would run it here. */

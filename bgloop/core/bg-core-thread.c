@@ -212,7 +212,7 @@ static void
 abandon (BgCore *self)
 {
   GQueue blocked = G_QUEUE_INIT;
-  gpointer func = atomic_load (&self->inbox.activities.running);
+  gpointer func = bg_inbox_get_running (&self->inbox, NULL);
   g_autofree char *name = NULL;
   gboolean cancels;
 
@@ -234,7 +234,7 @@ abandon (BgCore *self)
       bg_core_take_blocked (self, &blocked);
     }
   self->stopping.closed = TRUE;
-  g_cond_broadcast (&self->changed);
+  bg_core_note_changed (self);
   bg_core_unlock (self);
 
   /* g_main_loop_run() does not return to give back what it has. */
@@ -397,7 +397,7 @@ bg_core_start (BgCore *self)
       self->thread.joined = FALSE;
       self->thread.gone = FALSE;
       bg_core_unlock (self);
-      bg_waiter_spin_for_start (waiter, atomic_load (&self->inbox.linger.usec));
+      bg_waiter_spin_for_start (waiter, bg_linger_get_usec (&self->inbox));
       bg_waiter_wait_settled (waiter);
     }
   else

@@ -28,7 +28,8 @@ guint64 bg_core_add_delay (BgCore *self,
                            GDestroyNotify destroy);
 gboolean bg_core_cancel_delay (BgCore *self, guint64 id);
 void bg_core_promote_due (BgCore *self);
-void bg_core_set_timer (BgCore *self, gint64 due);
+void bg_core_update_timer (BgCore *self);
+void bg_core_pause_timer (BgCore *self);
 
 /* on the loop's thread, without */
 void bg_core_drop_delays (BgCore *self);

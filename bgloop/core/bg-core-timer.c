@@ -98,12 +98,26 @@ bg_core_promote_due (BgCore *self)
   promote_due (self, G_MAXUINT);
 }
 
-void
-bg_core_set_timer (BgCore *self, gint64 due)
+static void
+set_timer (BgCore *self, gint64 due)
 {
-  atomic_store_explicit (&self->inbox.linger.due_at, due, memory_order_relaxed);
+  bg_linger_set_due (&self->inbox, due);
   if (self->timer.source != NULL)
     g_source_set_ready_time (self->timer.source, due);
+}
+
+/* To when the next delayed work is due. */
+void
+bg_core_update_timer (BgCore *self)
+{
+  set_timer (self, bg_delays_get_next_due (&self->timer.delays));
+}
+
+/* Nothing becomes due by itself until bg_core_update_timer(). */
+void
+bg_core_pause_timer (BgCore *self)
+{
+  set_timer (self, -1);
 }
 
 /* What is left due makes the timer ready at once, when others have had the lock. */
@@ -119,7 +133,7 @@ timer_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
   bg_core_lock (self);
   give_back_ended_delays (self);
   promote_due (self, DUE_BATCH);
-  bg_core_set_timer (self, bg_delays_get_next_due (&self->timer.delays));
+  bg_core_update_timer (self);
   bg_core_unlock (self);
 
   return G_SOURCE_CONTINUE;
@@ -151,11 +165,11 @@ bg_core_add_delay (BgCore *self,
       self->sources.n_own++;
     }
 
-  self->inbox.posted++;
+  bg_inbox_count_posted (&self->inbox);
   id = bg_delays_add (&self->timer.delays, due, func, data, destroy);
   if (next_due == -1 || due < next_due)
     {
-      bg_core_set_timer (self, due);
+      bg_core_update_timer (self);
       bg_linger_interrupt (&self->inbox);
     }
   return id;
@@ -176,7 +190,7 @@ bg_core_cancel_delay (BgCore *self, guint64 id)
     bg_inbox_count_void (&self->inbox, G_PRIORITY_DEFAULT, 1);
   self->waits.withdrawn++;
   if (bg_delays_get_next_due (&self->timer.delays) != next_due)
-    bg_core_set_timer (self, bg_delays_get_next_due (&self->timer.delays));
+    bg_core_update_timer (self);
   if (destroy != NULL)
     bg_core_drop_later (self, data, destroy);
   return TRUE;
@@ -199,7 +213,7 @@ bg_core_drop_delays (BgCore *self)
       if (delay == NULL)
         return;
 
-      bg_count (&self->inbox.counts.cancelled, 1);
+      bg_inbox_count_cancelled (&self->inbox);
       end_delay (self, delay, delay->destroy);
     }
 }

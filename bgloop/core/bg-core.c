@@ -35,7 +35,7 @@ bg_core_new (const char *name)
       self->main_loop = g_main_loop_new (self->context, FALSE);
     }
   bg_inbox_init (&self->inbox, self->context, self, BG_LOCK_CORE);
-  atomic_init (&self->inbox.linger.n_expected, 1);
+  bg_linger_add_expected (&self->inbox, 1);
   g_cond_init (&self->changed);
   atomic_init (&self->state, BG_LOOP_STOPPED);
   self->thread.joined = TRUE; /* until it is started there is nothing to join */
@@ -100,11 +100,40 @@ core_free (BgCore *self)
     bg_registration_end_removal ();
 }
 
+/* FALSE for one that nobody refers to any more and that is being freed. */
+gboolean
+bg_core_try_ref (BgCore *self)
+{
+  int n = g_atomic_int_get (&self->ref_count);
+
+  while (n > 0)
+    {
+      if (g_atomic_int_compare_and_exchange (&self->ref_count, n, n + 1))
+        return TRUE;
+      n = g_atomic_int_get (&self->ref_count);
+    }
+
+  return FALSE;
+}
+
 void
 bg_core_unref (BgCore *self)
 {
   if (g_atomic_int_dec_and_test (&self->ref_count))
     core_free (self);
+}
+
+/* Whether the object is gone. */
+gboolean
+bg_core_is_dropped (BgCore *self)
+{
+  gboolean dropped;
+
+  bg_core_lock (self);
+  dropped = self->ownership.dropped;
+  bg_core_unlock (self);
+
+  return dropped;
 }
 
 /* The object is gone: nobody will ever join the thread. Never blocks. */
@@ -176,21 +205,21 @@ bg_core_set_refused_error (BgCore *self, GError **error)
 void
 bg_core_get_stats (BgCore *self, BgLoopStats *stats)
 {
-  BgInbox *inbox = &self->inbox;
+  BgInboxTotals totals;
 
   bg_core_lock (self);
-  /* The loop's thread takes no lock to count. What it begins from here on counts neither as
-   * queued nor as run, and never as both. */
-  stats->run = atomic_load (&inbox->counts.run);
-  stats->cancelled = atomic_load (&inbox->counts.cancelled) + self->waits.withdrawn;
-  stats->batches = atomic_load (&inbox->counts.batches);
-  stats->posted = inbox->posted;
+  bg_inbox_get_totals (&self->inbox, &totals);
+  stats->run = totals.run;
+  stats->cancelled = totals.cancelled + self->waits.withdrawn;
+  stats->batches = totals.batches;
+  stats->posted = totals.posted;
   stats->refused = self->refused;
-  stats->wakeups = inbox->wakeups;
-  stats->queued = bg_inbox_count_queued (inbox);
-  stats->queued_max = inbox->queued_max;
+  stats->wakeups = totals.wakeups;
+  stats->queued = totals.queued;
+  stats->queued_max = totals.queued_max;
   stats->holds = self->holds.list.length;
-  bg_inbox_get_busy (inbox, &stats->busy_usec, &stats->longest_usec);
+  stats->busy_usec = totals.busy_usec;
+  stats->longest_usec = totals.longest_usec;
   bg_core_unlock (self);
 }
 

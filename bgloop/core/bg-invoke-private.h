@@ -38,7 +38,9 @@ gboolean bg_core_invoke (BgCore *core,
                          gpointer data,
                          GDestroyNotify notify);
 
+guint64 bg_core_get_n_runs (BgCore *self);
+
 /* with the core's lock */
-void bg_core_move_invoke (BgCore *self, BgInvoke *invoke);
+void bg_core_move_invokes (BgCore *self, GPtrArray *sources);
 
 G_END_DECLS

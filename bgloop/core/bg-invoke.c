@@ -28,7 +28,7 @@ invoke_dropped_outcome (BgRecord *slot, gpointer owner)
   GDestroyNotify notify = self->notify;
   gpointer data = self->data;
 
-  bg_count (&core->inbox.counts.cancelled, 1);
+  bg_inbox_count_cancelled (&core->inbox);
   invoke_unref (self);
   if (notify != NULL)
     notify (data);
@@ -57,8 +57,8 @@ invoke_abandon (BgInvoke *self)
 
 /* Puts an invoked function into the inbox: while the loop stops, everything
  * that was accepted comes from there. Takes over the list's reference. */
-void
-bg_core_move_invoke (BgCore *self, BgInvoke *invoke)
+static void
+move_invoke (BgCore *self, BgInvoke *invoke)
 {
   if (invoke->listed)
     {
@@ -67,6 +67,38 @@ bg_core_move_invoke (BgCore *self, BgInvoke *invoke)
     }
 
   bg_inbox_requeue (&self->inbox, invoke->priority, invoke->outcome, invoke->func, invoke, NULL);
+}
+
+/* On the loop's thread: all those that do not run now. Their sources are added to @sources
+ * (nullable): what they were to run is not there any more. */
+void
+bg_core_move_invokes (BgCore *self, GPtrArray *sources)
+{
+  GList *link, *next;
+
+  for (link = self->invokes.list.head; link != NULL; link = next)
+    {
+      BgInvoke *invoke = link->data;
+      GSource *source = NULL;
+
+      next = link->next;
+      if (invoke->running)
+        continue;
+
+      if (sources != NULL)
+        source
+            = g_main_context_find_source_by_funcs_user_data (self->context, &g_idle_funcs, invoke);
+      if (source != NULL)
+        g_ptr_array_add (sources, g_source_ref (source));
+      move_invoke (self, invoke);
+    }
+}
+
+/* How many functions were run, and how often. The loop's thread only. */
+guint64
+bg_core_get_n_runs (BgCore *self)
+{
+  return bg_inbox_get_n_run (&self->inbox) + self->invokes.repeats;
 }
 
 /* Takes over a reference, and keeps none while the notify runs, which may end the thread. */
@@ -108,8 +140,7 @@ run_invoke (BgCore *core, BgInvoke *self)
     return FALSE;
 
   bg_inbox_push_activity (&core->inbox, self->func);
-  core->inbox.activities.current->kept
-      = (BgRecord){ half_done_invoke_outcome, self->func, self, NULL };
+  bg_inbox_keep (&core->inbox, &(BgRecord){ half_done_invoke_outcome, self->func, self, NULL });
   again = self->func (self->data);
   if (bg_core_is_forked (core))
     return again;
@@ -121,7 +152,7 @@ run_invoke (BgCore *core, BgInvoke *self)
   if (again)
     core->invokes.repeats++;
   else
-    bg_count (&core->inbox.counts.run, 1);
+    bg_inbox_count_run (&core->inbox);
   return again;
 }
 
@@ -139,7 +170,7 @@ invoke_outcome (BgRecord *slot, gpointer owner)
   if (again)
     {
       bg_core_lock (core);
-      bg_core_move_invoke (core, self);
+      move_invoke (core, self);
       bg_core_unlock (core);
       return;
     }
@@ -174,9 +205,9 @@ invoke_cb (gpointer user_data)
     {
       bg_core_lock (core);
       self->running = FALSE;
-      again = !core->inbox.paused;
+      again = !bg_inbox_is_paused (&core->inbox);
       if (!again)
-        bg_core_move_invoke (core, self);
+        move_invoke (core, self);
       bg_core_unlock (core);
       return again;
     }
@@ -226,9 +257,9 @@ invoke_here (BgCore *core, BgInvoke *self)
     }
 
   bg_core_lock (core);
-  if (core->inbox.paused)
+  if (bg_inbox_is_paused (&core->inbox))
     {
-      bg_core_move_invoke (core, self);
+      move_invoke (core, self);
     }
   else
     {
@@ -262,10 +293,10 @@ bg_core_invoke (BgCore *core,
       bg_core_lock (core);
       admitted = bg_core_admits (core);
       if (admitted)
-        core->inbox.posted++;
-      if (admitted && !here && core->inbox.paused)
+        bg_inbox_count_posted (&core->inbox);
+      if (admitted && !here && bg_inbox_is_paused (&core->inbox))
         {
-          bg_core_move_invoke (core, invoke);
+          move_invoke (core, invoke);
         }
       else if (admitted && !here)
         {

@@ -20,8 +20,7 @@ bg_mailbox_unref (gpointer data)
 {
   BgMailbox *self = data;
 
-  if (!g_atomic_int_dec_and_test (&self->ref_count)
-      || self->inbox.generation != bg_fork_generation ())
+  if (!g_atomic_int_dec_and_test (&self->ref_count) || bg_inbox_is_inherited (&self->inbox))
     return;
 
   bg_inbox_clear (&self->inbox);
@@ -52,7 +51,7 @@ mailbox_source_unref (gpointer data)
   if (!g_atomic_int_dec_and_test (&self->source_count))
     return;
 
-  if (self->inbox.generation == bg_fork_generation ())
+  if (!bg_inbox_is_inherited (&self->inbox))
     {
       bg_inbox_lock (&self->inbox);
       atomic_store (&self->closed, TRUE);
@@ -117,12 +116,12 @@ bg_mailbox_get (BgMailbox *last, GMainContext *context)
 {
   BgInbox *inbox;
 
-  if (last != NULL && last->inbox.context == context
-      && last->inbox.generation == bg_fork_generation () && !atomic_load (&last->closed))
+  if (last != NULL && bg_inbox_get_context (&last->inbox) == context
+      && !bg_inbox_is_inherited (&last->inbox) && !atomic_load (&last->closed))
     return last;
 
   inbox = bg_inbox_find (context, get_tag ());
-  return inbox != NULL ? bg_mailbox_ref (inbox->owner) : mailbox_new (context);
+  return inbox != NULL ? bg_mailbox_ref (bg_inbox_get_owner (inbox)) : mailbox_new (context);
 }
 
 /* A loop's own mailbox */
@@ -171,12 +170,12 @@ follow_ends (BgMailbox *self, BgCore *to, guint64 search)
 {
   gboolean found = FALSE;
 
-  if (self == NULL || self->inbox.generation != bg_fork_generation () || self->end_search == search)
+  if (self == NULL || bg_inbox_is_inherited (&self->inbox) || self->end_search == search)
     return FALSE;
 
   self->end_search = search;
   if (to == NULL && self->waiting)
-    g_main_context_wakeup (self->inbox.context);
+    g_main_context_wakeup (bg_inbox_get_context (&self->inbox));
 
   begin_visit (self);
   for (GList *link = self->owed.head; link != NULL && !found; link = link->next)
@@ -329,7 +328,7 @@ bg_mailbox_owns (BgMailbox *self, GSource *source)
 guint
 bg_mailbox_get_n_sources (BgMailbox *self)
 {
-  return self->inbox.n_sources;
+  return bg_inbox_get_n_sources (&self->inbox);
 }
 
 /* The loop's context is about to be cleared: what comes now, comes too late. */

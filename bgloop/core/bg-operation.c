@@ -196,8 +196,8 @@ drop (BgPerform *self)
 {
   BgInbox *inbox = &self->core->inbox;
 
-  inbox->activities.current->kept
-      = (BgRecord){ half_dropped_outcome, bg_perform_get_func (self), self, NULL };
+  bg_inbox_keep (inbox,
+                 &(BgRecord){ half_dropped_outcome, bg_perform_get_func (self), self, NULL });
   destroy_data (self);
   bg_inbox_drop_kept (inbox);
   if (!bg_core_is_forked (self->core))
@@ -351,7 +351,7 @@ begin_outcome (BgRecord *slot, gpointer owner)
 
   if (drops)
     {
-      bg_count (&core->inbox.counts.cancelled, 1);
+      bg_inbox_count_cancelled (&core->inbox);
       drop (self);
       bg_perform_unref (self);
       return;
@@ -361,13 +361,13 @@ begin_outcome (BgRecord *slot, gpointer owner)
   bg_perform_publish (self);
   if (self->blocked.waiter != NULL)
     bg_waiter_set_bound (self->blocked.waiter, TRUE);
-  atomic_fetch_add (&core->inbox.linger.n_pending, 1);
+  bg_linger_add_pending (&core->inbox, 1);
   if (g_cancellable_is_cancelled (core->cancellable))
     g_cancellable_cancel (self->cancellable);
-  core->inbox.activities.current->kept
-      = (BgRecord){ half_begun_outcome, bg_perform_get_func (self), self, NULL };
+  bg_inbox_keep (&core->inbox,
+                 &(BgRecord){ half_begun_outcome, bg_perform_get_func (self), self, NULL });
   ok = begin_on_context (self, &self->begin_error);
-  bg_count (&core->inbox.counts.run, 1);
+  bg_inbox_count_run (&core->inbox);
   destroy_data (self);
   bg_inbox_drop_kept (&core->inbox);
   if (!bg_core_is_forked (core))

@@ -183,7 +183,7 @@ complete (BgReply *self, BgCore **ended)
         *ended = bg_core_ref (self->ended);
     }
   if (self->soon)
-    atomic_fetch_sub (&mailbox->inbox.linger.n_expected, 1);
+    bg_linger_add_expected (&mailbox->inbox, -1);
   return atomic_fetch_sub (&mailbox->n_outstanding, 1) == 1;
 }
 
@@ -198,7 +198,7 @@ set_mailbox (BgReply *self, BgMailbox *mailbox)
     }
 
   if (atomic_fetch_add (&mailbox->n_outstanding, 1) == 0)
-    g_main_context_ref (mailbox->inbox.context);
+    g_main_context_ref (bg_inbox_get_context (&mailbox->inbox));
   if (mailbox->core == NULL)
     return;
 
@@ -300,7 +300,8 @@ bg_reply_set_expiry (BgReply *self,
                      gpointer data,
                      GDestroyNotify destroy)
 {
-  GMainContext *context = self->callback != NULL ? self->mailbox->inbox.context : NULL;
+  GMainContext *context
+      = self->callback != NULL ? bg_inbox_get_context (&self->mailbox->inbox) : NULL;
 
   self->expiry = bg_expiry_new (context, timeout_msec, cancellable, func, data, destroy);
 }
@@ -314,7 +315,7 @@ bg_reply_expect_soon (BgReply *self, gboolean asleep)
     return;
 
   self->soon = TRUE;
-  atomic_fetch_add (&self->mailbox->inbox.linger.n_expected, 1);
+  bg_linger_add_expected (&self->mailbox->inbox, 1);
   if (asleep)
     bg_linger_note_wakeup (&self->mailbox->inbox);
 }
@@ -345,7 +346,7 @@ reply_outcome (BgRecord *slot, gpointer owner)
   BgMailbox *mailbox = owner;
   BgReply *self = slot->data;
 
-  mailbox->inbox.activities.current->kept = (BgRecord){ half_given_outcome, NULL, self, NULL };
+  bg_inbox_keep (&mailbox->inbox, &(BgRecord){ half_given_outcome, NULL, self, NULL });
   if (mailbox->core != NULL)
     bg_core_step (mailbox->core);
 
@@ -379,7 +380,7 @@ bg_mailbox_close_owed (BgMailbox *self, const char *name)
 {
   g_autoptr (GPtrArray) expiries = g_ptr_array_new ();
   g_autoptr (GPtrArray) ends = g_ptr_array_new_with_free_func ((GDestroyNotify) bg_core_unref);
-  GMainContext *context = self->inbox.context;
+  GMainContext *context = bg_inbox_get_context (&self->inbox);
   GList *link;
   gboolean last = FALSE;
 
@@ -422,14 +423,14 @@ post (BgReply *self, GObject *value, GError *error, gboolean *wakes)
 {
   BgMailbox *mailbox = self->mailbox;
   BgInbox *inbox = &mailbox->inbox;
-  GMainContext *context = inbox->context;
+  GMainContext *context = bg_inbox_get_context (inbox);
   BgExpiry *expiry = NULL;
   BgCore *ended = NULL;
   gboolean sends, last = FALSE;
 
   bg_inbox_lock (inbox);
   sends = !self->claimed && !atomic_load (&mailbox->closed);
-  *wakes = inbox->asleep;
+  *wakes = bg_inbox_is_asleep (inbox);
   if (!self->claimed)
     {
       last = complete (self, &ended);
@@ -461,8 +462,7 @@ bg_reply_return (BgReply *self, GObject *value, GError *error)
   gboolean sent = FALSE, wakes = FALSE;
 
   /* In a forked child the parent's callers get no replies. */
-  if (self != NULL && self->mailbox != NULL
-      && self->mailbox->inbox.generation != bg_fork_generation ())
+  if (self != NULL && self->mailbox != NULL && bg_inbox_is_inherited (&self->mailbox->inbox))
     return;
 
   if (self != NULL && self->callback != NULL)

@@ -10,5 +10,6 @@ G_BEGIN_DECLS
 typedef struct _BgCore BgCore;
 
 GPtrArray *bg_core_list_work (BgCore *core);
+void bg_core_peek_work (BgCore *core, gboolean *works, gboolean *held);
 
 G_END_DECLS

@@ -74,11 +74,10 @@ collect_more (GArray *works, guint n, guint n_named, int kind)
 static void
 collect_running (BgCore *core, GArray *works)
 {
-  Work work = { .kind = RUNNING,
-                .func = atomic_load (&core->inbox.activities.running),
-                .since = atomic_load (&core->inbox.activities.started_at) };
+  Work work = { .kind = RUNNING };
   gint64 awake_since = atomic_load (&core->thread.awake_at);
 
+  work.func = bg_inbox_get_running (&core->inbox, &work.since);
   if (work.func == NULL)
     {
       work.kind = BUSY;
@@ -91,14 +90,14 @@ collect_running (BgCore *core, GArray *works)
 static void
 collect_queued (BgCore *core, GArray *works)
 {
-  guint n = 0, n_lanes = 0;
+  guint n = 0, n_named = 0;
 
-  for (guint i = 0; i < core->inbox.n_lanes; i++)
+  for (guint i = 0; i < bg_inbox_get_n_lanes (&core->inbox); i++)
     {
-      BgLane *lane = core->inbox.lanes[i];
-      Work work = { .kind = QUEUED, .n = bg_lane_get_queued (lane), .priority = lane->priority };
+      Work work = { .kind = QUEUED, .n = bg_inbox_get_queued (&core->inbox, i) };
 
-      if (work.n > 0 && n_lanes++ < NAMED)
+      work.priority = bg_inbox_get_priority (&core->inbox, i);
+      if (work.n > 0 && n_named++ < NAMED)
         g_array_append_val (works, work);
       else
         n += work.n;
@@ -242,4 +241,15 @@ bg_core_list_work (BgCore *core)
   for (guint i = 0; i < works->len; i++)
     g_ptr_array_add (lines, describe (&g_array_index (works, Work, i)));
   return lines;
+}
+
+/* The same in short. @works: something runs, or is to run; @held: something holds the loop. */
+void
+bg_core_peek_work (BgCore *core, gboolean *works, gboolean *held)
+{
+  bg_core_lock (core);
+  *held = core->holds.list.length > 0;
+  *works = bg_inbox_get_running (&core->inbox, NULL) != NULL || bg_inbox_has_work (&core->inbox)
+           || core->invokes.list.length > 0;
+  bg_core_unlock (core);
 }

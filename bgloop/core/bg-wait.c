@@ -117,6 +117,6 @@ bg_core_end_wait (BgWait *wait, BgWaiter *waiter, GCancellable *cancellable)
 void
 bg_core_stay_awake (BgCore *self, BgWaiter *waiter, gint64 deadline)
 {
-  bg_waiter_spin (waiter, atomic_load (&self->inbox.linger.usec), deadline,
+  bg_waiter_spin (waiter, bg_linger_get_usec (&self->inbox), deadline,
                   bg_linger_is_served_elsewhere (&self->inbox));
 }

@@ -121,7 +121,7 @@ begin_stall (BgWatch *self, gint64 now, Stall *stall)
   BgCore *core = self->link.data;
 
   bg_core_lock (core);
-  self->func = atomic_load (&core->inbox.activities.running);
+  self->func = bg_inbox_get_running (&core->inbox, NULL);
   self->source = bg_core_dup_dispatched (core);
   bg_core_unlock (core);
 
@@ -134,9 +134,10 @@ static gint64
 find_end (BgWatch *self, gint64 now)
 {
   BgCore *core = self->link.data;
-  gint64 started_at = atomic_load (&core->inbox.activities.started_at);
   gint64 awake_at = atomic_load (&core->thread.awake_at);
+  gint64 started_at;
 
+  bg_inbox_get_running (&core->inbox, &started_at);
   if (started_at > self->seen_at)
     now = MIN (now, started_at);
   if (awake_at > self->seen_at)
@@ -161,7 +162,7 @@ get_place (BgCore *core)
 
   bg_core_lock (core);
   place = (BgPlace){
-    .steps = atomic_load (&core->inbox.activities.steps),
+    .steps = bg_inbox_get_steps (&core->inbox),
     .left = bg_inbox_get_left (&core->inbox),
     .awake = atomic_load (&core->thread.awake_at) != 0 && core->pause.phase != BG_PAUSE_STANDING,
   };

@@ -35,7 +35,7 @@ gboolean bg_work_check_answer (gpointer func,
 static inline gboolean
 bg_core_is_awake (BgCore *self)
 {
-  return !self->inbox.asleep;
+  return !bg_inbox_is_asleep (&self->inbox);
 }
 
 /* with the core's lock: the work whose turn it is; NULL if it was taken back */
@@ -50,13 +50,13 @@ bg_core_take (BgCore *self, BgRecord *slot)
 static inline void
 bg_core_count_run (BgCore *self)
 {
-  bg_count (&self->inbox.counts.run, 1);
+  bg_inbox_count_run (&self->inbox);
 }
 
 static inline void
 bg_core_count_cancelled (BgCore *self)
 {
-  bg_count (&self->inbox.counts.cancelled, 1);
+  bg_inbox_count_cancelled (&self->inbox);
 }
 
 /* Whether accepted work is to run: if not, it counts as cancelled. */

@@ -25,13 +25,13 @@ bg_core_submit (BgCore *self, BgWork *work)
 
   bg_core_lock (self);
   admitted = bg_core_admits (self);
-  work->was_awake = !self->inbox.asleep;
+  work->was_awake = bg_core_is_awake (self);
   if (work->reply != NULL)
     bg_reply_set_due (work->reply, admitted);
   if (admitted)
     {
-      if (work->soon && atomic_load (&self->inbox.linger.usec) > 0)
-        bg_reply_expect_soon (work->reply, self->inbox.asleep);
+      if (work->soon && bg_linger_get_usec (&self->inbox) > 0)
+        bg_reply_expect_soon (work->reply, !work->was_awake);
       slot = bg_inbox_append (&self->inbox, work->priority, record->outcome, record->func,
                               record->data, record->destroy);
       if (work->blocked != NULL)

@@ -36,18 +36,13 @@ typedef struct
   _Atomic guint steps;        /* how often it has gone on to something else than a record */
 } BgActivities;
 
-/* The serving thread goes on to something else, a destroy notify for example: what it has
- * done until now does not count as one with that. */
-static inline void
-bg_activities_step (BgActivities *self)
-{
-  guint steps = atomic_load_explicit (&self->steps, memory_order_relaxed);
-
-  atomic_store_explicit (&self->steps, steps + 1, memory_order_relaxed);
-}
-
+/* the serving thread */
 void bg_inbox_push_activity (BgInbox *self, gpointer func);
 gint64 bg_inbox_pop_activity (BgInbox *self);
 void bg_inbox_abandon_activities (BgInbox *self, GPtrArray *sources);
+
+/* any thread */
+gpointer bg_inbox_get_running (BgInbox *self, gint64 *started_at);
+guint bg_inbox_get_steps (BgInbox *self);
 
 G_END_DECLS

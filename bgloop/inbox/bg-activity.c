@@ -75,3 +75,21 @@ bg_inbox_abandon_activities (BgInbox *self, GPtrArray *sources)
   if (self->deferred != NULL)
     bg_inbox_append_deferred (self);
 }
+
+/* What runs now, since @started_at (nullable); NULL if nothing that was given to the inbox. */
+gpointer
+bg_inbox_get_running (BgInbox *self, gint64 *started_at)
+{
+  gpointer func = atomic_load (&self->activities.running);
+
+  if (started_at != NULL)
+    *started_at = atomic_load (&self->activities.started_at);
+  return func;
+}
+
+/* How often the serving thread has gone on to something else: see bg_inbox_step(). */
+guint
+bg_inbox_get_steps (BgInbox *self)
+{
+  return atomic_load (&self->activities.steps);
+}

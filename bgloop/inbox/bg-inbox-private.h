@@ -11,6 +11,7 @@
 #include <bgloop/base/bg-lock-private.h>
 #include <bgloop/base/bg-macros-private.h>
 #include <bgloop/inbox/bg-activity-private.h>
+#include <bgloop/inbox/bg-counts-private.h>
 #include <bgloop/inbox/bg-linger-private.h>
 #include <bgloop/inbox/bg-queue-private.h>
 
@@ -25,24 +26,6 @@ typedef struct _BgLaneSource BgLaneSource;
 #define BG_CACHE_LINE_BYTES     64
 #define BG_CACHE_LINE           _Alignas(BG_CACHE_LINE_BYTES)
 #define BG_CACHE_LINE_GAP(name) char name[BG_CACHE_LINE_BYTES] /* in what cannot be aligned */
-
-/* Atomic, written by the serving thread, but for the last two. */
-typedef struct
-{
-  _Atomic guint64 run;
-  _Atomic guint64 cancelled;
-  _Atomic guint64 batches;
-
-  /* In microseconds. While a batch runs the first is that of all batches before, less the
-   * monotonic time at which it began, and so below 0: one number, which a reader finds whole. */
-  _Atomic gint64 busy;
-  _Atomic gint64 busy_before; /* in all batches that are over */
-  _Atomic gint64 longest;     /* of them */
-
-  /* under the inbox's lock: the most that anybody was told */
-  gint64 told_busy;
-  gint64 told_longest;
-} BgInboxCounts;
 
 /* Queues records, one first-in-first-out lane per priority, and serves them on
  * the thread that iterates @context. */
@@ -163,8 +146,27 @@ bg_inbox_unlock (BgInbox *self)
     bg_inbox_unlock_and_wake (self);
 }
 
+static inline GMainContext *
+bg_inbox_get_context (BgInbox *self)
+{
+  return self->context;
+}
+
+static inline gpointer
+bg_inbox_get_owner (BgInbox *self)
+{
+  return self->owner;
+}
+
+static inline guint
+bg_inbox_get_n_sources (BgInbox *self)
+{
+  return atomic_load (&self->n_sources);
+}
+
 /* with the lock held */
 BgRecord *bg_inbox_append_slot (BgInbox *self, int priority);
+gboolean bg_inbox_wait (BgInbox *self, GCond *cond, gint64 deadline);
 
 static inline BgRecord *
 bg_inbox_append (BgInbox *self,
@@ -214,17 +216,40 @@ bg_inbox_append_void (BgInbox *self,
   return slot;
 }
 
+/* Work that waits elsewhere than in the lanes. */
+static inline void
+bg_inbox_count_posted (BgInbox *self)
+{
+  self->posted++;
+}
+
+/* Whether an append has to wake the context. */
+static inline gboolean
+bg_inbox_is_asleep (BgInbox *self)
+{
+  return self->asleep;
+}
+
+static inline gboolean
+bg_inbox_is_paused (BgInbox *self)
+{
+  return self->paused;
+}
+
 void bg_inbox_take_void (BgInbox *self);
 guint bg_inbox_get_n_lanes (BgInbox *self);
 int bg_inbox_get_priority (BgInbox *self, guint lane);
+guint bg_inbox_get_queued (BgInbox *self, guint lane);
 gpointer bg_inbox_take (BgInbox *self, BgRecord *slot);
 void bg_inbox_withdraw (BgInbox *self, BgRecord *slot, int priority);
 void bg_inbox_wake (BgInbox *self);
 void bg_inbox_fall_asleep (BgInbox *self);
+void bg_inbox_stay_awake (BgInbox *self);
 gboolean bg_inbox_has_work (BgInbox *self);
 guint bg_inbox_count_queued (BgInbox *self);
 gboolean bg_lane_has_work (BgLane *lane);
 void bg_inbox_pause (BgInbox *self);
+void bg_inbox_set_paused (BgInbox *self, gboolean paused);
 guint bg_lane_get_queued (BgLane *lane);
 
 /* on the serving thread, without the lock */
@@ -232,11 +257,10 @@ void bg_inbox_run (BgInbox *self);
 void bg_inbox_awake (BgInbox *self);
 
 gboolean bg_inbox_run_one (BgInbox *self);
+gboolean bg_inbox_iterate (BgInbox *self, gboolean *stale);
 void bg_inbox_note_stale_dispatch (BgInbox *self);
 gboolean bg_inbox_is_nested (BgInbox *self);
 guint bg_inbox_get_left (BgInbox *self);
-void bg_inbox_get_busy (BgInbox *self, gint64 *busy_usec, gint64 *longest_usec);
-void bg_inbox_end_busy (BgInbox *self, gint64 now);
 void bg_inbox_append_deferred (BgInbox *self);
 void bg_inbox_defer (BgInbox *self, const BgRecord *record);
 
@@ -270,9 +294,63 @@ bg_inbox_drop_kept (BgInbox *self)
   self->activities.current->kept.outcome = NULL;
 }
 
-/* Adds to a counter that only this thread writes. Whoever sees it sees what came before, too. */
-#define bg_count(counter, n)                                                                       \
-  atomic_store_explicit ((counter), atomic_load_explicit ((counter), memory_order_relaxed) + (n),  \
-                         memory_order_release)
+static inline void
+bg_inbox_count_run (BgInbox *self)
+{
+  bg_count (&self->counts.run, 1);
+}
+
+static inline void
+bg_inbox_count_cancelled (BgInbox *self)
+{
+  bg_count (&self->counts.cancelled, 1);
+}
+
+/* How many records have run. Any thread. */
+static inline guint64
+bg_inbox_get_n_run (BgInbox *self)
+{
+  return atomic_load (&self->counts.run);
+}
+
+/* The serving thread goes on to something else, a destroy notify for example: what it has
+ * done until now does not count as one with that. */
+static inline void
+bg_inbox_step (BgInbox *self)
+{
+  guint steps = atomic_load_explicit (&self->activities.steps, memory_order_relaxed);
+
+  atomic_store_explicit (&self->activities.steps, steps + 1, memory_order_relaxed);
+}
+
+/* What lingering is told, by any thread: see inbox/bg-linger.c. */
+
+/* How long at most, in microseconds. */
+static inline guint
+bg_linger_get_usec (BgInbox *inbox)
+{
+  return atomic_load (&inbox->linger.usec);
+}
+
+/* Whether records can be expected at all: for so many more reasons, or less. */
+static inline void
+bg_linger_add_expected (BgInbox *inbox, int n)
+{
+  atomic_fetch_add (&inbox->linger.n_expected, n);
+}
+
+/* What is to come from other sources first: so many more, or less. */
+static inline void
+bg_linger_add_pending (BgInbox *inbox, int n)
+{
+  atomic_fetch_add (&inbox->linger.n_pending, n);
+}
+
+/* When delayed work is due, in monotonic microseconds; -1: there is none. */
+static inline void
+bg_linger_set_due (BgInbox *inbox, gint64 due)
+{
+  atomic_store_explicit (&inbox->linger.due_at, due, memory_order_relaxed);
+}
 
 G_END_DECLS

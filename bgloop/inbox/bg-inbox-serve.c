@@ -164,48 +164,6 @@ bg_inbox_append_deferred (BgInbox *self)
   g_clear_pointer (&self->deferred, g_array_unref);
 }
 
-/* The outermost batch, if one runs, is over. */
-void
-bg_inbox_end_busy (BgInbox *self, gint64 now)
-{
-  BgInboxCounts *counts = &self->counts;
-  gint64 busy = atomic_load_explicit (&counts->busy, memory_order_relaxed);
-  gint64 before = atomic_load_explicit (&counts->busy_before, memory_order_relaxed);
-
-  if (busy >= 0)
-    return;
-
-  busy += now;
-  if (busy - before > atomic_load_explicit (&counts->longest, memory_order_relaxed))
-    atomic_store_explicit (&counts->longest, busy - before, memory_order_relaxed);
-  atomic_store_explicit (&counts->busy_before, busy, memory_order_relaxed);
-  atomic_store_explicit (&counts->busy, busy, memory_order_release);
-}
-
-/* Any thread, with the lock held: how long batches have run in all, and the longest, with
- * the one that runs now. A batch that has just looked at the clock for its end has not stored
- * it yet, and seems to run a little longer: no later answer is below that. */
-void
-bg_inbox_get_busy (BgInbox *self, gint64 *busy_usec, gint64 *longest_usec)
-{
-  BgInboxCounts *counts = &self->counts;
-  gint64 busy, before, now;
-
-  do
-    {
-      busy = atomic_load (&counts->busy);
-      before = atomic_load (&counts->busy_before);
-      *longest_usec = atomic_load (&counts->longest);
-      now = g_get_monotonic_time ();
-    }
-  while (busy != atomic_load (&counts->busy) || before != atomic_load (&counts->busy_before));
-
-  *busy_usec = busy < 0 ? busy + now : busy;
-  *longest_usec = MAX (*longest_usec, *busy_usec - before);
-  counts->told_busy = *busy_usec = MAX (*busy_usec, counts->told_busy);
-  counts->told_longest = *longest_usec = MAX (*longest_usec, counts->told_longest);
-}
-
 /* Any thread, with the lock held: what is left of the batches. It changes with each record. */
 guint
 bg_inbox_get_left (BgInbox *self)
@@ -228,11 +186,11 @@ run_batch (BgLane *lane)
   guint stride = 1, left = 1;
   BgRecord *slot;
 
-  bg_activities_step (&inbox->activities);
+  bg_inbox_step (inbox);
   bg_inbox_push_activity (inbox, NULL);
   start = atomic_load_explicit (&inbox->activities.started_at, memory_order_relaxed);
   if (outermost)
-    bg_count (&inbox->counts.busy, -start);
+    bg_inbox_begin_busy (inbox, start);
   bg_serving = inbox;
   inbox->lane = lane;
   inbox->depth++;
@@ -261,7 +219,7 @@ run_batch (BgLane *lane)
     bg_inbox_append_deferred (inbox);
   bg_serving = outer_serving;
   inbox->lane = outer_lane;
-  bg_activities_step (&inbox->activities);
+  bg_inbox_step (inbox);
   end = bg_inbox_pop_activity (inbox);
   bg_count (&inbox->counts.batches, 1);
   if (outermost)
@@ -312,6 +270,13 @@ bg_inbox_fall_asleep (BgInbox *self)
 {
   self->asleep = TRUE;
   self->fell_asleep = TRUE;
+}
+
+/* There is work: an append need not wake the context. */
+void
+bg_inbox_stay_awake (BgInbox *self)
+{
+  self->asleep = FALSE;
 }
 
 /* The context has polled: whatever is appended now is found when it polls next. */
@@ -369,11 +334,18 @@ bg_inbox_take (BgInbox *self, BgRecord *slot)
   return slot->data;
 }
 
+/* Whether the lanes' sources stand still. */
+void
+bg_inbox_set_paused (BgInbox *self, gboolean paused)
+{
+  self->paused = paused;
+}
+
 /* From now on the lanes' sources stand still, and bg_inbox_run() serves them. */
 void
 bg_inbox_pause (BgInbox *self)
 {
-  self->paused = TRUE;
+  bg_inbox_set_paused (self, TRUE);
   atomic_store_explicit (&self->timing, TRUE, memory_order_relaxed);
 }
 
@@ -439,7 +411,7 @@ bg_inbox_run_one (BgInbox *self)
   if (slot == NULL)
     return FALSE;
 
-  bg_activities_step (&self->activities);
+  bg_inbox_step (self);
   bg_inbox_push_activity (self, slot->func);
   bg_serving = self;
   self->lane = lane;
@@ -451,4 +423,21 @@ bg_inbox_run_one (BgInbox *self)
   settle_batch (lane);
   bg_inbox_pop_activity (self);
   return TRUE;
+}
+
+/* Gives the sources of the context one turn; FALSE if none was ready. @stale says
+ * whether it was the loop's own only, through which work arrives. */
+gboolean
+bg_inbox_iterate (BgInbox *self, gboolean *stale)
+{
+  guint n_stale = self->n_stale_dispatches;
+  int outer_depth = self->stale_depth;
+  gboolean dispatched;
+
+  self->stale_depth = g_main_depth () + 1;
+  dispatched = g_main_context_iteration (self->context, FALSE);
+  self->stale_depth = outer_depth;
+
+  *stale = self->n_stale_dispatches != n_stale;
+  return dispatched;
 }

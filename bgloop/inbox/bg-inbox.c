@@ -80,6 +80,18 @@ bg_inbox_wake (BgInbox *self)
   self->wakes = FALSE;
 }
 
+/* Gives up the lock until @cond is signalled, or until @deadline, in monotonic microseconds or
+ * -1 for none. FALSE if the time is up. */
+gboolean
+bg_inbox_wait (BgInbox *self, GCond *cond, gint64 deadline)
+{
+  if (deadline != -1)
+    return g_cond_wait_until (cond, &self->lock, deadline);
+
+  g_cond_wait (cond, &self->lock);
+  return TRUE;
+}
+
 /* Lanes */
 
 /* Counts what waits in all lanes, and notes the most. */
@@ -105,6 +117,12 @@ int
 bg_inbox_get_priority (BgInbox *self, guint lane)
 {
   return self->lanes[lane]->priority;
+}
+
+guint
+bg_inbox_get_queued (BgInbox *self, guint lane)
+{
+  return bg_lane_get_queued (self->lanes[lane]);
 }
 
 /* Where in the lanes @priority is, or is to be. */

@@ -44,6 +44,9 @@ typedef struct
 #define BG_LINGER_SMALL_BATCH 200
 
 /* any thread */
+guint bg_linger_set_usec (BgInbox *inbox, guint usec);
+int bg_linger_get_poster (BgInbox *inbox);
+void bg_linger_set_poster (BgInbox *inbox, int processor);
 void bg_linger_set_awaited (BgInbox *inbox);
 void bg_linger_interrupt (BgInbox *inbox);
 void bg_linger_note_wakeup (BgInbox *inbox);

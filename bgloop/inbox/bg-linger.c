@@ -12,6 +12,27 @@
 /* For so many looks, some microseconds, the server lets records gather. */
 #define COALESCE_LOOKS 1000
 
+/* Sets how long the server stays awake at most, in microseconds; returns what it was. */
+guint
+bg_linger_set_usec (BgInbox *self, guint usec)
+{
+  return atomic_exchange (&self->linger.usec, usec);
+}
+
+/* The processor of whoever last found the inbox empty; -1: unknown. */
+int
+bg_linger_get_poster (BgInbox *self)
+{
+  return atomic_load_explicit (&self->linger.poster_processor, memory_order_relaxed);
+}
+
+/* What comes next comes from @processor, whoever has appended last. */
+void
+bg_linger_set_poster (BgInbox *self, int processor)
+{
+  atomic_store_explicit (&self->linger.poster_processor, processor, memory_order_relaxed);
+}
+
 /* After a sleep: how long would the loop have had to stay awake instead? */
 void
 bg_linger_learn (BgInbox *self)

@@ -19,11 +19,7 @@
 static const char *
 describe_state (BgCore *self, BgLoopState state)
 {
-  gboolean dropped;
-
-  bg_core_lock (self);
-  dropped = self->ownership.dropped;
-  bg_core_unlock (self);
+  gboolean dropped = bg_core_is_dropped (self);
 
   switch (state)
     {
@@ -43,7 +39,7 @@ describe_core (BgCore *self, gboolean is_default)
   g_autoptr (GPtrArray) work = bg_core_list_work (self);
   g_autofree char *text = NULL;
   BgLoopState state = bg_core_get_state (self);
-  gint64 age = g_get_monotonic_time () - self->registration.made_at;
+  gint64 age = g_get_monotonic_time () - bg_core_get_registration (self)->made_at;
 
   if (work->len == 0 && state != BG_LOOP_STOPPED)
     g_ptr_array_add (work, g_strdup ("nothing to do"));
@@ -51,8 +47,9 @@ describe_core (BgCore *self, gboolean is_default)
   text = g_strjoinv ("; ", (char **) work->pdata);
 
   return g_strdup_printf ("the %sloop \"%s\", %" G_GINT64_FORMAT " ms old, %s%s%s",
-                          is_default ? "default " : "", self->name, age / G_TIME_SPAN_MILLISECOND,
-                          describe_state (self, state), *text != '\0' ? ": " : "", text);
+                          is_default ? "default " : "", bg_core_get_name (self),
+                          age / G_TIME_SPAN_MILLISECOND, describe_state (self, state),
+                          *text != '\0' ? ": " : "", text);
 }
 
 /**
@@ -87,7 +84,7 @@ has_cores_since (BgRegistry *registry, guint64 since)
   GList *newest = registry->entries.tail;
 
   return registry->n_freeing > 0
-         || (newest != NULL && ((BgCore *) newest->data)->registration.serial > since);
+         || (newest != NULL && bg_core_get_registration (newest->data)->serial > since);
 }
 
 static int
@@ -102,23 +99,16 @@ max_timeout (int a, int b)
 static int
 get_patience (BgCore *self, int timeout_msec)
 {
-  gboolean runs, held, dropped;
-  BgLoopState state;
+  BgLoopState state = bg_core_get_state (self);
+  gboolean works = FALSE, held = FALSE;
 
-  bg_core_lock (self);
-  state = atomic_load (&self->state);
-  dropped = self->ownership.dropped;
-  held = self->holds.list.length > 0;
-  runs = atomic_load (&self->inbox.activities.running) != NULL || bg_inbox_has_work (&self->inbox)
-         || self->invokes.list.length > 0;
-  bg_core_unlock (self);
-
-  if (state == BG_LOOP_RUNNING || (state == BG_LOOP_STOPPED && !dropped))
+  bg_core_peek_work (self, &works, &held);
+  if (state == BG_LOOP_RUNNING || (state == BG_LOOP_STOPPED && !bg_core_is_dropped (self)))
     return timeout_msec == -1 ? BG_TEST_DEFAULT_MSEC : 0;
   if (timeout_msec == -1)
     return -1;
-  if (state == BG_LOOP_STOPPING && (runs || held))
-    return runs ? BG_TEST_MOMENT_MSEC : 0;
+  if (state == BG_LOOP_STOPPING && (works || held))
+    return works ? BG_TEST_MOMENT_MSEC : 0;
   return BG_TEST_DEFAULT_MSEC;
 }
 
@@ -132,7 +122,7 @@ get_patience_since (BgRegistry *registry, guint64 since, int timeout_msec)
     {
       BgCore *core = link->data;
 
-      if (core->registration.serial <= since)
+      if (bg_core_get_registration (core)->serial <= since)
         break;
       patience = max_timeout (patience, get_patience (core, timeout_msec));
     }
@@ -161,22 +151,6 @@ wait_until_gone (BgRegistry *registry, guint64 since, int timeout_msec)
         end = now + LOOK_MSEC * G_TIME_SPAN_MILLISECOND;
       g_cond_wait_until (&registry->freed, &registry->lock, end);
     }
-}
-
-/* One that nobody refers to any more is being freed. */
-static gboolean
-try_ref (BgCore *core)
-{
-  int n = g_atomic_int_get (&core->ref_count);
-
-  while (n > 0)
-    {
-      if (g_atomic_int_compare_and_exchange (&core->ref_count, n, n + 1))
-        return TRUE;
-      n = g_atomic_int_get (&core->ref_count);
-    }
-
-  return FALSE;
 }
 
 /**
@@ -219,7 +193,7 @@ bg_test_describe_loops (guint64 since, int timeout_msec)
     {
       BgCore *core = link->data;
 
-      if (core->registration.serial > since && try_ref (core))
+      if (bg_core_get_registration (core)->serial > since && bg_core_try_ref (core))
         g_ptr_array_add (cores, core);
     }
   bg_mutex_unlock (&registry->lock, BG_LOCK_REGISTRY);

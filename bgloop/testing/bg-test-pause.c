@@ -25,56 +25,22 @@
 static void
 collect_work (BgCore *self, GPtrArray *sources)
 {
-  GList *link, *next;
-
   bg_core_promote_due (self);
-  bg_core_set_timer (self, -1);
-
-  for (link = self->invokes.list.head; link != NULL; link = next)
-    {
-      BgInvoke *invoke = link->data;
-      GSource *source;
-
-      next = link->next;
-      if (invoke->running)
-        continue;
-
-      source = g_main_context_find_source_by_funcs_user_data (self->context, &g_idle_funcs, invoke);
-      if (source != NULL)
-        g_ptr_array_add (sources, g_source_ref (source));
-      bg_core_move_invoke (self, invoke);
-    }
+  bg_core_pause_timer (self);
+  bg_core_move_invokes (self, sources);
 }
 
 gboolean
 bg_test_is_running (BgCore *self)
 {
-  return atomic_load (&self->state) == BG_LOOP_RUNNING;
+  return bg_core_get_state (self) == BG_LOOP_RUNNING;
 }
 
 /* With the lock held. Not so if what the step ran has let the loop go. */
 gboolean
 bg_test_is_stepping (BgCore *self)
 {
-  return self->pause.phase == BG_PAUSE_STEPPING;
-}
-
-/* Gives the sources of the context one turn; FALSE if none was ready. @stale says
- * whether it was the loop's own only, through which work arrives. */
-static gboolean
-iterate (BgCore *self, gboolean *stale)
-{
-  BgInbox *inbox = &self->inbox;
-  guint n_stale = inbox->n_stale_dispatches;
-  int outer_depth = inbox->stale_depth;
-  gboolean dispatched;
-
-  inbox->stale_depth = g_main_depth () + 1;
-  dispatched = g_main_context_iteration (self->context, FALSE);
-  inbox->stale_depth = outer_depth;
-
-  *stale = inbox->n_stale_dispatches != n_stale;
-  return dispatched;
+  return bg_core_get_pause (self)->phase == BG_PAUSE_STEPPING;
 }
 
 /* Runs the next record. TRUE if it was something to be done: what was withdrawn, or
@@ -82,12 +48,10 @@ iterate (BgCore *self, gboolean *stale)
 static gboolean
 run_record (BgCore *self, gboolean *found)
 {
-  BgInbox *inbox = &self->inbox;
-  guint64 run = atomic_load (&inbox->counts.run);
-  guint repeats = self->invokes.repeats;
+  guint64 runs = bg_core_get_n_runs (self);
 
-  *found = bg_inbox_run_one (inbox);
-  return atomic_load (&inbox->counts.run) != run || self->invokes.repeats != repeats;
+  *found = bg_inbox_run_one (bg_core_get_inbox (self));
+  return bg_core_get_n_runs (self) != runs;
 }
 
 /* What the step has done, as in #BgStep. In a forked child that came back here it
@@ -96,6 +60,7 @@ static int
 do_one_thing (BgCore *self)
 {
   gboolean goes_on, found, stale;
+  BgMailbox *mailbox;
 
   for (;;)
     {
@@ -116,9 +81,10 @@ do_one_thing (BgCore *self)
       if (found)
         continue;
 
-      if (self->mailbox != NULL && bg_mailbox_serve_one (self->mailbox))
+      mailbox = bg_core_get_mailbox (self);
+      if (mailbox != NULL && bg_mailbox_serve_one (mailbox))
         return 1;
-      if (!iterate (self, &stale))
+      if (!bg_inbox_iterate (bg_core_get_inbox (self), &stale))
         return 0;
       bg_core_hand_over_answers (self);
       if (!stale || bg_core_is_forked (self))
@@ -140,7 +106,8 @@ end_step (BgStep *step, int ran)
 static void
 take_step (BgCore *self)
 {
-  BgStep *step = g_steal_pointer (&self->pause.step);
+  BgPause *pause = bg_core_get_pause (self);
+  BgStep *step = g_steal_pointer (&pause->step);
   int ran;
 
   bg_core_unlock (self);
@@ -151,21 +118,21 @@ take_step (BgCore *self)
   bg_core_lock (self);
   end_step (step, ran);
   if (bg_test_is_stepping (self))
-    self->pause.phase = BG_PAUSE_STANDING;
-  g_cond_broadcast (&self->changed);
+    pause->phase = BG_PAUSE_STANDING;
+  bg_core_note_changed (self);
 }
 
 static gboolean
 is_standing (BgCore *self)
 {
-  return bg_test_is_running (self) && self->pause.phase >= BG_PAUSE_STANDING;
+  return bg_test_is_running (self) && bg_core_get_pause (self)->phase >= BG_PAUSE_STANDING;
 }
 
 /* With the lock held. */
 void
 bg_test_set_pauser (BgCore *self, GThread *thread)
 {
-  GThread *old = atomic_exchange (&self->pause.by, thread);
+  GThread *old = atomic_exchange (&bg_core_get_pause (self)->by, thread);
 
   if (old != NULL)
     g_thread_unref (old);
@@ -176,18 +143,18 @@ static void
 let_go (BgCore *self)
 {
   if (bg_test_is_running (self))
-    self->inbox.paused = FALSE;
-  bg_core_set_timer (self, bg_delays_get_next_due (&self->timer.delays));
+    bg_inbox_set_paused (bg_core_get_inbox (self), FALSE);
+  bg_core_update_timer (self);
 }
 
 void
 bg_test_pause_outcome (BgRecord *slot, gpointer owner)
 {
   BgCore *self = owner;
-  BgPause *pause = &self->pause;
+  BgPause *pause = bg_core_get_pause (self);
 
   bg_core_lock (self);
-  bg_inbox_take_void (&self->inbox);
+  bg_inbox_take_void (bg_core_get_inbox (self));
   if (slot->data == NULL)
     {
       bg_core_unlock (self);
@@ -196,15 +163,15 @@ bg_test_pause_outcome (BgRecord *slot, gpointer owner)
 
   pause->slot = NULL;
   pause->phase = BG_PAUSE_STANDING;
-  g_cond_broadcast (&self->changed);
-  self->inbox.paused = TRUE;
+  bg_core_note_changed (self);
+  bg_inbox_set_paused (bg_core_get_inbox (self), TRUE);
 
   while (is_standing (self))
     {
       if (pause->step != NULL)
         take_step (self);
       else
-        g_cond_wait (&self->changed, &self->inbox.lock);
+        bg_core_wait (self, -1);
       if (bg_core_is_forked (self))
         return;
     }
@@ -215,7 +182,7 @@ bg_test_pause_outcome (BgRecord *slot, gpointer owner)
     end_step (g_steal_pointer (&pause->step), -1);
   bg_test_set_pauser (self, NULL);
   let_go (self);
-  g_cond_broadcast (&self->changed);
+  bg_core_note_changed (self);
   bg_core_unlock (self);
 }
 
@@ -228,9 +195,9 @@ bg_test_resumed_cb (gpointer user_data)
   if (bg_core_is_forked (self))
     return G_SOURCE_REMOVE;
 
-  bg_inbox_note_stale_dispatch (&self->inbox);
+  bg_inbox_note_stale_dispatch (bg_core_get_inbox (self));
   bg_core_lock (self);
-  if (self->pause.phase < BG_PAUSE_STANDING)
+  if (bg_core_get_pause (self)->phase < BG_PAUSE_STANDING)
     let_go (self);
   bg_core_unlock (self);
 

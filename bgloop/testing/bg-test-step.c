@@ -25,7 +25,8 @@ can_be_paused (BgCore *self, GError **error)
   if (bg_core_is_current (self))
     {
       g_set_error (error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK,
-                   "The loop \"%s\" cannot stand still for its own thread", self->name);
+                   "The loop \"%s\" cannot stand still for its own thread",
+                   bg_core_get_name (self));
       return FALSE;
     }
 
@@ -59,7 +60,7 @@ set_wait_error (BgCore *self, GError **error)
   g_ptr_array_add (work, NULL);
   text = g_strjoinv ("; ", (char **) work->pdata);
   g_set_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT,
-               "The loop \"%s\" has not come to rest within %d ms: %s", self->name,
+               "The loop \"%s\" has not come to rest within %d ms: %s", bg_core_get_name (self),
                get_step_timeout (), text);
 }
 
@@ -67,29 +68,22 @@ set_wait_error (BgCore *self, GError **error)
 static void
 ask_for_pause (BgCore *self)
 {
-  self->pause.phase = BG_PAUSE_ASKED;
-  self->pause.slot = bg_inbox_append_void (&self->inbox, PAUSE_PRIORITY, bg_test_pause_outcome,
-                                           bg_test_pause, self, NULL);
+  BgPause *pause = bg_core_get_pause (self);
+
+  pause->phase = BG_PAUSE_ASKED;
+  pause->slot = bg_inbox_append_void (bg_core_get_inbox (self), PAUSE_PRIORITY,
+                                      bg_test_pause_outcome, bg_test_pause, self, NULL);
 }
 
 static void
 withdraw_pause (BgCore *self)
 {
-  self->pause.slot->data = NULL;
-  self->pause.slot = NULL;
-  self->pause.phase = BG_PAUSE_NONE;
-  g_cond_broadcast (&self->changed);
-}
+  BgPause *pause = bg_core_get_pause (self);
 
-/* With the lock held. FALSE if the time is up. */
-static gboolean
-wait_for_change (BgCore *self, gint64 deadline)
-{
-  if (deadline != -1)
-    return g_cond_wait_until (&self->changed, &self->inbox.lock, deadline);
-
-  g_cond_wait (&self->changed, &self->inbox.lock);
-  return TRUE;
+  pause->slot->data = NULL;
+  pause->slot = NULL;
+  pause->phase = BG_PAUSE_NONE;
+  bg_core_note_changed (self);
 }
 
 /* With the lock held. Others may end the pause meanwhile: then it is asked for
@@ -97,15 +91,15 @@ wait_for_change (BgCore *self, gint64 deadline)
 static gboolean
 wait_for_pause (BgCore *self, gint64 deadline)
 {
-  BgPause *pause = &self->pause;
+  BgPause *pause = bg_core_get_pause (self);
   gboolean in_time = TRUE;
 
   while (in_time && bg_test_is_running (self) && pause->phase != BG_PAUSE_STANDING)
     {
       if (pause->phase == BG_PAUSE_NONE)
         ask_for_pause (self);
-      bg_inbox_wake (&self->inbox);
-      in_time = wait_for_change (self, deadline);
+      bg_inbox_wake (bg_core_get_inbox (self));
+      in_time = bg_core_wait (self, deadline);
     }
 
   if (bg_test_is_running (self) && pause->phase == BG_PAUSE_STANDING)
@@ -123,15 +117,15 @@ wait_for_pause (BgCore *self, gint64 deadline)
 static gboolean
 wait_for_step (BgCore *self, gint64 deadline, int *ran)
 {
-  BgPause *pause = &self->pause;
+  BgPause *pause = bg_core_get_pause (self);
   BgStep *step = g_rc_box_new0 (BgStep);
   gboolean in_time = TRUE, over;
 
   pause->step = g_rc_box_acquire (step);
   pause->phase = BG_PAUSE_STEPPING;
-  g_cond_broadcast (&self->changed);
+  bg_core_note_changed (self);
   while (in_time && !step->over)
-    in_time = wait_for_change (self, deadline);
+    in_time = bg_core_wait (self, deadline);
 
   over = step->over;
   *ran = step->ran;
@@ -283,7 +277,7 @@ bg_test_run_until_idle (BgLoop *loop, GError **error)
     return -1;
 
   bg_core_lock (core);
-  was_paused = core->pause.phase != BG_PAUSE_NONE;
+  was_paused = bg_core_get_pause (core)->phase != BG_PAUSE_NONE;
   bg_core_unlock (core);
 
   deadline = bg_deadline (get_step_timeout ());
@@ -313,7 +307,7 @@ tell_step (BgCore *self)
   g_source_set_static_name (source, "bgloop resume");
   g_source_set_priority (source, PAUSE_PRIORITY);
   g_source_set_callback (source, bg_test_resumed_cb, self, NULL);
-  g_source_attach (source, self->context);
+  g_source_attach (source, bg_core_get_context (self));
   g_source_unref (source);
 }
 
@@ -333,22 +327,24 @@ void
 bg_test_resume (BgLoop *loop)
 {
   BgCore *core;
+  BgPause *pause;
 
   g_return_if_fail (BG_IS_LOOP (loop));
 
   core = loop->core;
+  pause = bg_core_get_pause (core);
   if (bg_core_is_forked (core))
     return;
 
   bg_core_lock (core);
   if (bg_test_is_stepping (core) && bg_test_is_running (core))
     tell_step (core);
-  if (core->pause.phase >= BG_PAUSE_STANDING)
+  if (pause->phase >= BG_PAUSE_STANDING)
     {
-      core->pause.phase = BG_PAUSE_NONE;
+      pause->phase = BG_PAUSE_NONE;
       bg_test_set_pauser (core, NULL);
-      g_cond_broadcast (&core->changed);
+      bg_core_note_changed (core);
     }
   bg_core_unlock (core);
-  bg_linger_interrupt (&core->inbox);
+  bg_linger_interrupt (bg_core_get_inbox (core));
 }
