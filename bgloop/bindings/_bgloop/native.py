@@ -77,9 +77,11 @@ operation_answer = _bind(_letting_go, 'bg_operation_answer', None, c_void_p, c_v
 dup_current = _bind(_letting_go, 'bg_loop_dup_current', c_void_p)
 
 object_unref = _bind(_letting_go, 'g_object_unref', None, c_void_p)
-signal_connect = _bind(_letting_go, 'g_signal_connect_data', c_ulong, c_void_p, c_char_p, CancelledFunc,
+# GObject has one lock for all signals, which a forked child finds as it was: with the interpreter's, which
+# os.fork() has, nobody is in the middle of it.
+signal_connect = _bind(_keeping, 'g_signal_connect_data', c_ulong, c_void_p, c_char_p, CancelledFunc,
                        c_void_p, c_void_p, c_int)
-signal_disconnect = _bind(_letting_go, 'g_signal_handler_disconnect', None, c_void_p, c_ulong)
+signal_disconnect = _bind(_keeping, 'g_signal_handler_disconnect', None, c_void_p, c_ulong)
 
 error_free = _bind(_keeping, 'g_error_free', None, GErrorPointer)
 quark_to_string = _bind(_keeping, 'g_quark_to_string', c_char_p, c_uint32)

@@ -196,8 +196,7 @@ class LoopThread:
         """Has Python told when others shut the loop down in CANCEL mode.
 
         Python's own shutdowns, and the end of the loop, tell everybody anyway. So that is for those who
-        wait for long. GObject has one lock for all signals, which other threads may have as one forks: it
-        is better left alone.
+        wait for long.
         """
         if self.cancelled_handler or self.ended or self.forked:
             return

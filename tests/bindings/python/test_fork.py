@@ -238,6 +238,24 @@ class Fork(unittest.TestCase):
             print('done')
         '''.replace(' else N', f' else {scaled(20)}'), 'done')
 
+    def test_beside_handlers(self):
+        """A thread that waits has a handler, and GObject's lock for that is never taken as another forks."""
+        self.check('''
+            def use():
+                while not stop.is_set():
+                    loop._thread.heed()
+                    loop._thread.disregard()
+
+            loop, stop = Bg.Loop(), threading.Event()
+            thread = threading.Thread(target=use)
+            thread.start()
+            for _ in range(N):
+                in_child(Gio.Cancellable)
+            stop.set()
+            thread.join()
+            print('done')
+        '''.replace('N)', f'{scaled(100)})'), 'done')
+
     def test_in_cancelled_child_nothing_is_written_to_the_parent(self):
         self.check('''
             def child():
