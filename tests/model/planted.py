@@ -18,8 +18,7 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-COPIED = ['bgloop', 'tests', 'docs', 'meson.build', 'meson_options.txt']
-OPTIONS = ['-Dintrospection=disabled', '-Dvapi=disabled', '-Dexamples=disabled']
+OPTIONS = ['-Dintrospection=disabled', '-Dvapi=disabled', '-Dexamples=disabled', '-Dpython=disabled']
 MODEL = 'tests/model/model'
 
 
@@ -33,12 +32,10 @@ def applies(patch):
 
 
 def copy_tree(scratch):
-    for name in COPIED:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, scratch / name)
-        else:
-            shutil.copy(source, scratch / name)
+    for name in run('git', 'ls-files', '-z', cwd=ROOT).stdout.split('\0')[:-1]:
+        if (ROOT / name).exists():
+            (scratch / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, scratch / name)
     run('meson', 'setup', 'build', *OPTIONS, cwd=scratch)
     run('ninja', '-j2', '-C', 'build', MODEL, cwd=scratch)
 
