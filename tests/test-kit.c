@@ -512,6 +512,12 @@ test_leak (gconstpointer data)
   g_autofree char *path = g_strdup_printf ("/kit/leak/%s/subprocess", leak->name);
   g_autofree char *message = g_strdup_printf ("*%s: *%s*", path, leak->pattern);
 
+  if (!HAVE_PROC && strstr (leak->pattern, "eventfd") != NULL)
+    {
+      g_test_skip ("without /proc no descriptor is looked for");
+      return;
+    }
+
   g_test_trap_subprocess (path, 0, 0);
   g_test_trap_assert_failed ();
   g_test_trap_assert_stderr (message);

@@ -55,7 +55,7 @@ look_at_clock_of_test (void)
   return now;
 }
 
-static int
+G_GNUC_UNUSED static int
 get_processor_of_test (void)
 {
   return OTHER_PROCESSOR + 1;

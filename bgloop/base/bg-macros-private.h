@@ -6,7 +6,9 @@
 /* What a compiler or a processor has and C has not. */
 
 /* A hint to the processor that this thread is waiting in a loop. */
-#if defined(__x86_64__) || defined(__i386__)
+#if BG_PORTABLE
+#define BG_CPU_RELAX() ((void) 0)
+#elif defined(__x86_64__) || defined(__i386__)
 #define BG_CPU_RELAX() __builtin_ia32_pause ()
 #elif defined(__aarch64__)
 #define BG_CPU_RELAX() __asm__ __volatile__("yield")
@@ -16,7 +18,7 @@
 
 /* Has the processor take what is about to be written out of another one's cache,
  * and go on meanwhile. */
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !BG_PORTABLE
 #define BG_PREFETCH_TO_WRITE(address)                                                              \
   __asm__ __volatile__("prefetchw %0" : : "m"(*(const char *) (address)))
 #elif defined(__GNUC__)

@@ -21,7 +21,7 @@
  * Where there is no /proc there are no eventfds to be found, and nothing is checked.
  * All of it belongs to the thread that runs the test. */
 
-#ifdef __linux__
+#if HAVE_PROC
 
 #include <errno.h>
 #include <fcntl.h>
