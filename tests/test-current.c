@@ -58,26 +58,23 @@ elsewhere_thread (gpointer user_data)
 }
 
 static void
-test_elsewhere (void)
+test_elsewhere (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("elsewhere");
-
   assert_current (NULL);
   util_run_threads (1, elsewhere_thread, NULL);
 
   /* To have its context as the thread-default one is not enough. */
-  g_assert_true (bg_loop_shutdown (loop, NULL));
-  g_main_context_push_thread_default (bg_loop_get_context (loop));
+  g_assert_true (bg_loop_shutdown (fixture->loop, NULL));
+  g_main_context_push_thread_default (bg_loop_get_context (fixture->loop));
   assert_current (NULL);
-  g_main_context_pop_thread_default (bg_loop_get_context (loop));
-  util_loop_end (loop);
+  g_main_context_pop_thread_default (bg_loop_get_context (fixture->loop));
 }
 
 /* In whatever runs there, destroy notifies included */
 static void
-test_here (void)
+test_here (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("here");
+  BgLoop *loop = fixture->loop;
   g_autoptr (GSource) source = g_idle_source_new ();
   g_autoptr (GAsyncResult) answer = NULL;
 
@@ -91,7 +88,6 @@ test_here (void)
   g_source_set_callback (source, here_source_cb, loop, here_cb);
   g_assert_true (bg_loop_attach (loop, source));
   assert_current (NULL);
-  util_loop_end (loop);
 }
 
 /* To the very end of the thread: teardown functions and thread-local destructors */
@@ -308,8 +304,8 @@ main (int argc, char *argv[])
 {
   util_init (&argc, &argv);
 
-  g_test_add_func ("/current/elsewhere-is-null", test_elsewhere);
-  g_test_add_func ("/current/here", test_here);
+  util_add ("/current/elsewhere-is-null", test_elsewhere);
+  util_add ("/current/here", test_here);
   util_add_trapped ("/current/to-the-end-of-the-thread", test_to_the_end);
   util_add_trapped ("/current/dropped-is-null", test_dropped);
   util_add_trapped ("/current/gives-a-reference", test_reference);

@@ -274,18 +274,17 @@ read_cb (BgOperation *operation, GCancellable *cancellable, gpointer user_data, 
 }
 
 static void
-test_real (void)
+test_real (BgTestFixture *fixture, gconstpointer data)
 {
   g_autoptr (GFile) file = g_file_new_for_path ("/nonexistent/file");
   g_autoptr (GAsyncResult) result = NULL;
   g_autoptr (GError) error = NULL;
-  BgLoop *loop = util_loop_new ("real");
 
-  result = bg_loop_perform_operation (loop, G_PRIORITY_DEFAULT, -1, read_cb, file, NULL, &error);
+  result = bg_loop_perform_operation (fixture->loop, G_PRIORITY_DEFAULT, -1, read_cb, file, NULL,
+                                      &error);
   g_assert_no_error (error);
   g_assert_null (g_file_read_finish (file, result, &error));
   g_assert_error (error, G_IO_ERROR, G_IO_ERROR_NOT_FOUND);
-  util_loop_end (loop);
 }
 
 /* What is no answer */
@@ -824,10 +823,10 @@ ordered_cb (BgOperation *operation, GCancellable *cancellable, gpointer user_dat
 }
 
 static void
-test_priority (void)
+test_priority (BgTestFixture *fixture, gconstpointer data)
 {
   static const int priorities[] = { G_PRIORITY_LOW, G_PRIORITY_HIGH, G_PRIORITY_DEFAULT };
-  BgLoop *loop = util_loop_new ("priority");
+  BgLoop *loop = fixture->loop;
   GString *order = g_string_new (NULL);
   Ordered ordered[G_N_ELEMENTS (priorities)];
   UtilBlock block;
@@ -843,7 +842,7 @@ test_priority (void)
   g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
   g_assert_cmpstr (order->str, ==, "bca");
   util_block_clear (&block);
-  util_loop_end (loop);
+  util_loop_shut_down (loop);
   g_string_free (order, TRUE);
   assert_no_results ();
 }
@@ -857,7 +856,7 @@ main (int argc, char *argv[])
   g_test_add_data_func ("/operation/answers/from-the-loop", NULL, test_answers_later);
   g_test_add_data_func ("/operation/answers/from-another-thread", &answer_thread,
                         test_answers_later);
-  g_test_add_func ("/operation/answers/real-operation", test_real);
+  util_add ("/operation/answers/real-operation", test_real);
   g_test_add_func ("/operation/unanswered/at-once", test_unanswered);
   g_test_add_func ("/operation/unanswered/later", test_unanswered_later);
   util_add_trapped ("/operation/unanswered/without-result", test_without_result);
@@ -877,7 +876,7 @@ main (int argc, char *argv[])
   g_test_add_func ("/operation/refused", test_refused);
   g_test_add_func ("/operation/own-thread/would-deadlock", test_own_thread);
   g_test_add_func ("/operation/no-callback", test_no_callback);
-  g_test_add_func ("/operation/priority", test_priority);
+  util_add ("/operation/priority", test_priority);
   g_test_add_func ("/operation/boxed", test_boxed);
 
   return g_test_run ();

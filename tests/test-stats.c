@@ -50,10 +50,9 @@ assert_accounted_for (BgLoop *loop)
 }
 
 static void
-test_new (void)
+test_new (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("stats");
-  g_autoptr (BgLoopStats) stats = get_stats (loop);
+  g_autoptr (BgLoopStats) stats = get_stats (fixture->loop);
 
   g_assert_cmpuint (stats->posted, ==, 0);
   g_assert_cmpuint (stats->run, ==, 0);
@@ -63,13 +62,12 @@ test_new (void)
   g_assert_cmpuint (stats->queued, ==, 0);
   g_assert_cmpuint (stats->queued_max, ==, 0);
   g_assert_cmpuint (stats->holds, ==, 0);
-  util_loop_end (loop);
 }
 
 static void
-test_counts (void)
+test_counts (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("stats");
+  BgLoop *loop = fixture->loop;
   g_autoptr (BgLoopStats) busy = NULL;
   g_autoptr (BgLoopStats) stats = NULL;
   UtilBlock block;
@@ -102,15 +100,14 @@ test_counts (void)
   g_assert_cmpint (stats->busy_usec, >=, stats->longest_usec);
   assert_accounted_for (loop);
 
-  g_assert_finalize_object (loop);
   util_block_clear (&block);
 }
 
 /* A loop that is awake is not woken. */
 static void
-test_one_wake_up (void)
+test_one_wake_up (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("stats");
+  BgLoop *loop = fixture->loop;
   g_autoptr (BgLoopStats) before = NULL;
   g_autoptr (BgLoopStats) after = NULL;
   UtilBlock block;
@@ -122,14 +119,14 @@ test_one_wake_up (void)
   after = get_stats (loop);
   g_assert_cmpuint (after->wakeups, ==, before->wakeups);
   util_unblock (&block);
-  util_loop_end (loop);
+  util_loop_shut_down (loop);
   util_block_clear (&block);
 }
 
 static void
-test_cancelled (void)
+test_cancelled (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("stats");
+  BgLoop *loop = fixture->loop;
   g_autoptr (BgLoopStats) stats = NULL;
   UtilBlock block;
 
@@ -143,16 +140,15 @@ test_cancelled (void)
   g_assert_cmpuint (stats->posted, ==, 101);
   g_assert_cmpuint (stats->run, ==, 1);
   g_assert_cmpuint (stats->cancelled, ==, 100);
-  g_assert_finalize_object (loop);
   util_block_clear (&block);
 }
 
 /* One piece of work is one, by whatever way it came and however often it ran. */
 static void
-test_all_kinds (gconstpointer data)
+test_all_kinds (BgTestFixture *fixture, gconstpointer data)
 {
   BgShutdownMode mode = GPOINTER_TO_UINT (data);
-  BgLoop *loop = util_loop_new ("stats");
+  BgLoop *loop = fixture->loop;
   g_autoptr (BgLoopStats) stats = NULL;
   UtilBlock block;
   UtilLatch latch;
@@ -181,16 +177,15 @@ test_all_kinds (gconstpointer data)
   stats = get_stats (loop);
   g_assert_cmpuint (stats->posted, ==, 10);
   g_assert_cmpuint (stats->cancelled, ==, mode == BG_SHUTDOWN_DRAIN ? 2 : 6);
-  g_assert_finalize_object (loop);
   util_block_clear (&block);
   util_latch_clear (&latch);
 }
 
 /* What was withdrawn, or is waited for no longer, is not counted as queued. */
 static void
-test_not_queued (void)
+test_not_queued (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("stats");
+  BgLoop *loop = fixture->loop;
   g_autoptr (BgLoopStats) before = NULL;
   g_autoptr (BgLoopStats) stats = NULL;
   UtilBlock block;
@@ -212,9 +207,8 @@ test_not_queued (void)
   stats = get_stats (loop);
   g_assert_cmpuint (stats->queued, ==, 1);
   util_unblock (&block);
-  g_assert_true (bg_loop_shutdown (loop, NULL));
+  util_loop_shut_down (loop);
   assert_accounted_for (loop);
-  util_loop_end (loop);
   util_block_clear (&block);
 }
 
@@ -251,9 +245,9 @@ withdraw_due_cb (gpointer user_data, GError **error)
 /* Nor is what comes of work that counts as run or cancelled: an answer, and data to be
  * destroyed. */
 static void
-test_consequences (void)
+test_consequences (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("stats");
+  BgLoop *loop = fixture->loop;
   BgOperation *operation = NULL;
   UtilBlock block;
 
@@ -264,9 +258,8 @@ test_consequences (void)
   assert_queued (loop, 0);
   util_unblock (&block);
   g_assert_true (bg_loop_call (loop, withdraw_due_cb, loop, NULL, NULL));
-  g_assert_true (bg_loop_shutdown (loop, NULL));
+  util_loop_shut_down (loop);
   assert_accounted_for (loop);
-  util_loop_end (loop);
   util_block_clear (&block);
 }
 
@@ -321,9 +314,9 @@ assert_described (BgLoop *loop, const char *what, gboolean is)
 }
 
 static void
-test_not_described (void)
+test_not_described (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("stats");
+  BgLoop *loop = fixture->loop;
   GivesUp self = { loop, g_cancellable_new () };
   UtilBlock block;
   GThread *thread;
@@ -331,10 +324,10 @@ test_not_described (void)
   util_block (&block, loop);
   thread = g_thread_new ("cancelled", cancelled_thread, &self);
   util_wait_for_queued (loop, 1);
-  assert_described (loop, "queued", TRUE);
+  assert_described (loop, "queued at priority", TRUE);
   g_cancellable_cancel (self.cancellable);
   g_thread_join (thread);
-  assert_described (loop, "queued", FALSE);
+  assert_described (loop, "queued at priority", FALSE);
 
   for (guint i = 0; i < 3; i++)
     g_assert_true (bg_loop_post_full (loop, 7, nothing_cb, NULL, NULL));
@@ -343,9 +336,8 @@ test_not_described (void)
   assert_described (loop, "3 queued at priority 7", TRUE);
   assert_described (loop, "queued at priority 0", FALSE);
   util_unblock (&block);
-  g_assert_true (bg_loop_shutdown (loop, NULL));
+  util_loop_shut_down (loop);
   assert_accounted_for (loop);
-  util_loop_end (loop);
   util_block_clear (&block);
   g_object_unref (self.cancellable);
 }
@@ -401,10 +393,10 @@ count_down_cb (gpointer user_data)
 }
 
 static void
-test_flush_within (void)
+test_flush_within (BgTestFixture *fixture, gconstpointer data)
 {
   UtilLatch ran;
-  Iterating self = { util_loop_new ("stats"), .iterates = TRUE };
+  Iterating self = { fixture->loop, .iterates = TRUE };
   g_autoptr (GCancellable) cancellable = g_cancellable_new ();
   GThread *thread;
 
@@ -436,7 +428,7 @@ test_flush_within (void)
   assert_described (self.loop, "2 queued at priority 0", TRUE);
 
   util_latch_count_down (&self.goes_on);
-  util_loop_end (self.loop);
+  util_loop_shut_down (self.loop);
   util_latch_clear (&self.runs);
   util_latch_clear (&self.goes_on);
   util_latch_clear (&self.rests);
@@ -474,41 +466,38 @@ test_busy_at_the_end (void)
 
 /* Whoever looks while batches begin and end sees neither time go back. */
 static void
-test_busy_grows (void)
+test_busy_grows (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("stats");
   gint64 busy = 0, longest = 0;
 
   for (int priority = 1; priority <= 8; priority++)
-    g_assert_true (bg_loop_post_full (loop, priority, nothing_cb, NULL, NULL));
+    g_assert_true (bg_loop_post_full (fixture->loop, priority, nothing_cb, NULL, NULL));
   for (guint i = 0; i < util_scale (100000); i++)
     {
       g_autoptr (BgLoopStats) stats = NULL;
 
       if (i % 16 == 0)
-        g_assert_true (bg_loop_post (loop, nothing_cb, NULL, NULL));
-      stats = get_stats (loop);
+        g_assert_true (bg_loop_post (fixture->loop, nothing_cb, NULL, NULL));
+      stats = get_stats (fixture->loop);
       g_assert_cmpint (stats->busy_usec, >=, busy);
       g_assert_cmpint (stats->longest_usec, >=, longest);
       busy = stats->busy_usec;
       longest = stats->longest_usec;
     }
-  util_loop_end (loop);
 }
 
 /* What runs now is in the times already, though it has not ended. */
 static void
-test_runs_now (void)
+test_runs_now (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("stats");
   gint64 busy = 0, longest = 0;
   guint64 run = 0;
   UtilBlock block;
 
-  util_block (&block, loop);
+  util_block (&block, fixture->loop);
   while (busy < 2000 || longest < 2000)
     {
-      g_autoptr (BgLoopStats) stats = get_stats (loop);
+      g_autoptr (BgLoopStats) stats = get_stats (fixture->loop);
 
       g_assert_cmpint (stats->busy_usec, >=, busy);
       g_assert_cmpint (stats->longest_usec, >=, longest);
@@ -519,7 +508,7 @@ test_runs_now (void)
     }
   g_assert_cmpuint (run, ==, 0);
   util_unblock (&block);
-  util_loop_end (loop);
+  util_loop_shut_down (fixture->loop);
   util_block_clear (&block);
 }
 
@@ -540,21 +529,19 @@ test_fields (void)
 }
 
 static void
-test_boxed (void)
+test_boxed (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("stats");
   g_autoptr (BgLoopStats) stats = NULL;
   g_autoptr (BgLoopStats) copy = NULL;
   g_auto (GValue) value = G_VALUE_INIT;
 
-  g_assert_true (bg_loop_call (loop, nothing_call_cb, NULL, NULL, NULL));
-  stats = get_stats (loop);
+  g_assert_true (bg_loop_call (fixture->loop, nothing_call_cb, NULL, NULL, NULL));
+  stats = get_stats (fixture->loop);
   copy = bg_loop_stats_copy (stats);
   g_assert_cmpmem (stats, sizeof *stats, copy, sizeof *copy);
   g_value_init (&value, BG_TYPE_LOOP_STATS);
   g_value_set_boxed (&value, stats);
   g_assert_cmpmem (stats, sizeof *stats, g_value_get_boxed (&value), sizeof *stats);
-  util_loop_end (loop);
 }
 
 int
@@ -562,23 +549,22 @@ main (int argc, char *argv[])
 {
   util_init (&argc, &argv);
 
-  g_test_add_func ("/stats/new/is-all-zero", test_new);
-  g_test_add_func ("/stats/counts", test_counts);
-  g_test_add_func ("/stats/wake-ups/none-while-awake", test_one_wake_up);
-  g_test_add_func ("/stats/cancelled", test_cancelled);
-  g_test_add_data_func ("/stats/all-kinds/drained", GUINT_TO_POINTER (BG_SHUTDOWN_DRAIN),
-                        test_all_kinds);
-  g_test_add_data_func ("/stats/all-kinds/cancelled", GUINT_TO_POINTER (BG_SHUTDOWN_CANCEL),
-                        test_all_kinds);
-  g_test_add_func ("/stats/not-queued", test_not_queued);
-  g_test_add_func ("/stats/not-queued/consequences", test_consequences);
-  g_test_add_func ("/stats/not-queued/nor-described", test_not_described);
-  g_test_add_func ("/stats/not-queued/flush-within", test_flush_within);
+  util_add ("/stats/new/is-all-zero", test_new);
+  util_add ("/stats/counts", test_counts);
+  util_add ("/stats/wake-ups/none-while-awake", test_one_wake_up);
+  util_add ("/stats/cancelled", test_cancelled);
+  util_add_data ("/stats/all-kinds/drained", test_all_kinds, GUINT_TO_POINTER (BG_SHUTDOWN_DRAIN));
+  util_add_data ("/stats/all-kinds/cancelled", test_all_kinds,
+                 GUINT_TO_POINTER (BG_SHUTDOWN_CANCEL));
+  util_add ("/stats/not-queued", test_not_queued);
+  util_add ("/stats/not-queued/consequences", test_consequences);
+  util_add ("/stats/not-queued/nor-described", test_not_described);
+  util_add ("/stats/not-queued/flush-within", test_flush_within);
   util_add_trapped ("/stats/busy/not-after-the-end", test_busy_at_the_end);
-  g_test_add_func ("/stats/busy/grows", test_busy_grows);
-  g_test_add_func ("/stats/what-runs-now", test_runs_now);
+  util_add ("/stats/busy/grows", test_busy_grows);
+  util_add ("/stats/what-runs-now", test_runs_now);
   g_test_add_func ("/stats/fields", test_fields);
-  g_test_add_func ("/stats/boxed", test_boxed);
+  util_add ("/stats/boxed", test_boxed);
 
   return g_test_run ();
 }

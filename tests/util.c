@@ -15,6 +15,9 @@
 
 #define HANG_SECONDS 240
 
+/* How long the fixture waits for what is left behind: a busy machine leaves none that is not there. */
+#define FIXTURE_MSEC "60000"
+
 #define KERNEL_PF_EXITING 0x4 /* proc(5) leaves it to <linux/sched.h>, which is not for us */
 
 static void
@@ -32,6 +35,7 @@ util_init (int *argc, char ***argv)
 {
   g_test_init (argc, argv, G_TEST_OPTION_ISOLATE_DIRS, NULL);
   g_main_context_default (); /* the first loop makes it, which would upset the counts */
+  g_setenv ("BG_TEST_TIMEOUT", FIXTURE_MSEC, FALSE);
   signal (SIGALRM, hang_cb);
   alarm (HANG_SECONDS);
 }
@@ -129,6 +133,15 @@ util_block_clear (UtilBlock *self)
   util_latch_clear (&self->released);
 }
 
+static void
+set_linger (BgLoop *loop)
+{
+  const char *linger = g_getenv ("BGLOOP_TEST_LINGER");
+
+  if (linger != NULL)
+    g_object_set (loop, "linger", (guint) strtoul (linger, NULL, 10), NULL);
+}
+
 BgLoop *
 util_loop_new (const char *name)
 {
@@ -137,14 +150,12 @@ util_loop_new (const char *name)
 
   g_assert_no_error (error);
   g_assert_true (BG_IS_LOOP (loop));
-  if (g_getenv ("BGLOOP_TEST_LINGER") != NULL)
-    g_object_set (loop, "linger", (guint) strtoul (g_getenv ("BGLOOP_TEST_LINGER"), NULL, 10),
-                  NULL);
+  set_linger (loop);
   return loop;
 }
 
 void
-util_loop_end (BgLoop *loop)
+util_loop_shut_down (BgLoop *loop)
 {
   g_autoptr (GError) error = NULL;
   gboolean ended = bg_loop_shutdown (loop, &error);
@@ -152,7 +163,32 @@ util_loop_end (BgLoop *loop)
   g_assert_no_error (error);
   g_assert_true (ended);
   g_assert_cmpint (bg_loop_get_state (loop), ==, BG_LOOP_STOPPED);
+}
+
+void
+util_loop_end (BgLoop *loop)
+{
+  util_loop_shut_down (loop);
   g_assert_finalize_object (loop);
+}
+
+static void
+set_up (BgTestFixture *fixture, gconstpointer data)
+{
+  bg_test_fixture_set_up (fixture, data);
+  set_linger (fixture->loop);
+}
+
+void
+util_add (const char *path, UtilTestFunc func)
+{
+  util_add_data (path, func, NULL);
+}
+
+void
+util_add_data (const char *path, UtilTestFunc func, gconstpointer data)
+{
+  g_test_add (path, BgTestFixture, data, set_up, func, bg_test_fixture_tear_down);
 }
 
 void

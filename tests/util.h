@@ -3,6 +3,7 @@
  */
 #pragma once
 
+#include <bgloop/bg-test.h>
 #include <bgloop/bgloop.h>
 
 G_BEGIN_DECLS
@@ -43,8 +44,17 @@ void util_block_clear (UtilBlock *self); /* once the loop has been flushed or is
  * BGLOOP_TEST_LINGER microseconds where that is set. */
 BgLoop *util_loop_new (const char *name);
 
-/* Shuts the loop down, asserts that this went well, and drops it. */
+/* Shuts the loop down, and asserts that this went well. */
+void util_loop_shut_down (BgLoop *loop);
+
+/* The same, and drops it. */
 void util_loop_end (BgLoop *loop);
+
+/* bg_test_add() and bg_test_add_data(), but the loop lingers as that of util_loop_new(). */
+typedef void (*UtilTestFunc) (BgTestFixture *fixture, gconstpointer data);
+
+void util_add (const char *path, UtilTestFunc func);
+void util_add_data (const char *path, UtilTestFunc func, gconstpointer data);
 
 /* Runs the thread-default context until @latch is open. */
 void util_iterate_until (UtilLatch *latch);
