@@ -269,12 +269,6 @@ typedef struct
   guint n_replies;
 } Replies;
 
-static gboolean
-done_cb (gpointer user_data, GError **error)
-{
-  return TRUE;
-}
-
 static void
 expect_reply_cb (GObject *source, GAsyncResult *result, gpointer user_data)
 {
@@ -304,7 +298,7 @@ call_many_cb (gpointer user_data)
   Replies *self = user_data;
 
   for (guint i = 0; i < self->n_wanted; i++)
-    bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, -1, done_cb, NULL, NULL, NULL,
+    bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, -1, util_true_cb, NULL, NULL, NULL,
                         expect_slow_reply_cb, self);
 }
 
@@ -315,8 +309,8 @@ call_next_cb (GObject *source, GAsyncResult *result, gpointer user_data)
 
   expect_reply_cb (source, result, self);
   if (self->n_replies < self->n_wanted)
-    bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, -1, done_cb, NULL, NULL, NULL, call_next_cb,
-                        self);
+    bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, -1, util_true_cb, NULL, NULL, NULL,
+                        call_next_cb, self);
 }
 
 static void
@@ -324,8 +318,8 @@ call_first_cb (gpointer user_data)
 {
   Replies *self = user_data;
 
-  bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, -1, done_cb, NULL, NULL, NULL, call_next_cb,
-                      self);
+  bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, -1, util_true_cb, NULL, NULL, NULL,
+                      call_next_cb, self);
 }
 
 static void
@@ -364,7 +358,7 @@ retry_cb (GObject *source, GAsyncResult *result, gpointer user_data)
 
   if (self->n_replies++ == 0)
     util_latch_count_down (&self->begun);
-  bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, -1, done_cb, NULL, NULL, NULL, retry_cb,
+  bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, -1, util_true_cb, NULL, NULL, NULL, retry_cb,
                       self);
 }
 
@@ -373,7 +367,7 @@ try_cb (gpointer user_data)
 {
   Replies *self = user_data;
 
-  bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, -1, done_cb, NULL, NULL, NULL, retry_cb,
+  bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, -1, util_true_cb, NULL, NULL, NULL, retry_cb,
                       self);
 }
 
@@ -411,12 +405,6 @@ typedef struct
   guint n;
 } Numbered;
 
-static gboolean
-nothing_cb (gpointer user_data, GError **error)
-{
-  return TRUE;
-}
-
 static void
 numbered_cb (GObject *source, GAsyncResult *result, gpointer user_data)
 {
@@ -437,7 +425,7 @@ test_replies_in_order (BgTestFixture *fixture, gconstpointer data)
   for (guint i = 0; i < MANY; i++)
     {
       calls[i] = (Numbered){ &sequence, i };
-      bg_loop_call_async (fixture->loop, G_PRIORITY_DEFAULT, -1, nothing_cb, NULL, NULL, NULL,
+      bg_loop_call_async (fixture->loop, G_PRIORITY_DEFAULT, -1, util_true_cb, NULL, NULL, NULL,
                           numbered_cb, &calls[i]);
     }
   util_iterate_until (&sequence.arrived);
@@ -482,12 +470,6 @@ test_many_threads (BgTestFixture *fixture, gconstpointer data)
 
 /* Nobody iterates the caller's context any more */
 
-static void
-never_cb (GObject *source, GAsyncResult *result, gpointer user_data)
-{
-  g_assert_not_reached ();
-}
-
 static gpointer
 leave_calls_cb (gpointer user_data)
 {
@@ -497,7 +479,7 @@ leave_calls_cb (gpointer user_data)
   g_main_context_push_thread_default (context);
   for (guint i = 0; i < HEAP; i++)
     bg_loop_call_async (work->loop, G_PRIORITY_DEFAULT, -1, run_cb, work, destroy_cb, NULL,
-                        never_cb, NULL);
+                        util_no_reply_cb, NULL);
   g_main_context_pop_thread_default (context);
   g_main_context_unref (context);
   return NULL;
@@ -528,7 +510,7 @@ test_context_gone_with_reply (BgTestFixture *fixture, gconstpointer data)
   g_main_context_push_thread_default (context);
   for (guint i = 0; i < HEAP; i++)
     bg_loop_call_async (work.loop, G_PRIORITY_DEFAULT, -1, run_cb, &work, destroy_cb, NULL,
-                        never_cb, NULL);
+                        util_no_reply_cb, NULL);
   g_main_context_pop_thread_default (context);
   g_assert_true (bg_loop_flush (work.loop, -1, NULL, NULL));
   g_main_context_unref (context);
@@ -568,12 +550,6 @@ test_last_reference (void)
 }
 
 /* What is not so: FALSE without an error, TRUE with one */
-
-static gboolean
-false_cb (gpointer user_data, GError **error)
-{
-  return FALSE;
-}
 
 static gboolean
 true_cb (gpointer user_data, GError **error)
@@ -621,7 +597,7 @@ test_false_without_error (BgTestFixture *fixture, gconstpointer data)
     {
       g_autoptr (GError) error = NULL;
 
-      g_assert_false (call_wrong (how, fixture->loop, false_cb, &error));
+      g_assert_false (call_wrong (how, fixture->loop, util_false_cb, &error));
       g_assert_error (error, G_IO_ERROR, G_IO_ERROR_FAILED);
       util_take_critical ("*returned FALSE without an error*");
     }

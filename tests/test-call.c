@@ -3,17 +3,6 @@
  */
 #include "util.h"
 
-static void
-nothing_cb (gpointer user_data)
-{
-}
-
-static gboolean
-never_cb (gpointer user_data, GError **error)
-{
-  g_assert_not_reached ();
-}
-
 static gboolean
 succeed_cb (gpointer user_data, GError **error)
 {
@@ -85,12 +74,6 @@ test_error_is_unchanged (BgTestFixture *fixture, gconstpointer data)
 }
 
 static gboolean
-false_without_error_cb (gpointer user_data, GError **error)
-{
-  return FALSE;
-}
-
-static gboolean
 true_with_error_cb (gpointer user_data, GError **error)
 {
   g_set_error_literal (error, G_IO_ERROR, G_IO_ERROR_EXISTS, "It is well");
@@ -110,12 +93,12 @@ all_malformed_cb (gpointer user_data, GError **error)
   BgLoop *loop = user_data;
   g_autoptr (GError) local = NULL;
 
-  g_assert_false (bg_loop_call (loop, false_without_error_cb, NULL, NULL, &local));
+  g_assert_false (bg_loop_call (loop, util_false_cb, NULL, NULL, &local));
   g_assert_error (local, G_IO_ERROR, G_IO_ERROR_FAILED);
   g_clear_error (&local);
   util_take_critical ("*FALSE without an error*");
 
-  g_assert_false (bg_loop_call (loop, false_without_error_cb, NULL, NULL, NULL));
+  g_assert_false (bg_loop_call (loop, util_false_cb, NULL, NULL, NULL));
   util_take_critical ("*FALSE without an error*");
 
   g_assert_true (bg_loop_call (loop, true_with_error_cb, NULL, NULL, &local));
@@ -199,8 +182,8 @@ test_own_thread_in_every_state (BgTestFixture *fixture, gconstpointer data)
 
   util_block (&block, late.loop);
   /* It runs in DRAIN mode, its destroy in both. */
-  g_assert_true (
-      bg_loop_post (late.loop, mode == BG_SHUTDOWN_DRAIN ? late_cb : nothing_cb, &late, late_cb));
+  g_assert_true (bg_loop_post (late.loop, mode == BG_SHUTDOWN_DRAIN ? late_cb : util_nothing_cb,
+                               &late, late_cb));
   g_assert_cmpuint (bg_loop_add_teardown (late.loop, late_cb, &late, late_cb), !=, 0);
   bg_loop_quit (late.loop, mode);
   util_unblock (&block);
@@ -218,12 +201,13 @@ test_closed_after_shutdown (BgTestFixture *fixture, gconstpointer data)
   g_autoptr (GError) error = NULL;
 
   g_assert_true (bg_loop_shutdown (loop, NULL));
-  g_assert_false (bg_loop_call (loop, never_cb, NULL, NULL, &error));
+  g_assert_false (bg_loop_call (loop, util_no_call_cb, NULL, NULL, &error));
   g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
   g_clear_error (&error);
-  g_assert_false (bg_loop_call_full (loop, G_PRIORITY_HIGH, 0, never_cb, NULL, NULL, &error));
+  g_assert_false (
+      bg_loop_call_full (loop, G_PRIORITY_HIGH, 0, util_no_call_cb, NULL, NULL, &error));
   g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
-  g_assert_false (bg_loop_call (loop, never_cb, NULL, NULL, NULL));
+  g_assert_false (bg_loop_call (loop, util_no_call_cb, NULL, NULL, NULL));
 }
 
 static void
@@ -235,7 +219,7 @@ test_closed_while_stopping (BgTestFixture *fixture, gconstpointer data)
 
   util_block (&block, loop);
   bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
-  g_assert_false (bg_loop_call (loop, never_cb, NULL, NULL, &error));
+  g_assert_false (bg_loop_call (loop, util_no_call_cb, NULL, NULL, &error));
   g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
   util_unblock (&block);
   util_loop_shut_down (loop);
@@ -273,31 +257,16 @@ race_thread (gpointer data)
   return NULL;
 }
 
-static gpointer
-race_shutdown_thread (gpointer data)
-{
-  Race *self = data;
-
-  util_latch_wait (&self->start);
-  g_assert_true (bg_loop_shutdown (self->loop, NULL));
-  return NULL;
-}
-
 static void
 test_shutdown_race (void)
 {
   for (guint round = 0; round < util_scale (500); round++)
     {
       Race race = { .loop = util_loop_new ("call") };
-      GThread *thread;
 
-      util_latch_init (&race.start, 8);
-      thread = g_thread_new ("shutdown", race_shutdown_thread, &race);
-      util_run_threads (8, race_thread, &race);
-      g_thread_join (thread);
+      util_race_shutdown (race.loop, &race.start, 8, race_thread, &race);
       g_assert_cmpint (race.ran, ==, race.succeeded);
       g_assert_finalize_object (race.loop);
-      util_latch_clear (&race.start);
     }
 }
 
@@ -317,8 +286,8 @@ before_thread (gpointer data)
   Before *self = data;
   g_autoptr (GError) error = NULL;
 
-  g_assert_false (bg_loop_call_full (self->loop, G_PRIORITY_DEFAULT, self->timeout_msec, never_cb,
-                                     NULL, self->cancellable, &error));
+  g_assert_false (bg_loop_call_full (self->loop, G_PRIORITY_DEFAULT, self->timeout_msec,
+                                     util_no_call_cb, NULL, self->cancellable, &error));
   g_assert_error (error, G_IO_ERROR, self->code);
   return NULL;
 }
@@ -363,13 +332,6 @@ test_timed_out_before_it_starts (BgTestFixture *fixture, gconstpointer data)
 }
 
 static gboolean
-cancel_cb (gpointer user_data, GError **error)
-{
-  g_cancellable_cancel (user_data);
-  return TRUE;
-}
-
-static gboolean
 cancel_and_fail_cb (gpointer user_data, GError **error)
 {
   g_cancellable_cancel (user_data);
@@ -385,7 +347,8 @@ test_cancelled_while_it_runs (BgTestFixture *fixture, gconstpointer data)
       g_autoptr (GCancellable) other = g_cancellable_new ();
       g_autoptr (GError) error = NULL;
 
-      g_assert_true (bg_loop_call (fixture->loop, cancel_cb, cancellable, cancellable, &error));
+      g_assert_true (
+          bg_loop_call (fixture->loop, util_cancel_call_cb, cancellable, cancellable, &error));
       g_assert_no_error (error);
       g_assert_false (bg_loop_call (fixture->loop, cancel_and_fail_cb, other, other, &error));
       g_assert_error (error, G_FILE_ERROR, G_FILE_ERROR_NOSPC);

@@ -242,12 +242,6 @@ test_pending (BgTestFixture *fixture, gconstpointer data)
   waiter_clear (&waiter);
 }
 
-static void
-cancel_cb (gpointer user_data)
-{
-  g_cancellable_cancel (user_data);
-}
-
 static gboolean
 cancel_own_cb (gpointer user_data, GError **error)
 {
@@ -268,7 +262,8 @@ test_from_loop (BgTestFixture *fixture, gconstpointer data)
   util_block (&block, loop);
   waiter_init (&waiter, GPOINTER_TO_INT (data), loop);
   waiter.cancellable = g_cancellable_new ();
-  g_assert_true (bg_loop_post_full (loop, G_PRIORITY_HIGH, cancel_cb, waiter.cancellable, NULL));
+  g_assert_true (
+      bg_loop_post_full (loop, G_PRIORITY_HIGH, util_cancel_cb, waiter.cancellable, NULL));
   waiter_start (&waiter);
   util_wait_for_queued (loop, 2);
   util_unblock (&block);
@@ -718,19 +713,13 @@ typedef struct
   UtilLatch cancelling;
 } Handler;
 
-static gboolean
-nothing_call_cb (gpointer user_data, GError **error)
-{
-  return TRUE;
-}
-
 static void
 handler_cb (GCancellable *cancellable, gpointer user_data)
 {
   Handler *self = user_data;
 
   util_latch_count_down (&self->cancelling);
-  g_assert_true (bg_loop_call (self->caller, nothing_call_cb, NULL, NULL, NULL));
+  g_assert_true (bg_loop_call (self->caller, util_true_cb, NULL, NULL, NULL));
 }
 
 static gboolean
@@ -749,7 +738,7 @@ call_cancelled_cb (gpointer user_data)
   Handler *self = user_data;
 
   g_assert_true (bg_loop_call (self->called, until_cancelling_cb, self, self->cancellable, NULL));
-  g_assert_true (bg_loop_call (self->called, nothing_call_cb, NULL, NULL, NULL));
+  g_assert_true (bg_loop_call (self->called, util_true_cb, NULL, NULL, NULL));
 }
 
 static void

@@ -1,8 +1,6 @@
 /* Copyright 2026 The bgloop developers
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
-#include <signal.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "util.h"
@@ -265,27 +263,18 @@ test_two (void)
 /* A child that is forked on the loop's own thread has that thread, but not the
  * loop. */
 
-static void
-child (void)
-{
-  signal (SIGALRM, SIG_DFL);
-  alarm (20);
-  assert_current (NULL);
-  _exit (0);
-}
-
 static gboolean
 fork_cb (gpointer user_data, GError **error)
 {
-  pid_t pid = fork ();
-  int status = 0;
+  pid_t pid = util_fork ();
 
-  g_assert_cmpint (pid, >=, 0);
   if (pid == 0)
-    child ();
+    {
+      assert_current (NULL);
+      _exit (0);
+    }
 
-  g_assert_cmpint (waitpid (pid, &status, 0), ==, pid);
-  g_assert_cmpint (status, ==, 0);
+  util_wait_for_child (pid);
   assert_current (user_data);
   return TRUE;
 }

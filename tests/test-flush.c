@@ -7,25 +7,6 @@ static const int priorities[]
     = { G_PRIORITY_DEFAULT, G_PRIORITY_LOW, G_PRIORITY_HIGH, G_MAXINT, G_MININT };
 
 static void
-count_cb (gpointer user_data)
-{
-  g_atomic_int_inc ((int *) user_data);
-}
-
-static gboolean
-count_call_cb (gpointer user_data, GError **error)
-{
-  count_cb (user_data);
-  return TRUE;
-}
-
-static void
-never_cb (gpointer user_data)
-{
-  g_assert_not_reached ();
-}
-
-static void
 assert_flush (BgLoop *loop)
 {
   g_autoptr (GError) error = NULL;
@@ -51,7 +32,7 @@ test_all_priorities (BgTestFixture *fixture, gconstpointer data)
 
       for (guint i = 0; i < 1000; i++)
         g_assert_true (bg_loop_post_full (fixture->loop, priorities[i % G_N_ELEMENTS (priorities)],
-                                          count_cb, &n, count_cb));
+                                          util_count_cb, &n, util_count_cb));
       assert_flush (fixture->loop);
       g_assert_cmpint (n, ==, 2000);
     }
@@ -69,7 +50,7 @@ test_what_runs (BgTestFixture *fixture, gconstpointer data)
   util_block (&block, loop);
   g_assert_false (bg_loop_flush (loop, 0, NULL, &error));
   g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
-  g_assert_true (bg_loop_post (loop, count_cb, &n, NULL));
+  g_assert_true (bg_loop_post (loop, util_count_cb, &n, NULL));
   util_unblock (&block);
   assert_flush (loop);
   g_assert_cmpint (n, ==, 1);
@@ -176,7 +157,8 @@ test_calls_and_begins (BgTestFixture *fixture, gconstpointer data)
 
   util_block (&block, loop);
   for (guint i = 0; i < 10; i++)
-    bg_loop_call_async (loop, G_PRIORITY_LOW, -1, count_call_cb, &n, count_cb, NULL, NULL, NULL);
+    bg_loop_call_async (loop, G_PRIORITY_LOW, -1, util_count_call_cb, &n, util_count_cb, NULL, NULL,
+                        NULL);
   bg_loop_perform_async (loop, G_PRIORITY_DEFAULT, -1, begin_cb, &operation, NULL, NULL, NULL,
                          NULL);
   util_unblock (&block);
@@ -197,7 +179,7 @@ test_delayed_and_due (BgTestFixture *fixture, gconstpointer data)
 
   for (guint i = 0; i < n_rounds; i++)
     {
-      g_assert_true (bg_loop_post_after (fixture->loop, 0, count_cb, &n, NULL) != 0);
+      g_assert_true (bg_loop_post_after (fixture->loop, 0, util_count_cb, &n, NULL) != 0);
       assert_flush (fixture->loop);
       g_assert_cmpint (g_atomic_int_get (&n), ==, (int) i + 1);
     }
@@ -208,7 +190,8 @@ test_delayed_and_not_due (BgTestFixture *fixture, gconstpointer data)
 {
   int n = 0;
 
-  g_assert_true (bg_loop_post_after (fixture->loop, G_MAXINT, never_cb, &n, count_cb) != 0);
+  g_assert_true (
+      bg_loop_post_after (fixture->loop, G_MAXINT, util_not_reached_cb, &n, util_count_cb) != 0);
   assert_flush (fixture->loop);
   g_assert_cmpint (g_atomic_int_get (&n), ==, 0);
   util_loop_shut_down (fixture->loop);
@@ -260,7 +243,7 @@ test_what_is_posted_in_turn (BgTestFixture *fixture, gconstpointer data)
     {
       int n = 0;
 
-      g_assert_true (bg_loop_post (chain.loop, count_cb, &n, NULL));
+      g_assert_true (bg_loop_post (chain.loop, util_count_cb, &n, NULL));
       assert_flush (chain.loop);
       g_assert_cmpint (n, ==, 1);
     }
@@ -328,7 +311,7 @@ test_timeout (BgTestFixture *fixture, gconstpointer data)
   UtilBlock block;
   int n = 0;
 
-  g_assert_true (bg_loop_post_full (loop, G_PRIORITY_LOW, count_cb, &n, NULL));
+  g_assert_true (bg_loop_post_full (loop, G_PRIORITY_LOW, util_count_cb, &n, NULL));
   util_block (&block, loop);
   for (guint i = 0; i < 100; i++)
     {
@@ -372,7 +355,7 @@ test_cancelled (BgTestFixture *fixture, gconstpointer data)
   UtilBlock block;
   int n = 0;
 
-  g_assert_true (bg_loop_post_full (loop, G_PRIORITY_LOW, count_cb, &n, NULL));
+  g_assert_true (bg_loop_post_full (loop, G_PRIORITY_LOW, util_count_cb, &n, NULL));
   util_block (&block, loop);
   for (guint i = 0; i < util_scale (100); i++)
     {
@@ -402,7 +385,7 @@ test_not_cancelled (BgTestFixture *fixture, gconstpointer data)
   g_autoptr (GError) error = NULL;
   int n = 0;
 
-  g_assert_true (bg_loop_post (fixture->loop, count_cb, &n, NULL));
+  g_assert_true (bg_loop_post (fixture->loop, util_count_cb, &n, NULL));
   g_assert_true (bg_loop_flush (fixture->loop, -1, cancellable, &error));
   g_assert_no_error (error);
   g_assert_cmpint (n, ==, 1);
@@ -420,8 +403,8 @@ flush_thread (gpointer data)
     {
       int n = 0;
 
-      g_assert_true (
-          bg_loop_post_full (loop, priorities[i % G_N_ELEMENTS (priorities)], count_cb, &n, NULL));
+      g_assert_true (bg_loop_post_full (loop, priorities[i % G_N_ELEMENTS (priorities)],
+                                        util_count_cb, &n, NULL));
       assert_flush (loop);
       g_assert_cmpint (n, ==, 1);
     }
@@ -452,7 +435,7 @@ race_thread (gpointer data)
   util_latch_count_down (&self->start);
   while (posted)
     {
-      posted = bg_loop_post (self->loop, count_cb, &n, NULL);
+      posted = bg_loop_post (self->loop, util_count_cb, &n, NULL);
       n_posted += posted;
       if (posted && bg_loop_flush (self->loop, -1, NULL, &error))
         g_assert_cmpint (g_atomic_int_get (&n), ==, n_posted);
@@ -466,30 +449,15 @@ race_thread (gpointer data)
   return NULL;
 }
 
-static gpointer
-shutdown_thread (gpointer data)
-{
-  Race *self = data;
-
-  util_latch_wait (&self->start);
-  g_assert_true (bg_loop_shutdown (self->loop, NULL));
-  return NULL;
-}
-
 static void
 test_shutdown_race (void)
 {
   for (guint round = 0; round < util_scale (500); round++)
     {
       Race race = { .loop = util_loop_new ("flush") };
-      GThread *thread;
 
-      util_latch_init (&race.start, 4);
-      thread = g_thread_new ("shutdown", shutdown_thread, &race);
-      util_run_threads (4, race_thread, &race);
-      g_thread_join (thread);
+      util_race_shutdown (race.loop, &race.start, 4, race_thread, &race);
       g_assert_finalize_object (race.loop);
-      util_latch_clear (&race.start);
     }
 }
 

@@ -59,21 +59,9 @@ invoke_work_cb (gpointer user_data)
 }
 
 static gboolean
-never_cb (gpointer user_data)
-{
-  g_assert_not_reached ();
-}
-
-static void
-count_cb (gpointer user_data)
-{
-  g_atomic_int_inc ((int *) user_data);
-}
-
-static gboolean
 count_once_cb (gpointer user_data)
 {
-  count_cb (user_data);
+  util_count_cb (user_data);
   return G_SOURCE_REMOVE;
 }
 
@@ -168,9 +156,10 @@ test_not_even_without_an_owner (BgTestFixture *fixture, gconstpointer data)
   g_assert_true (bg_loop_shutdown (loop, NULL));
   g_main_context_push_thread_default (context);
   g_assert_true (g_main_context_is_owner (context));
-  g_assert_false (bg_loop_invoke_full (loop, G_PRIORITY_DEFAULT, never_cb, &n, count_cb));
+  g_assert_false (
+      bg_loop_invoke_full (loop, G_PRIORITY_DEFAULT, util_no_source_cb, &n, util_count_cb));
   g_assert_cmpint (n, ==, 1);
-  g_assert_false (bg_loop_invoke (loop, never_cb, NULL));
+  g_assert_false (bg_loop_invoke (loop, util_no_source_cb, NULL));
   g_main_context_pop_thread_default (context);
 }
 
@@ -238,19 +227,6 @@ until_open_cb (gpointer user_data)
   return !util_latch_is_open (user_data);
 }
 
-static gboolean
-open_source_cb (gpointer user_data)
-{
-  util_latch_count_down (user_data);
-  return G_SOURCE_REMOVE;
-}
-
-static void
-open_cb (gpointer user_data)
-{
-  util_latch_count_down (user_data);
-}
-
 /* Posts and timers of its own priority have their turn beside it. */
 static void
 test_continue_does_not_starve (BgTestFixture *fixture, gconstpointer data)
@@ -261,9 +237,9 @@ test_continue_does_not_starve (BgTestFixture *fixture, gconstpointer data)
 
   util_latch_init (&latch, 3);
   g_assert_true (bg_loop_invoke (loop, until_open_cb, &latch));
-  g_assert_true (bg_loop_post (loop, open_cb, &latch, NULL));
-  g_assert_true (bg_loop_invoke (loop, open_source_cb, &latch));
-  g_source_set_callback (timer, open_source_cb, &latch, NULL);
+  g_assert_true (bg_loop_post (loop, util_count_down_cb, &latch, NULL));
+  g_assert_true (bg_loop_invoke (loop, util_count_down_source_cb, &latch));
+  g_source_set_callback (timer, util_count_down_source_cb, &latch, NULL);
   g_source_attach (timer, bg_loop_get_context (loop));
   util_latch_wait (&latch);
   util_loop_shut_down (loop);
@@ -289,7 +265,7 @@ test_priority_order (BgTestFixture *fixture, gconstpointer data)
 
   util_latch_init (&latch, 1);
   util_block (&block, loop);
-  g_assert_true (bg_loop_invoke_full (loop, 'e', open_source_cb, &latch, NULL));
+  g_assert_true (bg_loop_invoke_full (loop, 'e', util_count_down_source_cb, &latch, NULL));
   g_assert_true (bg_loop_invoke_full (loop, 'd', order_cb, order, NULL));
   g_assert_true (bg_loop_invoke_full (loop, 'a', order_cb, order, NULL));
   g_assert_true (bg_loop_invoke_full (loop, 'c', order_cb, order, NULL));
@@ -384,7 +360,7 @@ test_cancel_never_starts_it (BgTestFixture *fixture, gconstpointer data)
   work_init (&work, loop, 1);
   util_block (&block, loop);
   invoke_work (&work);
-  g_assert_true (bg_loop_invoke (loop, never_cb, NULL));
+  g_assert_true (bg_loop_invoke (loop, util_no_source_cb, NULL));
   bg_loop_quit (loop, BG_SHUTDOWN_CANCEL);
   util_unblock (&block);
   util_loop_shut_down (loop);
@@ -438,7 +414,8 @@ test_refused_while_stopping (BgTestFixture *fixture, gconstpointer data)
 
   util_block (&block, loop);
   bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
-  g_assert_false (bg_loop_invoke_full (loop, G_PRIORITY_DEFAULT, never_cb, &n, count_cb));
+  g_assert_false (
+      bg_loop_invoke_full (loop, G_PRIORITY_DEFAULT, util_no_source_cb, &n, util_count_cb));
   g_assert_cmpint (n, ==, 1);
   util_unblock (&block);
   util_loop_shut_down (loop);
@@ -488,32 +465,17 @@ race_thread (gpointer data)
   return NULL;
 }
 
-static gpointer
-race_shutdown_thread (gpointer data)
-{
-  Race *self = data;
-
-  util_latch_wait (&self->start);
-  g_assert_true (bg_loop_shutdown (self->loop, NULL));
-  return NULL;
-}
-
 static void
 test_races_a_shutdown (void)
 {
   for (guint round = 0; round < util_scale (200); round++)
     {
       Race race = { .loop = util_loop_new ("invoke") };
-      GThread *thread;
 
-      util_latch_init (&race.start, 4);
-      thread = g_thread_new ("shutdown", race_shutdown_thread, &race);
-      util_run_threads (4, race_thread, &race);
-      g_thread_join (thread);
+      util_race_shutdown (race.loop, &race.start, 4, race_thread, &race);
       g_assert_cmpint (race.ran, ==, race.admitted);
       g_assert_cmpint (race.notified, ==, 400);
       g_assert_finalize_object (race.loop);
-      util_latch_clear (&race.start);
     }
 }
 

@@ -5,69 +5,19 @@
 
 /* What languages have in place of a callback that is handed on */
 
-/* A result that is counted, so that one that was dropped is seen to go. */
-
-#define TEST_TYPE_RESULT (test_result_get_type ())
-G_DECLARE_FINAL_TYPE (TestResult, test_result, TEST, RESULT, GObject)
-
-struct _TestResult
-{
-  GObject parent_instance;
-  int value;
-};
-
-static void
-test_result_async_result_init (GAsyncResultIface *iface)
-{
-}
-
-G_DEFINE_FINAL_TYPE_WITH_CODE (TestResult,
-                               test_result,
-                               G_TYPE_OBJECT,
-                               G_IMPLEMENT_INTERFACE (G_TYPE_ASYNC_RESULT,
-                                                      test_result_async_result_init))
-
-static int n_results;
-
-static void
-test_result_finalize (GObject *object)
-{
-  g_atomic_int_add (&n_results, -1);
-  G_OBJECT_CLASS (test_result_parent_class)->finalize (object);
-}
-
-static void
-test_result_class_init (TestResultClass *klass)
-{
-  G_OBJECT_CLASS (klass)->finalize = test_result_finalize;
-}
-
-static void
-test_result_init (TestResult *self)
-{
-  g_atomic_int_inc (&n_results);
-}
-
 static void
 assert_value (GAsyncResult *result, int value)
 {
-  g_assert_true (TEST_IS_RESULT (result));
-  g_assert_cmpint (TEST_RESULT (result)->value, ==, value);
-}
-
-static void
-assert_no_results (void)
-{
-  g_assert_cmpint (g_atomic_int_get (&n_results), ==, 0);
+  g_assert_true (UTIL_IS_ANSWER (result));
+  g_assert_cmpint (UTIL_ANSWER (result)->value, ==, value);
 }
 
 static void
 answer (BgOperation *operation, int value)
 {
-  g_autoptr (TestResult) result = g_object_new (TEST_TYPE_RESULT, NULL);
+  g_autoptr (GAsyncResult) result = util_answer_new (value);
 
-  result->value = value;
-  bg_operation_answer (operation, G_ASYNC_RESULT (result));
+  bg_operation_answer (operation, result);
 }
 
 /* What a function does with its operation */
@@ -192,7 +142,7 @@ end (Begin *self)
   util_wait_for_holds (self->loop, 0);
   util_loop_end (self->loop);
   begin_clear (self);
-  assert_no_results ();
+  util_assert_no_answers ();
 }
 
 /* Answers */
@@ -438,7 +388,7 @@ test_twice (void)
       answer (self.kept, 3);
       util_take_critical ("*more than once*");
       begin_clear (&self);
-      assert_no_results ();
+      util_assert_no_answers ();
     }
 }
 
@@ -844,7 +794,7 @@ test_priority (BgTestFixture *fixture, gconstpointer data)
   util_block_clear (&block);
   util_loop_shut_down (loop);
   g_string_free (order, TRUE);
-  assert_no_results ();
+  util_assert_no_answers ();
 }
 
 int

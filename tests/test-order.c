@@ -364,11 +364,6 @@ give_task (Attached *self)
 }
 
 static void
-noop_cb (gpointer user_data)
-{
-}
-
-static void
 give_attacher (Attached *self)
 {
   BgLoop *loop = self->loop;
@@ -403,7 +398,7 @@ give_attacher (Attached *self)
       g_assert_true (bg_loop_post (loop, ask_cb, self, NULL));
       break;
     default:
-      g_assert_true (bg_loop_post (loop, noop_cb, self, attach_and_post_cb));
+      g_assert_true (bg_loop_post (loop, util_nothing_cb, self, attach_and_post_cb));
     }
 }
 
@@ -422,7 +417,7 @@ post_others (Attached *self)
   static const int others[] = { G_PRIORITY_DEFAULT, G_PRIORITY_DEFAULT, G_PRIORITY_LOW };
 
   for (guint i = 0; i < self->n_others; i++)
-    g_assert_true (bg_loop_post_full (self->loop, others[i % 3], noop_cb, NULL, NULL));
+    g_assert_true (bg_loop_post_full (self->loop, others[i % 3], util_nothing_cb, NULL, NULL));
 }
 
 static void

@@ -3,48 +3,6 @@
  */
 #include "util.h"
 
-/* An answer, so that the tests can see it go. */
-
-#define TEST_TYPE_ANSWER (test_answer_get_type ())
-G_DECLARE_FINAL_TYPE (TestAnswer, test_answer, TEST, ANSWER, GObject)
-
-struct _TestAnswer
-{
-  GObject parent_instance;
-};
-
-static void
-test_answer_async_result_init (GAsyncResultIface *iface)
-{
-}
-
-G_DEFINE_FINAL_TYPE_WITH_CODE (TestAnswer,
-                               test_answer,
-                               G_TYPE_OBJECT,
-                               G_IMPLEMENT_INTERFACE (G_TYPE_ASYNC_RESULT,
-                                                      test_answer_async_result_init))
-
-static int n_answers;
-
-static void
-test_answer_finalize (GObject *object)
-{
-  g_atomic_int_add (&n_answers, -1);
-  G_OBJECT_CLASS (test_answer_parent_class)->finalize (object);
-}
-
-static void
-test_answer_class_init (TestAnswerClass *klass)
-{
-  G_OBJECT_CLASS (klass)->finalize = test_answer_finalize;
-}
-
-static void
-test_answer_init (TestAnswer *self)
-{
-  g_atomic_int_inc (&n_answers);
-}
-
 /* An operation that answers when the test says so. */
 
 typedef struct
@@ -79,9 +37,9 @@ static void
 operation_answer (gpointer user_data)
 {
   Operation *self = user_data;
-  g_autoptr (TestAnswer) answer = g_object_new (TEST_TYPE_ANSWER, NULL);
+  g_autoptr (GAsyncResult) answer = util_answer_new (0);
 
-  self->callback (NULL, G_ASYNC_RESULT (answer), self->callback_data);
+  self->callback (NULL, answer, self->callback_data);
 }
 
 static gboolean
@@ -112,12 +70,6 @@ destroy_cb (gpointer user_data)
 
   self->destroyed_on_loop = bg_loop_is_current (self->loop);
   util_latch_count_down (&self->destroyed);
-}
-
-static void
-assert_no_answers (void)
-{
-  g_assert_cmpint (g_atomic_int_get (&n_answers), ==, 0);
 }
 
 /* A thread that performs an operation and keeps what came of it. */
@@ -242,7 +194,7 @@ test_other_thread (BgTestFixture *fixture, gconstpointer data)
   g_thread_join (performer.thread);
 
   g_assert_no_error (performer.error);
-  g_assert_true (TEST_IS_ANSWER (performer.answer));
+  g_assert_true (UTIL_IS_ANSWER (performer.answer));
   g_assert_false (g_cancellable_is_cancelled (performer.operation.cancellable));
   g_assert_finalize_object (g_steal_pointer (&performer.answer));
   performer_clear (&performer);
@@ -260,7 +212,7 @@ test_inside_begin (BgTestFixture *fixture, gconstpointer data)
   answer
       = bg_loop_perform (fixture->loop, G_PRIORITY_DEFAULT, -1, begin_cb, &operation, NULL, &error);
   g_assert_no_error (error);
-  g_assert_true (TEST_IS_ANSWER (answer));
+  g_assert_true (UTIL_IS_ANSWER (answer));
   g_assert_finalize_object (answer);
   operation_clear (&operation);
 }
@@ -287,7 +239,7 @@ test_twice (BgTestFixture *fixture, gconstpointer data)
   g_thread_join (first.thread);
   g_assert_no_error (first.error);
   g_assert_finalize_object (g_steal_pointer (&first.answer));
-  assert_no_answers ();
+  util_assert_no_answers ();
 
   operation_answer (&second.operation);
   g_thread_join (second.thread);
@@ -377,7 +329,7 @@ test_never (BgTestFixture *fixture, gconstpointer data)
   operation_answer (&operation);
   util_loop_shut_down (loop);
   operation_clear (&operation);
-  assert_no_answers ();
+  util_assert_no_answers ();
 }
 
 /* The wait ends, the operation is told, its late answer is dropped. */
@@ -407,7 +359,7 @@ test_timeout (BgTestFixture *fixture, gconstpointer data)
   util_wait_for_holds (loop, 1);
   operation_answer (&operation);
   util_wait_for_holds (loop, 0);
-  assert_no_answers ();
+  util_assert_no_answers ();
   /* The loop's thread gives back what the operation had after the hold. */
   g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
   g_assert_finalize_object (g_steal_pointer (&operation.cancellable));
@@ -461,14 +413,14 @@ test_timeout_answered (BgTestFixture *fixture, gconstpointer data)
       if (in_time)
         {
           g_assert_no_error (error);
-          g_assert_true (TEST_IS_ANSWER (answer));
+          g_assert_true (UTIL_IS_ANSWER (answer));
           g_assert_false (g_cancellable_is_cancelled (self.operation.cancellable));
         }
       operation_clear (&self.operation);
     }
 
   util_loop_shut_down (fixture->loop);
-  assert_no_answers ();
+  util_assert_no_answers ();
 }
 
 static void
@@ -505,7 +457,7 @@ test_shutdown_cancel (BgTestFixture *fixture, gconstpointer data)
   operation_answer (&performer.operation);
   util_loop_shut_down (loop);
   performer_clear (&performer);
-  assert_no_answers ();
+  util_assert_no_answers ();
 }
 
 static void
@@ -522,7 +474,7 @@ test_shutdown_drain (BgTestFixture *fixture, gconstpointer data)
 
   g_thread_join (performer.thread);
   g_assert_no_error (performer.error);
-  g_assert_true (TEST_IS_ANSWER (performer.answer));
+  g_assert_true (UTIL_IS_ANSWER (performer.answer));
   performer_clear (&performer);
 }
 
@@ -548,7 +500,7 @@ assert_answered (Operation *operation, UtilReply *reply)
   g_assert_true (operation->destroyed_on_loop);
   answer = bg_loop_perform_finish (operation->loop, reply->result, &error);
   g_assert_no_error (error);
-  g_assert_true (TEST_IS_ANSWER (answer));
+  g_assert_true (UTIL_IS_ANSWER (answer));
 }
 
 static void
@@ -572,7 +524,7 @@ test_async (BgTestFixture *fixture, gconstpointer data)
   operation_clear (&operation);
   g_main_context_pop_thread_default (context);
   util_loop_shut_down (fixture->loop);
-  assert_no_answers ();
+  util_assert_no_answers ();
 }
 
 static void
@@ -588,7 +540,7 @@ test_async_inside_begin (BgTestFixture *fixture, gconstpointer data)
   util_reply_clear (&reply);
   operation_clear (&operation);
   util_loop_shut_down (fixture->loop);
-  assert_no_answers ();
+  util_assert_no_answers ();
 }
 
 static void
@@ -606,7 +558,7 @@ test_async_twice (BgTestFixture *fixture, gconstpointer data)
   util_reply_clear (&reply);
   operation_clear (&operation);
   util_loop_shut_down (fixture->loop);
-  assert_no_answers ();
+  util_assert_no_answers ();
 }
 
 static void
@@ -649,7 +601,7 @@ test_async_shutdown (BgTestFixture *fixture, gconstpointer data)
   util_reply_clear (&reply);
   util_loop_shut_down (loop);
   operation_clear (&operation);
-  assert_no_answers ();
+  util_assert_no_answers ();
 }
 
 /* Dropped by a shutdown before it began. */
@@ -691,13 +643,7 @@ test_async_no_callback (BgTestFixture *fixture, gconstpointer data)
   operation_answer (&operation);
   util_loop_shut_down (fixture->loop);
   operation_clear (&operation);
-  assert_no_answers ();
-}
-
-static void
-never_cb (GObject *source, GAsyncResult *result, gpointer user_data)
-{
-  g_assert_not_reached ();
+  util_assert_no_answers ();
 }
 
 /* Nobody iterates the caller's context any more. */
@@ -711,7 +657,7 @@ test_async_context_gone (BgTestFixture *fixture, gconstpointer data)
   g_main_context_push_thread_default (context);
   operation_init (&operation, fixture->loop);
   bg_loop_perform_async (fixture->loop, G_PRIORITY_DEFAULT, -1, begin_cb, &operation, destroy_cb,
-                         NULL, never_cb, NULL);
+                         NULL, util_no_reply_cb, NULL);
   g_main_context_pop_thread_default (context);
   util_latch_wait (&operation.destroyed);
 
@@ -723,7 +669,7 @@ test_async_context_gone (BgTestFixture *fixture, gconstpointer data)
 
   util_loop_shut_down (fixture->loop);
   operation_clear (&operation);
-  assert_no_answers ();
+  util_assert_no_answers ();
 }
 
 /* An operation of the loop's own is answered by another thread while the loop
@@ -765,9 +711,9 @@ answer_steps_thread (gpointer user_data)
   for (guint i = 0; i < N_STEPS; i++)
     {
       g_autofree Begun *begun = g_async_queue_pop (self->begun);
-      g_autoptr (TestAnswer) answer = g_object_new (TEST_TYPE_ANSWER, NULL);
+      g_autoptr (GAsyncResult) answer = util_answer_new (0);
 
-      begun->callback (NULL, G_ASYNC_RESULT (answer), begun->callback_data);
+      begun->callback (NULL, answer, begun->callback_data);
     }
   return NULL;
 }
@@ -782,7 +728,7 @@ stepped_cb (GObject *source, GAsyncResult *result, gpointer user_data)
   g_assert_true (bg_loop_is_current (self->loop));
   answer = bg_loop_perform_finish (self->loop, result, &error);
   g_assert_no_error (error);
-  g_assert_true (TEST_IS_ANSWER (answer));
+  g_assert_true (UTIL_IS_ANSWER (answer));
   if (++self->n_replies < N_STEPS)
     bg_loop_perform_async (self->loop, G_PRIORITY_DEFAULT, -1, begin_step_cb, self, NULL, NULL,
                            stepped_cb, self);
@@ -812,7 +758,7 @@ test_async_drain_own_loop (void)
       g_assert_finalize_object (self.loop);
       g_async_queue_unref (self.begun);
     }
-  assert_no_answers ();
+  util_assert_no_answers ();
 }
 
 /* Nor is a cancellable used for another operation if somebody could still cancel
@@ -825,12 +771,12 @@ weak_begin_cb (gpointer user_data,
                gpointer callback_data,
                GError **error)
 {
-  g_autoptr (TestAnswer) answer = g_object_new (TEST_TYPE_ANSWER, NULL);
+  g_autoptr (GAsyncResult) answer = util_answer_new (0);
   g_autoptr (GCancellable) other = g_weak_ref_get (user_data);
 
   g_assert_true (other != cancellable);
   g_weak_ref_set (user_data, cancellable);
-  callback (NULL, G_ASYNC_RESULT (answer), callback_data);
+  callback (NULL, answer, callback_data);
   return TRUE;
 }
 
@@ -850,7 +796,7 @@ test_cancellable_kept_weakly (BgTestFixture *fixture, gconstpointer data)
     }
   g_weak_ref_clear (&weak);
   util_loop_shut_down (fixture->loop);
-  assert_no_answers ();
+  util_assert_no_answers ();
 }
 
 int

@@ -87,18 +87,6 @@ post_entry (Log *log, int priority, int value)
   g_assert_true (bg_loop_post_full (log->loop, priority, entry_cb, entry, g_free));
 }
 
-static void
-count_cb (gpointer user_data)
-{
-  g_atomic_int_inc ((int *) user_data);
-}
-
-static void
-open_cb (gpointer user_data)
-{
-  util_latch_count_down (user_data);
-}
-
 /* Queued, never run here */
 
 static void
@@ -108,7 +96,7 @@ test_elsewhere_is_queued (BgTestFixture *fixture, gconstpointer data)
   int n = 0;
 
   util_block (&block, fixture->loop);
-  g_assert_true (bg_loop_post (fixture->loop, count_cb, &n, count_cb));
+  g_assert_true (bg_loop_post (fixture->loop, util_count_cb, &n, util_count_cb));
   g_assert_cmpint (g_atomic_int_get (&n), ==, 0);
   util_unblock (&block);
   util_loop_shut_down (fixture->loop);
@@ -235,17 +223,12 @@ post_again_destroy (gpointer user_data)
 }
 
 static void
-nothing_cb (gpointer user_data)
-{
-}
-
-static void
 test_destroy_may_post (BgTestFixture *fixture, gconstpointer data)
 {
   Own own = { .loop = fixture->loop };
 
   util_latch_init (&own.done, 1);
-  g_assert_true (bg_loop_post (own.loop, nothing_cb, &own, post_again_destroy));
+  g_assert_true (bg_loop_post (own.loop, util_nothing_cb, &own, post_again_destroy));
   util_latch_wait (&own.done);
   util_loop_shut_down (own.loop);
   util_latch_clear (&own.done);
@@ -417,7 +400,7 @@ test_idle_loop_wakes_up (BgTestFixture *fixture, gconstpointer data)
       UtilLatch latch;
 
       util_latch_init (&latch, 1);
-      g_assert_true (bg_loop_post (fixture->loop, open_cb, &latch, NULL));
+      g_assert_true (bg_loop_post (fixture->loop, util_count_down_cb, &latch, NULL));
       util_latch_wait (&latch);
       util_latch_clear (&latch);
     }
@@ -502,13 +485,6 @@ flood_cb (gpointer user_data)
 }
 
 static gboolean
-open_source_cb (gpointer user_data)
-{
-  util_latch_count_down (user_data);
-  return G_SOURCE_REMOVE;
-}
-
-static gboolean
 open_fd_cb (int fd, GIOCondition condition, gpointer user_data)
 {
   util_latch_count_down (user_data);
@@ -521,7 +497,7 @@ attach_timer (BgLoop *loop, int priority, UtilLatch *latch)
   g_autoptr (GSource) source = g_timeout_source_new (1);
 
   g_source_set_priority (source, priority);
-  g_source_set_callback (source, open_source_cb, latch, NULL);
+  g_source_set_callback (source, util_count_down_source_cb, latch, NULL);
   g_source_attach (source, bg_loop_get_context (loop));
 }
 
@@ -531,7 +507,7 @@ attach_idle (BgLoop *loop, int priority, UtilLatch *latch)
   g_autoptr (GSource) source = g_idle_source_new ();
 
   g_source_set_priority (source, priority);
-  g_source_set_callback (source, open_source_cb, latch, NULL);
+  g_source_set_callback (source, util_count_down_source_cb, latch, NULL);
   g_source_attach (source, bg_loop_get_context (loop));
 }
 
@@ -560,10 +536,11 @@ wait_for_a_turn_each (BgLoop *loop)
   attach_idle (loop, G_MAXINT, &latch);
   attach_fd (loop, fds[0], &latch);
   g_assert_cmpint (write (fds[1], "", 1), ==, 1);
-  g_assert_true (bg_loop_post_full (loop, G_PRIORITY_LOW, open_cb, &latch, NULL));
-  g_assert_true (bg_loop_post_full (loop, G_MAXINT, open_cb, &latch, NULL));
-  g_assert_true (bg_loop_post_after (loop, 1, open_cb, &latch, NULL) != 0);
-  g_assert_true (bg_loop_invoke_full (loop, G_PRIORITY_LOW, open_source_cb, &latch, NULL));
+  g_assert_true (bg_loop_post_full (loop, G_PRIORITY_LOW, util_count_down_cb, &latch, NULL));
+  g_assert_true (bg_loop_post_full (loop, G_MAXINT, util_count_down_cb, &latch, NULL));
+  g_assert_true (bg_loop_post_after (loop, 1, util_count_down_cb, &latch, NULL) != 0);
+  g_assert_true (
+      bg_loop_invoke_full (loop, G_PRIORITY_LOW, util_count_down_source_cb, &latch, NULL));
 
   util_latch_wait (&latch);
   util_latch_clear (&latch);
@@ -610,7 +587,7 @@ flood_thread (gpointer data)
       g_autoptr (BgLoopStats) stats = bg_loop_get_stats (self->loop);
 
       for (guint i = 0; stats->queued < 10000 && i < 1000; i++)
-        g_assert_true (bg_loop_post (self->loop, nothing_cb, NULL, NULL));
+        g_assert_true (bg_loop_post (self->loop, util_nothing_cb, NULL, NULL));
     }
 
   return NULL;
@@ -643,12 +620,6 @@ note_thread_destroy (gpointer user_data)
 }
 
 static void
-never_cb (gpointer user_data)
-{
-  g_assert_not_reached ();
-}
-
-static void
 test_refused_after_shutdown (BgTestFixture *fixture, gconstpointer data)
 {
   BgLoop *loop = fixture->loop;
@@ -656,11 +627,12 @@ test_refused_after_shutdown (BgTestFixture *fixture, gconstpointer data)
 
   log_init (&log, loop);
   g_assert_true (bg_loop_shutdown (loop, NULL));
-  g_assert_false (bg_loop_post (loop, never_cb, &log, note_thread_destroy));
+  g_assert_false (bg_loop_post (loop, util_not_reached_cb, &log, note_thread_destroy));
   g_assert_cmpuint (log.values->len, ==, 1);
-  g_assert_false (bg_loop_post_full (loop, G_PRIORITY_LOW, never_cb, &log, note_thread_destroy));
+  g_assert_false (
+      bg_loop_post_full (loop, G_PRIORITY_LOW, util_not_reached_cb, &log, note_thread_destroy));
   g_assert_cmpuint (log.values->len, ==, 2);
-  g_assert_false (bg_loop_post (loop, never_cb, NULL, NULL));
+  g_assert_false (bg_loop_post (loop, util_not_reached_cb, NULL, NULL));
   log_clear (&log);
 }
 
@@ -676,7 +648,7 @@ test_refused_while_stopping (BgTestFixture *fixture, gconstpointer data)
   g_assert_true (bg_loop_post (loop, overtake_cb, &log, NULL));
   post_entry (&log, G_PRIORITY_DEFAULT, 1);
   bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
-  g_assert_false (bg_loop_post (loop, never_cb, &log, note_thread_destroy));
+  g_assert_false (bg_loop_post (loop, util_not_reached_cb, &log, note_thread_destroy));
   log_assert (&log, 1, (int[]){ 0 });
   g_array_set_size (log.values, 0);
 
@@ -694,7 +666,7 @@ post_into_the_end_destroy (gpointer user_data)
   Log *log = user_data;
 
   /* The refusal may post, too: nothing is locked. */
-  g_assert_false (bg_loop_post (log->loop, never_cb, log, note_thread_destroy));
+  g_assert_false (bg_loop_post (log->loop, util_not_reached_cb, log, note_thread_destroy));
 }
 
 static void
@@ -704,7 +676,8 @@ test_refused_destroy_may_post (BgTestFixture *fixture, gconstpointer data)
 
   log_init (&log, fixture->loop);
   g_assert_true (bg_loop_shutdown (fixture->loop, NULL));
-  g_assert_false (bg_loop_post (fixture->loop, never_cb, &log, post_into_the_end_destroy));
+  g_assert_false (
+      bg_loop_post (fixture->loop, util_not_reached_cb, &log, post_into_the_end_destroy));
   g_assert_cmpuint (log.values->len, ==, 1);
   log_clear (&log);
 }

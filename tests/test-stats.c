@@ -3,30 +3,12 @@
  */
 #include "util.h"
 
-static void
-nothing_cb (gpointer user_data)
-{
-}
-
-static gboolean
-nothing_call_cb (gpointer user_data, GError **error)
-{
-  return TRUE;
-}
-
 static gboolean
 five_times_cb (gpointer user_data)
 {
   int *n = user_data;
 
   return ++*n < 5;
-}
-
-static gboolean
-open_cb (gpointer user_data)
-{
-  util_latch_count_down (user_data);
-  return G_SOURCE_REMOVE;
 }
 
 static BgLoopStats *
@@ -75,7 +57,7 @@ test_counts (BgTestFixture *fixture, gconstpointer data)
 
   util_block (&block, loop);
   for (guint i = 0; i < 100; i++)
-    g_assert_true (bg_loop_post (loop, nothing_cb, NULL, NULL));
+    g_assert_true (bg_loop_post (loop, util_nothing_cb, NULL, NULL));
   hold = bg_loop_hold (loop, "test");
   busy = get_stats (loop);
   g_assert_cmpuint (busy->posted, ==, 101);
@@ -84,10 +66,10 @@ test_counts (BgTestFixture *fixture, gconstpointer data)
   g_assert_cmpuint (busy->holds, ==, 1);
   util_unblock (&block);
   bg_loop_release (loop, hold);
-  g_assert_true (bg_loop_call (loop, nothing_call_cb, NULL, NULL, NULL));
+  g_assert_true (bg_loop_call (loop, util_true_cb, NULL, NULL, NULL));
   g_assert_true (bg_loop_shutdown (loop, NULL));
-  g_assert_false (bg_loop_post (loop, nothing_cb, NULL, NULL));
-  g_assert_false (bg_loop_call (loop, nothing_call_cb, NULL, NULL, NULL));
+  g_assert_false (bg_loop_post (loop, util_nothing_cb, NULL, NULL));
+  g_assert_false (bg_loop_call (loop, util_true_cb, NULL, NULL, NULL));
 
   stats = get_stats (loop);
   g_assert_cmpuint (stats->posted, ==, 102);
@@ -115,7 +97,7 @@ test_one_wake_up (BgTestFixture *fixture, gconstpointer data)
   util_block (&block, loop);
   before = get_stats (loop);
   for (guint i = 0; i < 10000; i++)
-    g_assert_true (bg_loop_post (loop, nothing_cb, NULL, NULL));
+    g_assert_true (bg_loop_post (loop, util_nothing_cb, NULL, NULL));
   after = get_stats (loop);
   g_assert_cmpuint (after->wakeups, ==, before->wakeups);
   util_unblock (&block);
@@ -132,7 +114,7 @@ test_cancelled (BgTestFixture *fixture, gconstpointer data)
 
   util_block (&block, loop);
   for (guint i = 0; i < 100; i++)
-    g_assert_true (bg_loop_post (loop, nothing_cb, NULL, NULL));
+    g_assert_true (bg_loop_post (loop, util_nothing_cb, NULL, NULL));
   bg_loop_quit (loop, BG_SHUTDOWN_CANCEL);
   util_unblock (&block);
   g_assert_true (bg_loop_shutdown (loop, NULL));
@@ -157,17 +139,18 @@ test_all_kinds (BgTestFixture *fixture, gconstpointer data)
 
   util_latch_init (&latch, 1);
   g_assert_true (bg_loop_invoke (loop, five_times_cb, &n));
-  g_assert_true (bg_loop_invoke_full (loop, G_PRIORITY_LOW, open_cb, &latch, NULL));
+  g_assert_true (
+      bg_loop_invoke_full (loop, G_PRIORITY_LOW, util_count_down_source_cb, &latch, NULL));
   util_latch_wait (&latch);
-  g_assert_true (bg_loop_call (loop, nothing_call_cb, NULL, NULL, NULL));
+  g_assert_true (bg_loop_call (loop, util_true_cb, NULL, NULL, NULL));
   util_block (&block, loop);
-  g_assert_true (bg_loop_post (loop, nothing_cb, NULL, NULL));
+  g_assert_true (bg_loop_post (loop, util_nothing_cb, NULL, NULL));
   n = 0;
   g_assert_true (bg_loop_invoke (loop, five_times_cb, &n));
-  bg_loop_call_async (loop, G_PRIORITY_DEFAULT, -1, nothing_call_cb, NULL, NULL, NULL, NULL, NULL);
-  g_assert_true (bg_loop_post_after (loop, 0, nothing_cb, NULL, NULL) != 0);
-  g_assert_true (bg_loop_post_after (loop, G_MAXINT, nothing_cb, NULL, NULL) != 0);
-  id = bg_loop_post_after (loop, G_MAXINT, nothing_cb, NULL, g_free);
+  bg_loop_call_async (loop, G_PRIORITY_DEFAULT, -1, util_true_cb, NULL, NULL, NULL, NULL, NULL);
+  g_assert_true (bg_loop_post_after (loop, 0, util_nothing_cb, NULL, NULL) != 0);
+  g_assert_true (bg_loop_post_after (loop, G_MAXINT, util_nothing_cb, NULL, NULL) != 0);
+  id = bg_loop_post_after (loop, G_MAXINT, util_nothing_cb, NULL, g_free);
   g_assert_true (bg_loop_withdraw (loop, id));
   bg_loop_quit (loop, mode);
   util_unblock (&block);
@@ -192,16 +175,16 @@ test_not_queued (BgTestFixture *fixture, gconstpointer data)
   guint64 id;
 
   util_block (&block, loop);
-  g_assert_true (bg_loop_post (loop, nothing_cb, NULL, NULL));
+  g_assert_true (bg_loop_post (loop, util_nothing_cb, NULL, NULL));
   before = get_stats (loop);
   g_assert_cmpuint (before->queued, ==, 1);
-  id = bg_loop_post_after (loop, 0, nothing_cb, NULL, NULL);
+  id = bg_loop_post_after (loop, 0, util_nothing_cb, NULL, NULL);
   g_assert_true (bg_loop_withdraw (loop, id));
-  id = bg_loop_post_after (loop, G_MAXINT, nothing_cb, NULL, NULL);
+  id = bg_loop_post_after (loop, G_MAXINT, util_nothing_cb, NULL, NULL);
   g_assert_true (bg_loop_withdraw (loop, id));
   for (int timeout_msec = 0; timeout_msec < 3; timeout_msec++)
     {
-      g_assert_false (bg_loop_call_full (loop, 0, timeout_msec, nothing_call_cb, NULL, NULL, NULL));
+      g_assert_false (bg_loop_call_full (loop, 0, timeout_msec, util_true_cb, NULL, NULL, NULL));
       g_assert_false (bg_loop_flush (loop, timeout_msec, NULL, NULL));
     }
   stats = get_stats (loop);
@@ -233,7 +216,7 @@ assert_queued (BgLoop *loop, guint queued)
 static gboolean
 withdraw_due_cb (gpointer user_data, GError **error)
 {
-  guint64 id = bg_loop_post_after (user_data, 0, nothing_cb, g_malloc (1), g_free);
+  guint64 id = bg_loop_post_after (user_data, 0, util_nothing_cb, g_malloc (1), g_free);
 
   g_assert_true (g_main_context_iteration (bg_loop_get_context (user_data), FALSE));
   assert_queued (user_data, 1);
@@ -271,29 +254,14 @@ typedef struct
   GCancellable *cancellable;
 } GivesUp;
 
-static gboolean
-not_begun_cb (gpointer user_data,
-              GCancellable *cancellable,
-              GAsyncReadyCallback callback,
-              gpointer callback_data,
-              GError **error)
-{
-  g_assert_not_reached ();
-}
-
-static gboolean
-not_called_cb (gpointer user_data, GError **error)
-{
-  g_assert_not_reached ();
-}
-
 static gpointer
 cancelled_thread (gpointer data)
 {
   GivesUp *self = data;
 
-  g_assert_false (bg_loop_call (self->loop, not_called_cb, NULL, self->cancellable, NULL));
-  g_assert_null (bg_loop_perform (self->loop, G_PRIORITY_LOW, 0, not_begun_cb, NULL, NULL, NULL));
+  g_assert_false (bg_loop_call (self->loop, util_no_call_cb, NULL, self->cancellable, NULL));
+  g_assert_null (
+      bg_loop_perform (self->loop, G_PRIORITY_LOW, 0, util_no_begin_cb, NULL, NULL, NULL));
   g_assert_false (bg_loop_flush (self->loop, 1, NULL, NULL));
   return NULL;
 }
@@ -330,7 +298,7 @@ test_not_described (BgTestFixture *fixture, gconstpointer data)
   assert_described (loop, "queued at priority", FALSE);
 
   for (guint i = 0; i < 3; i++)
-    g_assert_true (bg_loop_post_full (loop, 7, nothing_cb, NULL, NULL));
+    g_assert_true (bg_loop_post_full (loop, 7, util_nothing_cb, NULL, NULL));
   assert_described (loop, "3 queued at priority 7", TRUE);
   bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
   assert_described (loop, "3 queued at priority 7", TRUE);
@@ -387,12 +355,6 @@ get_posted (BgLoop *loop)
 }
 
 static void
-count_down_cb (gpointer user_data)
-{
-  util_latch_count_down (user_data);
-}
-
-static void
 test_flush_within (BgTestFixture *fixture, gconstpointer data)
 {
   UtilLatch ran;
@@ -412,7 +374,7 @@ test_flush_within (BgTestFixture *fixture, gconstpointer data)
     g_thread_yield ();
   /* What came after the flush has run within the function: so has the flush been looked at. */
   util_latch_init (&ran, 1);
-  g_assert_true (bg_loop_post (self.loop, count_down_cb, &ran, NULL));
+  g_assert_true (bg_loop_post (self.loop, util_count_down_cb, &ran, NULL));
   util_latch_wait (&ran);
   util_latch_clear (&ran);
   util_wait_for_queued (self.loop, 1);
@@ -420,7 +382,7 @@ test_flush_within (BgTestFixture *fixture, gconstpointer data)
   util_latch_wait (&self.rests);
 
   for (guint i = 0; i < 2; i++)
-    g_assert_true (bg_loop_post (self.loop, nothing_cb, NULL, NULL));
+    g_assert_true (bg_loop_post (self.loop, util_nothing_cb, NULL, NULL));
   util_wait_for_queued (self.loop, 3);
   g_cancellable_cancel (cancellable);
   g_thread_join (thread);
@@ -471,13 +433,13 @@ test_busy_grows (BgTestFixture *fixture, gconstpointer data)
   gint64 busy = 0, longest = 0;
 
   for (int priority = 1; priority <= 8; priority++)
-    g_assert_true (bg_loop_post_full (fixture->loop, priority, nothing_cb, NULL, NULL));
+    g_assert_true (bg_loop_post_full (fixture->loop, priority, util_nothing_cb, NULL, NULL));
   for (guint i = 0; i < util_scale (100000); i++)
     {
       g_autoptr (BgLoopStats) stats = NULL;
 
       if (i % 16 == 0)
-        g_assert_true (bg_loop_post (fixture->loop, nothing_cb, NULL, NULL));
+        g_assert_true (bg_loop_post (fixture->loop, util_nothing_cb, NULL, NULL));
       stats = get_stats (fixture->loop);
       g_assert_cmpint (stats->busy_usec, >=, busy);
       g_assert_cmpint (stats->longest_usec, >=, longest);
@@ -535,7 +497,7 @@ test_boxed (BgTestFixture *fixture, gconstpointer data)
   g_autoptr (BgLoopStats) copy = NULL;
   g_auto (GValue) value = G_VALUE_INIT;
 
-  g_assert_true (bg_loop_call (fixture->loop, nothing_call_cb, NULL, NULL, NULL));
+  g_assert_true (bg_loop_call (fixture->loop, util_true_cb, NULL, NULL, NULL));
   stats = get_stats (fixture->loop);
   copy = bg_loop_stats_copy (stats);
   g_assert_cmpmem (stats, sizeof *stats, copy, sizeof *copy);
