@@ -235,12 +235,6 @@ begin_chained (gpointer user_data,
   return TRUE;
 }
 
-static void
-run_in_thread_cb (GTask *task, gpointer source, gpointer data, GCancellable *cancellable)
-{
-  g_task_return_boolean (task, TRUE);
-}
-
 static gboolean
 begin_in_thread (gpointer user_data,
                  GCancellable *cancellable,
@@ -250,7 +244,7 @@ begin_in_thread (gpointer user_data,
 {
   g_autoptr (GTask) task = g_task_new (NULL, cancellable, callback, callback_data);
 
-  g_task_run_in_thread (task, run_in_thread_cb);
+  g_task_run_in_thread (task, util_return_true_cb);
   return TRUE;
 }
 

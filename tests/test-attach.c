@@ -33,18 +33,6 @@ watched_finalize (GSource *source)
 static GSourceFuncs watched_funcs = { .dispatch = watched_dispatch, .finalize = watched_finalize };
 
 static gboolean
-remove_cb (gpointer user_data)
-{
-  return G_SOURCE_REMOVE;
-}
-
-static gboolean
-continue_cb (gpointer user_data)
-{
-  return G_SOURCE_CONTINUE;
-}
-
-static gboolean
 destroy_cb (gpointer user_data)
 {
   g_source_destroy (g_main_current_source ());
@@ -125,7 +113,7 @@ static void
 run_promptly (BgLoop *loop, Way way, guint n)
 {
   static const GSourceFunc funcs[N_WAYS]
-      = { remove_cb, destroy_cb, continue_cb, continue_cb, continue_cb };
+      = { util_remove_cb, destroy_cb, util_continue_cb, util_continue_cb, util_continue_cb };
   g_autofree GSource **sources = g_new (GSource *, n);
   UtilLatch finalized;
 
@@ -158,7 +146,7 @@ test_promptly (void)
   /* However many others there are */
   util_latch_init (&finalized, G_N_ELEMENTS (live));
   for (guint i = 0; i < G_N_ELEMENTS (live); i++)
-    live[i] = attach (loop, &finalized, continue_cb);
+    live[i] = attach (loop, &finalized, util_continue_cb);
   for (Way way = 0; way < N_WAYS; way++)
     run_promptly (loop, way, 1);
   for (guint i = 0; i < G_N_ELEMENTS (live); i++)
@@ -177,7 +165,7 @@ run_kept (BgLoop *loop, Way way)
   GSource *source;
 
   util_latch_init (&finalized, 1);
-  source = attach (loop, &finalized, way == BY_ITSELF ? remove_cb : continue_cb);
+  source = attach (loop, &finalized, way == BY_ITSELF ? util_remove_cb : util_continue_cb);
   destroy (loop, g_source_ref (source), way);
   while (!g_source_is_destroyed (source))
     g_thread_yield ();
@@ -218,7 +206,8 @@ many_thread (gpointer data)
 
   for (guint i = 0; i < util_scale (500); i++)
     {
-      GSource *source = attach (self->loop, &self->finalized, i % 2 ? remove_cb : continue_cb);
+      GSource *source
+          = attach (self->loop, &self->finalized, i % 2 ? util_remove_cb : util_continue_cb);
 
       if (i % 3 == 0)
         g_thread_yield ();
@@ -326,7 +315,7 @@ test_refused (void)
   GSource *source;
 
   util_latch_init (&finalized, 1);
-  source = watched_new (&finalized, remove_cb);
+  source = watched_new (&finalized, util_remove_cb);
   g_assert_true (bg_loop_shutdown (loop, NULL));
   g_assert_false (bg_loop_attach (loop, source));
   g_assert_null (g_source_get_context (source));
@@ -369,7 +358,7 @@ test_iterating (void)
       GSource *source = g_source_new (&iterating_funcs, sizeof (Watched));
 
       ((Watched *) source)->finalized = &finalized;
-      g_source_set_callback (source, remove_cb, NULL, NULL);
+      g_source_set_callback (source, util_remove_cb, NULL, NULL);
       g_source_set_ready_time (source, 0);
       g_assert_true (bg_loop_attach (loop, source));
       g_source_unref (source);

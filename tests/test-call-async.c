@@ -54,11 +54,11 @@ call_work (Work *work, UtilReply *reply, GCancellable *cancellable)
 }
 
 static void
-test_answer (void)
+test_answer (BgTestFixture *fixture, gconstpointer data)
 {
   g_autoptr (GMainContext) context = g_main_context_new ();
   g_autoptr (GError) error = NULL;
-  Work work = { .loop = util_loop_new ("answer") };
+  Work work = { .loop = fixture->loop };
   UtilReply reply;
 
   g_main_context_push_thread_default (context);
@@ -76,52 +76,46 @@ test_answer (void)
   g_assert_true (g_async_result_get_user_data (reply.result) == &reply);
   util_reply_clear (&reply);
   g_main_context_pop_thread_default (context);
-  util_loop_end (work.loop);
 }
 
 static void
-test_error (void)
+test_error (BgTestFixture *fixture, gconstpointer data)
 {
   g_autoptr (GError) error = NULL;
-  BgLoop *loop = util_loop_new ("error");
   UtilReply reply;
 
   util_reply_init (&reply);
-  bg_loop_call_async (loop, G_PRIORITY_LOW, -1, fail_cb, NULL, NULL, NULL, util_reply_cb, &reply);
+  bg_loop_call_async (fixture->loop, G_PRIORITY_LOW, -1, fail_cb, NULL, NULL, NULL, util_reply_cb,
+                      &reply);
   util_reply_wait (&reply);
 
-  g_assert_false (bg_loop_call_finish (loop, reply.result, &error));
+  g_assert_false (bg_loop_call_finish (fixture->loop, reply.result, &error));
   g_assert_error (error, G_FILE_ERROR, G_FILE_ERROR_NOTDIR);
   g_assert_cmpstr (error->message, ==, "the very words");
 
   util_reply_clear (&reply);
-  util_loop_end (loop);
 }
 
 static void
-test_blocking_error (void)
+test_blocking_error (BgTestFixture *fixture, gconstpointer data)
 {
   g_autoptr (GError) error = NULL;
-  BgLoop *loop = util_loop_new ("error");
 
-  g_assert_false (bg_loop_call (loop, fail_cb, NULL, NULL, &error));
+  g_assert_false (bg_loop_call (fixture->loop, fail_cb, NULL, NULL, &error));
   g_assert_error (error, G_FILE_ERROR, G_FILE_ERROR_NOTDIR);
   g_assert_cmpstr (error->message, ==, "the very words");
-  g_assert_false (bg_loop_call (loop, fail_cb, NULL, NULL, NULL));
-
-  util_loop_end (loop);
+  g_assert_false (bg_loop_call (fixture->loop, fail_cb, NULL, NULL, NULL));
 }
 
 /* Refused: destroyed here and at once, answered here and later. */
 static void
-test_refused (void)
+test_refused (BgTestFixture *fixture, gconstpointer data)
 {
   g_autoptr (GError) error = NULL;
-  g_autoptr (BgLoop) loop = util_loop_new ("refused");
-  Work work = { .loop = loop };
+  Work work = { .loop = fixture->loop };
   UtilReply reply;
 
-  g_assert_true (bg_loop_shutdown (loop, NULL));
+  g_assert_true (bg_loop_shutdown (fixture->loop, NULL));
   call_work (&work, &reply, NULL);
   g_assert_cmpint (work.n_destroyed, ==, 1);
   g_assert_false (work.destroyed_on_loop);
@@ -130,15 +124,15 @@ test_refused (void)
   util_reply_wait (&reply);
   g_assert_cmpint (work.n_run, ==, 0);
   g_assert_cmpint (work.n_destroyed, ==, 1);
-  g_assert_false (bg_loop_call_finish (loop, reply.result, &error));
+  g_assert_false (bg_loop_call_finish (fixture->loop, reply.result, &error));
   g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
   util_reply_clear (&reply);
 }
 
 static void
-test_no_callback (void)
+test_no_callback (BgTestFixture *fixture, gconstpointer data)
 {
-  Work work = { .loop = util_loop_new ("no callback") };
+  Work work = { .loop = fixture->loop };
 
   bg_loop_call_async (work.loop, G_PRIORITY_DEFAULT, -1, run_cb, &work, destroy_cb, NULL, NULL,
                       NULL);
@@ -147,7 +141,6 @@ test_no_callback (void)
   g_assert_true (bg_loop_flush (work.loop, -1, NULL, NULL));
   g_assert_cmpint (work.n_run, ==, 1);
   g_assert_cmpint (work.n_destroyed, ==, 2);
-  util_loop_end (work.loop);
 }
 
 /* Shutdown */
@@ -157,12 +150,11 @@ end_under_call (BgShutdownMode mode, Work *work, UtilReply *reply)
 {
   UtilBlock block;
 
-  work->loop = util_loop_new ("ends");
   util_block (&block, work->loop);
   call_work (work, reply, NULL);
   bg_loop_quit (work->loop, mode);
   util_unblock (&block);
-  g_assert_true (bg_loop_shutdown (work->loop, NULL));
+  util_loop_shut_down (work->loop);
   util_block_clear (&block);
 
   g_assert_cmpint (work->n_destroyed, ==, 1);
@@ -172,10 +164,10 @@ end_under_call (BgShutdownMode mode, Work *work, UtilReply *reply)
 }
 
 static void
-test_drained (void)
+test_drained (BgTestFixture *fixture, gconstpointer data)
 {
   g_autoptr (GError) error = NULL;
-  Work work = { NULL };
+  Work work = { .loop = fixture->loop };
   UtilReply reply;
 
   end_under_call (BG_SHUTDOWN_DRAIN, &work, &reply);
@@ -183,14 +175,13 @@ test_drained (void)
   g_assert_true (bg_loop_call_finish (work.loop, reply.result, &error));
   g_assert_no_error (error);
   util_reply_clear (&reply);
-  g_assert_finalize_object (work.loop);
 }
 
 static void
-test_dropped (void)
+test_dropped (BgTestFixture *fixture, gconstpointer data)
 {
   g_autoptr (GError) error = NULL;
-  Work work = { NULL };
+  Work work = { .loop = fixture->loop };
   UtilReply reply;
 
   end_under_call (BG_SHUTDOWN_CANCEL, &work, &reply);
@@ -198,7 +189,6 @@ test_dropped (void)
   g_assert_false (bg_loop_call_finish (work.loop, reply.result, &error));
   g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
   util_reply_clear (&reply);
-  g_assert_finalize_object (work.loop);
 }
 
 /* From the loop's own thread */
@@ -234,15 +224,14 @@ call_from_loop_cb (gpointer user_data)
 }
 
 static void
-test_own_thread (void)
+test_own_thread (BgTestFixture *fixture, gconstpointer data)
 {
-  OwnThread test = { .work = { .loop = util_loop_new ("own thread") } };
+  OwnThread test = { .work = { .loop = fixture->loop } };
 
   util_latch_init (&test.done, 1);
   g_assert_true (bg_loop_post (test.work.loop, call_from_loop_cb, &test, NULL));
   util_latch_wait (&test.done);
   util_latch_clear (&test.done);
-  util_loop_end (test.work.loop);
 }
 
 /* Replies to a loop's own context, from another loop. */
@@ -280,12 +269,6 @@ typedef struct
   guint n_replies;
 } Replies;
 
-static gboolean
-done_cb (gpointer user_data, GError **error)
-{
-  return TRUE;
-}
-
 static void
 expect_reply_cb (GObject *source, GAsyncResult *result, gpointer user_data)
 {
@@ -315,7 +298,7 @@ call_many_cb (gpointer user_data)
   Replies *self = user_data;
 
   for (guint i = 0; i < self->n_wanted; i++)
-    bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, -1, done_cb, NULL, NULL, NULL,
+    bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, -1, util_true_cb, NULL, NULL, NULL,
                         expect_slow_reply_cb, self);
 }
 
@@ -326,8 +309,8 @@ call_next_cb (GObject *source, GAsyncResult *result, gpointer user_data)
 
   expect_reply_cb (source, result, self);
   if (self->n_replies < self->n_wanted)
-    bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, -1, done_cb, NULL, NULL, NULL, call_next_cb,
-                        self);
+    bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, -1, util_true_cb, NULL, NULL, NULL,
+                        call_next_cb, self);
 }
 
 static void
@@ -335,8 +318,8 @@ call_first_cb (gpointer user_data)
 {
   Replies *self = user_data;
 
-  bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, -1, done_cb, NULL, NULL, NULL, call_next_cb,
-                      self);
+  bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, -1, util_true_cb, NULL, NULL, NULL,
+                      call_next_cb, self);
 }
 
 static void
@@ -375,7 +358,7 @@ retry_cb (GObject *source, GAsyncResult *result, gpointer user_data)
 
   if (self->n_replies++ == 0)
     util_latch_count_down (&self->begun);
-  bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, -1, done_cb, NULL, NULL, NULL, retry_cb,
+  bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, -1, util_true_cb, NULL, NULL, NULL, retry_cb,
                       self);
 }
 
@@ -384,7 +367,7 @@ try_cb (gpointer user_data)
 {
   Replies *self = user_data;
 
-  bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, -1, done_cb, NULL, NULL, NULL, retry_cb,
+  bg_loop_call_async (self->loop, G_PRIORITY_DEFAULT, -1, util_true_cb, NULL, NULL, NULL, retry_cb,
                       self);
 }
 
@@ -422,12 +405,6 @@ typedef struct
   guint n;
 } Numbered;
 
-static gboolean
-nothing_cb (gpointer user_data, GError **error)
-{
-  return TRUE;
-}
-
 static void
 numbered_cb (GObject *source, GAsyncResult *result, gpointer user_data)
 {
@@ -439,9 +416,8 @@ numbered_cb (GObject *source, GAsyncResult *result, gpointer user_data)
 }
 
 static void
-test_replies_in_order (void)
+test_replies_in_order (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("order");
   g_autofree Numbered *calls = g_new (Numbered, MANY);
   Sequence sequence = { .next = 0 };
 
@@ -449,12 +425,11 @@ test_replies_in_order (void)
   for (guint i = 0; i < MANY; i++)
     {
       calls[i] = (Numbered){ &sequence, i };
-      bg_loop_call_async (loop, G_PRIORITY_DEFAULT, -1, nothing_cb, NULL, NULL, NULL, numbered_cb,
-                          &calls[i]);
+      bg_loop_call_async (fixture->loop, G_PRIORITY_DEFAULT, -1, util_true_cb, NULL, NULL, NULL,
+                          numbered_cb, &calls[i]);
     }
   util_iterate_until (&sequence.arrived);
   util_latch_clear (&sequence.arrived);
-  util_loop_end (loop);
 }
 
 static gpointer
@@ -483,27 +458,17 @@ caller_thread_cb (gpointer user_data)
 }
 
 static void
-test_many_threads (void)
+test_many_threads (BgTestFixture *fixture, gconstpointer data)
 {
-  guint n_eventfds = util_count_eventfds ();
-  BgLoop *loop = util_loop_new ("many threads");
   GThread *threads[8];
 
   for (guint i = 0; i < G_N_ELEMENTS (threads); i++)
-    threads[i] = g_thread_new ("caller", caller_thread_cb, loop);
+    threads[i] = g_thread_new ("caller", caller_thread_cb, fixture->loop);
   for (guint i = 0; i < G_N_ELEMENTS (threads); i++)
     g_thread_join (threads[i]);
-  util_loop_end (loop);
-  g_assert_cmpuint (util_count_eventfds (), ==, n_eventfds);
 }
 
 /* Nobody iterates the caller's context any more */
-
-static void
-never_cb (GObject *source, GAsyncResult *result, gpointer user_data)
-{
-  g_assert_not_reached ();
-}
 
 static gpointer
 leave_calls_cb (gpointer user_data)
@@ -514,17 +479,16 @@ leave_calls_cb (gpointer user_data)
   g_main_context_push_thread_default (context);
   for (guint i = 0; i < HEAP; i++)
     bg_loop_call_async (work->loop, G_PRIORITY_DEFAULT, -1, run_cb, work, destroy_cb, NULL,
-                        never_cb, NULL);
+                        util_no_reply_cb, NULL);
   g_main_context_pop_thread_default (context);
   g_main_context_unref (context);
   return NULL;
 }
 
 static void
-test_context_gone_before_reply (void)
+test_context_gone_before_reply (BgTestFixture *fixture, gconstpointer data)
 {
-  guint n_eventfds = util_count_eventfds ();
-  Work work = { .loop = util_loop_new ("gone") };
+  Work work = { .loop = fixture->loop };
   UtilBlock block;
 
   util_block (&block, work.loop);
@@ -535,43 +499,36 @@ test_context_gone_before_reply (void)
 
   g_assert_cmpint (work.n_run, ==, HEAP);
   g_assert_cmpint (work.n_destroyed, ==, HEAP);
-  util_loop_end (work.loop);
-  g_assert_cmpuint (util_count_eventfds (), ==, n_eventfds);
 }
 
 static void
-test_context_gone_with_reply (void)
+test_context_gone_with_reply (BgTestFixture *fixture, gconstpointer data)
 {
-  guint n_eventfds = util_count_eventfds ();
   GMainContext *context = g_main_context_new ();
-  Work work = { .loop = util_loop_new ("gone") };
+  Work work = { .loop = fixture->loop };
 
   g_main_context_push_thread_default (context);
   for (guint i = 0; i < HEAP; i++)
     bg_loop_call_async (work.loop, G_PRIORITY_DEFAULT, -1, run_cb, &work, destroy_cb, NULL,
-                        never_cb, NULL);
+                        util_no_reply_cb, NULL);
   g_main_context_pop_thread_default (context);
   g_assert_true (bg_loop_flush (work.loop, -1, NULL, NULL));
   g_main_context_unref (context);
 
   g_assert_cmpint (work.n_destroyed, ==, HEAP);
-  util_loop_end (work.loop);
-  g_assert_cmpuint (util_count_eventfds (), ==, n_eventfds);
 }
 
 /* The context goes while replies are being sent to it. */
 static void
-test_context_goes_meanwhile (void)
+test_context_goes_meanwhile (BgTestFixture *fixture, gconstpointer data)
 {
-  guint n_eventfds = util_count_eventfds ();
-  Work work = { .loop = util_loop_new ("going") };
+  Work work = { .loop = fixture->loop };
   guint n = util_scale (50);
 
   for (guint i = 0; i < n; i++)
     g_thread_join (g_thread_new ("caller", leave_calls_cb, &work));
-  util_loop_end (work.loop);
+  util_loop_shut_down (work.loop);
   g_assert_cmpint (work.n_destroyed, ==, n * HEAP);
-  g_assert_cmpuint (util_count_eventfds (), ==, n_eventfds);
 }
 
 /* The reply has the last reference to the loop. */
@@ -593,12 +550,6 @@ test_last_reference (void)
 }
 
 /* What is not so: FALSE without an error, TRUE with one */
-
-static gboolean
-false_cb (gpointer user_data, GError **error)
-{
-  return FALSE;
-}
 
 static gboolean
 true_cb (gpointer user_data, GError **error)
@@ -639,37 +590,31 @@ call_wrong (guint how, BgLoop *loop, BgCallFunc func, GError **error)
 }
 
 static void
-test_false_without_error (void)
+test_false_without_error (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("wrong");
-
   util_catch_criticals ();
   for (guint how = 0; how < 3; how++)
     {
       g_autoptr (GError) error = NULL;
 
-      g_assert_false (call_wrong (how, loop, false_cb, &error));
+      g_assert_false (call_wrong (how, fixture->loop, util_false_cb, &error));
       g_assert_error (error, G_IO_ERROR, G_IO_ERROR_FAILED);
       util_take_critical ("*returned FALSE without an error*");
     }
-  util_loop_end (loop);
 }
 
 static void
-test_true_with_error (void)
+test_true_with_error (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("wrong");
-
   util_catch_criticals ();
   for (guint how = 0; how < 3; how++)
     {
       g_autoptr (GError) error = NULL;
 
-      g_assert_true (call_wrong (how, loop, true_cb, &error));
+      g_assert_true (call_wrong (how, fixture->loop, true_cb, &error));
       g_assert_no_error (error);
       util_take_critical ("*returned TRUE with an error*");
     }
-  util_loop_end (loop);
 }
 
 /* A result of another function, or of another loop, is not taken. */
@@ -718,11 +663,11 @@ keep_cb (GObject *source, GAsyncResult *result, gpointer user_data)
 }
 
 static void
-test_result_kept (gconstpointer weakly)
+test_result_kept (BgTestFixture *fixture, gconstpointer weakly)
 {
   g_autoptr (GError) error = NULL;
   Keeper keeper = { .weakly = weakly != NULL };
-  Work work = { .loop = util_loop_new ("kept") };
+  Work work = { .loop = fixture->loop };
 
   util_latch_init (&keeper.arrived, 1);
   g_weak_ref_init (&keeper.weak, NULL);
@@ -751,7 +696,6 @@ test_result_kept (gconstpointer weakly)
   g_clear_object (&keeper.kept);
   g_weak_ref_clear (&keeper.weak);
   util_latch_clear (&keeper.arrived);
-  util_loop_end (work.loop);
 }
 
 int
@@ -759,31 +703,31 @@ main (int argc, char *argv[])
 {
   util_init (&argc, &argv);
 
-  g_test_add_func ("/call/error-unchanged", test_blocking_error);
-  g_test_add_func ("/call/false-without-error", test_false_without_error);
-  g_test_add_func ("/call/true-with-error", test_true_with_error);
-  g_test_add_func ("/call-async/destroyed-then-answered-in-callers-context", test_answer);
-  g_test_add_func ("/call-async/error-unchanged", test_error);
-  g_test_add_func ("/call-async/refused", test_refused);
-  g_test_add_func ("/call-async/no-callback", test_no_callback);
-  g_test_add_func ("/call-async/shutdown/drain-runs-it", test_drained);
-  g_test_add_func ("/call-async/shutdown/cancel-drops-it", test_dropped);
-  g_test_add_func ("/call-async/from-own-thread", test_own_thread);
+  util_add ("/call/error-unchanged", test_blocking_error);
+  util_add ("/call/false-without-error", test_false_without_error);
+  util_add ("/call/true-with-error", test_true_with_error);
+  util_add ("/call-async/destroyed-then-answered-in-callers-context", test_answer);
+  util_add ("/call-async/error-unchanged", test_error);
+  util_add ("/call-async/refused", test_refused);
+  util_add ("/call-async/no-callback", test_no_callback);
+  util_add ("/call-async/shutdown/drain-runs-it", test_drained);
+  util_add ("/call-async/shutdown/cancel-drops-it", test_dropped);
+  util_add ("/call-async/from-own-thread", test_own_thread);
   util_add_trapped ("/call-async/own-loop/drain-gives-replies", test_drain_gives_replies);
   util_add_trapped ("/call-async/own-loop/drain-goes-on-from-replies",
                     test_drain_goes_on_from_replies);
   util_add_trapped ("/call-async/own-loop/cancel-ends-retrying-replies",
                     test_cancel_ends_retrying_replies);
   g_test_add_func ("/call-async/from-other-loop", test_reply_on_other_loop);
-  g_test_add_func ("/call-async/replies-in-order", test_replies_in_order);
-  g_test_add_func ("/call-async/many-threads", test_many_threads);
-  g_test_add_func ("/call-async/context-gone/before-reply", test_context_gone_before_reply);
-  g_test_add_func ("/call-async/context-gone/with-reply", test_context_gone_with_reply);
-  g_test_add_func ("/call-async/context-gone/meanwhile", test_context_goes_meanwhile);
+  util_add ("/call-async/replies-in-order", test_replies_in_order);
+  util_add ("/call-async/many-threads", test_many_threads);
+  util_add ("/call-async/context-gone/before-reply", test_context_gone_before_reply);
+  util_add ("/call-async/context-gone/with-reply", test_context_gone_with_reply);
+  util_add ("/call-async/context-gone/meanwhile", test_context_goes_meanwhile);
   g_test_add_func ("/call-async/last-reference-in-reply", test_last_reference);
   g_test_add_func ("/call-async/wrong-finish", test_wrong_finish);
-  g_test_add_data_func ("/call-async/result-kept", NULL, test_result_kept);
-  g_test_add_data_func ("/call-async/result-kept-weakly", &keep_cb, test_result_kept);
+  util_add_data ("/call-async/result-kept", test_result_kept, NULL);
+  util_add_data ("/call-async/result-kept-weakly", test_result_kept, &keep_cb);
 
   return g_test_run ();
 }

@@ -3,17 +3,6 @@
  */
 #include "util.h"
 
-static void
-nothing_cb (gpointer user_data)
-{
-}
-
-static gboolean
-never_cb (gpointer user_data, GError **error)
-{
-  g_assert_not_reached ();
-}
-
 static gboolean
 succeed_cb (gpointer user_data, GError **error)
 {
@@ -67,32 +56,21 @@ square_thread (gpointer data)
 }
 
 static void
-test_data_on_the_stack (void)
+test_data_on_the_stack (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("call");
-
-  square_thread (loop);
-  util_run_threads (8, square_thread, loop);
-  util_loop_end (loop);
+  square_thread (fixture->loop);
+  util_run_threads (8, square_thread, fixture->loop);
 }
 
 static void
-test_error_is_unchanged (void)
+test_error_is_unchanged (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("call");
   g_autoptr (GError) error = NULL;
 
-  g_assert_false (bg_loop_call (loop, fail_cb, (gpointer) "more", NULL, &error));
+  g_assert_false (bg_loop_call (fixture->loop, fail_cb, (gpointer) "more", NULL, &error));
   g_assert_error (error, G_FILE_ERROR, G_FILE_ERROR_NOSPC);
   g_assert_cmpstr (error->message, ==, "No room for more");
-  g_assert_false (bg_loop_call (loop, fail_cb, (gpointer) "nobody", NULL, NULL));
-  util_loop_end (loop);
-}
-
-static gboolean
-false_without_error_cb (gpointer user_data, GError **error)
-{
-  return FALSE;
+  g_assert_false (bg_loop_call (fixture->loop, fail_cb, (gpointer) "nobody", NULL, NULL));
 }
 
 static gboolean
@@ -115,12 +93,12 @@ all_malformed_cb (gpointer user_data, GError **error)
   BgLoop *loop = user_data;
   g_autoptr (GError) local = NULL;
 
-  g_assert_false (bg_loop_call (loop, false_without_error_cb, NULL, NULL, &local));
+  g_assert_false (bg_loop_call (loop, util_false_cb, NULL, NULL, &local));
   g_assert_error (local, G_IO_ERROR, G_IO_ERROR_FAILED);
   g_clear_error (&local);
   util_take_critical ("*FALSE without an error*");
 
-  g_assert_false (bg_loop_call (loop, false_without_error_cb, NULL, NULL, NULL));
+  g_assert_false (bg_loop_call (loop, util_false_cb, NULL, NULL, NULL));
   util_take_critical ("*FALSE without an error*");
 
   g_assert_true (bg_loop_call (loop, true_with_error_cb, NULL, NULL, &local));
@@ -174,12 +152,9 @@ inline_cb (gpointer user_data, GError **error)
 }
 
 static void
-test_own_thread_runs_inline (void)
+test_own_thread_runs_inline (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("call");
-
-  g_assert_true (bg_loop_call (loop, inline_cb, loop, NULL, NULL));
-  util_loop_end (loop);
+  g_assert_true (bg_loop_call (fixture->loop, inline_cb, fixture->loop, NULL, NULL));
 }
 
 typedef struct
@@ -199,20 +174,20 @@ late_cb (gpointer user_data)
 }
 
 static void
-test_own_thread_in_every_state (gconstpointer data)
+test_own_thread_in_every_state (BgTestFixture *fixture, gconstpointer data)
 {
   BgShutdownMode mode = GPOINTER_TO_UINT (data);
-  Late late = { .loop = util_loop_new ("call") };
+  Late late = { .loop = fixture->loop };
   UtilBlock block;
 
   util_block (&block, late.loop);
   /* It runs in DRAIN mode, its destroy in both. */
-  g_assert_true (
-      bg_loop_post (late.loop, mode == BG_SHUTDOWN_DRAIN ? late_cb : nothing_cb, &late, late_cb));
+  g_assert_true (bg_loop_post (late.loop, mode == BG_SHUTDOWN_DRAIN ? late_cb : util_nothing_cb,
+                               &late, late_cb));
   g_assert_cmpuint (bg_loop_add_teardown (late.loop, late_cb, &late, late_cb), !=, 0);
   bg_loop_quit (late.loop, mode);
   util_unblock (&block);
-  util_loop_end (late.loop);
+  util_loop_shut_down (late.loop);
   g_assert_cmpint (late.n, ==, mode == BG_SHUTDOWN_DRAIN ? 4 : 3);
   util_block_clear (&block);
 }
@@ -220,33 +195,34 @@ test_own_thread_in_every_state (gconstpointer data)
 /* Closed */
 
 static void
-test_closed_after_shutdown (void)
+test_closed_after_shutdown (BgTestFixture *fixture, gconstpointer data)
 {
-  g_autoptr (BgLoop) loop = util_loop_new ("call");
+  BgLoop *loop = fixture->loop;
   g_autoptr (GError) error = NULL;
 
   g_assert_true (bg_loop_shutdown (loop, NULL));
-  g_assert_false (bg_loop_call (loop, never_cb, NULL, NULL, &error));
+  g_assert_false (bg_loop_call (loop, util_no_call_cb, NULL, NULL, &error));
   g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
   g_clear_error (&error);
-  g_assert_false (bg_loop_call_full (loop, G_PRIORITY_HIGH, 0, never_cb, NULL, NULL, &error));
+  g_assert_false (
+      bg_loop_call_full (loop, G_PRIORITY_HIGH, 0, util_no_call_cb, NULL, NULL, &error));
   g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
-  g_assert_false (bg_loop_call (loop, never_cb, NULL, NULL, NULL));
+  g_assert_false (bg_loop_call (loop, util_no_call_cb, NULL, NULL, NULL));
 }
 
 static void
-test_closed_while_stopping (void)
+test_closed_while_stopping (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("call");
+  BgLoop *loop = fixture->loop;
   g_autoptr (GError) error = NULL;
   UtilBlock block;
 
   util_block (&block, loop);
   bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
-  g_assert_false (bg_loop_call (loop, never_cb, NULL, NULL, &error));
+  g_assert_false (bg_loop_call (loop, util_no_call_cb, NULL, NULL, &error));
   g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
   util_unblock (&block);
-  util_loop_end (loop);
+  util_loop_shut_down (loop);
   util_block_clear (&block);
 }
 
@@ -281,31 +257,16 @@ race_thread (gpointer data)
   return NULL;
 }
 
-static gpointer
-race_shutdown_thread (gpointer data)
-{
-  Race *self = data;
-
-  util_latch_wait (&self->start);
-  g_assert_true (bg_loop_shutdown (self->loop, NULL));
-  return NULL;
-}
-
 static void
 test_shutdown_race (void)
 {
   for (guint round = 0; round < util_scale (500); round++)
     {
       Race race = { .loop = util_loop_new ("call") };
-      GThread *thread;
 
-      util_latch_init (&race.start, 8);
-      thread = g_thread_new ("shutdown", race_shutdown_thread, &race);
-      util_run_threads (8, race_thread, &race);
-      g_thread_join (thread);
+      util_race_shutdown (race.loop, &race.start, 8, race_thread, &race);
       g_assert_cmpint (race.ran, ==, race.succeeded);
       g_assert_finalize_object (race.loop);
-      util_latch_clear (&race.start);
     }
 }
 
@@ -325,16 +286,16 @@ before_thread (gpointer data)
   Before *self = data;
   g_autoptr (GError) error = NULL;
 
-  g_assert_false (bg_loop_call_full (self->loop, G_PRIORITY_DEFAULT, self->timeout_msec, never_cb,
-                                     NULL, self->cancellable, &error));
+  g_assert_false (bg_loop_call_full (self->loop, G_PRIORITY_DEFAULT, self->timeout_msec,
+                                     util_no_call_cb, NULL, self->cancellable, &error));
   g_assert_error (error, G_IO_ERROR, self->code);
   return NULL;
 }
 
 static void
-test_cancelled_before_it_starts (void)
+test_cancelled_before_it_starts (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("call");
+  BgLoop *loop = fixture->loop;
   g_autoptr (GCancellable) cancellable = g_cancellable_new ();
   Before before = { loop, cancellable, -1, G_IO_ERROR_CANCELLED };
   GThread *thread;
@@ -350,14 +311,14 @@ test_cancelled_before_it_starts (void)
   before_thread (&before);
   util_unblock (&block);
   before_thread (&before);
-  util_loop_end (loop);
+  util_loop_shut_down (loop);
   util_block_clear (&block);
 }
 
 static void
-test_timed_out_before_it_starts (void)
+test_timed_out_before_it_starts (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("call");
+  BgLoop *loop = fixture->loop;
   Before at_once = { loop, NULL, 0, G_IO_ERROR_TIMED_OUT };
   Before soon = { loop, NULL, 3, G_IO_ERROR_TIMED_OUT };
   UtilBlock block;
@@ -366,15 +327,8 @@ test_timed_out_before_it_starts (void)
   before_thread (&at_once);
   before_thread (&soon);
   util_unblock (&block);
-  util_loop_end (loop);
+  util_loop_shut_down (loop);
   util_block_clear (&block);
-}
-
-static gboolean
-cancel_cb (gpointer user_data, GError **error)
-{
-  g_cancellable_cancel (user_data);
-  return TRUE;
 }
 
 static gboolean
@@ -385,22 +339,20 @@ cancel_and_fail_cb (gpointer user_data, GError **error)
 }
 
 static void
-test_cancelled_while_it_runs (void)
+test_cancelled_while_it_runs (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("call");
-
   for (guint i = 0; i < util_scale (500); i++)
     {
       g_autoptr (GCancellable) cancellable = g_cancellable_new ();
       g_autoptr (GCancellable) other = g_cancellable_new ();
       g_autoptr (GError) error = NULL;
 
-      g_assert_true (bg_loop_call (loop, cancel_cb, cancellable, cancellable, &error));
+      g_assert_true (
+          bg_loop_call (fixture->loop, util_cancel_call_cb, cancellable, cancellable, &error));
       g_assert_no_error (error);
-      g_assert_false (bg_loop_call (loop, cancel_and_fail_cb, other, other, &error));
+      g_assert_false (bg_loop_call (fixture->loop, cancel_and_fail_cb, other, other, &error));
       g_assert_error (error, G_FILE_ERROR, G_FILE_ERROR_NOSPC);
     }
-  util_loop_end (loop);
 }
 
 typedef struct
@@ -422,9 +374,8 @@ long_cb (gpointer user_data, GError **error)
 }
 
 static void
-test_timed_out_while_it_runs (void)
+test_timed_out_while_it_runs (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("call");
   guint n_done = 0;
 
   /* On a busy machine it may not start in time. */
@@ -433,13 +384,12 @@ test_timed_out_while_it_runs (void)
       g_autoptr (GError) error = NULL;
       Long work = { .until = g_get_monotonic_time () + 60 * G_TIME_SPAN_MILLISECOND };
 
-      if (bg_loop_call_full (loop, G_PRIORITY_DEFAULT, 50, long_cb, &work, NULL, &error))
+      if (bg_loop_call_full (fixture->loop, G_PRIORITY_DEFAULT, 50, long_cb, &work, NULL, &error))
         n_done++;
       else
         g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
       g_assert_cmpint (work.done, ==, error == NULL);
     }
-  util_loop_end (loop);
 }
 
 typedef struct
@@ -469,25 +419,22 @@ cancel_thread (gpointer data)
 
 /* Either it was cancelled and did not run, or it ran and says so. */
 static void
-test_cancelled_at_any_moment (void)
+test_cancelled_at_any_moment (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("call");
-
   for (guint i = 0; i < util_scale (2000); i++)
     {
       g_autoptr (GCancellable) cancellable = g_cancellable_new ();
       g_autoptr (GError) error = NULL;
-      Cancel cancel = { .loop = loop, .cancellable = cancellable };
+      Cancel cancel = { .loop = fixture->loop, .cancellable = cancellable };
       GThread *thread = g_thread_new ("cancel", cancel_thread, &cancel);
-      gboolean ok = bg_loop_call (loop, cancel_race_cb, &cancel, cancellable, &error);
+      gboolean ok = bg_loop_call (fixture->loop, cancel_race_cb, &cancel, cancellable, &error);
 
       if (!ok)
         g_assert_error (error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
       g_thread_join (thread);
-      g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
+      g_assert_true (bg_loop_flush (fixture->loop, -1, NULL, NULL));
       g_assert_cmpint (cancel.ran, ==, ok);
     }
-  util_loop_end (loop);
 }
 
 /* Loops that call each other */
@@ -566,22 +513,22 @@ main (int argc, char *argv[])
 {
   util_init (&argc, &argv);
 
-  g_test_add_func ("/call/data/on-the-stack", test_data_on_the_stack);
-  g_test_add_func ("/call/error/is-unchanged", test_error_is_unchanged);
+  util_add ("/call/data/on-the-stack", test_data_on_the_stack);
+  util_add ("/call/error/is-unchanged", test_error_is_unchanged);
   g_test_add_func ("/call/error/malformed-answer", test_malformed_answer);
-  g_test_add_func ("/call/own-thread/runs-inline", test_own_thread_runs_inline);
-  g_test_add_data_func ("/call/own-thread/in-a-drain", GUINT_TO_POINTER (BG_SHUTDOWN_DRAIN),
-                        test_own_thread_in_every_state);
-  g_test_add_data_func ("/call/own-thread/in-a-cancel", GUINT_TO_POINTER (BG_SHUTDOWN_CANCEL),
-                        test_own_thread_in_every_state);
-  g_test_add_func ("/call/closed/after-shutdown", test_closed_after_shutdown);
-  g_test_add_func ("/call/closed/while-stopping", test_closed_while_stopping);
+  util_add ("/call/own-thread/runs-inline", test_own_thread_runs_inline);
+  util_add_data ("/call/own-thread/in-a-drain", test_own_thread_in_every_state,
+                 GUINT_TO_POINTER (BG_SHUTDOWN_DRAIN));
+  util_add_data ("/call/own-thread/in-a-cancel", test_own_thread_in_every_state,
+                 GUINT_TO_POINTER (BG_SHUTDOWN_CANCEL));
+  util_add ("/call/closed/after-shutdown", test_closed_after_shutdown);
+  util_add ("/call/closed/while-stopping", test_closed_while_stopping);
   g_test_add_func ("/call/shutdown-race/each-ran-or-was-refused", test_shutdown_race);
-  g_test_add_func ("/call/cancelled/before-it-starts", test_cancelled_before_it_starts);
-  g_test_add_func ("/call/cancelled/while-it-runs", test_cancelled_while_it_runs);
-  g_test_add_func ("/call/cancelled/at-any-moment", test_cancelled_at_any_moment);
-  g_test_add_func ("/call/timed-out/before-it-starts", test_timed_out_before_it_starts);
-  g_test_add_func ("/call/timed-out/while-it-runs", test_timed_out_while_it_runs);
+  util_add ("/call/cancelled/before-it-starts", test_cancelled_before_it_starts);
+  util_add ("/call/cancelled/while-it-runs", test_cancelled_while_it_runs);
+  util_add ("/call/cancelled/at-any-moment", test_cancelled_at_any_moment);
+  util_add ("/call/timed-out/before-it-starts", test_timed_out_before_it_starts);
+  util_add ("/call/timed-out/while-it-runs", test_timed_out_while_it_runs);
   g_test_add_data_func ("/call/circle/of-two-would-deadlock", GUINT_TO_POINTER (2),
                         test_circle_would_deadlock);
   g_test_add_data_func ("/call/circle/of-three-would-deadlock", GUINT_TO_POINTER (3),

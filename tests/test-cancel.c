@@ -128,28 +128,26 @@ assert_never_ran (Waiter *self)
 /* Cancelled */
 
 static void
-test_before (gconstpointer data)
+test_before (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("before");
   Waiter waiter;
 
-  waiter_init (&waiter, GPOINTER_TO_INT (data), loop);
+  waiter_init (&waiter, GPOINTER_TO_INT (data), fixture->loop);
   waiter.cancellable = g_cancellable_new ();
   g_cancellable_cancel (waiter.cancellable);
   wait_cb (&waiter);
   g_assert_error (waiter.error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
-  g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
+  g_assert_true (bg_loop_flush (fixture->loop, -1, NULL, NULL));
   assert_never_ran (&waiter);
   waiter_clear (&waiter);
-  util_loop_end (loop);
 }
 
 /* The waiter wakes while the loop is still blocked, and what it waited for never
  * runs. */
 static void
-test_queued (gconstpointer data)
+test_queued (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("queued");
+  BgLoop *loop = fixture->loop;
   Waiter waiter;
   UtilBlock block;
 
@@ -168,13 +166,12 @@ test_queued (gconstpointer data)
   assert_never_ran (&waiter);
   util_block_clear (&block);
   waiter_clear (&waiter);
-  util_loop_end (loop);
 }
 
 static void
-test_queued_timeout (gconstpointer data)
+test_queued_timeout (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("queued");
+  BgLoop *loop = fixture->loop;
   Waiter waiter;
   UtilBlock block;
 
@@ -192,20 +189,18 @@ test_queued_timeout (gconstpointer data)
   util_unblock (&block);
   g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
   util_block_clear (&block);
-  util_loop_end (loop);
 }
 
 /* Once started it is waited for. A call has the function's own result; what
  * began while it was cancelled is told, and not waited for. */
 static void
-test_running (gconstpointer data)
+test_running (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("running");
   UtilLatch proceed;
   Waiter waiter;
 
   util_latch_init (&proceed, 1);
-  waiter_init (&waiter, GPOINTER_TO_INT (data), loop);
+  waiter_init (&waiter, GPOINTER_TO_INT (data), fixture->loop);
   waiter.cancellable = g_cancellable_new ();
   waiter.proceed = &proceed;
   waiter_start (&waiter);
@@ -217,9 +212,9 @@ test_running (gconstpointer data)
   if (waiter.kind == PERFORM)
     {
       g_assert_error (waiter.error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
-      util_wait_for_holds (loop, 1);
+      util_wait_for_holds (fixture->loop, 1);
       waiter_answer (&waiter);
-      util_wait_for_holds (loop, 0);
+      util_wait_for_holds (fixture->loop, 0);
     }
   else
     {
@@ -228,32 +223,23 @@ test_running (gconstpointer data)
     }
   waiter_clear (&waiter);
   util_latch_clear (&proceed);
-  util_loop_end (loop);
 }
 
 static void
-test_pending (void)
+test_pending (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("pending");
   Waiter waiter;
 
-  waiter_init (&waiter, PERFORM, loop);
+  waiter_init (&waiter, PERFORM, fixture->loop);
   waiter.cancellable = g_cancellable_new ();
   waiter_start (&waiter);
   util_latch_wait (&waiter.started);
-  g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
+  g_assert_true (bg_loop_flush (fixture->loop, -1, NULL, NULL));
   g_cancellable_cancel (waiter.cancellable);
   waiter_join (&waiter);
   g_assert_error (waiter.error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
   waiter_answer (&waiter);
   waiter_clear (&waiter);
-  util_loop_end (loop);
-}
-
-static void
-cancel_cb (gpointer user_data)
-{
-  g_cancellable_cancel (user_data);
 }
 
 static gboolean
@@ -267,16 +253,17 @@ cancel_own_cb (gpointer user_data, GError **error)
 
 /* From the loop's own thread: by other work, and by the function itself. */
 static void
-test_from_loop (gconstpointer data)
+test_from_loop (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("from loop");
+  BgLoop *loop = fixture->loop;
   UtilBlock block;
   Waiter waiter;
 
   util_block (&block, loop);
   waiter_init (&waiter, GPOINTER_TO_INT (data), loop);
   waiter.cancellable = g_cancellable_new ();
-  g_assert_true (bg_loop_post_full (loop, G_PRIORITY_HIGH, cancel_cb, waiter.cancellable, NULL));
+  g_assert_true (
+      bg_loop_post_full (loop, G_PRIORITY_HIGH, util_cancel_cb, waiter.cancellable, NULL));
   waiter_start (&waiter);
   util_wait_for_queued (loop, 2);
   util_unblock (&block);
@@ -286,22 +273,19 @@ test_from_loop (gconstpointer data)
   waiter_clear (&waiter);
   g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
   util_block_clear (&block);
-  util_loop_end (loop);
 }
 
 static void
-test_by_itself (void)
+test_by_itself (BgTestFixture *fixture, gconstpointer data)
 {
   g_autoptr (GError) error = NULL;
-  BgLoop *loop = util_loop_new ("by itself");
   Waiter waiter;
 
-  waiter_init (&waiter, CALL, loop);
+  waiter_init (&waiter, CALL, fixture->loop);
   waiter.cancellable = g_cancellable_new ();
-  g_assert_true (bg_loop_call (loop, cancel_own_cb, &waiter, waiter.cancellable, &error));
+  g_assert_true (bg_loop_call (fixture->loop, cancel_own_cb, &waiter, waiter.cancellable, &error));
   g_assert_no_error (error);
   waiter_clear (&waiter);
-  util_loop_end (loop);
 }
 
 static gboolean
@@ -315,24 +299,22 @@ call_inline_cb (gpointer user_data, GError **error)
 }
 
 static void
-test_inline (void)
+test_inline (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("inline");
   Waiter waiter;
 
-  waiter_init (&waiter, CALL, loop);
+  waiter_init (&waiter, CALL, fixture->loop);
   waiter.cancellable = g_cancellable_new ();
-  g_assert_true (bg_loop_call (loop, call_inline_cb, &waiter, NULL, NULL));
+  g_assert_true (bg_loop_call (fixture->loop, call_inline_cb, &waiter, NULL, NULL));
   g_assert_error (waiter.error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
   assert_never_ran (&waiter);
   waiter_clear (&waiter);
-  util_loop_end (loop);
 }
 
 static void
-test_after (void)
+test_after (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("after");
+  BgLoop *loop = fixture->loop;
   Waiter waiters[2];
 
   waiter_init (&waiters[0], CALL, loop);
@@ -356,7 +338,6 @@ test_after (void)
       g_assert_finalize_object (g_steal_pointer (&waiters[i].cancellable));
       waiter_clear (&waiters[i]);
     }
-  util_loop_end (loop);
 }
 
 /* Asynchronous */
@@ -419,36 +400,33 @@ async_clear (Async *self)
 }
 
 static void
-test_async_queued (gconstpointer data)
+test_async_queued (BgTestFixture *fixture, gconstpointer data)
 {
   g_autoptr (GError) error = NULL;
-  BgLoop *loop = util_loop_new ("queued");
   UtilBlock block;
   Async async;
 
-  util_block (&block, loop);
-  async_start (&async, GPOINTER_TO_INT (data), loop, NULL);
+  util_block (&block, fixture->loop);
+  async_start (&async, GPOINTER_TO_INT (data), fixture->loop, NULL);
   g_cancellable_cancel (async.waiter.cancellable);
   util_unblock (&block);
   g_assert_false (async_finish (&async, &error));
   g_assert_error (error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
   assert_never_ran (&async.waiter);
   async_clear (&async);
-  g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
+  g_assert_true (bg_loop_flush (fixture->loop, -1, NULL, NULL));
   util_block_clear (&block);
-  util_loop_end (loop);
 }
 
 static void
-test_async_running (void)
+test_async_running (BgTestFixture *fixture, gconstpointer data)
 {
   g_autoptr (GError) error = NULL;
-  BgLoop *loop = util_loop_new ("running");
   UtilLatch proceed;
   Async async;
 
   util_latch_init (&proceed, 1);
-  async_start (&async, CALL_LOW, loop, &proceed);
+  async_start (&async, CALL_LOW, fixture->loop, &proceed);
   util_latch_wait (&async.waiter.started);
   g_cancellable_cancel (async.waiter.cancellable);
   util_latch_count_down (&proceed);
@@ -456,27 +434,24 @@ test_async_running (void)
   g_assert_no_error (error);
   async_clear (&async);
   util_latch_clear (&proceed);
-  util_loop_end (loop);
 }
 
 /* The reply does not wait for the operation, which goes on holding the loop. */
 static void
-test_async_pending (void)
+test_async_pending (BgTestFixture *fixture, gconstpointer data)
 {
   g_autoptr (GError) error = NULL;
-  BgLoop *loop = util_loop_new ("pending");
   Async async;
 
-  async_start (&async, PERFORM, loop, NULL);
+  async_start (&async, PERFORM, fixture->loop, NULL);
   util_latch_wait (&async.destroyed);
   g_cancellable_cancel (async.waiter.cancellable);
   g_assert_false (async_finish (&async, &error));
   g_assert_error (error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
-  util_wait_for_holds (loop, 1);
+  util_wait_for_holds (fixture->loop, 1);
   waiter_answer (&async.waiter);
-  util_wait_for_holds (loop, 0);
+  util_wait_for_holds (fixture->loop, 0);
   async_clear (&async);
-  util_loop_end (loop);
 }
 
 /* Races: what ran was answered, what was not answered never ran */
@@ -563,9 +538,9 @@ race_cb (gpointer user_data)
 }
 
 static void
-test_race (void)
+test_race (BgTestFixture *fixture, gconstpointer data)
 {
-  Race race = { .loop = util_loop_new ("race"), .to_cancel = g_async_queue_new () };
+  Race race = { .loop = fixture->loop, .to_cancel = g_async_queue_new () };
   GThread *canceller = g_thread_new ("canceller", canceller_cb, &race);
   GThread *threads[4];
 
@@ -577,7 +552,6 @@ test_race (void)
   g_thread_join (canceller);
   g_async_queue_unref (race.to_cancel);
   util_wait_for_holds (race.loop, 0);
-  util_loop_end (race.loop);
 }
 
 /* The loop is shut down under a hundred blocked callers */
@@ -651,7 +625,6 @@ crowd_end (Crowd *self)
   waiter_clear (&self->running);
   util_latch_clear (&self->proceed);
   g_assert_cmpint (bg_loop_get_state (self->loop), ==, BG_LOOP_STOPPED);
-  g_assert_finalize_object (self->loop);
 }
 
 static void
@@ -678,13 +651,12 @@ crowd_assert_closed (Crowd *self)
 }
 
 static void
-test_crowd_cancel (gconstpointer data)
+test_crowd_cancel (BgTestFixture *fixture, gconstpointer data)
 {
   gboolean drain_first = GPOINTER_TO_INT (data);
-  guint n_eventfds = util_count_eventfds ();
   Crowd *crowd = g_new0 (Crowd, 1);
 
-  crowd->loop = util_loop_new ("crowd");
+  crowd->loop = fixture->loop;
   crowd->mode = drain_first ? BG_SHUTDOWN_DRAIN : BG_SHUTDOWN_CANCEL;
   crowd_start (crowd);
   if (drain_first)
@@ -692,17 +664,15 @@ test_crowd_cancel (gconstpointer data)
   crowd_assert_closed (crowd);
   crowd_answer (crowd);
   crowd_end (crowd);
-  g_assert_cmpuint (util_count_eventfds (), ==, n_eventfds);
   g_free (crowd);
 }
 
 static void
-test_crowd_drain (void)
+test_crowd_drain (BgTestFixture *fixture, gconstpointer data)
 {
-  guint n_eventfds = util_count_eventfds ();
   Crowd *crowd = g_new0 (Crowd, 1);
 
-  crowd->loop = util_loop_new ("crowd");
+  crowd->loop = fixture->loop;
   crowd->mode = BG_SHUTDOWN_DRAIN;
   crowd_start (crowd);
   crowd_answer (crowd);
@@ -719,17 +689,16 @@ test_crowd_drain (void)
       g_assert_no_error (waiter->error);
     }
   crowd_end (crowd);
-  g_assert_cmpuint (util_count_eventfds (), ==, n_eventfds);
   g_free (crowd);
 }
 
 static void
-add (const char *path, Kind kind, GTestDataFunc func)
+add (const char *path, Kind kind, UtilTestFunc func)
 {
   static const char *names[] = { "call", "call-low", "perform", "flush" };
   g_autofree char *whole = g_strdup_printf ("%s/%s", path, names[kind]);
 
-  g_test_add_data_func (whole, GINT_TO_POINTER (kind), func);
+  util_add_data (whole, func, GINT_TO_POINTER (kind));
 }
 
 /* A handler of the cancellable waits for the loop whose call it is that is being
@@ -744,19 +713,13 @@ typedef struct
   UtilLatch cancelling;
 } Handler;
 
-static gboolean
-nothing_call_cb (gpointer user_data, GError **error)
-{
-  return TRUE;
-}
-
 static void
 handler_cb (GCancellable *cancellable, gpointer user_data)
 {
   Handler *self = user_data;
 
   util_latch_count_down (&self->cancelling);
-  g_assert_true (bg_loop_call (self->caller, nothing_call_cb, NULL, NULL, NULL));
+  g_assert_true (bg_loop_call (self->caller, util_true_cb, NULL, NULL, NULL));
 }
 
 static gboolean
@@ -775,7 +738,7 @@ call_cancelled_cb (gpointer user_data)
   Handler *self = user_data;
 
   g_assert_true (bg_loop_call (self->called, until_cancelling_cb, self, self->cancellable, NULL));
-  g_assert_true (bg_loop_call (self->called, nothing_call_cb, NULL, NULL, NULL));
+  g_assert_true (bg_loop_call (self->called, util_true_cb, NULL, NULL, NULL));
 }
 
 static void
@@ -815,19 +778,18 @@ main (int argc, char *argv[])
     add ("/timeout/queued-behind-blocked-callback", kind, test_queued_timeout);
   add ("/cancel/before-it-starts", FLUSH, test_before);
   add ("/cancel/queued-behind-blocked-callback", FLUSH, test_queued);
-  g_test_add_func ("/cancel/pending-operation", test_pending);
-  g_test_add_func ("/cancel/by-the-function-itself", test_by_itself);
-  g_test_add_func ("/cancel/inline", test_inline);
-  g_test_add_func ("/cancel/after-it-ended", test_after);
+  util_add ("/cancel/pending-operation", test_pending);
+  util_add ("/cancel/by-the-function-itself", test_by_itself);
+  util_add ("/cancel/inline", test_inline);
+  util_add ("/cancel/after-it-ended", test_after);
   add ("/cancel-async/before-it-starts", CALL_LOW, test_async_queued);
   add ("/cancel-async/before-it-starts", PERFORM, test_async_queued);
-  g_test_add_func ("/cancel-async/while-it-runs", test_async_running);
-  g_test_add_func ("/cancel-async/pending-operation", test_async_pending);
-  g_test_add_func ("/cancel/race", test_race);
-  g_test_add_data_func ("/blocked/cancel-wakes-all", GINT_TO_POINTER (FALSE), test_crowd_cancel);
-  g_test_add_data_func ("/blocked/drain-then-cancel-wakes-all", GINT_TO_POINTER (TRUE),
-                        test_crowd_cancel);
-  g_test_add_func ("/blocked/drain-answers-all", test_crowd_drain);
+  util_add ("/cancel-async/while-it-runs", test_async_running);
+  util_add ("/cancel-async/pending-operation", test_async_pending);
+  util_add ("/cancel/race", test_race);
+  util_add_data ("/blocked/cancel-wakes-all", test_crowd_cancel, GINT_TO_POINTER (FALSE));
+  util_add_data ("/blocked/drain-then-cancel-wakes-all", test_crowd_cancel, GINT_TO_POINTER (TRUE));
+  util_add ("/blocked/drain-answers-all", test_crowd_drain);
   util_add_trapped ("/cancel/handler-waits-for-the-caller", test_handler_waits);
 
   return g_test_run ();

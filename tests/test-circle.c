@@ -243,12 +243,6 @@ typedef struct
   UtilLatch other_done;
 } Over;
 
-static gboolean
-nothing_cb (gpointer user_data, GError **error)
-{
-  return TRUE;
-}
-
 static void
 end_wait (Over *self)
 {
@@ -271,7 +265,7 @@ call_back_cb (gpointer user_data)
   g_autoptr (GError) error = NULL;
 
   end_wait (self);
-  g_assert_true (bg_loop_call (self->caller, nothing_cb, NULL, NULL, &error));
+  g_assert_true (bg_loop_call (self->caller, util_true_cb, NULL, NULL, &error));
   g_assert_no_error (error);
   if (self->operation != NULL)
     g_task_return_boolean (self->operation, TRUE);
@@ -304,7 +298,7 @@ wait_in_vain_cb (gpointer user_data)
     g_assert_null (bg_loop_perform (self->other, G_PRIORITY_DEFAULT, -1, over_begin_cb, self,
                                     self->cancellable, &error));
   else
-    g_assert_false (bg_loop_call_full (self->other, 0, timeout_msec, nothing_cb, NULL,
+    g_assert_false (bg_loop_call_full (self->other, 0, timeout_msec, util_true_cb, NULL,
                                        self->cancellable, &error));
 
   if (self->end == TIMED_OUT)
@@ -352,7 +346,7 @@ cancel_and_call_back_cb (gpointer user_data, GError **error)
   Over *self = user_data;
 
   g_cancellable_cancel (self->cancellable);
-  return bg_loop_call (self->caller, nothing_cb, NULL, NULL, error);
+  return bg_loop_call (self->caller, util_true_cb, NULL, NULL, error);
 }
 
 static gboolean
@@ -423,7 +417,7 @@ call_other_cb (gpointer user_data)
   Mutual *self = side->mutual;
   g_autoptr (GError) error = NULL;
 
-  if (!bg_loop_call (self->loops[!side->here], nothing_cb, NULL, NULL, &error))
+  if (!bg_loop_call (self->loops[!side->here], util_true_cb, NULL, NULL, &error))
     g_assert_error (error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
   if (--side->left > 0)
     g_assert_true (bg_loop_post (self->loops[side->here], call_other_cb, side, NULL));
@@ -499,19 +493,9 @@ typedef struct
 } Nested;
 
 static gboolean
-not_begun_cb (gpointer user_data,
-              GCancellable *cancellable,
-              GAsyncReadyCallback callback,
-              gpointer callback_data,
-              GError **error)
-{
-  g_assert_not_reached ();
-}
-
-static gboolean
 call_loop_cb (gpointer user_data, GError **error)
 {
-  return bg_loop_call (((Nested *) user_data)->loop, nothing_cb, NULL, NULL, error);
+  return bg_loop_call (((Nested *) user_data)->loop, util_true_cb, NULL, NULL, error);
 }
 
 static void
@@ -525,8 +509,8 @@ assert_back_refused (Nested *self, Back back)
       g_assert_false (call_loop_cb (self, &error));
       break;
     case BACK_PERFORM:
-      g_assert_null (
-          bg_loop_perform (self->loop, G_PRIORITY_DEFAULT, -1, not_begun_cb, NULL, NULL, &error));
+      g_assert_null (bg_loop_perform (self->loop, G_PRIORITY_DEFAULT, -1, util_no_begin_cb, NULL,
+                                      NULL, &error));
       break;
     case BACK_FLUSH:
       g_assert_false (bg_loop_flush (self->loop, -1, NULL, &error));
@@ -975,7 +959,7 @@ call_asker_cb (gpointer user_data)
 
   util_latch_count_down (&self->entered);
   util_latch_wait (&self->cancelled);
-  g_assert_true (bg_loop_call (self->asks, nothing_cb, NULL, NULL, &error));
+  g_assert_true (bg_loop_call (self->asks, util_true_cb, NULL, NULL, &error));
   g_assert_no_error (error);
 }
 
@@ -1033,7 +1017,7 @@ call_asker_again_cb (gpointer user_data)
   Mutual *self = side->mutual;
   g_autoptr (GError) error = NULL;
 
-  g_assert_true (bg_loop_call (self->loops[!side->here], nothing_cb, NULL, NULL, &error));
+  g_assert_true (bg_loop_call (self->loops[!side->here], util_true_cb, NULL, NULL, &error));
   g_assert_no_error (error);
   if (--side->left > 0)
     g_assert_true (bg_loop_post (self->loops[side->here], call_asker_again_cb, side, NULL));

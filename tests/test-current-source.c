@@ -66,11 +66,6 @@ destroy_current_cb (gpointer user_data)
   util_latch_count_down (&self->meddled);
 }
 
-static void
-noop_cb (gpointer user_data)
-{
-}
-
 static gboolean
 destroy_current_call_cb (gpointer user_data, GError **error)
 {
@@ -125,12 +120,6 @@ destroy_current_continue_cb (gpointer user_data)
 {
   destroy_current_cb (user_data);
   return G_SOURCE_CONTINUE;
-}
-
-static gboolean
-remove_cb (gpointer user_data)
-{
-  return G_SOURCE_REMOVE;
 }
 
 static void
@@ -198,7 +187,7 @@ give_invoked (Meddler *self)
   else if (self->kind == INVOKE_ON)
     g_assert_true (bg_loop_invoke_full (loop, 0, destroy_current_continue_cb, self, NULL));
   else if (self->kind == INVOKE_NOTIFY)
-    g_assert_true (bg_loop_invoke_full (loop, 0, remove_cb, self, destroy_current_cb));
+    g_assert_true (bg_loop_invoke_full (loop, 0, util_remove_cb, self, destroy_current_cb));
   else
     g_assert_true (bg_loop_post (loop, invoke_here_cb, self, NULL));
 }
@@ -218,7 +207,7 @@ give (Meddler *self)
       g_assert_true (bg_loop_post_full (loop, G_PRIORITY_LOW, destroy_current_cb, self, NULL));
       break;
     case POST_DESTROY:
-      g_assert_true (bg_loop_post (loop, noop_cb, self, destroy_current_cb));
+      g_assert_true (bg_loop_post (loop, util_nothing_cb, self, destroy_current_cb));
       break;
     case CALL:
     case PERFORM:
@@ -241,7 +230,8 @@ give (Meddler *self)
       g_assert_cmpuint (bg_loop_post_after (loop, 0, destroy_current_cb, self, NULL), !=, 0);
       break;
     case DELAY_DESTROY:
-      g_assert_cmpuint (bg_loop_post_after (loop, 0, noop_cb, self, destroy_current_cb), !=, 0);
+      g_assert_cmpuint (bg_loop_post_after (loop, 0, util_nothing_cb, self, destroy_current_cb), !=,
+                        0);
       break;
     case TASK:
       run_task (self);

@@ -1,8 +1,6 @@
 /* Copyright 2026 The bgloop developers
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
-#include <signal.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "util.h"
@@ -58,26 +56,23 @@ elsewhere_thread (gpointer user_data)
 }
 
 static void
-test_elsewhere (void)
+test_elsewhere (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("elsewhere");
-
   assert_current (NULL);
   util_run_threads (1, elsewhere_thread, NULL);
 
   /* To have its context as the thread-default one is not enough. */
-  g_assert_true (bg_loop_shutdown (loop, NULL));
-  g_main_context_push_thread_default (bg_loop_get_context (loop));
+  g_assert_true (bg_loop_shutdown (fixture->loop, NULL));
+  g_main_context_push_thread_default (bg_loop_get_context (fixture->loop));
   assert_current (NULL);
-  g_main_context_pop_thread_default (bg_loop_get_context (loop));
-  util_loop_end (loop);
+  g_main_context_pop_thread_default (bg_loop_get_context (fixture->loop));
 }
 
 /* In whatever runs there, destroy notifies included */
 static void
-test_here (void)
+test_here (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("here");
+  BgLoop *loop = fixture->loop;
   g_autoptr (GSource) source = g_idle_source_new ();
   g_autoptr (GAsyncResult) answer = NULL;
 
@@ -91,7 +86,6 @@ test_here (void)
   g_source_set_callback (source, here_source_cb, loop, here_cb);
   g_assert_true (bg_loop_attach (loop, source));
   assert_current (NULL);
-  util_loop_end (loop);
 }
 
 /* To the very end of the thread: teardown functions and thread-local destructors */
@@ -269,27 +263,18 @@ test_two (void)
 /* A child that is forked on the loop's own thread has that thread, but not the
  * loop. */
 
-static void
-child (void)
-{
-  signal (SIGALRM, SIG_DFL);
-  alarm (20);
-  assert_current (NULL);
-  _exit (0);
-}
-
 static gboolean
 fork_cb (gpointer user_data, GError **error)
 {
-  pid_t pid = fork ();
-  int status = 0;
+  pid_t pid = util_fork ();
 
-  g_assert_cmpint (pid, >=, 0);
   if (pid == 0)
-    child ();
+    {
+      assert_current (NULL);
+      _exit (0);
+    }
 
-  g_assert_cmpint (waitpid (pid, &status, 0), ==, pid);
-  g_assert_cmpint (status, ==, 0);
+  util_wait_for_child (pid);
   assert_current (user_data);
   return TRUE;
 }
@@ -308,8 +293,8 @@ main (int argc, char *argv[])
 {
   util_init (&argc, &argv);
 
-  g_test_add_func ("/current/elsewhere-is-null", test_elsewhere);
-  g_test_add_func ("/current/here", test_here);
+  util_add ("/current/elsewhere-is-null", test_elsewhere);
+  util_add ("/current/here", test_here);
   util_add_trapped ("/current/to-the-end-of-the-thread", test_to_the_end);
   util_add_trapped ("/current/dropped-is-null", test_dropped);
   util_add_trapped ("/current/gives-a-reference", test_reference);

@@ -5,17 +5,6 @@
 
 #define N_DELAYS 30
 
-static void
-not_reached_cb (gpointer user_data)
-{
-  g_assert_not_reached ();
-}
-
-static void
-noop_cb (gpointer user_data)
-{
-}
-
 /* None runs early, what is due earlier runs earlier, and of what was given with
  * the same delay the first comes first. */
 
@@ -124,7 +113,7 @@ test_cancel (void)
   guint64 work;
 
   util_latch_init (&self.destroyed, 1);
-  work = bg_loop_post_after (self.loop, G_MAXINT, not_reached_cb, &self, destroyed_there_cb);
+  work = bg_loop_post_after (self.loop, G_MAXINT, util_not_reached_cb, &self, destroyed_there_cb);
   g_assert_cmpuint (work, !=, 0);
   g_assert_true (bg_loop_withdraw (self.loop, work));
   g_assert_false (bg_loop_withdraw (self.loop, work));
@@ -151,7 +140,8 @@ test_cancel_due (void)
   for (guint i = 0; i < G_N_ELEMENTS (works); i++)
     {
       if (i % 2 == 0)
-        works[i] = bg_loop_post_after (self.loop, 0, not_reached_cb, &self, destroyed_there_cb);
+        works[i]
+            = bg_loop_post_after (self.loop, 0, util_not_reached_cb, &self, destroyed_there_cb);
       else
         works[i] = bg_loop_post_after (self.loop, 0, util_count_cb, &ran, NULL);
     }
@@ -229,7 +219,7 @@ test_cancel_race (void)
   for (guint i = 0; i < n; i++)
     {
       guint64 work = bg_loop_post_after (loop, 0, util_count_cb, &ran, NULL);
-      guint64 other = bg_loop_post_after (loop, 0, noop_cb, &destroyed, util_count_cb);
+      guint64 other = bg_loop_post_after (loop, 0, util_nothing_cb, &destroyed, util_count_cb);
 
       if (i % 3 != 0)
         (void) bg_loop_flush (loop, -1, NULL, NULL);
@@ -250,7 +240,8 @@ test_ids (void)
 
   for (guint i = 0; i < util_scale (10000); i++)
     {
-      guint64 work = bg_loop_post_after (loop, i % 2 == 0 ? 0 : G_MAXINT, noop_cb, NULL, NULL);
+      guint64 work
+          = bg_loop_post_after (loop, i % 2 == 0 ? 0 : G_MAXINT, util_nothing_cb, NULL, NULL);
 
       g_assert_cmpuint (work, !=, 0);
       g_assert_true (g_hash_table_add (seen, g_memdup2 (&work, sizeof work)));
@@ -273,7 +264,7 @@ run_dropped (BgShutdownMode mode)
 
   util_latch_init (&self.destroyed, n);
   for (guint i = 0; i < n; i++)
-    work = bg_loop_post_after (self.loop, 1000 * 1000 + i % 7, not_reached_cb, &self,
+    work = bg_loop_post_after (self.loop, 1000 * 1000 + i % 7, util_not_reached_cb, &self,
                                destroyed_there_cb);
   g_assert_true (bg_loop_shutdown_full (self.loop, mode, -1, NULL, NULL));
   g_assert_true (util_latch_is_open (&self.destroyed));
@@ -371,7 +362,7 @@ run_teardown (BgShutdownMode mode, gboolean elsewhere)
 
       data[0] = &self.destroyed[i];
       data[1] = &self;
-      self.works[i] = bg_loop_post_after (self.loop, 1000 * 1000 + i, not_reached_cb, data,
+      self.works[i] = bg_loop_post_after (self.loop, 1000 * 1000 + i, util_not_reached_cb, data,
                                           destroyed_in_teardown_cb);
       g_assert_cmpuint (self.works[i], !=, 0);
     }
@@ -404,7 +395,8 @@ run_due (BgShutdownMode mode)
 
   util_block (&block, loop);
   g_assert_cmpuint (bg_loop_post_after (loop, 0, util_count_cb, &ran, NULL), !=, 0);
-  g_assert_cmpuint (bg_loop_post_after (loop, 0, noop_cb, &destroyed, util_count_cb), !=, 0);
+  g_assert_cmpuint (bg_loop_post_after (loop, 0, util_nothing_cb, &destroyed, util_count_cb), !=,
+                    0);
   bg_loop_quit (loop, mode);
   util_unblock (&block);
   util_loop_end (loop);

@@ -3,23 +3,6 @@
  */
 #include "util.h"
 
-static void
-count_cb (gpointer user_data)
-{
-  g_atomic_int_inc ((int *) user_data);
-}
-
-static void
-nothing_cb (gpointer user_data)
-{
-}
-
-static gboolean
-always_cb (gpointer user_data)
-{
-  return G_SOURCE_CONTINUE;
-}
-
 /* The last reference, and how to see that it was. */
 typedef struct
 {
@@ -79,7 +62,7 @@ drop_in_a_post (Last *last)
 static void
 drop_in_a_destroy (Last *last)
 {
-  bg_loop_post (last->loop, nothing_cb, last, last_drop_cb);
+  bg_loop_post (last->loop, util_nothing_cb, last, last_drop_cb);
 }
 
 static void
@@ -192,8 +175,8 @@ test_while_it_is_busy (void)
 
   util_block (&block, loop);
   for (guint i = 0; i < 1000; i++)
-    g_assert_true (bg_loop_post (loop, count_cb, &n, count_cb));
-  g_assert_true (bg_loop_post_after (loop, G_MAXINT, count_cb, &n, count_cb) != 0);
+    g_assert_true (bg_loop_post (loop, util_count_cb, &n, util_count_cb));
+  g_assert_true (bg_loop_post_after (loop, G_MAXINT, util_count_cb, &n, util_count_cb) != 0);
 
   /* If this waited for the loop, it would wait for ever. */
   g_assert_finalize_object (loop);
@@ -216,7 +199,7 @@ test_work_still_runs (void)
       BgLoop *loop = util_loop_new ("drop");
 
       for (guint k = 0; k < 10; k++)
-        g_assert_true (bg_loop_post (loop, count_cb, &n, count_cb));
+        g_assert_true (bg_loop_post (loop, util_count_cb, &n, util_count_cb));
       g_assert_finalize_object (loop);
     }
   util_wait_for_threads (n_threads);
@@ -233,7 +216,7 @@ test_beside_a_busy_source (void)
   int n = 0;
 
   g_source_set_priority (source, G_MININT);
-  g_source_set_callback (source, always_cb, &n, count_cb);
+  g_source_set_callback (source, util_continue_cb, &n, util_count_cb);
   g_source_attach (source, bg_loop_get_context (loop));
   g_source_unref (source);
   g_assert_finalize_object (loop);
@@ -262,7 +245,7 @@ crowd_thread (gpointer data)
   util_latch_wait (&self->start);
   for (guint i = 0; i < 100; i++)
     {
-      g_assert_true (bg_loop_post (loop, count_cb, &self->n, NULL));
+      g_assert_true (bg_loop_post (loop, util_count_cb, &self->n, NULL));
       g_atomic_int_inc (&self->posted);
     }
   g_object_unref (loop);
@@ -302,25 +285,6 @@ add_way (const char *path, DropWay way)
 
 /* Work that nobody wants an answer to does not keep the loop. */
 
-static gboolean
-true_call_cb (gpointer user_data, GError **error)
-{
-  return TRUE;
-}
-
-static gboolean
-begin_cb (gpointer user_data,
-          GCancellable *cancellable,
-          GAsyncReadyCallback callback,
-          gpointer callback_data,
-          GError **error)
-{
-  g_autoptr (GTask) task = g_task_new (NULL, NULL, callback, callback_data);
-
-  g_task_return_boolean (task, TRUE);
-  return TRUE;
-}
-
 static void
 test_unanswered (void)
 {
@@ -334,8 +298,9 @@ test_unanswered (void)
 
   last_init (&last);
   util_block (&block, last.loop);
-  bg_loop_call_async (last.loop, 0, -1, true_call_cb, NULL, NULL, NULL, NULL, NULL);
-  bg_loop_perform_async (last.loop, G_PRIORITY_DEFAULT, -1, begin_cb, NULL, NULL, NULL, NULL, NULL);
+  bg_loop_call_async (last.loop, 0, -1, util_true_cb, NULL, NULL, NULL, NULL, NULL);
+  bg_loop_perform_async (last.loop, G_PRIORITY_DEFAULT, -1, util_begin_cb, NULL, NULL, NULL, NULL,
+                         NULL);
   last_drop_cb (&last);
   util_unblock (&block);
   util_wait_for_threads (n_threads);

@@ -13,23 +13,12 @@
 /* A loop that has everything that one can have, with the loop's thread in the
  * middle of it. */
 
-static void
-noop_cb (gpointer user_data)
-{
-}
-
 /* So that there is always something to do, and the memory is touched. */
 static void
 chain_cb (gpointer user_data)
 {
   g_free (bg_loop_describe (user_data));
   (void) bg_loop_post (user_data, chain_cb, user_data, NULL);
-}
-
-static gboolean
-ready_cb (gpointer user_data)
-{
-  return G_SOURCE_CONTINUE;
 }
 
 static BgLoop *
@@ -42,14 +31,14 @@ make_full_loop (void)
   kept[0] = loop;
   kept[1] = bg_loop_dup_default (NULL);
   g_assert_nonnull (kept[1]);
-  g_source_set_callback (source, ready_cb, NULL, NULL);
+  g_source_set_callback (source, util_continue_cb, NULL, NULL);
   g_assert_true (bg_loop_attach (loop, source));
   g_source_unref (source);
   g_assert_cmpuint (bg_loop_hold (loop, "exit"), !=, 0);
-  g_assert_cmpuint (bg_loop_add_teardown (loop, noop_cb, NULL, NULL), !=, 0);
-  g_assert_cmpuint (bg_loop_post_after (loop, G_MAXINT, noop_cb, NULL, NULL), !=, 0);
+  g_assert_cmpuint (bg_loop_add_teardown (loop, util_nothing_cb, NULL, NULL), !=, 0);
+  g_assert_cmpuint (bg_loop_post_after (loop, G_MAXINT, util_nothing_cb, NULL, NULL), !=, 0);
   for (guint i = 0; i < 1000; i++)
-    g_assert_true (bg_loop_post_full (loop, (int) (i % 3), noop_cb, NULL, NULL));
+    g_assert_true (bg_loop_post_full (loop, (int) (i % 3), util_nothing_cb, NULL, NULL));
   return loop;
 }
 
@@ -167,7 +156,7 @@ shutdown_at_exit (void)
   atexit_loop = util_loop_new ("atexit");
   atexit (shut_down_at_exit);
   for (guint i = 0; i < 1000; i++)
-    g_assert_true (bg_loop_post (atexit_loop, noop_cb, NULL, NULL));
+    g_assert_true (bg_loop_post (atexit_loop, util_nothing_cb, NULL, NULL));
   return STATUS;
 }
 

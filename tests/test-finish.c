@@ -15,28 +15,6 @@ typedef struct
   FinishFunc finish;
 } Kind;
 
-static gboolean
-begin_cb (gpointer user_data,
-          GCancellable *cancellable,
-          GAsyncReadyCallback callback,
-          gpointer callback_data,
-          GError **error)
-{
-  g_autoptr (GTask) task = g_task_new (NULL, NULL, callback, callback_data);
-
-  g_task_return_boolean (task, TRUE);
-  return TRUE;
-}
-
-static gboolean
-operation_cb (BgOperation *operation, GCancellable *cancellable, gpointer user_data, GError **error)
-{
-  g_autoptr (GTask) task = g_task_new (NULL, NULL, NULL, NULL);
-
-  bg_operation_answer (operation, G_ASYNC_RESULT (task));
-  return TRUE;
-}
-
 static void
 start_call (BgLoop *loop, UtilReply *reply)
 {
@@ -46,13 +24,13 @@ start_call (BgLoop *loop, UtilReply *reply)
 static void
 start_perform (BgLoop *loop, UtilReply *reply)
 {
-  bg_loop_perform_async (loop, 0, -1, begin_cb, NULL, NULL, NULL, util_reply_cb, reply);
+  bg_loop_perform_async (loop, 0, -1, util_begin_cb, NULL, NULL, NULL, util_reply_cb, reply);
 }
 
 static void
 start_operation (BgLoop *loop, UtilReply *reply)
 {
-  bg_loop_perform_operation_async (loop, 0, -1, operation_cb, NULL, NULL, NULL, util_reply_cb,
+  bg_loop_perform_operation_async (loop, 0, -1, util_operation_cb, NULL, NULL, NULL, util_reply_cb,
                                    reply);
 }
 

@@ -7,25 +7,6 @@ static const int priorities[]
     = { G_PRIORITY_DEFAULT, G_PRIORITY_LOW, G_PRIORITY_HIGH, G_MAXINT, G_MININT };
 
 static void
-count_cb (gpointer user_data)
-{
-  g_atomic_int_inc ((int *) user_data);
-}
-
-static gboolean
-count_call_cb (gpointer user_data, GError **error)
-{
-  count_cb (user_data);
-  return TRUE;
-}
-
-static void
-never_cb (gpointer user_data)
-{
-  g_assert_not_reached ();
-}
-
-static void
 assert_flush (BgLoop *loop)
 {
   g_autoptr (GError) error = NULL;
@@ -36,38 +17,32 @@ assert_flush (BgLoop *loop)
 }
 
 static void
-test_nothing (void)
+test_nothing (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("flush");
-
   for (guint i = 0; i < util_scale (5000); i++)
-    assert_flush (loop);
-  util_loop_end (loop);
+    assert_flush (fixture->loop);
 }
 
 static void
-test_all_priorities (void)
+test_all_priorities (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("flush");
-
   for (guint round = 0; round < util_scale (100); round++)
     {
       int n = 0;
 
       for (guint i = 0; i < 1000; i++)
-        g_assert_true (bg_loop_post_full (loop, priorities[i % G_N_ELEMENTS (priorities)], count_cb,
-                                          &n, count_cb));
-      assert_flush (loop);
+        g_assert_true (bg_loop_post_full (fixture->loop, priorities[i % G_N_ELEMENTS (priorities)],
+                                          util_count_cb, &n, util_count_cb));
+      assert_flush (fixture->loop);
       g_assert_cmpint (n, ==, 2000);
     }
-  util_loop_end (loop);
 }
 
 /* The work that runs when the flush begins is not in the queue any more. */
 static void
-test_what_runs (void)
+test_what_runs (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("flush");
+  BgLoop *loop = fixture->loop;
   g_autoptr (GError) error = NULL;
   UtilBlock block;
   int n = 0;
@@ -75,11 +50,11 @@ test_what_runs (void)
   util_block (&block, loop);
   g_assert_false (bg_loop_flush (loop, 0, NULL, &error));
   g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
-  g_assert_true (bg_loop_post (loop, count_cb, &n, NULL));
+  g_assert_true (bg_loop_post (loop, util_count_cb, &n, NULL));
   util_unblock (&block);
   assert_flush (loop);
   g_assert_cmpint (n, ==, 1);
-  util_loop_end (loop);
+  util_loop_shut_down (loop);
   util_block_clear (&block);
 }
 
@@ -173,16 +148,17 @@ end_cb (gpointer user_data)
 
 /* Calls have run, operations are begun; their answers are not waited for. */
 static void
-test_calls_and_begins (void)
+test_calls_and_begins (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("flush");
+  BgLoop *loop = fixture->loop;
   Operation operation = { .n = 0 };
   UtilBlock block;
   int n = 0;
 
   util_block (&block, loop);
   for (guint i = 0; i < 10; i++)
-    bg_loop_call_async (loop, G_PRIORITY_LOW, -1, count_call_cb, &n, count_cb, NULL, NULL, NULL);
+    bg_loop_call_async (loop, G_PRIORITY_LOW, -1, util_count_call_cb, &n, util_count_cb, NULL, NULL,
+                        NULL);
   bg_loop_perform_async (loop, G_PRIORITY_DEFAULT, -1, begin_cb, &operation, NULL, NULL, NULL,
                          NULL);
   util_unblock (&block);
@@ -191,36 +167,34 @@ test_calls_and_begins (void)
   g_assert_cmpint (operation.n, ==, 1);
 
   g_assert_true (bg_loop_post (loop, end_cb, &operation, NULL));
-  util_loop_end (loop);
+  util_loop_shut_down (loop);
   util_block_clear (&block);
 }
 
 static void
-test_delayed_and_due (void)
+test_delayed_and_due (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("flush");
   guint n_rounds = util_scale (2000);
   int n = 0;
 
   for (guint i = 0; i < n_rounds; i++)
     {
-      g_assert_true (bg_loop_post_after (loop, 0, count_cb, &n, NULL) != 0);
-      assert_flush (loop);
+      g_assert_true (bg_loop_post_after (fixture->loop, 0, util_count_cb, &n, NULL) != 0);
+      assert_flush (fixture->loop);
       g_assert_cmpint (g_atomic_int_get (&n), ==, (int) i + 1);
     }
-  util_loop_end (loop);
 }
 
 static void
-test_delayed_and_not_due (void)
+test_delayed_and_not_due (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("flush");
   int n = 0;
 
-  g_assert_true (bg_loop_post_after (loop, G_MAXINT, never_cb, &n, count_cb) != 0);
-  assert_flush (loop);
+  g_assert_true (
+      bg_loop_post_after (fixture->loop, G_MAXINT, util_not_reached_cb, &n, util_count_cb) != 0);
+  assert_flush (fixture->loop);
   g_assert_cmpint (g_atomic_int_get (&n), ==, 0);
-  util_loop_end (loop);
+  util_loop_shut_down (fixture->loop);
   g_assert_cmpint (n, ==, 1);
 }
 
@@ -231,16 +205,15 @@ again_cb (gpointer user_data)
 }
 
 static void
-test_invoked (void)
+test_invoked (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("flush");
   gboolean stopped = FALSE;
 
-  g_assert_true (bg_loop_invoke (loop, again_cb, &stopped));
+  g_assert_true (bg_loop_invoke (fixture->loop, again_cb, &stopped));
   for (guint i = 0; i < util_scale (100); i++)
-    assert_flush (loop);
+    assert_flush (fixture->loop);
   g_atomic_int_set (&stopped, TRUE);
-  util_loop_end (loop);
+  util_loop_shut_down (fixture->loop);
 }
 
 typedef struct
@@ -261,21 +234,21 @@ chain_cb (gpointer user_data)
 
 /* What the work posts in turn is not waited for, or this would not end. */
 static void
-test_what_is_posted_in_turn (gconstpointer data)
+test_what_is_posted_in_turn (BgTestFixture *fixture, gconstpointer data)
 {
-  Chain chain = { .loop = util_loop_new ("flush"), .priority = GPOINTER_TO_INT (data) };
+  Chain chain = { .loop = fixture->loop, .priority = GPOINTER_TO_INT (data) };
 
   chain_cb (&chain);
   for (guint i = 0; i < util_scale (100); i++)
     {
       int n = 0;
 
-      g_assert_true (bg_loop_post (chain.loop, count_cb, &n, NULL));
+      g_assert_true (bg_loop_post (chain.loop, util_count_cb, &n, NULL));
       assert_flush (chain.loop);
       g_assert_cmpint (n, ==, 1);
     }
   g_atomic_int_set (&chain.stopped, TRUE);
-  util_loop_end (chain.loop);
+  util_loop_shut_down (chain.loop);
 }
 
 /* Refused */
@@ -288,7 +261,7 @@ flush_here_cb (gpointer user_data, GError **error)
 
   g_assert_false (bg_loop_flush (loop, -1, NULL, &local));
   g_assert_error (local, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
-  g_assert_nonnull (strstr (local->message, "flush"));
+  g_assert_nonnull (strstr (local->message, bg_loop_get_name (loop)));
   g_clear_error (&local);
   g_assert_false (bg_loop_flush (loop, 0, NULL, &local));
   g_assert_error (local, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
@@ -296,12 +269,9 @@ flush_here_cb (gpointer user_data, GError **error)
 }
 
 static void
-test_own_thread (void)
+test_own_thread (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("flush");
-
-  g_assert_true (bg_loop_call (loop, flush_here_cb, loop, NULL, NULL));
-  util_loop_end (loop);
+  g_assert_true (bg_loop_call (fixture->loop, flush_here_cb, fixture->loop, NULL, NULL));
 }
 
 static gboolean
@@ -323,26 +293,25 @@ test_circle (void)
 }
 
 static void
-test_stopped (void)
+test_stopped (BgTestFixture *fixture, gconstpointer data)
 {
-  g_autoptr (BgLoop) loop = util_loop_new ("flush");
   g_autoptr (GError) error = NULL;
 
-  g_assert_true (bg_loop_shutdown (loop, NULL));
-  g_assert_false (bg_loop_flush (loop, -1, NULL, &error));
+  g_assert_true (bg_loop_shutdown (fixture->loop, NULL));
+  g_assert_false (bg_loop_flush (fixture->loop, -1, NULL, &error));
   g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
-  g_assert_false (bg_loop_flush (loop, 0, NULL, NULL));
+  g_assert_false (bg_loop_flush (fixture->loop, 0, NULL, NULL));
 }
 
 /* However often one gives up, nothing is left behind. */
 static void
-test_timeout (void)
+test_timeout (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("flush");
+  BgLoop *loop = fixture->loop;
   UtilBlock block;
   int n = 0;
 
-  g_assert_true (bg_loop_post_full (loop, G_PRIORITY_LOW, count_cb, &n, NULL));
+  g_assert_true (bg_loop_post_full (loop, G_PRIORITY_LOW, util_count_cb, &n, NULL));
   util_block (&block, loop);
   for (guint i = 0; i < 100; i++)
     {
@@ -353,7 +322,7 @@ test_timeout (void)
     }
   util_unblock (&block);
   assert_flush (loop);
-  util_loop_end (loop);
+  util_loop_shut_down (loop);
   g_assert_cmpint (n, ==, 1);
   util_block_clear (&block);
 }
@@ -380,13 +349,13 @@ cancelled_thread (gpointer user_data)
 }
 
 static void
-test_cancelled (void)
+test_cancelled (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("flush");
+  BgLoop *loop = fixture->loop;
   UtilBlock block;
   int n = 0;
 
-  g_assert_true (bg_loop_post_full (loop, G_PRIORITY_LOW, count_cb, &n, NULL));
+  g_assert_true (bg_loop_post_full (loop, G_PRIORITY_LOW, util_count_cb, &n, NULL));
   util_block (&block, loop);
   for (guint i = 0; i < util_scale (100); i++)
     {
@@ -404,25 +373,23 @@ test_cancelled (void)
     }
   util_unblock (&block);
   assert_flush (loop);
-  util_loop_end (loop);
+  util_loop_shut_down (loop);
   g_assert_cmpint (n, ==, 1);
   util_block_clear (&block);
 }
 
 static void
-test_not_cancelled (void)
+test_not_cancelled (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("flush");
   g_autoptr (GCancellable) cancellable = g_cancellable_new ();
   g_autoptr (GError) error = NULL;
   int n = 0;
 
-  g_assert_true (bg_loop_post (loop, count_cb, &n, NULL));
-  g_assert_true (bg_loop_flush (loop, -1, cancellable, &error));
+  g_assert_true (bg_loop_post (fixture->loop, util_count_cb, &n, NULL));
+  g_assert_true (bg_loop_flush (fixture->loop, -1, cancellable, &error));
   g_assert_no_error (error);
   g_assert_cmpint (n, ==, 1);
   g_assert_finalize_object (g_steal_pointer (&cancellable));
-  util_loop_end (loop);
 }
 
 /* Many at once */
@@ -436,8 +403,8 @@ flush_thread (gpointer data)
     {
       int n = 0;
 
-      g_assert_true (
-          bg_loop_post_full (loop, priorities[i % G_N_ELEMENTS (priorities)], count_cb, &n, NULL));
+      g_assert_true (bg_loop_post_full (loop, priorities[i % G_N_ELEMENTS (priorities)],
+                                        util_count_cb, &n, NULL));
       assert_flush (loop);
       g_assert_cmpint (n, ==, 1);
     }
@@ -446,12 +413,9 @@ flush_thread (gpointer data)
 }
 
 static void
-test_many_threads (void)
+test_many_threads (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("flush");
-
-  util_run_threads (8, flush_thread, loop);
-  util_loop_end (loop);
+  util_run_threads (8, flush_thread, fixture->loop);
 }
 
 typedef struct
@@ -471,7 +435,7 @@ race_thread (gpointer data)
   util_latch_count_down (&self->start);
   while (posted)
     {
-      posted = bg_loop_post (self->loop, count_cb, &n, NULL);
+      posted = bg_loop_post (self->loop, util_count_cb, &n, NULL);
       n_posted += posted;
       if (posted && bg_loop_flush (self->loop, -1, NULL, &error))
         g_assert_cmpint (g_atomic_int_get (&n), ==, n_posted);
@@ -485,30 +449,15 @@ race_thread (gpointer data)
   return NULL;
 }
 
-static gpointer
-shutdown_thread (gpointer data)
-{
-  Race *self = data;
-
-  util_latch_wait (&self->start);
-  g_assert_true (bg_loop_shutdown (self->loop, NULL));
-  return NULL;
-}
-
 static void
 test_shutdown_race (void)
 {
   for (guint round = 0; round < util_scale (500); round++)
     {
       Race race = { .loop = util_loop_new ("flush") };
-      GThread *thread;
 
-      util_latch_init (&race.start, 4);
-      thread = g_thread_new ("shutdown", shutdown_thread, &race);
-      util_run_threads (4, race_thread, &race);
-      g_thread_join (thread);
+      util_race_shutdown (race.loop, &race.start, 4, race_thread, &race);
       g_assert_finalize_object (race.loop);
-      util_latch_clear (&race.start);
     }
 }
 
@@ -517,26 +466,25 @@ main (int argc, char *argv[])
 {
   util_init (&argc, &argv);
 
-  g_test_add_func ("/flush/waits/for-nothing", test_nothing);
-  g_test_add_func ("/flush/waits/for-all-priorities", test_all_priorities);
-  g_test_add_func ("/flush/waits/for-what-runs", test_what_runs);
+  util_add ("/flush/waits/for-nothing", test_nothing);
+  util_add ("/flush/waits/for-all-priorities", test_all_priorities);
+  util_add ("/flush/waits/for-what-runs", test_what_runs);
   g_test_add_func ("/flush/waits/for-what-runs-around-it", test_what_runs_around);
-  g_test_add_func ("/flush/waits/for-calls-and-begins", test_calls_and_begins);
-  g_test_add_func ("/flush/waits/for-delayed-work-that-is-due", test_delayed_and_due);
-  g_test_add_func ("/flush/does-not-wait/for-delayed-work-that-is-not-due",
-                   test_delayed_and_not_due);
-  g_test_add_func ("/flush/does-not-wait/for-invoked-functions", test_invoked);
-  g_test_add_data_func ("/flush/does-not-wait/for-what-is-posted-in-turn",
-                        GINT_TO_POINTER (G_PRIORITY_DEFAULT), test_what_is_posted_in_turn);
-  g_test_add_data_func ("/flush/does-not-wait/for-what-is-posted-in-turn-urgently",
-                        GINT_TO_POINTER (G_PRIORITY_HIGH), test_what_is_posted_in_turn);
-  g_test_add_func ("/flush/own-thread/would-deadlock", test_own_thread);
+  util_add ("/flush/waits/for-calls-and-begins", test_calls_and_begins);
+  util_add ("/flush/waits/for-delayed-work-that-is-due", test_delayed_and_due);
+  util_add ("/flush/does-not-wait/for-delayed-work-that-is-not-due", test_delayed_and_not_due);
+  util_add ("/flush/does-not-wait/for-invoked-functions", test_invoked);
+  util_add_data ("/flush/does-not-wait/for-what-is-posted-in-turn", test_what_is_posted_in_turn,
+                 GINT_TO_POINTER (G_PRIORITY_DEFAULT));
+  util_add_data ("/flush/does-not-wait/for-what-is-posted-in-turn-urgently",
+                 test_what_is_posted_in_turn, GINT_TO_POINTER (G_PRIORITY_HIGH));
+  util_add ("/flush/own-thread/would-deadlock", test_own_thread);
   g_test_add_func ("/flush/circle/would-deadlock", test_circle);
-  g_test_add_func ("/flush/stopped/is-closed", test_stopped);
-  g_test_add_func ("/flush/timeout", test_timeout);
-  g_test_add_func ("/flush/cancelled/while-the-loop-is-blocked", test_cancelled);
-  g_test_add_func ("/flush/cancelled/not", test_not_cancelled);
-  g_test_add_func ("/flush/many-threads", test_many_threads);
+  util_add ("/flush/stopped/is-closed", test_stopped);
+  util_add ("/flush/timeout", test_timeout);
+  util_add ("/flush/cancelled/while-the-loop-is-blocked", test_cancelled);
+  util_add ("/flush/cancelled/not", test_not_cancelled);
+  util_add ("/flush/many-threads", test_many_threads);
   g_test_add_func ("/flush/shutdown-race/flushed-or-closed", test_shutdown_race);
 
   return g_test_run ();

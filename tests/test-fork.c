@@ -31,68 +31,7 @@
 #endif
 
 /* A child has so long: it either answers at once or hangs. */
-#define CHILD_SECONDS 20
-
-static void
-not_reached_cb (gpointer user_data)
-{
-  g_assert_not_reached ();
-}
-
-static gboolean
-not_reached_call_cb (gpointer user_data, GError **error)
-{
-  g_assert_not_reached ();
-}
-
-static gboolean
-not_reached_source_cb (gpointer user_data)
-{
-  g_assert_not_reached ();
-}
-
-static gboolean
-not_reached_begin_cb (gpointer user_data,
-                      GCancellable *cancellable,
-                      GAsyncReadyCallback callback,
-                      gpointer callback_data,
-                      GError **error)
-{
-  g_assert_not_reached ();
-  return FALSE;
-}
-
-static gboolean
-not_reached_operation_cb (BgOperation *operation,
-                          GCancellable *cancellable,
-                          gpointer user_data,
-                          GError **error)
-{
-  g_assert_not_reached ();
-  return FALSE;
-}
-
-static void
-not_reached_task_cb (GTask *task, gpointer source, gpointer data, GCancellable *cancellable)
-{
-  g_assert_not_reached ();
-}
-
 /* A child that hangs is killed. */
-static pid_t
-fork_with_limit (void)
-{
-  pid_t pid = fork ();
-
-  g_assert_cmpint (pid, >=, 0);
-  if (pid == 0)
-    {
-      signal (SIGALRM, SIG_DFL);
-      alarm (CHILD_SECONDS);
-    }
-  return pid;
-}
-
 /* What a child does ends with its exit status. Nothing of the parent's, such as
  * the leak checker, has any business there. */
 typedef void (*ChildFunc) (BgLoop *loop);
@@ -100,24 +39,13 @@ typedef void (*ChildFunc) (BgLoop *loop);
 static pid_t
 start_child (ChildFunc func, BgLoop *loop)
 {
-  pid_t pid = fork_with_limit ();
+  pid_t pid = util_fork ();
 
   if (pid != 0)
     return pid;
 
   func (loop);
   _exit (0);
-}
-
-static void
-wait_for_child (pid_t pid)
-{
-  int status = 0;
-
-  g_assert_cmpint (waitpid (pid, &status, 0), ==, pid);
-  if (WIFSIGNALED (status))
-    g_error ("The child was killed by signal %d", WTERMSIG (status));
-  g_assert_cmpint (WEXITSTATUS (status), ==, 0);
 }
 
 /* Every entry point of an inherited loop */
@@ -152,12 +80,14 @@ assert_takes_nothing (BgLoop *loop)
   g_autoptr (GSource) source = g_idle_source_new ();
   int destroyed = 0;
 
-  g_assert_false (bg_loop_post (loop, not_reached_cb, &destroyed, util_count_cb));
-  g_assert_false (bg_loop_post_full (loop, 7, not_reached_cb, &destroyed, util_count_cb));
-  g_assert_false (bg_loop_invoke (loop, not_reached_source_cb, NULL));
-  g_assert_false (bg_loop_invoke_full (loop, 7, not_reached_source_cb, &destroyed, util_count_cb));
-  g_assert_cmpuint (bg_loop_post_after (loop, 0, not_reached_cb, &destroyed, util_count_cb), ==, 0);
-  g_assert_cmpuint (bg_loop_add_teardown (loop, not_reached_cb, &destroyed, util_count_cb), ==, 0);
+  g_assert_false (bg_loop_post (loop, util_not_reached_cb, &destroyed, util_count_cb));
+  g_assert_false (bg_loop_post_full (loop, 7, util_not_reached_cb, &destroyed, util_count_cb));
+  g_assert_false (bg_loop_invoke (loop, util_no_source_cb, NULL));
+  g_assert_false (bg_loop_invoke_full (loop, 7, util_no_source_cb, &destroyed, util_count_cb));
+  g_assert_cmpuint (bg_loop_post_after (loop, 0, util_not_reached_cb, &destroyed, util_count_cb),
+                    ==, 0);
+  g_assert_cmpuint (bg_loop_add_teardown (loop, util_not_reached_cb, &destroyed, util_count_cb), ==,
+                    0);
   g_assert_cmpint (destroyed, ==, 5);
   g_assert_false (bg_loop_attach (loop, source));
   g_assert_false (bg_loop_withdraw (loop, 1));
@@ -171,14 +101,14 @@ assert_waits_for_nothing (BgLoop *loop)
 {
   GError *error = NULL;
 
-  assert_forked (!bg_loop_call (loop, not_reached_call_cb, NULL, NULL, &error), &error);
-  assert_forked (!bg_loop_call_full (loop, 7, -1, not_reached_call_cb, NULL, NULL, &error), &error);
+  assert_forked (!bg_loop_call (loop, util_no_call_cb, NULL, NULL, &error), &error);
+  assert_forked (!bg_loop_call_full (loop, 7, -1, util_no_call_cb, NULL, NULL, &error), &error);
   assert_forked (!bg_loop_flush (loop, -1, NULL, &error), &error);
-  assert_forked (bg_loop_perform (loop, G_PRIORITY_DEFAULT, -1, not_reached_begin_cb, NULL, NULL,
+  assert_forked (bg_loop_perform (loop, G_PRIORITY_DEFAULT, -1, util_no_begin_cb, NULL, NULL,
                                   &error)
                      == NULL,
                  &error);
-  assert_forked (bg_loop_perform_operation (loop, G_PRIORITY_DEFAULT, -1, not_reached_operation_cb,
+  assert_forked (bg_loop_perform_operation (loop, G_PRIORITY_DEFAULT, -1, util_no_operation_cb,
                                             NULL, NULL, &error)
                      == NULL,
                  &error);
@@ -244,14 +174,14 @@ assert_replies_forked (BgLoop *loop)
 
   g_main_context_push_thread_default (context);
   task = g_task_new (NULL, NULL, returned_cb, &replies);
-  bg_loop_run_task (loop, 0, task, not_reached_task_cb);
-  bg_loop_perform_operation_async (loop, 0, -1, not_reached_operation_cb, &destroyed, util_count_cb,
+  bg_loop_run_task (loop, 0, task, util_no_task_cb);
+  bg_loop_perform_operation_async (loop, 0, -1, util_no_operation_cb, &destroyed, util_count_cb,
                                    NULL, performed_cb, &replies);
   bg_loop_wait_async (loop, -1, NULL, waited_cb, &replies);
-  bg_loop_call_async (loop, 0, -1, not_reached_call_cb, &destroyed, util_count_cb, NULL, called_cb,
+  bg_loop_call_async (loop, 0, -1, util_no_call_cb, &destroyed, util_count_cb, NULL, called_cb,
                       &replies);
-  bg_loop_perform_async (loop, G_PRIORITY_DEFAULT, -1, not_reached_begin_cb, &destroyed,
-                         util_count_cb, NULL, performed_cb, &replies);
+  bg_loop_perform_async (loop, G_PRIORITY_DEFAULT, -1, util_no_begin_cb, &destroyed, util_count_cb,
+                         NULL, performed_cb, &replies);
   bg_loop_shutdown_async (loop, BG_SHUTDOWN_CANCEL, -1, NULL, ended_cb, &replies);
   g_assert_cmpint (destroyed, ==, 3);
   g_assert_cmpint (replies, ==, 0);
@@ -307,19 +237,12 @@ do_everything (BgLoop *loop)
 
 /* The parent's loop */
 
-static gboolean
-call_cb (gpointer user_data, GError **error)
-{
-  util_count_cb (user_data);
-  return TRUE;
-}
-
 static void
 assert_works (BgLoop *loop)
 {
   int ran = 0;
 
-  g_assert_true (bg_loop_call (loop, call_cb, &ran, NULL, NULL));
+  g_assert_true (bg_loop_call (loop, util_count_call_cb, &ran, NULL, NULL));
   g_assert_cmpint (ran, ==, 1);
   use_loop (loop);
 }
@@ -380,7 +303,7 @@ test_not_woken (void)
   assert_works (loop);
   before = wait_until_asleep (loop, &prepared);
   for (guint i = 0; i < 5; i++)
-    wait_for_child (start_child (do_everything, loop));
+    util_wait_for_child (start_child (do_everything, loop));
   g_assert_cmpint (wait_until_asleep (loop, &prepared), ==, before);
 
   assert_works (loop);
@@ -398,22 +321,22 @@ test_states (void)
   guint64 hold;
   int ran = 0;
 
-  wait_for_child (start_child (do_everything, loop));
+  util_wait_for_child (start_child (do_everything, loop));
 
   util_block (&block, loop);
   hold = bg_loop_hold (loop, "parent");
   g_assert_true (bg_loop_post (loop, util_count_cb, &ran, NULL));
-  g_assert_cmpuint (bg_loop_post_after (loop, G_MAXINT, not_reached_cb, NULL, NULL), !=, 0);
-  wait_for_child (start_child (do_everything, loop));
+  g_assert_cmpuint (bg_loop_post_after (loop, G_MAXINT, util_not_reached_cb, NULL, NULL), !=, 0);
+  util_wait_for_child (start_child (do_everything, loop));
 
   bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
-  wait_for_child (start_child (do_everything, loop));
+  util_wait_for_child (start_child (do_everything, loop));
 
   util_unblock (&block);
   bg_loop_release (loop, hold);
   g_assert_true (bg_loop_shutdown (loop, NULL));
   g_assert_cmpint (ran, ==, 1);
-  wait_for_child (start_child (do_everything, loop));
+  util_wait_for_child (start_child (do_everything, loop));
   util_block_clear (&block);
   util_loop_end (loop);
 }
@@ -438,7 +361,7 @@ test_default (void)
   BgLoop *same;
 
   use_loop (loop);
-  wait_for_child (start_child (default_child, loop));
+  util_wait_for_child (start_child (default_child, loop));
   same = bg_loop_dup_default (NULL);
   g_assert_true (same == loop);
   use_loop (same);
@@ -463,7 +386,7 @@ own_thread_child (BgLoop *loop)
 static void
 fork_cb (gpointer user_data)
 {
-  wait_for_child (start_child (own_thread_child, user_data));
+  util_wait_for_child (start_child (own_thread_child, user_data));
 }
 
 static void
@@ -493,8 +416,8 @@ child_with_child (BgLoop *loop)
 {
   BgLoop *own = util_loop_new ("parent");
 
-  wait_for_child (start_child (grandchild, loop));
-  wait_for_child (start_child (grandchild, own));
+  util_wait_for_child (start_child (grandchild, loop));
+  util_wait_for_child (start_child (grandchild, own));
   assert_works (own);
   assert_dead (loop);
   util_loop_end (own);
@@ -505,7 +428,7 @@ test_grandchild (void)
 {
   BgLoop *loop = util_loop_new ("parent");
 
-  wait_for_child (start_child (child_with_child, loop));
+  util_wait_for_child (start_child (child_with_child, loop));
   assert_works (loop);
   util_loop_end (loop);
 }
@@ -543,7 +466,7 @@ storm_thread (gpointer user_data)
   while (!g_atomic_int_get (&self->stop))
     {
       guint64 hold = bg_loop_hold (self->loop, "storm");
-      guint64 work = bg_loop_post_after (self->loop, G_MAXINT, not_reached_cb, NULL, NULL);
+      guint64 work = bg_loop_post_after (self->loop, G_MAXINT, util_not_reached_cb, NULL, NULL);
 
       (void) bg_loop_withdraw (self->loop, work);
       for (guint i = 0; i < 10; i++)
@@ -585,7 +508,7 @@ run_storm (guint n_forks, guint n_posting, gboolean with_default)
       pid_t pid = start_child (do_everything, self.loop);
 
       assert_works (self.loop);
-      wait_for_child (pid);
+      util_wait_for_child (pid);
     }
 
   g_atomic_int_set (&self.stop, TRUE);
@@ -606,12 +529,6 @@ test_storm (void)
 /* A child answers callers of its own in a context in which its parent was answered
  * before. */
 
-static gboolean
-true_cb (gpointer user_data, GError **error)
-{
-  return TRUE;
-}
-
 static void
 assert_call_async (BgLoop *loop, gboolean forked)
 {
@@ -619,7 +536,7 @@ assert_call_async (BgLoop *loop, gboolean forked)
   UtilReply reply;
 
   util_reply_init (&reply);
-  bg_loop_call_async (loop, 0, -1, true_cb, NULL, NULL, NULL, util_reply_cb, &reply);
+  bg_loop_call_async (loop, 0, -1, util_true_cb, NULL, NULL, NULL, util_reply_cb, &reply);
   util_reply_wait (&reply);
   if (forked)
     {
@@ -651,7 +568,7 @@ test_replies (void)
   for (guint i = 0; i < 5; i++)
     {
       assert_call_async (loop, FALSE);
-      wait_for_child (start_child (replies_child, loop));
+      util_wait_for_child (start_child (replies_child, loop));
     }
   assert_call_async (loop, FALSE);
   util_loop_end (loop);
@@ -703,7 +620,7 @@ fork_with_contention (ChildFunc func, BgLoop *loop)
 
   contention_start (&contention, loop);
   for (guint i = 0; i < util_scale (100); i++)
-    wait_for_child (start_child (func, loop));
+    util_wait_for_child (start_child (func, loop));
   contention_stop (&contention);
 }
 
@@ -743,7 +660,7 @@ test_cancels_inherited (void)
                          inherited_cancellable, util_reply_cb, &performed);
   g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
   util_block (&block, loop);
-  bg_loop_call_async (loop, 0, -1, true_cb, NULL, NULL, inherited_cancellable, util_reply_cb,
+  bg_loop_call_async (loop, 0, -1, util_true_cb, NULL, NULL, inherited_cancellable, util_reply_cb,
                       &called);
   fork_with_contention (cancel_child, loop);
   g_assert_false (g_cancellable_is_cancelled (inherited_cancellable));
@@ -764,13 +681,6 @@ test_cancels_inherited (void)
   g_clear_object (&inherited_cancellable);
 }
 
-static gboolean
-open_cb (gpointer user_data)
-{
-  util_latch_count_down (user_data);
-  return G_SOURCE_REMOVE;
-}
-
 /* Until everything that was due before is done. */
 static void
 iterate_child (BgLoop *loop)
@@ -780,7 +690,7 @@ iterate_child (BgLoop *loop)
 
   util_latch_init (&done, 1);
   g_source_set_priority (source, G_PRIORITY_LOW);
-  g_source_set_callback (source, open_cb, &done, NULL);
+  g_source_set_callback (source, util_count_down_source_cb, &done, NULL);
   g_source_attach (source, g_main_context_get_thread_default ());
   util_iterate_until (&done);
   util_latch_clear (&done);
@@ -894,7 +804,7 @@ fork_and_return_cb (gpointer user_data)
 {
   GSource *source;
 
-  returned_child = fork_with_limit ();
+  returned_child = util_fork ();
   if (returned_child != 0)
     return;
 
@@ -909,12 +819,7 @@ fork_and_stay_cb (gpointer user_data)
 {
   pid_t *pid = user_data;
 
-  *pid = fork_with_limit ();
-}
-
-static void
-noop_cb (gpointer user_data)
-{
+  *pid = util_fork ();
 }
 
 static gboolean
@@ -979,7 +884,7 @@ fork_at (BgLoop *loop, Place place, int *n)
       bg_loop_post (loop, fork_and_return_cb, NULL, NULL);
       break;
     case IN_DESTROY:
-      bg_loop_post (loop, noop_cb, loop, fork_and_return_cb);
+      bg_loop_post (loop, util_nothing_cb, loop, fork_and_return_cb);
       break;
     case IN_DELAYED:
       bg_loop_post_after (loop, 0, fork_and_return_cb, NULL, NULL);
@@ -1028,7 +933,7 @@ fork_and_return (Place place, gboolean draining)
     }
   g_assert_true (bg_loop_shutdown (loop, NULL));
   contention_stop (&contention);
-  wait_for_child (returned_child);
+  util_wait_for_child (returned_child);
   g_object_unref (loop);
   if (place != IN_CALL || draining)
     util_block_clear (&block);
@@ -1070,7 +975,7 @@ test_returned_shuts_down (void)
 
   g_assert_no_error (error);
   g_assert_true (ended);
-  wait_for_child (pid);
+  util_wait_for_child (pid);
   g_object_unref (loop);
 }
 
@@ -1103,7 +1008,7 @@ static pid_t weakly_forked = -1;
 static void
 weak_fork_cb (gpointer data, GObject *object)
 {
-  weakly_forked = fork_with_limit ();
+  weakly_forked = util_fork ();
 }
 
 static void
@@ -1123,7 +1028,7 @@ test_weak_notify (void)
                  : 1);
     }
   g_assert_cmpint (weakly_forked, >, 0);
-  wait_for_child (weakly_forked);
+  util_wait_for_child (weakly_forked);
 }
 
 /* Another thread is about to be the first to use something when the child is forked off,
@@ -1195,7 +1100,7 @@ fork_beside_first_use (void (*use) (void), ChildFunc child, BgLoop *loop)
   /* GLib's worker may be just starting, and in an allocator whose lock the child needs. */
   while (WITH_ASAN && util_count_threads_awake () > 1)
     g_thread_yield ();
-  wait_for_child (start_child (child, loop));
+  util_wait_for_child (start_child (child, loop));
   util_latch_count_down (&forked);
   g_thread_join (thread);
   util_latch_clear (&first_used);

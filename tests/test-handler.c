@@ -140,39 +140,6 @@ struct _Handler
 };
 
 static gboolean
-begin_cb (gpointer user_data,
-          GCancellable *cancellable,
-          GAsyncReadyCallback callback,
-          gpointer callback_data,
-          GError **error)
-{
-  g_autoptr (GTask) task = g_task_new (NULL, NULL, callback, callback_data);
-
-  g_task_return_boolean (task, TRUE);
-  return TRUE;
-}
-
-static gboolean
-operation_cb (BgOperation *operation, GCancellable *cancellable, gpointer user_data, GError **error)
-{
-  g_autoptr (GTask) task = g_task_new (NULL, NULL, NULL, NULL);
-
-  bg_operation_answer (operation, G_ASYNC_RESULT (task));
-  return TRUE;
-}
-
-static void
-noop_cb (gpointer user_data)
-{
-}
-
-static gboolean
-remove_cb (gpointer user_data)
-{
-  return G_SOURCE_REMOVE;
-}
-
-static gboolean
 finish_blocking (Handler *self, BgLoop *loop, GError **error)
 {
   if (self->error != NULL)
@@ -190,7 +157,7 @@ static void
 start_perform (Handler *self, BgLoop *loop, GCancellable *cancellable)
 {
   g_autoptr (GAsyncResult) result
-      = bg_loop_perform (loop, 0, -1, begin_cb, NULL, cancellable, &self->error);
+      = bg_loop_perform (loop, 0, -1, util_begin_cb, NULL, cancellable, &self->error);
 
   self->ok = result != NULL;
 }
@@ -199,7 +166,7 @@ static void
 start_operation (Handler *self, BgLoop *loop, GCancellable *cancellable)
 {
   g_autoptr (GAsyncResult) result
-      = bg_loop_perform_operation (loop, 0, -1, operation_cb, NULL, cancellable, &self->error);
+      = bg_loop_perform_operation (loop, 0, -1, util_operation_cb, NULL, cancellable, &self->error);
 
   self->ok = result != NULL;
 }
@@ -247,14 +214,14 @@ finish_call (Handler *self, BgLoop *loop, GError **error)
 static void
 start_perform_async (Handler *self, BgLoop *loop, GCancellable *cancellable)
 {
-  bg_loop_perform_async (loop, 0, -1, begin_cb, NULL, NULL, cancellable, util_reply_cb,
+  bg_loop_perform_async (loop, 0, -1, util_begin_cb, NULL, NULL, cancellable, util_reply_cb,
                          &self->reply);
 }
 
 static void
 start_operation_async (Handler *self, BgLoop *loop, GCancellable *cancellable)
 {
-  bg_loop_perform_operation_async (loop, 0, -1, operation_cb, NULL, NULL, cancellable,
+  bg_loop_perform_operation_async (loop, 0, -1, util_operation_cb, NULL, NULL, cancellable,
                                    util_reply_cb, &self->reply);
 }
 
@@ -293,17 +260,11 @@ finish_wait (Handler *self, BgLoop *loop, GError **error)
 }
 
 static void
-task_thread_cb (GTask *task, gpointer source, gpointer data, GCancellable *cancellable)
-{
-  g_task_return_boolean (task, TRUE);
-}
-
-static void
 start_task (Handler *self, BgLoop *loop, GCancellable *cancellable)
 {
   g_autoptr (GTask) task = g_task_new (NULL, cancellable, util_reply_cb, &self->reply);
 
-  bg_loop_run_task (loop, 0, task, task_thread_cb);
+  bg_loop_run_task (loop, 0, task, util_return_true_cb);
 }
 
 static gboolean
@@ -386,13 +347,6 @@ assert_outcome (Handler *self, gboolean here)
 
 /* Of a cancellable of the caller's, that others use, too */
 
-static gboolean
-cancel_cb (gpointer user_data, GError **error)
-{
-  g_cancellable_cancel (user_data);
-  return TRUE;
-}
-
 static void
 run_callers (const Action *action, gboolean passes_on, gboolean on_a_loop)
 {
@@ -405,13 +359,14 @@ run_callers (const Action *action, gboolean passes_on, gboolean on_a_loop)
   handler_init (&self, action, target, passes_on);
   util_block (&block, loop);
   util_reply_init (&other);
-  bg_loop_perform_async (loop, 0, -1, begin_cb, NULL, NULL, cancellable, util_reply_cb, &other);
+  bg_loop_perform_async (loop, 0, -1, util_begin_cb, NULL, NULL, cancellable, util_reply_cb,
+                         &other);
   g_signal_connect (cancellable, "cancelled", G_CALLBACK (handler_cb), &self);
   if (on_a_loop)
     {
       util_unblock (&block);
       util_reply_wait (&other);
-      g_assert_true (bg_loop_call (loop, cancel_cb, cancellable, NULL, NULL));
+      g_assert_true (bg_loop_call (loop, util_cancel_call_cb, cancellable, NULL, NULL));
     }
   else
     {
@@ -597,11 +552,11 @@ static void
 give_cb (GCancellable *cancellable, gpointer user_data)
 {
   BgLoop *loop = user_data;
-  gboolean taken = bg_loop_post (loop, noop_cb, NULL, NULL);
+  gboolean taken = bg_loop_post (loop, util_nothing_cb, NULL, NULL);
   BgLoop *fresh = util_loop_new ("in a handler");
 
-  g_assert_true (bg_loop_invoke (loop, remove_cb, NULL) == taken);
-  g_assert_true ((bg_loop_post_after (loop, 0, noop_cb, NULL, NULL) != 0) == taken);
+  g_assert_true (bg_loop_invoke (loop, util_remove_cb, NULL) == taken);
+  g_assert_true ((bg_loop_post_after (loop, 0, util_nothing_cb, NULL, NULL) != 0) == taken);
   g_assert_true (taken == (bg_loop_get_cancellable (loop) != cancellable));
   util_loop_end (fresh);
 }

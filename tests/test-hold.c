@@ -228,13 +228,6 @@ test_many (void)
 }
 
 /* The last release wakes a loop that sleeps and stops. */
-static gpointer
-shutdown_thread (gpointer user_data)
-{
-  g_assert_true (bg_loop_shutdown (user_data, NULL));
-  return NULL;
-}
-
 static void
 test_release_wakes (void)
 {
@@ -242,7 +235,7 @@ test_release_wakes (void)
     {
       BgLoop *loop = util_loop_new ("wakes");
       guint64 hold = bg_loop_hold (loop, "asleep");
-      GThread *thread = g_thread_new ("shutdown", shutdown_thread, loop);
+      GThread *thread = g_thread_new ("shutdown", util_shutdown_thread, loop);
 
       while (bg_loop_get_state (loop) == BG_LOOP_RUNNING)
         g_thread_yield ();

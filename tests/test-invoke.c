@@ -59,40 +59,27 @@ invoke_work_cb (gpointer user_data)
 }
 
 static gboolean
-never_cb (gpointer user_data)
-{
-  g_assert_not_reached ();
-}
-
-static void
-count_cb (gpointer user_data)
-{
-  g_atomic_int_inc ((int *) user_data);
-}
-
-static gboolean
 count_once_cb (gpointer user_data)
 {
-  count_cb (user_data);
+  util_count_cb (user_data);
   return G_SOURCE_REMOVE;
 }
 
 /* Where it runs */
 
 static void
-test_elsewhere_is_queued (void)
+test_elsewhere_is_queued (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("invoke");
   UtilBlock block;
   Work work;
 
-  work_init (&work, loop, 1);
-  util_block (&block, loop);
+  work_init (&work, fixture->loop, 1);
+  util_block (&block, fixture->loop);
   invoke_work (&work);
   g_assert_cmpint (g_atomic_int_get (&work.runs), ==, 0);
   util_unblock (&block);
   util_latch_wait (&work.done);
-  util_loop_end (loop);
+  util_loop_shut_down (fixture->loop);
   g_assert_cmpint (work.runs, ==, 1);
   g_assert_cmpint (work.notified, ==, 1);
   util_block_clear (&block);
@@ -115,14 +102,13 @@ own_thread_cb (gpointer user_data, GError **error)
 }
 
 static void
-test_own_thread_runs_at_once (void)
+test_own_thread_runs_at_once (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("invoke");
   Work work;
 
-  work_init (&work, loop, 1);
-  g_assert_true (bg_loop_call (loop, own_thread_cb, &work, NULL, NULL));
-  util_loop_end (loop);
+  work_init (&work, fixture->loop, 1);
+  g_assert_true (bg_loop_call (fixture->loop, own_thread_cb, &work, NULL, NULL));
+  util_loop_shut_down (fixture->loop);
   g_assert_cmpint (work.runs, ==, 1);
   work_clear (&work);
 }
@@ -161,18 +147,19 @@ test_never_in_the_caller (void)
 
 /* g_main_context_invoke() would run it here. */
 static void
-test_not_even_without_an_owner (void)
+test_not_even_without_an_owner (BgTestFixture *fixture, gconstpointer data)
 {
-  g_autoptr (BgLoop) loop = util_loop_new ("invoke");
+  BgLoop *loop = fixture->loop;
   GMainContext *context = bg_loop_get_context (loop);
   int n = 0;
 
   g_assert_true (bg_loop_shutdown (loop, NULL));
   g_main_context_push_thread_default (context);
   g_assert_true (g_main_context_is_owner (context));
-  g_assert_false (bg_loop_invoke_full (loop, G_PRIORITY_DEFAULT, never_cb, &n, count_cb));
+  g_assert_false (
+      bg_loop_invoke_full (loop, G_PRIORITY_DEFAULT, util_no_source_cb, &n, util_count_cb));
   g_assert_cmpint (n, ==, 1);
-  g_assert_false (bg_loop_invoke (loop, never_cb, NULL));
+  g_assert_false (bg_loop_invoke (loop, util_no_source_cb, NULL));
   g_main_context_pop_thread_default (context);
 }
 
@@ -217,19 +204,18 @@ post_between (gpointer user_data)
 }
 
 static void
-test_continue_lets_others_in (gconstpointer data)
+test_continue_lets_others_in (BgTestFixture *fixture, gconstpointer data)
 {
   gboolean here = GPOINTER_TO_INT (data);
-  BgLoop *loop = util_loop_new ("invoke");
   Between between = { .others = 0 };
 
-  work_init (&between.work, loop, 100);
+  work_init (&between.work, fixture->loop, 100);
   if (here)
-    g_assert_true (bg_loop_post (loop, post_between, &between, NULL));
+    g_assert_true (bg_loop_post (fixture->loop, post_between, &between, NULL));
   else
     post_between (&between);
   util_latch_wait (&between.work.done);
-  util_loop_end (loop);
+  util_loop_shut_down (fixture->loop);
   g_assert_cmpint (between.work.runs, ==, 100);
   g_assert_cmpint (between.others, ==, 100);
   work_clear (&between.work);
@@ -241,35 +227,22 @@ until_open_cb (gpointer user_data)
   return !util_latch_is_open (user_data);
 }
 
-static gboolean
-open_source_cb (gpointer user_data)
-{
-  util_latch_count_down (user_data);
-  return G_SOURCE_REMOVE;
-}
-
-static void
-open_cb (gpointer user_data)
-{
-  util_latch_count_down (user_data);
-}
-
 /* Posts and timers of its own priority have their turn beside it. */
 static void
-test_continue_does_not_starve (void)
+test_continue_does_not_starve (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("invoke");
+  BgLoop *loop = fixture->loop;
   g_autoptr (GSource) timer = g_timeout_source_new (1);
   UtilLatch latch;
 
   util_latch_init (&latch, 3);
   g_assert_true (bg_loop_invoke (loop, until_open_cb, &latch));
-  g_assert_true (bg_loop_post (loop, open_cb, &latch, NULL));
-  g_assert_true (bg_loop_invoke (loop, open_source_cb, &latch));
-  g_source_set_callback (timer, open_source_cb, &latch, NULL);
+  g_assert_true (bg_loop_post (loop, util_count_down_cb, &latch, NULL));
+  g_assert_true (bg_loop_invoke (loop, util_count_down_source_cb, &latch));
+  g_source_set_callback (timer, util_count_down_source_cb, &latch, NULL);
   g_source_attach (timer, bg_loop_get_context (loop));
   util_latch_wait (&latch);
-  util_loop_end (loop);
+  util_loop_shut_down (loop);
   util_latch_clear (&latch);
 }
 
@@ -283,23 +256,23 @@ order_cb (gpointer user_data)
 }
 
 static void
-test_priority_order (void)
+test_priority_order (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("invoke");
+  BgLoop *loop = fixture->loop;
   g_autoptr (GString) order = g_string_new (NULL);
   UtilBlock block;
   UtilLatch latch;
 
   util_latch_init (&latch, 1);
   util_block (&block, loop);
-  g_assert_true (bg_loop_invoke_full (loop, 'e', open_source_cb, &latch, NULL));
+  g_assert_true (bg_loop_invoke_full (loop, 'e', util_count_down_source_cb, &latch, NULL));
   g_assert_true (bg_loop_invoke_full (loop, 'd', order_cb, order, NULL));
   g_assert_true (bg_loop_invoke_full (loop, 'a', order_cb, order, NULL));
   g_assert_true (bg_loop_invoke_full (loop, 'c', order_cb, order, NULL));
   g_assert_true (bg_loop_invoke_full (loop, 'b', order_cb, order, NULL));
   util_unblock (&block);
   util_latch_wait (&latch);
-  util_loop_end (loop);
+  util_loop_shut_down (loop);
   g_assert_cmpstr (order->str, ==, "abcd");
   util_block_clear (&block);
   util_latch_clear (&latch);
@@ -308,10 +281,10 @@ test_priority_order (void)
 /* At the end */
 
 static void
-test_drain_runs_it_to_its_end (gconstpointer data)
+test_drain_runs_it_to_its_end (BgTestFixture *fixture, gconstpointer data)
 {
   gboolean here = GPOINTER_TO_INT (data);
-  BgLoop *loop = util_loop_new ("invoke");
+  BgLoop *loop = fixture->loop;
   UtilBlock block;
   Work once, often;
 
@@ -330,7 +303,7 @@ test_drain_runs_it_to_its_end (gconstpointer data)
     }
   bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
   util_unblock (&block);
-  util_loop_end (loop);
+  util_loop_shut_down (loop);
   g_assert_cmpint (once.runs, ==, 1);
   g_assert_cmpint (once.notified, ==, 1);
   g_assert_cmpint (often.runs, ==, 100);
@@ -361,37 +334,36 @@ quit_then_again (gpointer user_data)
 }
 
 static void
-test_drain_from_within (gconstpointer data)
+test_drain_from_within (BgTestFixture *fixture, gconstpointer data)
 {
   gboolean here = GPOINTER_TO_INT (data);
-  BgLoop *loop = util_loop_new ("invoke");
   Work work;
 
-  work_init (&work, loop, 10);
+  work_init (&work, fixture->loop, 10);
   if (here)
-    g_assert_true (bg_loop_post (loop, quit_then_again, &work, NULL));
+    g_assert_true (bg_loop_post (fixture->loop, quit_then_again, &work, NULL));
   else
     quit_then_again (&work);
   util_latch_wait (&work.done);
-  util_loop_end (loop);
+  util_loop_shut_down (fixture->loop);
   g_assert_cmpint (work.runs, ==, 10);
   work_clear (&work);
 }
 
 static void
-test_cancel_never_starts_it (void)
+test_cancel_never_starts_it (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("invoke");
+  BgLoop *loop = fixture->loop;
   UtilBlock block;
   Work work;
 
   work_init (&work, loop, 1);
   util_block (&block, loop);
   invoke_work (&work);
-  g_assert_true (bg_loop_invoke (loop, never_cb, NULL));
+  g_assert_true (bg_loop_invoke (loop, util_no_source_cb, NULL));
   bg_loop_quit (loop, BG_SHUTDOWN_CANCEL);
   util_unblock (&block);
-  util_loop_end (loop);
+  util_loop_shut_down (loop);
   g_assert_cmpint (work.runs, ==, 0);
   g_assert_cmpint (work.notified, ==, 1);
   util_block_clear (&block);
@@ -399,10 +371,10 @@ test_cancel_never_starts_it (void)
 }
 
 static void
-test_cancel_ends_what_repeats (gconstpointer data)
+test_cancel_ends_what_repeats (BgTestFixture *fixture, gconstpointer data)
 {
   gboolean here = GPOINTER_TO_INT (data);
-  BgLoop *loop = util_loop_new ("invoke");
+  BgLoop *loop = fixture->loop;
   Work work;
 
   work_init (&work, loop, G_MAXINT);
@@ -414,14 +386,13 @@ test_cancel_ends_what_repeats (gconstpointer data)
     g_thread_yield ();
   g_assert_true (bg_loop_shutdown_full (loop, BG_SHUTDOWN_CANCEL, -1, NULL, NULL));
   g_assert_cmpint (work.notified, ==, 1);
-  g_assert_finalize_object (loop);
   work_clear (&work);
 }
 
 static void
-test_cancel_overrides_drain (void)
+test_cancel_overrides_drain (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("invoke");
+  BgLoop *loop = fixture->loop;
   Work work;
 
   work_init (&work, loop, G_MAXINT);
@@ -431,23 +402,23 @@ test_cancel_overrides_drain (void)
     g_thread_yield ();
   g_assert_true (bg_loop_shutdown_full (loop, BG_SHUTDOWN_CANCEL, -1, NULL, NULL));
   g_assert_cmpint (work.notified, ==, 1);
-  g_assert_finalize_object (loop);
   work_clear (&work);
 }
 
 static void
-test_refused_while_stopping (void)
+test_refused_while_stopping (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("invoke");
+  BgLoop *loop = fixture->loop;
   UtilBlock block;
   int n = 0;
 
   util_block (&block, loop);
   bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
-  g_assert_false (bg_loop_invoke_full (loop, G_PRIORITY_DEFAULT, never_cb, &n, count_cb));
+  g_assert_false (
+      bg_loop_invoke_full (loop, G_PRIORITY_DEFAULT, util_no_source_cb, &n, util_count_cb));
   g_assert_cmpint (n, ==, 1);
   util_unblock (&block);
-  util_loop_end (loop);
+  util_loop_shut_down (loop);
   g_assert_cmpint (n, ==, 1);
   util_block_clear (&block);
 }
@@ -494,32 +465,17 @@ race_thread (gpointer data)
   return NULL;
 }
 
-static gpointer
-race_shutdown_thread (gpointer data)
-{
-  Race *self = data;
-
-  util_latch_wait (&self->start);
-  g_assert_true (bg_loop_shutdown (self->loop, NULL));
-  return NULL;
-}
-
 static void
 test_races_a_shutdown (void)
 {
   for (guint round = 0; round < util_scale (200); round++)
     {
       Race race = { .loop = util_loop_new ("invoke") };
-      GThread *thread;
 
-      util_latch_init (&race.start, 4);
-      thread = g_thread_new ("shutdown", race_shutdown_thread, &race);
-      util_run_threads (4, race_thread, &race);
-      g_thread_join (thread);
+      util_race_shutdown (race.loop, &race.start, 4, race_thread, &race);
       g_assert_cmpint (race.ran, ==, race.admitted);
       g_assert_cmpint (race.notified, ==, 400);
       g_assert_finalize_object (race.loop);
-      util_latch_clear (&race.start);
     }
 }
 
@@ -528,31 +484,30 @@ main (int argc, char *argv[])
 {
   util_init (&argc, &argv);
 
-  g_test_add_func ("/invoke/elsewhere/is-queued", test_elsewhere_is_queued);
-  g_test_add_func ("/invoke/own-thread/runs-at-once", test_own_thread_runs_at_once);
+  util_add ("/invoke/elsewhere/is-queued", test_elsewhere_is_queued);
+  util_add ("/invoke/own-thread/runs-at-once", test_own_thread_runs_at_once);
   g_test_add_func ("/invoke/caller/never-runs-it", test_never_in_the_caller);
-  g_test_add_func ("/invoke/caller/not-even-without-an-owner", test_not_even_without_an_owner);
-  g_test_add_data_func ("/invoke/continue/lets-others-in", GINT_TO_POINTER (FALSE),
-                        test_continue_lets_others_in);
-  g_test_add_data_func ("/invoke/continue/lets-others-in-after-a-run-inline",
-                        GINT_TO_POINTER (TRUE), test_continue_lets_others_in);
-  g_test_add_func ("/invoke/continue/does-not-starve", test_continue_does_not_starve);
-  g_test_add_func ("/invoke/priority/more-urgent-first", test_priority_order);
-  g_test_add_data_func ("/invoke/drain/runs-it-to-its-end", GINT_TO_POINTER (FALSE),
-                        test_drain_runs_it_to_its_end);
-  g_test_add_data_func ("/invoke/drain/runs-it-to-its-end-from-the-loop", GINT_TO_POINTER (TRUE),
-                        test_drain_runs_it_to_its_end);
-  g_test_add_data_func ("/invoke/drain/from-within", GINT_TO_POINTER (FALSE),
-                        test_drain_from_within);
-  g_test_add_data_func ("/invoke/drain/from-within-a-run-inline", GINT_TO_POINTER (TRUE),
-                        test_drain_from_within);
-  g_test_add_func ("/invoke/cancel/never-starts-it", test_cancel_never_starts_it);
-  g_test_add_data_func ("/invoke/cancel/ends-what-repeats", GINT_TO_POINTER (FALSE),
-                        test_cancel_ends_what_repeats);
-  g_test_add_data_func ("/invoke/cancel/ends-what-repeats-after-a-run-inline",
-                        GINT_TO_POINTER (TRUE), test_cancel_ends_what_repeats);
-  g_test_add_func ("/invoke/cancel/overrides-drain", test_cancel_overrides_drain);
-  g_test_add_func ("/invoke/refused/while-stopping", test_refused_while_stopping);
+  util_add ("/invoke/caller/not-even-without-an-owner", test_not_even_without_an_owner);
+  util_add_data ("/invoke/continue/lets-others-in", test_continue_lets_others_in,
+                 GINT_TO_POINTER (FALSE));
+  util_add_data ("/invoke/continue/lets-others-in-after-a-run-inline", test_continue_lets_others_in,
+                 GINT_TO_POINTER (TRUE));
+  util_add ("/invoke/continue/does-not-starve", test_continue_does_not_starve);
+  util_add ("/invoke/priority/more-urgent-first", test_priority_order);
+  util_add_data ("/invoke/drain/runs-it-to-its-end", test_drain_runs_it_to_its_end,
+                 GINT_TO_POINTER (FALSE));
+  util_add_data ("/invoke/drain/runs-it-to-its-end-from-the-loop", test_drain_runs_it_to_its_end,
+                 GINT_TO_POINTER (TRUE));
+  util_add_data ("/invoke/drain/from-within", test_drain_from_within, GINT_TO_POINTER (FALSE));
+  util_add_data ("/invoke/drain/from-within-a-run-inline", test_drain_from_within,
+                 GINT_TO_POINTER (TRUE));
+  util_add ("/invoke/cancel/never-starts-it", test_cancel_never_starts_it);
+  util_add_data ("/invoke/cancel/ends-what-repeats", test_cancel_ends_what_repeats,
+                 GINT_TO_POINTER (FALSE));
+  util_add_data ("/invoke/cancel/ends-what-repeats-after-a-run-inline",
+                 test_cancel_ends_what_repeats, GINT_TO_POINTER (TRUE));
+  util_add ("/invoke/cancel/overrides-drain", test_cancel_overrides_drain);
+  util_add ("/invoke/refused/while-stopping", test_refused_while_stopping);
   g_test_add_func ("/invoke/shutdown-race/each-ran-or-was-refused", test_races_a_shutdown);
 
   return g_test_run ();

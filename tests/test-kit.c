@@ -5,7 +5,6 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <gio/gio.h>
@@ -1039,12 +1038,6 @@ test_step_many_sources (Steps *self, gconstpointer data)
   assert_idle (self);
 }
 
-static gboolean
-nothing_cb (gpointer user_data, GError **error)
-{
-  return TRUE;
-}
-
 static void
 note_reply_cb (GObject *source, GAsyncResult *result, gpointer user_data)
 {
@@ -1064,7 +1057,7 @@ ask_helper_cb (gpointer user_data)
   Asker *self = user_data;
 
   for (guint i = 0; i < 3; i++)
-    bg_loop_call_async (self->helper, G_PRIORITY_DEFAULT, -1, nothing_cb, NULL, NULL, NULL,
+    bg_loop_call_async (self->helper, G_PRIORITY_DEFAULT, -1, util_true_cb, NULL, NULL, NULL,
                         note_reply_cb, note_new (self->steps, "r"));
 }
 
@@ -1332,7 +1325,6 @@ static void
 test_forked (Steps *self, gconstpointer data)
 {
   pid_t pid;
-  int status;
 
   if (g_getenv ("BGLOOP_TEST_VALGRIND") != NULL)
     {
@@ -1340,7 +1332,7 @@ test_forked (Steps *self, gconstpointer data)
       return;
     }
 
-  pid = fork ();
+  pid = util_fork ();
   if (pid == 0)
     {
       g_autoptr (GError) error = NULL;
@@ -1353,8 +1345,7 @@ test_forked (Steps *self, gconstpointer data)
       _exit (0);
     }
 
-  g_assert_cmpint (waitpid (pid, &status, 0), ==, pid);
-  g_assert_cmpint (status, ==, 0);
+  util_wait_for_child (pid);
   assert_idle (self);
 }
 
@@ -1576,10 +1567,10 @@ assert_waits_refused (Steps *self)
       switch (i)
         {
         case 0:
-          ok = bg_loop_call (loop, nothing_cb, NULL, NULL, &error);
+          ok = bg_loop_call (loop, util_true_cb, NULL, NULL, &error);
           break;
         case 1:
-          ok = bg_loop_call_full (loop, G_PRIORITY_HIGH, 1, nothing_cb, NULL, NULL, &error);
+          ok = bg_loop_call_full (loop, G_PRIORITY_HIGH, 1, util_true_cb, NULL, NULL, &error);
           break;
         case 2:
           ok = bg_loop_perform (loop, G_PRIORITY_DEFAULT, -1, begin_nothing, NULL, NULL, &error)
@@ -1618,7 +1609,7 @@ test_wait_for_paused (Steps *self, gconstpointer data)
   assert_step (self, "a");
   assert_waits_refused (self);
   bg_test_resume (self->base.loop);
-  g_assert_true (bg_loop_call (self->base.loop, nothing_cb, NULL, NULL, NULL));
+  g_assert_true (bg_loop_call (self->base.loop, util_true_cb, NULL, NULL, NULL));
   assert_flush (self);
 
   /* So it is while a step goes on. */
@@ -1654,7 +1645,7 @@ test_wait_for_paused_elsewhere (Steps *self, gconstpointer data)
 
   g_thread_join (g_thread_new ("pauser", pause_thread, self));
   g_assert_false (
-      bg_loop_call_full (self->base.loop, G_PRIORITY_DEFAULT, 1, nothing_cb, NULL, NULL, &error));
+      bg_loop_call_full (self->base.loop, G_PRIORITY_DEFAULT, 1, util_true_cb, NULL, NULL, &error));
   g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
 
   /* Whoever steps it last has it from then on. */
@@ -1664,7 +1655,7 @@ test_wait_for_paused_elsewhere (Steps *self, gconstpointer data)
   g_assert_cmpstr (self->log->str, ==, "called");
   g_thread_join (thread);
   g_clear_error (&error);
-  g_assert_false (bg_loop_call (self->base.loop, nothing_cb, NULL, NULL, &error));
+  g_assert_false (bg_loop_call (self->base.loop, util_true_cb, NULL, NULL, &error));
   g_assert_error (error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
 }
 
@@ -1679,8 +1670,7 @@ static void
 fork_cb (gpointer user_data)
 {
   Steps *self = user_data;
-  pid_t pid = fork ();
-  int status;
+  pid_t pid = util_fork ();
 
   if (pid == 0)
     {
@@ -1692,8 +1682,7 @@ fork_cb (gpointer user_data)
       return;
     }
 
-  g_assert_cmpint (waitpid (pid, &status, 0), ==, pid);
-  g_assert_cmpint (status, ==, 0);
+  util_wait_for_child (pid);
   g_string_append (self->log, "forked");
 }
 

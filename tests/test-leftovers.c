@@ -29,21 +29,10 @@ assert_nothing_left (const Count *self)
 }
 
 static gboolean
-continue_cb (gpointer user_data)
-{
-  return G_SOURCE_CONTINUE;
-}
-
-static gboolean
 count_on_cb (gpointer user_data)
 {
   util_count_cb (user_data);
   return G_SOURCE_CONTINUE;
-}
-
-static void
-noop_cb (gpointer user_data)
-{
 }
 
 /* Sources that are left are destroyed on the loop's thread, however they came
@@ -87,7 +76,7 @@ watched_new (Sources *sources, int priority)
 
   ((Watched *) source)->sources = sources;
   g_source_set_priority (source, priority);
-  g_source_set_callback (source, continue_cb, sources, destroyed_there_cb);
+  g_source_set_callback (source, util_continue_cb, sources, destroyed_there_cb);
   return source;
 }
 
@@ -176,7 +165,7 @@ attach_another_cb (gpointer user_data)
   if (g_atomic_int_add ((int *) user_data, -1) <= 0)
     return;
 
-  g_source_set_callback (source, continue_cb, user_data, attach_another_cb);
+  g_source_set_callback (source, util_continue_cb, user_data, attach_another_cb);
   g_source_attach (source, context);
 }
 
@@ -190,7 +179,7 @@ test_attached_by_the_end (void)
 
   count (&before);
   loop = util_loop_new ("again");
-  g_source_set_callback (source, continue_cb, &left, attach_another_cb);
+  g_source_set_callback (source, util_continue_cb, &left, attach_another_cb);
   g_assert_true (bg_loop_attach (loop, source));
   util_loop_end (loop);
   g_assert_cmpint (left, <=, 0);
@@ -240,7 +229,7 @@ run_handles (Moment moment)
   for (guint i = 0; i < self.n; i++)
     {
       self.sources[i] = i % 2 == 0 ? g_timeout_source_new (1) : g_timeout_source_new (G_MAXINT);
-      g_source_set_callback (self.sources[i], continue_cb, &destroyed, util_count_cb);
+      g_source_set_callback (self.sources[i], util_continue_cb, &destroyed, util_count_cb);
       g_assert_true (bg_loop_attach (loop, self.sources[i]));
     }
 
@@ -467,7 +456,8 @@ run_always_ready (BgShutdownMode mode, int priority)
   util_block (&block, loop);
   for (guint i = 0; i < 100; i++)
     g_assert_true (bg_loop_post_full (loop, G_PRIORITY_LOW, util_count_cb, &ran, NULL));
-  g_assert_cmpuint (bg_loop_post_after (loop, 0, noop_cb, &destroyed, util_count_cb), !=, 0);
+  g_assert_cmpuint (bg_loop_post_after (loop, 0, util_nothing_cb, &destroyed, util_count_cb), !=,
+                    0);
   g_source_set_priority (source, priority);
   g_source_set_callback (source, count_on_cb, &turns, NULL);
   g_assert_true (bg_loop_attach (loop, source));
@@ -545,7 +535,8 @@ flood_thread (gpointer user_data)
 
   while (!g_atomic_int_get (&self->stop))
     {
-      if (bg_loop_post_full (self->loop, G_PRIORITY_HIGH, noop_cb, &self->accepted, util_count_cb))
+      if (bg_loop_post_full (self->loop, G_PRIORITY_HIGH, util_nothing_cb, &self->accepted,
+                             util_count_cb))
         g_atomic_int_add (&self->accepted, -1);
       g_thread_yield ();
     }
@@ -564,7 +555,8 @@ test_flood (void)
       for (guint i = 0; i < G_N_ELEMENTS (threads); i++)
         threads[i] = g_thread_new ("flood", flood_thread, &self);
       for (guint i = 0; i < 50; i++)
-        g_assert_true (bg_loop_post_full (self.loop, G_PRIORITY_LOW, noop_cb, &low, util_count_cb));
+        g_assert_true (
+            bg_loop_post_full (self.loop, G_PRIORITY_LOW, util_nothing_cb, &low, util_count_cb));
       g_assert_true (bg_loop_shutdown_full (self.loop, mode, -1, NULL, NULL));
       g_assert_cmpint (low, ==, 50);
       g_atomic_int_set (&self.stop, TRUE);
@@ -589,9 +581,9 @@ test_nothing_left (void)
       GWeakRef weak;
 
       g_weak_ref_init (&weak, bg_loop_get_cancellable (loop));
-      g_source_set_callback (source, continue_cb, NULL, NULL);
+      g_source_set_callback (source, util_continue_cb, NULL, NULL);
       g_assert_true (bg_loop_attach (loop, source));
-      g_assert_true (bg_loop_post (loop, noop_cb, NULL, NULL));
+      g_assert_true (bg_loop_post (loop, util_nothing_cb, NULL, NULL));
       if (i % 3 == 0)
         g_assert_true (bg_loop_shutdown (loop, NULL));
       else if (i % 3 == 1)

@@ -9,11 +9,6 @@
 
 #define N_LOOPS 1000
 
-static void
-nothing_cb (gpointer user_data)
-{
-}
-
 /* What a thread is like, as seen from it. */
 typedef struct
 {
@@ -393,7 +388,7 @@ test_leaves_nothing_behind (gconstpointer data)
     {
       BgLoop *loop = util_loop_new ("one of many");
 
-      g_assert_true (bg_loop_post (loop, nothing_cb, NULL, NULL));
+      g_assert_true (bg_loop_post (loop, util_nothing_cb, NULL, NULL));
       if (drop)
         g_assert_finalize_object (loop);
       else
@@ -425,12 +420,6 @@ test_many_at_once (void)
   g_assert_cmpuint (util_count_fds (), ==, n_fds);
 }
 
-static gboolean
-true_cb (gpointer user_data, GError **error)
-{
-  return TRUE;
-}
-
 /* Blocking calls go through whether anybody stays awake for them or not. */
 static void
 test_linger (void)
@@ -444,7 +433,7 @@ test_linger (void)
       g_object_get (loop, "linger", &linger, NULL);
       g_assert_cmpuint (linger, ==, wanted);
       for (guint i = 0; i < 100; i++)
-        g_assert_true (bg_loop_call (loop, true_cb, NULL, NULL, NULL));
+        g_assert_true (bg_loop_call (loop, util_true_cb, NULL, NULL, NULL));
     }
   util_loop_end (loop);
 }

@@ -174,12 +174,6 @@ test_deadline (void)
 }
 
 static void
-cancel (gpointer cancellable)
-{
-  g_cancellable_cancel (cancellable);
-}
-
-static void
 test_cancelled (void)
 {
   static const guint moments[] = { 1, 20, 200, 900 };
@@ -190,7 +184,7 @@ test_cancelled (void)
       BgWaiter *waiter;
       gint64 since = now;
 
-      let_happen_in (moments[i], cancel, cancellable);
+      let_happen_in (moments[i], util_cancel_cb, cancellable);
       waiter = spin (MAX_USEC, -1, cancellable);
       assert_took (since, moments[i], moments[i]);
       g_assert_cmpint (bg_waiter_wait (waiter, -1), ==, BG_WAIT_CANCELLED);

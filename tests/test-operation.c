@@ -5,69 +5,19 @@
 
 /* What languages have in place of a callback that is handed on */
 
-/* A result that is counted, so that one that was dropped is seen to go. */
-
-#define TEST_TYPE_RESULT (test_result_get_type ())
-G_DECLARE_FINAL_TYPE (TestResult, test_result, TEST, RESULT, GObject)
-
-struct _TestResult
-{
-  GObject parent_instance;
-  int value;
-};
-
-static void
-test_result_async_result_init (GAsyncResultIface *iface)
-{
-}
-
-G_DEFINE_FINAL_TYPE_WITH_CODE (TestResult,
-                               test_result,
-                               G_TYPE_OBJECT,
-                               G_IMPLEMENT_INTERFACE (G_TYPE_ASYNC_RESULT,
-                                                      test_result_async_result_init))
-
-static int n_results;
-
-static void
-test_result_finalize (GObject *object)
-{
-  g_atomic_int_add (&n_results, -1);
-  G_OBJECT_CLASS (test_result_parent_class)->finalize (object);
-}
-
-static void
-test_result_class_init (TestResultClass *klass)
-{
-  G_OBJECT_CLASS (klass)->finalize = test_result_finalize;
-}
-
-static void
-test_result_init (TestResult *self)
-{
-  g_atomic_int_inc (&n_results);
-}
-
 static void
 assert_value (GAsyncResult *result, int value)
 {
-  g_assert_true (TEST_IS_RESULT (result));
-  g_assert_cmpint (TEST_RESULT (result)->value, ==, value);
-}
-
-static void
-assert_no_results (void)
-{
-  g_assert_cmpint (g_atomic_int_get (&n_results), ==, 0);
+  g_assert_true (UTIL_IS_ANSWER (result));
+  g_assert_cmpint (UTIL_ANSWER (result)->value, ==, value);
 }
 
 static void
 answer (BgOperation *operation, int value)
 {
-  g_autoptr (TestResult) result = g_object_new (TEST_TYPE_RESULT, NULL);
+  g_autoptr (GAsyncResult) result = util_answer_new (value);
 
-  result->value = value;
-  bg_operation_answer (operation, G_ASYNC_RESULT (result));
+  bg_operation_answer (operation, result);
 }
 
 /* What a function does with its operation */
@@ -192,7 +142,7 @@ end (Begin *self)
   util_wait_for_holds (self->loop, 0);
   util_loop_end (self->loop);
   begin_clear (self);
-  assert_no_results ();
+  util_assert_no_answers ();
 }
 
 /* Answers */
@@ -274,18 +224,17 @@ read_cb (BgOperation *operation, GCancellable *cancellable, gpointer user_data, 
 }
 
 static void
-test_real (void)
+test_real (BgTestFixture *fixture, gconstpointer data)
 {
   g_autoptr (GFile) file = g_file_new_for_path ("/nonexistent/file");
   g_autoptr (GAsyncResult) result = NULL;
   g_autoptr (GError) error = NULL;
-  BgLoop *loop = util_loop_new ("real");
 
-  result = bg_loop_perform_operation (loop, G_PRIORITY_DEFAULT, -1, read_cb, file, NULL, &error);
+  result = bg_loop_perform_operation (fixture->loop, G_PRIORITY_DEFAULT, -1, read_cb, file, NULL,
+                                      &error);
   g_assert_no_error (error);
   g_assert_null (g_file_read_finish (file, result, &error));
   g_assert_error (error, G_IO_ERROR, G_IO_ERROR_NOT_FOUND);
-  util_loop_end (loop);
 }
 
 /* What is no answer */
@@ -439,7 +388,7 @@ test_twice (void)
       answer (self.kept, 3);
       util_take_critical ("*more than once*");
       begin_clear (&self);
-      assert_no_results ();
+      util_assert_no_answers ();
     }
 }
 
@@ -824,10 +773,10 @@ ordered_cb (BgOperation *operation, GCancellable *cancellable, gpointer user_dat
 }
 
 static void
-test_priority (void)
+test_priority (BgTestFixture *fixture, gconstpointer data)
 {
   static const int priorities[] = { G_PRIORITY_LOW, G_PRIORITY_HIGH, G_PRIORITY_DEFAULT };
-  BgLoop *loop = util_loop_new ("priority");
+  BgLoop *loop = fixture->loop;
   GString *order = g_string_new (NULL);
   Ordered ordered[G_N_ELEMENTS (priorities)];
   UtilBlock block;
@@ -843,9 +792,9 @@ test_priority (void)
   g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
   g_assert_cmpstr (order->str, ==, "bca");
   util_block_clear (&block);
-  util_loop_end (loop);
+  util_loop_shut_down (loop);
   g_string_free (order, TRUE);
-  assert_no_results ();
+  util_assert_no_answers ();
 }
 
 int
@@ -857,7 +806,7 @@ main (int argc, char *argv[])
   g_test_add_data_func ("/operation/answers/from-the-loop", NULL, test_answers_later);
   g_test_add_data_func ("/operation/answers/from-another-thread", &answer_thread,
                         test_answers_later);
-  g_test_add_func ("/operation/answers/real-operation", test_real);
+  util_add ("/operation/answers/real-operation", test_real);
   g_test_add_func ("/operation/unanswered/at-once", test_unanswered);
   g_test_add_func ("/operation/unanswered/later", test_unanswered_later);
   util_add_trapped ("/operation/unanswered/without-result", test_without_result);
@@ -877,7 +826,7 @@ main (int argc, char *argv[])
   g_test_add_func ("/operation/refused", test_refused);
   g_test_add_func ("/operation/own-thread/would-deadlock", test_own_thread);
   g_test_add_func ("/operation/no-callback", test_no_callback);
-  g_test_add_func ("/operation/priority", test_priority);
+  util_add ("/operation/priority", test_priority);
   g_test_add_func ("/operation/boxed", test_boxed);
 
   return g_test_run ();

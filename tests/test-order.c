@@ -118,10 +118,10 @@ give_cb (gpointer user_data)
 /* Queued one after the other, by as many threads as it takes, while the loop is
  * blocked; then run, or drained by a shutdown. */
 static void
-test_all_kinds (gconstpointer data)
+test_all_kinds (BgTestFixture *fixture, gconstpointer data)
 {
   gboolean drained = GPOINTER_TO_INT (data);
-  Giver giver = { .loop = util_loop_new ("order") };
+  Giver giver = { .loop = fixture->loop };
   g_autofree Work *works = g_new0 (Work, 200);
   UtilBlock block;
 
@@ -146,7 +146,7 @@ test_all_kinds (gconstpointer data)
       if (works[i].thread != NULL)
         g_thread_join (works[i].thread);
     }
-  util_loop_end (giver.loop);
+  util_loop_shut_down (giver.loop);
   util_block_clear (&block);
   g_assert_cmpuint (giver.n_run, ==, 200);
 }
@@ -170,20 +170,18 @@ give_many_cb (gpointer user_data)
 }
 
 static void
-test_all_kinds_many_threads (void)
+test_all_kinds_many_threads (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("order");
   Giver givers[6];
   GThread *threads[G_N_ELEMENTS (givers)];
 
   for (guint i = 0; i < G_N_ELEMENTS (givers); i++)
     {
-      givers[i] = (Giver){ .loop = loop };
+      givers[i] = (Giver){ .loop = fixture->loop };
       threads[i] = g_thread_new ("giver", give_many_cb, &givers[i]);
     }
   for (guint i = 0; i < G_N_ELEMENTS (givers); i++)
     g_thread_join (threads[i]);
-  util_loop_end (loop);
 }
 
 /* What the loop's own thread gives comes after what others gave before. */
@@ -207,9 +205,9 @@ give_from_loop_cb (gpointer user_data)
 }
 
 static void
-test_own_thread (void)
+test_own_thread (BgTestFixture *fixture, gconstpointer data)
 {
-  Giver giver = { .loop = util_loop_new ("own thread") };
+  Giver giver = { .loop = fixture->loop };
   g_autofree Work *works = g_new0 (Work, 60);
   UtilBlock block;
 
@@ -222,7 +220,7 @@ test_own_thread (void)
       give (&works[i]);
     }
   util_unblock (&block);
-  util_loop_end (giver.loop);
+  util_loop_shut_down (giver.loop);
   util_block_clear (&block);
   g_assert_cmpuint (giver.n_run, ==, 60);
 }
@@ -366,11 +364,6 @@ give_task (Attached *self)
 }
 
 static void
-noop_cb (gpointer user_data)
-{
-}
-
-static void
 give_attacher (Attached *self)
 {
   BgLoop *loop = self->loop;
@@ -405,7 +398,7 @@ give_attacher (Attached *self)
       g_assert_true (bg_loop_post (loop, ask_cb, self, NULL));
       break;
     default:
-      g_assert_true (bg_loop_post (loop, noop_cb, self, attach_and_post_cb));
+      g_assert_true (bg_loop_post (loop, util_nothing_cb, self, attach_and_post_cb));
     }
 }
 
@@ -424,7 +417,7 @@ post_others (Attached *self)
   static const int others[] = { G_PRIORITY_DEFAULT, G_PRIORITY_DEFAULT, G_PRIORITY_LOW };
 
   for (guint i = 0; i < self->n_others; i++)
-    g_assert_true (bg_loop_post_full (self->loop, others[i % 3], noop_cb, NULL, NULL));
+    g_assert_true (bg_loop_post_full (self->loop, others[i % 3], util_nothing_cb, NULL, NULL));
 }
 
 static void
@@ -639,10 +632,10 @@ main (int argc, char *argv[])
 {
   util_init (&argc, &argv);
 
-  g_test_add_data_func ("/order/all-kinds", GINT_TO_POINTER (FALSE), test_all_kinds);
-  g_test_add_data_func ("/order/all-kinds-drained", GINT_TO_POINTER (TRUE), test_all_kinds);
-  g_test_add_func ("/order/all-kinds-many-threads", test_all_kinds_many_threads);
-  g_test_add_func ("/order/own-thread-does-not-overtake", test_own_thread);
+  util_add_data ("/order/all-kinds", test_all_kinds, GINT_TO_POINTER (FALSE));
+  util_add_data ("/order/all-kinds-drained", test_all_kinds, GINT_TO_POINTER (TRUE));
+  util_add ("/order/all-kinds-many-threads", test_all_kinds_many_threads);
+  util_add ("/order/own-thread-does-not-overtake", test_own_thread);
   for (Way way = 0; way < N_WAYS; way++)
     add_attached (way);
   g_test_add_func ("/fairness/flood/same-priority", test_same_priority);

@@ -5,37 +5,6 @@
 
 #include "util.h"
 
-/* An answer, so that the tests can see it go */
-
-#define TEST_TYPE_ANSWER (test_answer_get_type ())
-G_DECLARE_FINAL_TYPE (TestAnswer, test_answer, TEST, ANSWER, GObject)
-
-struct _TestAnswer
-{
-  GObject parent_instance;
-};
-
-static void
-test_answer_async_result_init (GAsyncResultIface *iface)
-{
-}
-
-G_DEFINE_FINAL_TYPE_WITH_CODE (TestAnswer,
-                               test_answer,
-                               G_TYPE_OBJECT,
-                               G_IMPLEMENT_INTERFACE (G_TYPE_ASYNC_RESULT,
-                                                      test_answer_async_result_init))
-
-static void
-test_answer_class_init (TestAnswerClass *klass)
-{
-}
-
-static void
-test_answer_init (TestAnswer *self)
-{
-}
-
 /* A reply to work that was accepted is owed. One loop, the asker, asks another one, or
  * itself, and is shut down. */
 
@@ -129,10 +98,10 @@ begin_and_answer_cb (gpointer user_data,
                      gpointer callback_data,
                      GError **error)
 {
-  g_autoptr (TestAnswer) answer = g_object_new (TEST_TYPE_ANSWER, NULL);
+  g_autoptr (GAsyncResult) answer = util_answer_new (0);
 
   ((Owed *) user_data)->n_run++;
-  callback (NULL, G_ASYNC_RESULT (answer), callback_data);
+  callback (NULL, answer, callback_data);
   return TRUE;
 }
 
@@ -142,10 +111,10 @@ operate_and_answer_cb (BgOperation *operation,
                        gpointer user_data,
                        GError **error)
 {
-  g_autoptr (TestAnswer) answer = g_object_new (TEST_TYPE_ANSWER, NULL);
+  g_autoptr (GAsyncResult) answer = util_answer_new (0);
 
   ((Owed *) user_data)->n_run++;
-  bg_operation_answer (operation, G_ASYNC_RESULT (answer));
+  bg_operation_answer (operation, answer);
   return TRUE;
 }
 
@@ -261,15 +230,15 @@ ask_and_leave_waiting (Owed *self)
 static void
 let_answer (Owed *self)
 {
-  g_autoptr (TestAnswer) answer = g_object_new (TEST_TYPE_ANSWER, NULL);
+  g_autoptr (GAsyncResult) answer = util_answer_new (0);
 
   g_weak_ref_set (&self->answered_with, answer);
   if (self->kind == CALL)
     util_unblock (&self->block);
   else if (self->kind == PERFORM && self->answer != NULL)
-    self->answer (NULL, G_ASYNC_RESULT (answer), self->answer_data);
+    self->answer (NULL, answer, self->answer_data);
   else if (self->kind == OPERATION && self->operation != NULL)
-    bg_operation_answer (self->operation, G_ASYNC_RESULT (answer));
+    bg_operation_answer (self->operation, answer);
   else if (self->kind == WAIT)
     bg_loop_quit (self->asked, BG_SHUTDOWN_DRAIN);
   g_clear_pointer (&self->operation, bg_operation_unref);
@@ -857,13 +826,6 @@ test_race (void)
 
 /* Two that owe each other replies end at once. */
 
-static gpointer
-end_thread (gpointer loop)
-{
-  g_assert_true (bg_loop_shutdown (loop, NULL));
-  return NULL;
-}
-
 static void
 test_crosswise (void)
 {
@@ -883,7 +845,7 @@ test_crosswise (void)
       for (guint j = 0; j < 2; j++)
         g_assert_true (bg_loop_flush (loops[j], -1, NULL, NULL));
       for (guint j = 0; j < 2; j++)
-        threads[j] = g_thread_new ("ends", end_thread, loops[j]);
+        threads[j] = g_thread_new ("ends", util_shutdown_thread, loops[j]);
       for (guint j = 0; j < 2; j++)
         g_thread_join (threads[j]);
       for (guint j = 0; j < 2; j++)

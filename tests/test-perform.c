@@ -3,48 +3,6 @@
  */
 #include "util.h"
 
-/* An answer, so that the tests can see it go. */
-
-#define TEST_TYPE_ANSWER (test_answer_get_type ())
-G_DECLARE_FINAL_TYPE (TestAnswer, test_answer, TEST, ANSWER, GObject)
-
-struct _TestAnswer
-{
-  GObject parent_instance;
-};
-
-static void
-test_answer_async_result_init (GAsyncResultIface *iface)
-{
-}
-
-G_DEFINE_FINAL_TYPE_WITH_CODE (TestAnswer,
-                               test_answer,
-                               G_TYPE_OBJECT,
-                               G_IMPLEMENT_INTERFACE (G_TYPE_ASYNC_RESULT,
-                                                      test_answer_async_result_init))
-
-static int n_answers;
-
-static void
-test_answer_finalize (GObject *object)
-{
-  g_atomic_int_add (&n_answers, -1);
-  G_OBJECT_CLASS (test_answer_parent_class)->finalize (object);
-}
-
-static void
-test_answer_class_init (TestAnswerClass *klass)
-{
-  G_OBJECT_CLASS (klass)->finalize = test_answer_finalize;
-}
-
-static void
-test_answer_init (TestAnswer *self)
-{
-  g_atomic_int_inc (&n_answers);
-}
-
 /* An operation that answers when the test says so. */
 
 typedef struct
@@ -79,9 +37,9 @@ static void
 operation_answer (gpointer user_data)
 {
   Operation *self = user_data;
-  g_autoptr (TestAnswer) answer = g_object_new (TEST_TYPE_ANSWER, NULL);
+  g_autoptr (GAsyncResult) answer = util_answer_new (0);
 
-  self->callback (NULL, G_ASYNC_RESULT (answer), self->callback_data);
+  self->callback (NULL, answer, self->callback_data);
 }
 
 static gboolean
@@ -112,12 +70,6 @@ destroy_cb (gpointer user_data)
 
   self->destroyed_on_loop = bg_loop_is_current (self->loop);
   util_latch_count_down (&self->destroyed);
-}
-
-static void
-assert_no_answers (void)
-{
-  g_assert_cmpint (g_atomic_int_get (&n_answers), ==, 0);
 }
 
 /* A thread that performs an operation and keeps what came of it. */
@@ -173,15 +125,15 @@ begin_read_cb (gpointer user_data,
 
 /* A real operation's own error, from a thread of GIO's. */
 static void
-test_error (void)
+test_error (BgTestFixture *fixture, gconstpointer data)
 {
   g_autoptr (GFile) file = g_file_new_for_path ("/nonexistent/file");
   g_autoptr (GFileInputStream) stream = NULL;
   g_autoptr (GAsyncResult) answer = NULL;
   g_autoptr (GError) error = NULL, same = NULL;
-  BgLoop *loop = util_loop_new ("error");
 
-  answer = bg_loop_perform (loop, G_PRIORITY_DEFAULT, -1, begin_read_cb, file, NULL, &error);
+  answer
+      = bg_loop_perform (fixture->loop, G_PRIORITY_DEFAULT, -1, begin_read_cb, file, NULL, &error);
   g_assert_no_error (error);
   stream = g_file_read_finish (file, answer, &error);
   g_assert_null (stream);
@@ -189,8 +141,6 @@ test_error (void)
   stream = g_file_read (file, NULL, &same);
   g_assert_true (g_error_matches (error, same->domain, same->code));
   g_assert_cmpstr (error->message, ==, same->message);
-
-  util_loop_end (loop);
 }
 
 static void
@@ -214,9 +164,8 @@ begin_add_cb (gpointer user_data,
 }
 
 static void
-test_task_in_thread (void)
+test_task_in_thread (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("task");
   guint n = util_scale (200);
 
   for (guint i = 0; i < n; i++)
@@ -224,68 +173,63 @@ test_task_in_thread (void)
       g_autoptr (GAsyncResult) answer = NULL;
       g_autoptr (GError) error = NULL;
 
-      answer = bg_loop_perform (loop, G_PRIORITY_DEFAULT, -1, begin_add_cb, GUINT_TO_POINTER (i),
-                                NULL, &error);
+      answer = bg_loop_perform (fixture->loop, G_PRIORITY_DEFAULT, -1, begin_add_cb,
+                                GUINT_TO_POINTER (i), NULL, &error);
       g_assert_no_error (error);
       g_assert_true (g_task_is_valid (answer, NULL));
       g_assert_cmpint (g_task_propagate_int (G_TASK (answer), &error), ==, i + 1);
       g_assert_no_error (error);
     }
-  util_loop_end (loop);
 }
 
 /* The callback is called in a thread that has nothing to do with the loop. */
 static void
-test_other_thread (void)
+test_other_thread (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("other thread");
   Performer performer;
 
-  performer_start (&performer, loop);
+  performer_start (&performer, fixture->loop);
   util_latch_wait (&performer.operation.begun);
   operation_answer (&performer.operation);
   g_thread_join (performer.thread);
 
   g_assert_no_error (performer.error);
-  g_assert_true (TEST_IS_ANSWER (performer.answer));
+  g_assert_true (UTIL_IS_ANSWER (performer.answer));
   g_assert_false (g_cancellable_is_cancelled (performer.operation.cancellable));
   g_assert_finalize_object (g_steal_pointer (&performer.answer));
   performer_clear (&performer);
-  util_loop_end (loop);
 }
 
 static void
-test_inside_begin (void)
+test_inside_begin (BgTestFixture *fixture, gconstpointer data)
 {
   g_autoptr (GError) error = NULL;
-  BgLoop *loop = util_loop_new ("inside");
   GAsyncResult *answer;
   Operation operation;
 
-  operation_init (&operation, loop);
+  operation_init (&operation, fixture->loop);
   operation.n_at_once = 1;
-  answer = bg_loop_perform (loop, G_PRIORITY_DEFAULT, -1, begin_cb, &operation, NULL, &error);
+  answer
+      = bg_loop_perform (fixture->loop, G_PRIORITY_DEFAULT, -1, begin_cb, &operation, NULL, &error);
   g_assert_no_error (error);
-  g_assert_true (TEST_IS_ANSWER (answer));
+  g_assert_true (UTIL_IS_ANSWER (answer));
   g_assert_finalize_object (answer);
   operation_clear (&operation);
-  util_loop_end (loop);
 }
 
 /* Other operations in flight are not taken for the one that is over. */
 static void
-test_twice (gconstpointer data)
+test_twice (BgTestFixture *fixture, gconstpointer data)
 {
   guint n_at_once = GPOINTER_TO_UINT (data);
-  BgLoop *loop = util_loop_new ("twice");
   Performer first, second;
 
   util_catch_criticals ();
-  performer_start (&second, loop);
+  performer_start (&second, fixture->loop);
   util_latch_wait (&second.operation.begun);
 
   first = (Performer){ .timeout_msec = -1 };
-  operation_init (&first.operation, loop);
+  operation_init (&first.operation, fixture->loop);
   first.operation.n_at_once = n_at_once;
   first.thread = g_thread_new ("performer", perform_thread_cb, &first);
   util_latch_wait (&first.operation.begun);
@@ -295,7 +239,7 @@ test_twice (gconstpointer data)
   g_thread_join (first.thread);
   g_assert_no_error (first.error);
   g_assert_finalize_object (g_steal_pointer (&first.answer));
-  assert_no_answers ();
+  util_assert_no_answers ();
 
   operation_answer (&second.operation);
   g_thread_join (second.thread);
@@ -303,7 +247,6 @@ test_twice (gconstpointer data)
   g_assert_nonnull (second.answer);
   performer_clear (&first);
   performer_clear (&second);
-  util_loop_end (loop);
 }
 
 /* An answer without a result is an answer, and an error of the wait. */
@@ -335,9 +278,9 @@ begin_nothing_cb (gpointer user_data,
 }
 
 static void
-test_without_result (gconstpointer at_once)
+test_without_result (BgTestFixture *fixture, gconstpointer at_once)
 {
-  Operation operation = { .loop = util_loop_new ("nothing"), .n_at_once = at_once != NULL };
+  Operation operation = { .loop = fixture->loop, .n_at_once = at_once != NULL };
   g_autoptr (GError) error = NULL;
   UtilReply reply;
 
@@ -353,16 +296,15 @@ test_without_result (gconstpointer at_once)
   g_assert_null (bg_loop_perform_finish (operation.loop, reply.result, &error));
   g_assert_error (error, BG_ERROR, BG_ERROR_UNANSWERED);
   util_reply_clear (&reply);
-  util_loop_end (operation.loop);
 }
 
 /* It keeps the loop, whose shutdown says which operation it is. */
 static void
-test_never (void)
+test_never (BgTestFixture *fixture, gconstpointer data)
 {
   g_autoptr (GError) error = NULL;
   g_autofree char *description = NULL;
-  BgLoop *loop = util_loop_new ("never");
+  BgLoop *loop = fixture->loop;
   Operation operation;
 
   operation_init (&operation, loop);
@@ -374,7 +316,7 @@ test_never (void)
     {
       /* It never began, and holds nothing. */
       util_wait_for_holds (loop, 0);
-      util_loop_end (loop);
+      util_loop_shut_down (loop);
       operation_clear (&operation);
       return;
     }
@@ -385,17 +327,17 @@ test_never (void)
   g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
   g_assert_nonnull (strstr (error->message, "operation begun by"));
   operation_answer (&operation);
-  util_loop_end (loop);
+  util_loop_shut_down (loop);
   operation_clear (&operation);
-  assert_no_answers ();
+  util_assert_no_answers ();
 }
 
 /* The wait ends, the operation is told, its late answer is dropped. */
 static void
-test_timeout (void)
+test_timeout (BgTestFixture *fixture, gconstpointer data)
 {
   g_autoptr (GError) error = NULL;
-  BgLoop *loop = util_loop_new ("timeout");
+  BgLoop *loop = fixture->loop;
   Operation operation;
   gboolean begun = FALSE;
   guint n_eventfds = util_count_eventfds ();
@@ -417,13 +359,12 @@ test_timeout (void)
   util_wait_for_holds (loop, 1);
   operation_answer (&operation);
   util_wait_for_holds (loop, 0);
-  assert_no_answers ();
+  util_assert_no_answers ();
   /* The loop's thread gives back what the operation had after the hold. */
   g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
   g_assert_finalize_object (g_steal_pointer (&operation.cancellable));
   operation_clear (&operation);
   g_assert_cmpuint (util_count_eventfds (), ==, n_eventfds);
-  util_loop_end (loop);
 }
 
 /* An operation that answers, and whose begin() goes on until the caller's time is
@@ -453,9 +394,8 @@ begin_lasting_cb (gpointer user_data,
 }
 
 static void
-test_timeout_answered (void)
+test_timeout_answered (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("answered");
   gboolean in_time = FALSE;
 
   for (int timeout_msec = 1; !in_time; timeout_msec *= 2)
@@ -464,42 +404,42 @@ test_timeout_answered (void)
       g_autoptr (GError) error = NULL;
       Lasting self = { .in_time = FALSE };
 
-      operation_init (&self.operation, loop);
+      operation_init (&self.operation, fixture->loop);
       self.operation.n_at_once = 1;
       self.due = g_get_monotonic_time () + timeout_msec * G_TIME_SPAN_MILLISECOND;
-      answer = bg_loop_perform (loop, G_PRIORITY_DEFAULT, timeout_msec, begin_lasting_cb, &self,
-                                NULL, &error);
+      answer = bg_loop_perform (fixture->loop, G_PRIORITY_DEFAULT, timeout_msec, begin_lasting_cb,
+                                &self, NULL, &error);
       in_time = self.in_time;
       if (in_time)
         {
           g_assert_no_error (error);
-          g_assert_true (TEST_IS_ANSWER (answer));
+          g_assert_true (UTIL_IS_ANSWER (answer));
           g_assert_false (g_cancellable_is_cancelled (self.operation.cancellable));
         }
       operation_clear (&self.operation);
     }
 
-  util_loop_end (loop);
-  assert_no_answers ();
+  util_loop_shut_down (fixture->loop);
+  util_assert_no_answers ();
 }
 
 static void
-test_refused (void)
+test_refused (BgTestFixture *fixture, gconstpointer data)
 {
   g_autoptr (GError) error = NULL;
-  g_autoptr (BgLoop) loop = util_loop_new ("refused");
 
-  g_assert_true (bg_loop_shutdown (loop, NULL));
-  g_assert_null (bg_loop_perform (loop, G_PRIORITY_DEFAULT, -1, begin_cb, NULL, NULL, &error));
+  g_assert_true (bg_loop_shutdown (fixture->loop, NULL));
+  g_assert_null (
+      bg_loop_perform (fixture->loop, G_PRIORITY_DEFAULT, -1, begin_cb, NULL, NULL, &error));
   g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
 }
 
 /* Shutdown */
 
 static void
-test_shutdown_cancel (void)
+test_shutdown_cancel (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("shutdown");
+  BgLoop *loop = fixture->loop;
   Performer performer;
 
   performer_start (&performer, loop);
@@ -515,29 +455,27 @@ test_shutdown_cancel (void)
   g_assert_cmpint (bg_loop_get_state (loop), ==, BG_LOOP_STOPPING);
 
   operation_answer (&performer.operation);
-  util_loop_end (loop);
+  util_loop_shut_down (loop);
   performer_clear (&performer);
-  assert_no_answers ();
+  util_assert_no_answers ();
 }
 
 static void
-test_shutdown_drain (void)
+test_shutdown_drain (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("shutdown");
   Performer performer;
 
-  performer_start (&performer, loop);
+  performer_start (&performer, fixture->loop);
   util_latch_wait (&performer.operation.begun);
-  bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
-  g_assert_false (bg_loop_shutdown_full (loop, BG_SHUTDOWN_DRAIN, 1, NULL, NULL));
+  bg_loop_quit (fixture->loop, BG_SHUTDOWN_DRAIN);
+  g_assert_false (bg_loop_shutdown_full (fixture->loop, BG_SHUTDOWN_DRAIN, 1, NULL, NULL));
   g_assert_false (g_cancellable_is_cancelled (performer.operation.cancellable));
   operation_answer (&performer.operation);
 
   g_thread_join (performer.thread);
   g_assert_no_error (performer.error);
-  g_assert_true (TEST_IS_ANSWER (performer.answer));
+  g_assert_true (UTIL_IS_ANSWER (performer.answer));
   performer_clear (&performer);
-  util_loop_end (loop);
 }
 
 /* Asynchronous */
@@ -562,96 +500,92 @@ assert_answered (Operation *operation, UtilReply *reply)
   g_assert_true (operation->destroyed_on_loop);
   answer = bg_loop_perform_finish (operation->loop, reply->result, &error);
   g_assert_no_error (error);
-  g_assert_true (TEST_IS_ANSWER (answer));
+  g_assert_true (UTIL_IS_ANSWER (answer));
 }
 
 static void
-test_async (void)
+test_async (BgTestFixture *fixture, gconstpointer data)
 {
   g_autoptr (GMainContext) context = g_main_context_new ();
-  BgLoop *loop = util_loop_new ("async");
   Operation operation;
   UtilReply reply;
 
   g_main_context_push_thread_default (context);
-  operation_init (&operation, loop);
+  operation_init (&operation, fixture->loop);
   perform_async (&operation, &reply, NULL);
 
   /* The data is done with when begin() is, long before the answer. */
   util_latch_wait (&operation.destroyed);
   g_assert_null (reply.result);
-  g_assert_true (bg_loop_post (loop, operation_answer, &operation, NULL));
+  g_assert_true (bg_loop_post (fixture->loop, operation_answer, &operation, NULL));
   assert_answered (&operation, &reply);
 
   util_reply_clear (&reply);
   operation_clear (&operation);
   g_main_context_pop_thread_default (context);
-  util_loop_end (loop);
-  assert_no_answers ();
+  util_loop_shut_down (fixture->loop);
+  util_assert_no_answers ();
 }
 
 static void
-test_async_inside_begin (void)
+test_async_inside_begin (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("async");
   Operation operation;
   UtilReply reply;
 
-  operation_init (&operation, loop);
+  operation_init (&operation, fixture->loop);
   operation.n_at_once = 1;
   perform_async (&operation, &reply, NULL);
   assert_answered (&operation, &reply);
   util_reply_clear (&reply);
   operation_clear (&operation);
-  util_loop_end (loop);
-  assert_no_answers ();
+  util_loop_shut_down (fixture->loop);
+  util_assert_no_answers ();
 }
 
 static void
-test_async_twice (void)
+test_async_twice (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("async");
   Operation operation;
   UtilReply reply;
 
   util_catch_criticals ();
-  operation_init (&operation, loop);
+  operation_init (&operation, fixture->loop);
   operation.n_at_once = 2;
   perform_async (&operation, &reply, NULL);
   assert_answered (&operation, &reply);
   util_take_critical ("*answered more than once*");
   util_reply_clear (&reply);
   operation_clear (&operation);
-  util_loop_end (loop);
-  assert_no_answers ();
+  util_loop_shut_down (fixture->loop);
+  util_assert_no_answers ();
 }
 
 static void
-test_async_refused (void)
+test_async_refused (BgTestFixture *fixture, gconstpointer data)
 {
   g_autoptr (GError) error = NULL;
-  g_autoptr (BgLoop) loop = util_loop_new ("async");
   Operation operation;
   UtilReply reply;
 
-  g_assert_true (bg_loop_shutdown (loop, NULL));
-  operation_init (&operation, loop);
+  g_assert_true (bg_loop_shutdown (fixture->loop, NULL));
+  operation_init (&operation, fixture->loop);
   perform_async (&operation, &reply, NULL);
   g_assert_true (util_latch_is_open (&operation.destroyed));
   g_assert_false (operation.destroyed_on_loop);
   g_assert_null (reply.result);
   util_reply_wait (&reply);
-  g_assert_null (bg_loop_perform_finish (loop, reply.result, &error));
+  g_assert_null (bg_loop_perform_finish (fixture->loop, reply.result, &error));
   g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
   util_reply_clear (&reply);
   operation_clear (&operation);
 }
 
 static void
-test_async_shutdown (void)
+test_async_shutdown (BgTestFixture *fixture, gconstpointer data)
 {
   g_autoptr (GError) error = NULL;
-  BgLoop *loop = util_loop_new ("async");
+  BgLoop *loop = fixture->loop;
   Operation operation;
   UtilReply reply;
 
@@ -665,17 +599,17 @@ test_async_shutdown (void)
 
   operation_answer (&operation);
   util_reply_clear (&reply);
-  util_loop_end (loop);
+  util_loop_shut_down (loop);
   operation_clear (&operation);
-  assert_no_answers ();
+  util_assert_no_answers ();
 }
 
 /* Dropped by a shutdown before it began. */
 static void
-test_async_dropped (void)
+test_async_dropped (BgTestFixture *fixture, gconstpointer data)
 {
   g_autoptr (GError) error = NULL;
-  BgLoop *loop = util_loop_new ("async");
+  BgLoop *loop = fixture->loop;
   Operation operation;
   UtilReply reply;
   UtilBlock block;
@@ -692,47 +626,38 @@ test_async_dropped (void)
   g_assert_null (bg_loop_perform_finish (loop, reply.result, &error));
   g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
   util_reply_clear (&reply);
-  util_loop_end (loop);
+  util_loop_shut_down (loop);
   operation_clear (&operation);
   util_block_clear (&block);
 }
 
 static void
-test_async_no_callback (void)
+test_async_no_callback (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("async");
   Operation operation;
 
-  operation_init (&operation, loop);
-  bg_loop_perform_async (loop, G_PRIORITY_DEFAULT, -1, begin_cb, &operation, destroy_cb, NULL, NULL,
-                         NULL);
+  operation_init (&operation, fixture->loop);
+  bg_loop_perform_async (fixture->loop, G_PRIORITY_DEFAULT, -1, begin_cb, &operation, destroy_cb,
+                         NULL, NULL, NULL);
   util_latch_wait (&operation.destroyed);
   operation_answer (&operation);
-  util_loop_end (loop);
+  util_loop_shut_down (fixture->loop);
   operation_clear (&operation);
-  assert_no_answers ();
-}
-
-static void
-never_cb (GObject *source, GAsyncResult *result, gpointer user_data)
-{
-  g_assert_not_reached ();
+  util_assert_no_answers ();
 }
 
 /* Nobody iterates the caller's context any more. */
 static void
-test_async_context_gone (gconstpointer data)
+test_async_context_gone (BgTestFixture *fixture, gconstpointer data)
 {
   gboolean answer_first = GPOINTER_TO_INT (data);
-  guint n_eventfds = util_count_eventfds ();
   GMainContext *context = g_main_context_new ();
-  BgLoop *loop = util_loop_new ("gone");
   Operation operation;
 
   g_main_context_push_thread_default (context);
-  operation_init (&operation, loop);
-  bg_loop_perform_async (loop, G_PRIORITY_DEFAULT, -1, begin_cb, &operation, destroy_cb, NULL,
-                         never_cb, NULL);
+  operation_init (&operation, fixture->loop);
+  bg_loop_perform_async (fixture->loop, G_PRIORITY_DEFAULT, -1, begin_cb, &operation, destroy_cb,
+                         NULL, util_no_reply_cb, NULL);
   g_main_context_pop_thread_default (context);
   util_latch_wait (&operation.destroyed);
 
@@ -742,10 +667,9 @@ test_async_context_gone (gconstpointer data)
   if (!answer_first)
     operation_answer (&operation);
 
-  util_loop_end (loop);
+  util_loop_shut_down (fixture->loop);
   operation_clear (&operation);
-  assert_no_answers ();
-  g_assert_cmpuint (util_count_eventfds (), ==, n_eventfds);
+  util_assert_no_answers ();
 }
 
 /* An operation of the loop's own is answered by another thread while the loop
@@ -787,9 +711,9 @@ answer_steps_thread (gpointer user_data)
   for (guint i = 0; i < N_STEPS; i++)
     {
       g_autofree Begun *begun = g_async_queue_pop (self->begun);
-      g_autoptr (TestAnswer) answer = g_object_new (TEST_TYPE_ANSWER, NULL);
+      g_autoptr (GAsyncResult) answer = util_answer_new (0);
 
-      begun->callback (NULL, G_ASYNC_RESULT (answer), begun->callback_data);
+      begun->callback (NULL, answer, begun->callback_data);
     }
   return NULL;
 }
@@ -804,7 +728,7 @@ stepped_cb (GObject *source, GAsyncResult *result, gpointer user_data)
   g_assert_true (bg_loop_is_current (self->loop));
   answer = bg_loop_perform_finish (self->loop, result, &error);
   g_assert_no_error (error);
-  g_assert_true (TEST_IS_ANSWER (answer));
+  g_assert_true (UTIL_IS_ANSWER (answer));
   if (++self->n_replies < N_STEPS)
     bg_loop_perform_async (self->loop, G_PRIORITY_DEFAULT, -1, begin_step_cb, self, NULL, NULL,
                            stepped_cb, self);
@@ -834,7 +758,7 @@ test_async_drain_own_loop (void)
       g_assert_finalize_object (self.loop);
       g_async_queue_unref (self.begun);
     }
-  assert_no_answers ();
+  util_assert_no_answers ();
 }
 
 /* Nor is a cancellable used for another operation if somebody could still cancel
@@ -847,19 +771,18 @@ weak_begin_cb (gpointer user_data,
                gpointer callback_data,
                GError **error)
 {
-  g_autoptr (TestAnswer) answer = g_object_new (TEST_TYPE_ANSWER, NULL);
+  g_autoptr (GAsyncResult) answer = util_answer_new (0);
   g_autoptr (GCancellable) other = g_weak_ref_get (user_data);
 
   g_assert_true (other != cancellable);
   g_weak_ref_set (user_data, cancellable);
-  callback (NULL, G_ASYNC_RESULT (answer), callback_data);
+  callback (NULL, answer, callback_data);
   return TRUE;
 }
 
 static void
-test_cancellable_kept_weakly (void)
+test_cancellable_kept_weakly (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("weak");
   GWeakRef weak;
 
   g_weak_ref_init (&weak, NULL);
@@ -867,12 +790,13 @@ test_cancellable_kept_weakly (void)
     {
       g_autoptr (GAsyncResult) answer = NULL;
 
-      answer = bg_loop_perform (loop, G_PRIORITY_DEFAULT, -1, weak_begin_cb, &weak, NULL, NULL);
+      answer = bg_loop_perform (fixture->loop, G_PRIORITY_DEFAULT, -1, weak_begin_cb, &weak, NULL,
+                                NULL);
       g_assert_nonnull (answer);
     }
   g_weak_ref_clear (&weak);
-  util_loop_end (loop);
-  assert_no_answers ();
+  util_loop_shut_down (fixture->loop);
+  util_assert_no_answers ();
 }
 
 int
@@ -880,37 +804,36 @@ main (int argc, char *argv[])
 {
   util_init (&argc, &argv);
 
-  g_test_add_func ("/perform/error-unchanged", test_error);
-  g_test_add_func ("/perform/answer/task-in-thread", test_task_in_thread);
-  g_test_add_func ("/perform/answer/other-thread", test_other_thread);
-  g_test_add_func ("/perform/answer/inside-begin", test_inside_begin);
-  g_test_add_data_func ("/perform/answer/without-result", NULL, test_without_result);
-  g_test_add_data_func ("/perform/answer/without-result-inside-begin", &begin_nothing_cb,
-                        test_without_result);
-  g_test_add_data_func ("/perform/answer/twice", GUINT_TO_POINTER (0), test_twice);
-  g_test_add_data_func ("/perform/answer/twice-once-inside-begin", GUINT_TO_POINTER (1),
-                        test_twice);
-  g_test_add_data_func ("/perform/answer/twice-inside-begin", GUINT_TO_POINTER (2), test_twice);
-  g_test_add_func ("/perform/answer/never", test_never);
-  g_test_add_func ("/perform/timeout/late-answer-dropped", test_timeout);
-  g_test_add_func ("/perform/timeout/what-has-answered-is-not-cancelled", test_timeout_answered);
-  g_test_add_func ("/perform/cancellable-kept-weakly", test_cancellable_kept_weakly);
-  g_test_add_func ("/perform/refused", test_refused);
-  g_test_add_func ("/perform/shutdown/cancel-ends-the-wait", test_shutdown_cancel);
-  g_test_add_func ("/perform/shutdown/drain-waits-for-it", test_shutdown_drain);
-  g_test_add_func ("/perform-async/destroyed-then-answered-in-callers-context", test_async);
-  g_test_add_func ("/perform-async/answer/inside-begin", test_async_inside_begin);
-  g_test_add_func ("/perform-async/answer/twice", test_async_twice);
-  g_test_add_func ("/perform-async/refused", test_async_refused);
-  g_test_add_func ("/perform-async/shutdown/cancel-ends-the-wait", test_async_shutdown);
-  g_test_add_func ("/perform-async/shutdown/cancel-drops-it", test_async_dropped);
+  util_add ("/perform/error-unchanged", test_error);
+  util_add ("/perform/answer/task-in-thread", test_task_in_thread);
+  util_add ("/perform/answer/other-thread", test_other_thread);
+  util_add ("/perform/answer/inside-begin", test_inside_begin);
+  util_add_data ("/perform/answer/without-result", test_without_result, NULL);
+  util_add_data ("/perform/answer/without-result-inside-begin", test_without_result,
+                 &begin_nothing_cb);
+  util_add_data ("/perform/answer/twice", test_twice, GUINT_TO_POINTER (0));
+  util_add_data ("/perform/answer/twice-once-inside-begin", test_twice, GUINT_TO_POINTER (1));
+  util_add_data ("/perform/answer/twice-inside-begin", test_twice, GUINT_TO_POINTER (2));
+  util_add ("/perform/answer/never", test_never);
+  util_add ("/perform/timeout/late-answer-dropped", test_timeout);
+  util_add ("/perform/timeout/what-has-answered-is-not-cancelled", test_timeout_answered);
+  util_add ("/perform/cancellable-kept-weakly", test_cancellable_kept_weakly);
+  util_add ("/perform/refused", test_refused);
+  util_add ("/perform/shutdown/cancel-ends-the-wait", test_shutdown_cancel);
+  util_add ("/perform/shutdown/drain-waits-for-it", test_shutdown_drain);
+  util_add ("/perform-async/destroyed-then-answered-in-callers-context", test_async);
+  util_add ("/perform-async/answer/inside-begin", test_async_inside_begin);
+  util_add ("/perform-async/answer/twice", test_async_twice);
+  util_add ("/perform-async/refused", test_async_refused);
+  util_add ("/perform-async/shutdown/cancel-ends-the-wait", test_async_shutdown);
+  util_add ("/perform-async/shutdown/cancel-drops-it", test_async_dropped);
   util_add_trapped ("/perform-async/shutdown/drain-gives-own-loop-its-replies",
                     test_async_drain_own_loop);
-  g_test_add_func ("/perform-async/no-callback", test_async_no_callback);
-  g_test_add_data_func ("/perform-async/context-gone/before-answer", GINT_TO_POINTER (FALSE),
-                        test_async_context_gone);
-  g_test_add_data_func ("/perform-async/context-gone/with-answer", GINT_TO_POINTER (TRUE),
-                        test_async_context_gone);
+  util_add ("/perform-async/no-callback", test_async_no_callback);
+  util_add_data ("/perform-async/context-gone/before-answer", test_async_context_gone,
+                 GINT_TO_POINTER (FALSE));
+  util_add_data ("/perform-async/context-gone/with-answer", test_async_context_gone,
+                 GINT_TO_POINTER (TRUE));
 
   return g_test_run ();
 }

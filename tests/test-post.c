@@ -87,32 +87,19 @@ post_entry (Log *log, int priority, int value)
   g_assert_true (bg_loop_post_full (log->loop, priority, entry_cb, entry, g_free));
 }
 
-static void
-count_cb (gpointer user_data)
-{
-  g_atomic_int_inc ((int *) user_data);
-}
-
-static void
-open_cb (gpointer user_data)
-{
-  util_latch_count_down (user_data);
-}
-
 /* Queued, never run here */
 
 static void
-test_elsewhere_is_queued (void)
+test_elsewhere_is_queued (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("post");
   UtilBlock block;
   int n = 0;
 
-  util_block (&block, loop);
-  g_assert_true (bg_loop_post (loop, count_cb, &n, count_cb));
+  util_block (&block, fixture->loop);
+  g_assert_true (bg_loop_post (fixture->loop, util_count_cb, &n, util_count_cb));
   g_assert_cmpint (g_atomic_int_get (&n), ==, 0);
   util_unblock (&block);
-  util_loop_end (loop);
+  util_loop_shut_down (fixture->loop);
   g_assert_cmpint (n, ==, 2);
   util_block_clear (&block);
 }
@@ -147,14 +134,14 @@ own_outer_cb (gpointer user_data)
 }
 
 static void
-test_own_thread_is_queued (void)
+test_own_thread_is_queued (BgTestFixture *fixture, gconstpointer data)
 {
-  Own own = { .loop = util_loop_new ("post") };
+  Own own = { .loop = fixture->loop };
 
   util_latch_init (&own.done, 2);
   g_assert_true (bg_loop_post (own.loop, own_outer_cb, &own, NULL));
   util_latch_wait (&own.done);
-  util_loop_end (own.loop);
+  util_loop_shut_down (own.loop);
   g_assert_cmpint (own.n, ==, 2);
   util_latch_clear (&own.done);
 }
@@ -169,9 +156,9 @@ overtake_cb (gpointer user_data)
 }
 
 static void
-test_own_thread_does_not_overtake (void)
+test_own_thread_does_not_overtake (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("post");
+  BgLoop *loop = fixture->loop;
   UtilBlock block;
   Log log;
 
@@ -180,7 +167,7 @@ test_own_thread_does_not_overtake (void)
   g_assert_true (bg_loop_post (loop, overtake_cb, &log, NULL));
   post_entry (&log, G_PRIORITY_DEFAULT, 1);
   util_unblock (&block);
-  util_loop_end (loop);
+  util_loop_shut_down (loop);
   log_assert_ascending (&log, 3);
   util_block_clear (&block);
   log_clear (&log);
@@ -217,13 +204,12 @@ data_destroy (gpointer user_data)
 }
 
 static void
-test_destroy_follows_on_the_loop (void)
+test_destroy_follows_on_the_loop (BgTestFixture *fixture, gconstpointer test_data)
 {
-  BgLoop *loop = util_loop_new ("post");
-  Data data = { .loop = loop };
+  Data data = { .loop = fixture->loop };
 
-  g_assert_true (bg_loop_post (loop, data_cb, &data, data_destroy));
-  util_loop_end (loop);
+  g_assert_true (bg_loop_post (fixture->loop, data_cb, &data, data_destroy));
+  util_loop_shut_down (fixture->loop);
   g_assert_true (data.ran);
   g_assert_cmpint (data.n_destroyed, ==, 1);
 }
@@ -237,43 +223,37 @@ post_again_destroy (gpointer user_data)
 }
 
 static void
-nothing_cb (gpointer user_data)
+test_destroy_may_post (BgTestFixture *fixture, gconstpointer data)
 {
-}
-
-static void
-test_destroy_may_post (void)
-{
-  Own own = { .loop = util_loop_new ("post") };
+  Own own = { .loop = fixture->loop };
 
   util_latch_init (&own.done, 1);
-  g_assert_true (bg_loop_post (own.loop, nothing_cb, &own, post_again_destroy));
+  g_assert_true (bg_loop_post (own.loop, util_nothing_cb, &own, post_again_destroy));
   util_latch_wait (&own.done);
-  util_loop_end (own.loop);
+  util_loop_shut_down (own.loop);
   util_latch_clear (&own.done);
 }
 
 /* Order */
 
 static void
-test_order_fifo (void)
+test_order_fifo (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("post");
   guint n = util_scale (100000);
   Log log;
 
-  log_init (&log, loop);
+  log_init (&log, fixture->loop);
   for (guint i = 0; i < n; i++)
     post_entry (&log, G_PRIORITY_DEFAULT, (int) i);
-  util_loop_end (loop);
+  util_loop_shut_down (fixture->loop);
   log_assert_ascending (&log, n);
   log_clear (&log);
 }
 
 static void
-test_order_over_post_and_call (void)
+test_order_over_post_and_call (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("post");
+  BgLoop *loop = fixture->loop;
   UtilBlock block;
   Entry last;
   Log log;
@@ -292,7 +272,7 @@ test_order_over_post_and_call (void)
     }
   util_unblock (&block);
   g_assert_true (bg_loop_call (loop, entry_call_cb, &last, NULL, NULL));
-  util_loop_end (loop);
+  util_loop_shut_down (loop);
   log_assert_ascending (&log, 21);
   util_block_clear (&block);
   log_clear (&log);
@@ -326,15 +306,14 @@ turns_thread (gpointer data)
 
 /* Whoever posts after another, posts after it on the loop. */
 static void
-test_order_over_threads (void)
+test_order_over_threads (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("post");
   Turns turns = { .n = (int) util_scale (20000) };
 
-  log_init (&turns.log, loop);
+  log_init (&turns.log, fixture->loop);
   g_mutex_init (&turns.lock);
   util_run_threads (8, turns_thread, &turns);
-  util_loop_end (loop);
+  util_loop_shut_down (fixture->loop);
   log_assert_ascending (&turns.log, (guint) turns.n);
   g_mutex_clear (&turns.lock);
   log_clear (&turns.log);
@@ -414,34 +393,30 @@ test_50_threads (void)
 }
 
 static void
-test_idle_loop_wakes_up (void)
+test_idle_loop_wakes_up (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("post");
-
   for (guint i = 0; i < util_scale (10000); i++)
     {
       UtilLatch latch;
 
       util_latch_init (&latch, 1);
-      g_assert_true (bg_loop_post (loop, open_cb, &latch, NULL));
+      g_assert_true (bg_loop_post (fixture->loop, util_count_down_cb, &latch, NULL));
       util_latch_wait (&latch);
       util_latch_clear (&latch);
     }
-  util_loop_end (loop);
 }
 
 /* Priorities */
 
 static void
-test_priority_order (void)
+test_priority_order (BgTestFixture *fixture, gconstpointer data)
 {
   static const int expected[] = { 5, 4, 1, 6, 3, 7, 2, 8 };
-  BgLoop *loop = util_loop_new ("post");
   UtilBlock block;
   Log log;
 
-  log_init (&log, loop);
-  util_block (&block, loop);
+  log_init (&log, fixture->loop);
+  util_block (&block, fixture->loop);
   post_entry (&log, G_PRIORITY_DEFAULT, 1);
   post_entry (&log, G_PRIORITY_LOW, 2);
   post_entry (&log, G_PRIORITY_DEFAULT_IDLE, 3);
@@ -451,7 +426,7 @@ test_priority_order (void)
   post_entry (&log, G_PRIORITY_DEFAULT_IDLE, 7);
   post_entry (&log, G_MAXINT, 8);
   util_unblock (&block);
-  util_loop_end (loop);
+  util_loop_shut_down (fixture->loop);
   log_assert (&log, G_N_ELEMENTS (expected), expected);
   util_block_clear (&block);
   log_clear (&log);
@@ -465,9 +440,9 @@ urgent_cb (gpointer user_data)
 
 /* More urgent work does not wait until a long queue is empty. */
 static void
-test_priority_overtakes (void)
+test_priority_overtakes (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("post");
+  BgLoop *loop = fixture->loop;
   UtilBlock block;
   guint before = 0;
   Log log;
@@ -486,7 +461,7 @@ test_priority_overtakes (void)
   g_array_remove_index (log.values, before);
   log_assert_ascending (&log, 10000);
 
-  util_loop_end (loop);
+  util_loop_shut_down (loop);
   util_block_clear (&block);
   log_clear (&log);
 }
@@ -510,13 +485,6 @@ flood_cb (gpointer user_data)
 }
 
 static gboolean
-open_source_cb (gpointer user_data)
-{
-  util_latch_count_down (user_data);
-  return G_SOURCE_REMOVE;
-}
-
-static gboolean
 open_fd_cb (int fd, GIOCondition condition, gpointer user_data)
 {
   util_latch_count_down (user_data);
@@ -529,7 +497,7 @@ attach_timer (BgLoop *loop, int priority, UtilLatch *latch)
   g_autoptr (GSource) source = g_timeout_source_new (1);
 
   g_source_set_priority (source, priority);
-  g_source_set_callback (source, open_source_cb, latch, NULL);
+  g_source_set_callback (source, util_count_down_source_cb, latch, NULL);
   g_source_attach (source, bg_loop_get_context (loop));
 }
 
@@ -539,7 +507,7 @@ attach_idle (BgLoop *loop, int priority, UtilLatch *latch)
   g_autoptr (GSource) source = g_idle_source_new ();
 
   g_source_set_priority (source, priority);
-  g_source_set_callback (source, open_source_cb, latch, NULL);
+  g_source_set_callback (source, util_count_down_source_cb, latch, NULL);
   g_source_attach (source, bg_loop_get_context (loop));
 }
 
@@ -568,10 +536,11 @@ wait_for_a_turn_each (BgLoop *loop)
   attach_idle (loop, G_MAXINT, &latch);
   attach_fd (loop, fds[0], &latch);
   g_assert_cmpint (write (fds[1], "", 1), ==, 1);
-  g_assert_true (bg_loop_post_full (loop, G_PRIORITY_LOW, open_cb, &latch, NULL));
-  g_assert_true (bg_loop_post_full (loop, G_MAXINT, open_cb, &latch, NULL));
-  g_assert_true (bg_loop_post_after (loop, 1, open_cb, &latch, NULL) != 0);
-  g_assert_true (bg_loop_invoke_full (loop, G_PRIORITY_LOW, open_source_cb, &latch, NULL));
+  g_assert_true (bg_loop_post_full (loop, G_PRIORITY_LOW, util_count_down_cb, &latch, NULL));
+  g_assert_true (bg_loop_post_full (loop, G_MAXINT, util_count_down_cb, &latch, NULL));
+  g_assert_true (bg_loop_post_after (loop, 1, util_count_down_cb, &latch, NULL) != 0);
+  g_assert_true (
+      bg_loop_invoke_full (loop, G_PRIORITY_LOW, util_count_down_source_cb, &latch, NULL));
 
   util_latch_wait (&latch);
   util_latch_clear (&latch);
@@ -580,32 +549,31 @@ wait_for_a_turn_each (BgLoop *loop)
 }
 
 static void
-test_for_ever_does_not_starve (gconstpointer data)
+test_for_ever_does_not_starve (BgTestFixture *fixture, gconstpointer data)
 {
-  Flood flood = { .loop = util_loop_new ("post"), .priority = GPOINTER_TO_INT (data) };
+  Flood flood = { .loop = fixture->loop, .priority = GPOINTER_TO_INT (data) };
 
   flood_cb (&flood);
   for (guint i = 0; i < util_scale (20); i++)
     wait_for_a_turn_each (flood.loop);
   g_atomic_int_set (&flood.stopped, TRUE);
-  util_loop_end (flood.loop);
+  util_loop_shut_down (flood.loop);
 }
 
 /* Two that each have work for ever, at two priorities. */
 static void
-test_for_ever_twice_does_not_starve (void)
+test_for_ever_twice_does_not_starve (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("post");
-  Flood flood = { .loop = loop, .priority = G_PRIORITY_DEFAULT };
-  Flood urgent = { .loop = loop, .priority = G_PRIORITY_HIGH };
+  Flood flood = { .loop = fixture->loop, .priority = G_PRIORITY_DEFAULT };
+  Flood urgent = { .loop = fixture->loop, .priority = G_PRIORITY_HIGH };
 
   flood_cb (&flood);
   flood_cb (&urgent);
   for (guint i = 0; i < util_scale (20); i++)
-    wait_for_a_turn_each (loop);
+    wait_for_a_turn_each (fixture->loop);
   g_atomic_int_set (&flood.stopped, TRUE);
   g_atomic_int_set (&urgent.stopped, TRUE);
-  util_loop_end (loop);
+  util_loop_shut_down (fixture->loop);
 }
 
 /* Not faster than the loop, or the queue would eat up the memory. */
@@ -619,16 +587,16 @@ flood_thread (gpointer data)
       g_autoptr (BgLoopStats) stats = bg_loop_get_stats (self->loop);
 
       for (guint i = 0; stats->queued < 10000 && i < 1000; i++)
-        g_assert_true (bg_loop_post (self->loop, nothing_cb, NULL, NULL));
+        g_assert_true (bg_loop_post (self->loop, util_nothing_cb, NULL, NULL));
     }
 
   return NULL;
 }
 
 static void
-test_flood_does_not_starve (void)
+test_flood_does_not_starve (BgTestFixture *fixture, gconstpointer data)
 {
-  Flood flood = { .loop = util_loop_new ("post") };
+  Flood flood = { .loop = fixture->loop };
   GThread *threads[3];
 
   for (guint i = 0; i < G_N_ELEMENTS (threads); i++)
@@ -638,7 +606,6 @@ test_flood_does_not_starve (void)
   g_atomic_int_set (&flood.stopped, TRUE);
   for (guint i = 0; i < G_N_ELEMENTS (threads); i++)
     g_thread_join (threads[i]);
-  util_loop_end (flood.loop);
 }
 
 /* Refused */
@@ -653,31 +620,26 @@ note_thread_destroy (gpointer user_data)
 }
 
 static void
-never_cb (gpointer user_data)
+test_refused_after_shutdown (BgTestFixture *fixture, gconstpointer data)
 {
-  g_assert_not_reached ();
-}
-
-static void
-test_refused_after_shutdown (void)
-{
-  g_autoptr (BgLoop) loop = util_loop_new ("post");
+  BgLoop *loop = fixture->loop;
   Log log;
 
   log_init (&log, loop);
   g_assert_true (bg_loop_shutdown (loop, NULL));
-  g_assert_false (bg_loop_post (loop, never_cb, &log, note_thread_destroy));
+  g_assert_false (bg_loop_post (loop, util_not_reached_cb, &log, note_thread_destroy));
   g_assert_cmpuint (log.values->len, ==, 1);
-  g_assert_false (bg_loop_post_full (loop, G_PRIORITY_LOW, never_cb, &log, note_thread_destroy));
+  g_assert_false (
+      bg_loop_post_full (loop, G_PRIORITY_LOW, util_not_reached_cb, &log, note_thread_destroy));
   g_assert_cmpuint (log.values->len, ==, 2);
-  g_assert_false (bg_loop_post (loop, never_cb, NULL, NULL));
+  g_assert_false (bg_loop_post (loop, util_not_reached_cb, NULL, NULL));
   log_clear (&log);
 }
 
 static void
-test_refused_while_stopping (void)
+test_refused_while_stopping (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("post");
+  BgLoop *loop = fixture->loop;
   UtilBlock block;
   Log log;
 
@@ -686,13 +648,13 @@ test_refused_while_stopping (void)
   g_assert_true (bg_loop_post (loop, overtake_cb, &log, NULL));
   post_entry (&log, G_PRIORITY_DEFAULT, 1);
   bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
-  g_assert_false (bg_loop_post (loop, never_cb, &log, note_thread_destroy));
+  g_assert_false (bg_loop_post (loop, util_not_reached_cb, &log, note_thread_destroy));
   log_assert (&log, 1, (int[]){ 0 });
   g_array_set_size (log.values, 0);
 
   /* Meanwhile the loop's own code may post. */
   util_unblock (&block);
-  util_loop_end (loop);
+  util_loop_shut_down (loop);
   log_assert_ascending (&log, 3);
   util_block_clear (&block);
   log_clear (&log);
@@ -704,18 +666,18 @@ post_into_the_end_destroy (gpointer user_data)
   Log *log = user_data;
 
   /* The refusal may post, too: nothing is locked. */
-  g_assert_false (bg_loop_post (log->loop, never_cb, log, note_thread_destroy));
+  g_assert_false (bg_loop_post (log->loop, util_not_reached_cb, log, note_thread_destroy));
 }
 
 static void
-test_refused_destroy_may_post (void)
+test_refused_destroy_may_post (BgTestFixture *fixture, gconstpointer data)
 {
-  g_autoptr (BgLoop) loop = util_loop_new ("post");
   Log log;
 
-  log_init (&log, loop);
-  g_assert_true (bg_loop_shutdown (loop, NULL));
-  g_assert_false (bg_loop_post (loop, never_cb, &log, post_into_the_end_destroy));
+  log_init (&log, fixture->loop);
+  g_assert_true (bg_loop_shutdown (fixture->loop, NULL));
+  g_assert_false (
+      bg_loop_post (fixture->loop, util_not_reached_cb, &log, post_into_the_end_destroy));
   g_assert_cmpuint (log.values->len, ==, 1);
   log_clear (&log);
 }
@@ -733,9 +695,9 @@ nested_cb (gpointer user_data)
 }
 
 static void
-test_nested_iteration_keeps_order (void)
+test_nested_iteration_keeps_order (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("post");
+  BgLoop *loop = fixture->loop;
   UtilBlock block;
   Log log;
 
@@ -745,7 +707,7 @@ test_nested_iteration_keeps_order (void)
   for (int i = 1; i <= 2000; i++)
     post_entry (&log, G_PRIORITY_DEFAULT, i);
   util_unblock (&block);
-  util_loop_end (loop);
+  util_loop_shut_down (loop);
   log_assert_ascending (&log, 2001);
   util_block_clear (&block);
   log_clear (&log);
@@ -756,30 +718,30 @@ main (int argc, char *argv[])
 {
   util_init (&argc, &argv);
 
-  g_test_add_func ("/post/elsewhere/is-queued", test_elsewhere_is_queued);
-  g_test_add_func ("/post/own-thread/is-queued", test_own_thread_is_queued);
-  g_test_add_func ("/post/own-thread/does-not-overtake", test_own_thread_does_not_overtake);
-  g_test_add_func ("/post/destroy/follows-on-the-loop", test_destroy_follows_on_the_loop);
-  g_test_add_func ("/post/destroy/may-post", test_destroy_may_post);
-  g_test_add_func ("/post/order/fifo", test_order_fifo);
-  g_test_add_func ("/post/order/over-post-and-call", test_order_over_post_and_call);
-  g_test_add_func ("/post/order/over-threads", test_order_over_threads);
+  util_add ("/post/elsewhere/is-queued", test_elsewhere_is_queued);
+  util_add ("/post/own-thread/is-queued", test_own_thread_is_queued);
+  util_add ("/post/own-thread/does-not-overtake", test_own_thread_does_not_overtake);
+  util_add ("/post/destroy/follows-on-the-loop", test_destroy_follows_on_the_loop);
+  util_add ("/post/destroy/may-post", test_destroy_may_post);
+  util_add ("/post/order/fifo", test_order_fifo);
+  util_add ("/post/order/over-post-and-call", test_order_over_post_and_call);
+  util_add ("/post/order/over-threads", test_order_over_threads);
   g_test_add_func ("/post/50-threads/each-once-and-in-order", test_50_threads);
-  g_test_add_func ("/post/idle-loop/wakes-up", test_idle_loop_wakes_up);
-  g_test_add_func ("/post/priority/more-urgent-first", test_priority_order);
-  g_test_add_func ("/post/priority/does-not-wait-for-a-long-queue", test_priority_overtakes);
-  g_test_add_data_func ("/post/for-ever/does-not-starve", GINT_TO_POINTER (G_PRIORITY_DEFAULT),
-                        test_for_ever_does_not_starve);
-  g_test_add_data_func ("/post/for-ever/urgent-does-not-starve", GINT_TO_POINTER (G_PRIORITY_HIGH),
-                        test_for_ever_does_not_starve);
-  g_test_add_data_func ("/post/for-ever/most-urgent-does-not-starve", GINT_TO_POINTER (G_MININT),
-                        test_for_ever_does_not_starve);
-  g_test_add_func ("/post/for-ever/two-do-not-starve", test_for_ever_twice_does_not_starve);
-  g_test_add_func ("/post/flood/does-not-starve", test_flood_does_not_starve);
-  g_test_add_func ("/post/refused/after-shutdown", test_refused_after_shutdown);
-  g_test_add_func ("/post/refused/while-stopping", test_refused_while_stopping);
-  g_test_add_func ("/post/refused/destroy-may-post", test_refused_destroy_may_post);
-  g_test_add_func ("/post/nested-iteration/keeps-order", test_nested_iteration_keeps_order);
+  util_add ("/post/idle-loop/wakes-up", test_idle_loop_wakes_up);
+  util_add ("/post/priority/more-urgent-first", test_priority_order);
+  util_add ("/post/priority/does-not-wait-for-a-long-queue", test_priority_overtakes);
+  util_add_data ("/post/for-ever/does-not-starve", test_for_ever_does_not_starve,
+                 GINT_TO_POINTER (G_PRIORITY_DEFAULT));
+  util_add_data ("/post/for-ever/urgent-does-not-starve", test_for_ever_does_not_starve,
+                 GINT_TO_POINTER (G_PRIORITY_HIGH));
+  util_add_data ("/post/for-ever/most-urgent-does-not-starve", test_for_ever_does_not_starve,
+                 GINT_TO_POINTER (G_MININT));
+  util_add ("/post/for-ever/two-do-not-starve", test_for_ever_twice_does_not_starve);
+  util_add ("/post/flood/does-not-starve", test_flood_does_not_starve);
+  util_add ("/post/refused/after-shutdown", test_refused_after_shutdown);
+  util_add ("/post/refused/while-stopping", test_refused_while_stopping);
+  util_add ("/post/refused/destroy-may-post", test_refused_destroy_may_post);
+  util_add ("/post/nested-iteration/keeps-order", test_nested_iteration_keeps_order);
 
   return g_test_run ();
 }

@@ -169,12 +169,6 @@ test_priorities (gconstpointer data)
 
 /* Though somebody else is always ready, one of a higher priority comes. */
 
-static gboolean
-busy_cb (gpointer user_data)
-{
-  return G_SOURCE_CONTINUE;
-}
-
 static void
 test_beside_busy_source (gconstpointer data)
 {
@@ -187,7 +181,7 @@ test_beside_busy_source (gconstpointer data)
   util_latch_init (&self.destroyed, 1);
   util_latch_init (&self.replied, 1);
   g_source_set_priority (source, G_PRIORITY_DEFAULT);
-  g_source_set_callback (source, busy_cb, NULL, NULL);
+  g_source_set_callback (source, util_continue_cb, NULL, NULL);
   g_source_attach (source, context);
   start (&reply, G_PRIORITY_HIGH);
   util_iterate_until (&self.replied);

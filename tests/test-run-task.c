@@ -15,15 +15,15 @@ typedef struct
 } Job;
 
 static void
-job_init (Job *self, const char *name)
+job_init (Job *self, BgLoop *loop)
 {
-  *self = (Job){ .loop = util_loop_new (name), .source = g_object_new (G_TYPE_OBJECT, NULL) };
+  *self = (Job){ .loop = loop, .source = g_object_new (G_TYPE_OBJECT, NULL) };
 }
 
 static void
 job_end (Job *self)
 {
-  util_loop_end (self->loop);
+  util_loop_shut_down (self->loop);
   g_assert_finalize_object (self->source);
 }
 
@@ -105,7 +105,7 @@ test_answer (void)
       UtilReply reply;
       Job job;
 
-      job_init (&job, "answer");
+      job_init (&job, util_loop_new ("answer"));
       g_main_context_push_thread_default (context);
       job_run (&job, i % 2 == 0 ? cancellable : NULL, &reply);
       util_reply_wait (&reply);
@@ -128,14 +128,14 @@ fail_cb (GTask *task, gpointer source, gpointer task_data, GCancellable *cancell
 }
 
 static void
-test_error (void)
+test_error (BgTestFixture *fixture, gconstpointer data)
 {
   g_autoptr (GError) error = NULL;
   g_autoptr (GTask) task = NULL;
   UtilReply reply;
   Job job;
 
-  job_init (&job, "error");
+  job_init (&job, fixture->loop);
   util_reply_init (&reply);
   task = job_task_new (&job, NULL, util_reply_cb, &reply);
   bg_loop_run_task (job.loop, G_PRIORITY_LOW, task, fail_cb);
@@ -150,16 +150,16 @@ test_error (void)
 
 /* Nobody wants to know. */
 static void
-test_no_callback (void)
+test_no_callback (BgTestFixture *fixture, gconstpointer data)
 {
   GTask *task;
   Job job;
 
-  job_init (&job, "no callback");
+  job_init (&job, fixture->loop);
   task = job_task_new (&job, NULL, NULL, NULL);
   bg_loop_run_task (job.loop, G_PRIORITY_DEFAULT, task, job_cb);
   g_object_unref (task);
-  g_assert_true (bg_loop_shutdown (job.loop, NULL));
+  util_loop_shut_down (job.loop);
   g_assert_cmpint (job.n_run, ==, 1);
   while (job.n_destroyed == 0)
     g_main_context_iteration (NULL, TRUE);
@@ -184,7 +184,7 @@ order_post_cb (gpointer user_data)
 }
 
 static void
-test_priority (void)
+test_priority (BgTestFixture *fixture, gconstpointer data)
 {
   static const struct
   {
@@ -193,7 +193,7 @@ test_priority (void)
   } cases[]
       = { { G_PRIORITY_LOW, "l" },     { G_PRIORITY_DEFAULT, "d" }, { G_PRIORITY_HIGH, "h" },
           { G_PRIORITY_DEFAULT, "e" }, { G_PRIORITY_LOW, "m" },     { G_PRIORITY_HIGH, "i" } };
-  BgLoop *loop = util_loop_new ("priority");
+  BgLoop *loop = fixture->loop;
   GObject *source = g_object_new (G_TYPE_OBJECT, NULL);
   GString *order = g_string_new (NULL);
   UtilBlock block;
@@ -214,7 +214,7 @@ test_priority (void)
   g_assert_cmpstr (order->str, ==, "hpipdpeplpmp");
 
   util_block_clear (&block);
-  util_loop_end (loop);
+  util_loop_shut_down (loop);
   g_string_free (order, TRUE);
   while (g_main_context_iteration (NULL, FALSE))
     ;
@@ -232,21 +232,21 @@ run_there_cb (gpointer user_data)
 }
 
 static void
-test_own_thread (void)
+test_own_thread (BgTestFixture *fixture, gconstpointer test_data)
 {
   g_autoptr (GError) error = NULL;
   UtilReply reply;
   Job job;
   gpointer data[] = { &job, &reply };
 
-  job_init (&job, "own");
+  job_init (&job, fixture->loop);
   g_assert_true (bg_loop_post (job.loop, run_there_cb, data, NULL));
   g_assert_true (bg_loop_flush (job.loop, -1, NULL, NULL));
   util_latch_wait (&reply.arrived);
   g_assert_true (reply.thread != g_thread_self ());
   g_assert_cmpint (job_finish (&job, &reply, &error), ==, 42);
   g_assert_no_error (error);
-  util_loop_end (job.loop);
+  util_loop_shut_down (job.loop);
   util_reply_clear (&reply);
   g_assert_finalize_object (job.source);
 }
@@ -254,37 +254,37 @@ test_own_thread (void)
 /* Cancelled before it starts: never runs */
 
 static void
-test_cancelled_before (void)
+test_cancelled_before (BgTestFixture *fixture, gconstpointer data)
 {
   g_autoptr (GCancellable) cancellable = g_cancellable_new ();
   UtilReply reply;
   Job job;
 
-  job_init (&job, "before");
+  job_init (&job, fixture->loop);
   g_cancellable_cancel (cancellable);
   job_run (&job, cancellable, &reply);
   assert_fails (&job, &reply, G_IO_ERROR, G_IO_ERROR_CANCELLED);
-  util_loop_end (job.loop);
+  util_loop_shut_down (job.loop);
   assert_task_gone (&job, &reply);
   g_assert_finalize_object (job.source);
   g_assert_finalize_object (g_steal_pointer (&cancellable));
 }
 
 static void
-test_cancelled_queued (void)
+test_cancelled_queued (BgTestFixture *fixture, gconstpointer data)
 {
   g_autoptr (GCancellable) cancellable = g_cancellable_new ();
   UtilReply reply;
   UtilBlock block;
   Job job;
 
-  job_init (&job, "queued");
+  job_init (&job, fixture->loop);
   util_block (&block, job.loop);
   job_run (&job, cancellable, &reply);
   g_cancellable_cancel (cancellable);
   util_unblock (&block);
   assert_fails (&job, &reply, G_IO_ERROR, G_IO_ERROR_CANCELLED);
-  util_loop_end (job.loop);
+  util_loop_shut_down (job.loop);
   assert_task_gone (&job, &reply);
   util_block_clear (&block);
   g_assert_finalize_object (job.source);
@@ -293,16 +293,15 @@ test_cancelled_queued (void)
 
 /* It runs or it does not; one outcome. */
 static void
-test_cancelled_race (void)
+test_cancelled_race (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("race");
   GObject *source = g_object_new (G_TYPE_OBJECT, NULL);
 
   for (guint i = 0; i < util_scale (500); i++)
     {
       g_autoptr (GCancellable) cancellable = g_cancellable_new ();
       g_autoptr (GError) error = NULL;
-      Job job = { .loop = loop, .source = source };
+      Job job = { .loop = fixture->loop, .source = source };
       UtilReply reply;
 
       job_run (&job, cancellable, &reply);
@@ -311,11 +310,11 @@ test_cancelled_race (void)
       g_assert_cmpint (job_finish (&job, &reply, &error), ==, -1);
       g_assert_error (error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
       g_assert_cmpint (job.n_run, <=, 1);
-      g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
+      g_assert_true (bg_loop_flush (fixture->loop, -1, NULL, NULL));
       assert_task_gone (&job, &reply);
       g_assert_finalize_object (g_steal_pointer (&cancellable));
     }
-  util_loop_end (loop);
+  util_loop_shut_down (fixture->loop);
   g_object_unref (source);
 }
 
@@ -340,7 +339,7 @@ test_refused (void)
       guint64 hold;
       Job job;
 
-      job_init (&job, "refused");
+      job_init (&job, util_loop_new ("refused"));
       hold = bg_loop_hold (job.loop, "the test");
       bg_loop_quit (job.loop, mode);
       run_refused (&job);
@@ -348,16 +347,11 @@ test_refused (void)
       g_assert_true (bg_loop_shutdown (job.loop, NULL));
       run_refused (&job);
       job_end (&job);
+      g_assert_finalize_object (job.loop);
     }
 }
 
 /* On its own thread too: while the teardown functions run nothing is taken. */
-
-static void
-refused_there_cb (GTask *task, gpointer source, gpointer task_data, GCancellable *cancellable)
-{
-  g_assert_not_reached ();
-}
 
 static void
 run_late_cb (gpointer user_data)
@@ -365,7 +359,7 @@ run_late_cb (gpointer user_data)
   gpointer *data = user_data;
   g_autoptr (GTask) task = g_task_new (NULL, NULL, NULL, NULL);
 
-  bg_loop_run_task (data[0], G_PRIORITY_DEFAULT, task, refused_there_cb);
+  bg_loop_run_task (data[0], G_PRIORITY_DEFAULT, task, util_no_task_cb);
 }
 
 static void
@@ -381,28 +375,28 @@ test_refused_in_teardown (void)
 /* Shutdown */
 
 static void
-run_shutdown (BgShutdownMode mode, Job *job, UtilReply *reply)
+run_shutdown (BgLoop *loop, BgShutdownMode mode, Job *job, UtilReply *reply)
 {
   UtilBlock block;
 
-  job_init (job, "shutdown");
+  job_init (job, loop);
   util_block (&block, job->loop);
   job_run (job, NULL, reply);
   bg_loop_quit (job->loop, mode);
   util_unblock (&block);
-  util_loop_end (job->loop);
+  util_loop_shut_down (job->loop);
   util_block_clear (&block);
   g_assert_null (reply->result);
 }
 
 static void
-test_drained (void)
+test_drained (BgTestFixture *fixture, gconstpointer data)
 {
   g_autoptr (GError) error = NULL;
   UtilReply reply;
   Job job;
 
-  run_shutdown (BG_SHUTDOWN_DRAIN, &job, &reply);
+  run_shutdown (fixture->loop, BG_SHUTDOWN_DRAIN, &job, &reply);
   g_assert_cmpint (job.n_run, ==, 1);
   util_reply_wait (&reply);
   g_assert_cmpint (job_finish (&job, &reply, &error), ==, 42);
@@ -412,12 +406,12 @@ test_drained (void)
 }
 
 static void
-test_dropped (void)
+test_dropped (BgTestFixture *fixture, gconstpointer data)
 {
   UtilReply reply;
   Job job;
 
-  run_shutdown (BG_SHUTDOWN_CANCEL, &job, &reply);
+  run_shutdown (fixture->loop, BG_SHUTDOWN_CANCEL, &job, &reply);
   assert_fails (&job, &reply, BG_ERROR, BG_ERROR_CLOSED);
   assert_task_gone (&job, &reply);
   g_assert_finalize_object (job.source);
@@ -495,17 +489,17 @@ main (int argc, char *argv[])
   util_init (&argc, &argv);
 
   g_test_add_func ("/run-task/runs-there-and-returns-here", test_answer);
-  g_test_add_func ("/run-task/error-unchanged", test_error);
-  g_test_add_func ("/run-task/no-callback", test_no_callback);
-  g_test_add_func ("/run-task/queued-at-its-priority", test_priority);
-  g_test_add_func ("/run-task/own-thread/queued", test_own_thread);
-  g_test_add_func ("/run-task/cancelled/before", test_cancelled_before);
-  g_test_add_func ("/run-task/cancelled/queued", test_cancelled_queued);
-  g_test_add_func ("/run-task/cancelled/race", test_cancelled_race);
+  util_add ("/run-task/error-unchanged", test_error);
+  util_add ("/run-task/no-callback", test_no_callback);
+  util_add ("/run-task/queued-at-its-priority", test_priority);
+  util_add ("/run-task/own-thread/queued", test_own_thread);
+  util_add ("/run-task/cancelled/before", test_cancelled_before);
+  util_add ("/run-task/cancelled/queued", test_cancelled_queued);
+  util_add ("/run-task/cancelled/race", test_cancelled_race);
   g_test_add_func ("/run-task/refused/returns-closed", test_refused);
   util_add_trapped ("/run-task/refused/in-a-teardown", test_refused_in_teardown);
-  g_test_add_func ("/run-task/shutdown/drain-runs-it", test_drained);
-  g_test_add_func ("/run-task/shutdown/cancel-drops-it", test_dropped);
+  util_add ("/run-task/shutdown/drain-runs-it", test_drained);
+  util_add ("/run-task/shutdown/cancel-drops-it", test_dropped);
   util_add_trapped ("/run-task/many-threads", test_many_threads);
 
   return g_test_run ();

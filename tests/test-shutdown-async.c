@@ -3,11 +3,6 @@
  */
 #include "util.h"
 
-static void
-noop_cb (gpointer user_data)
-{
-}
-
 static gboolean
 finish (BgLoop *loop, UtilReply *reply, GError **error)
 {
@@ -47,7 +42,7 @@ test_reply (void)
 
       g_main_context_push_thread_default (context);
       util_reply_init (&reply);
-      g_assert_true (bg_loop_post (loop, noop_cb, &destroyed, util_count_cb));
+      g_assert_true (bg_loop_post (loop, util_nothing_cb, &destroyed, util_count_cb));
       bg_loop_shutdown_async (loop, BG_SHUTDOWN_DRAIN, i % 2 == 0 ? -1 : G_MAXINT, NULL,
                               util_reply_cb, &reply);
       g_assert_cmpint (bg_loop_get_state (loop), !=, BG_LOOP_RUNNING);
@@ -216,12 +211,6 @@ test_race (void)
 /* Nobody wants a reply, or the one who wants it is gone: nothing leaks. */
 
 static void
-not_reached_reply_cb (GObject *source, GAsyncResult *result, gpointer user_data)
-{
-  g_assert_not_reached ();
-}
-
-static void
 run_forgotten (gboolean held, int timeout_msec, GAsyncReadyCallback callback)
 {
   BgLoop *loop = util_loop_new ("forgotten");
@@ -255,7 +244,7 @@ test_forgotten (void)
   for (guint i = 0; i < util_scale (40); i++)
     {
       run_forgotten (i % 2 == 0, i % 3 == 0 ? -1 : (int) (i % 3) * 1000,
-                     i % 5 == 0 ? NULL : not_reached_reply_cb);
+                     i % 5 == 0 ? NULL : util_no_reply_cb);
       g_assert_cmpuint (util_count_fds (), ==, fds);
     }
   util_wait_for_threads (threads);
@@ -308,7 +297,7 @@ test_across (void)
   util_reply_init (&self.reply);
   g_assert_true (bg_loop_post (loop, shut_down_other_cb, &self, NULL));
   g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
-  g_assert_true (bg_loop_post (loop, noop_cb, NULL, NULL));
+  g_assert_true (bg_loop_post (loop, util_nothing_cb, NULL, NULL));
   g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
   bg_loop_release (self.other, hold);
   util_latch_wait (&self.reply.arrived);

@@ -236,12 +236,6 @@ hold (Race *self, int number)
     }
 }
 
-static gboolean
-source_cb (gpointer user_data)
-{
-  return G_SOURCE_CONTINUE;
-}
-
 static void
 attach (Race *self, int number)
 {
@@ -249,7 +243,7 @@ attach (Race *self, int number)
     {
       GSource *source = g_timeout_source_new (number);
 
-      g_source_set_callback (source, source_cb, self, destroyed_cb);
+      g_source_set_callback (source, util_continue_cb, self, destroyed_cb);
       attached = bg_loop_attach (self->loop, source);
       g_atomic_int_inc (attached ? &self->accepted : &self->refused);
       if (number % 2 == 0)

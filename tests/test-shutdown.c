@@ -378,51 +378,6 @@ typedef struct
 } Refused;
 
 static void
-not_reached_cb (gpointer user_data)
-{
-  g_assert_not_reached ();
-}
-
-static gboolean
-not_reached_call_cb (gpointer user_data, GError **error)
-{
-  g_assert_not_reached ();
-}
-
-static gboolean
-not_reached_source_cb (gpointer user_data)
-{
-  g_assert_not_reached ();
-}
-
-static gboolean
-not_reached_begin_cb (gpointer user_data,
-                      GCancellable *cancellable,
-                      GAsyncReadyCallback callback,
-                      gpointer callback_data,
-                      GError **error)
-{
-  g_assert_not_reached ();
-  return FALSE;
-}
-
-static gboolean
-not_reached_operation_cb (BgOperation *operation,
-                          GCancellable *cancellable,
-                          gpointer user_data,
-                          GError **error)
-{
-  g_assert_not_reached ();
-  return FALSE;
-}
-
-static void
-not_reached_task_cb (GTask *task, gpointer source, gpointer data, GCancellable *cancellable)
-{
-  g_assert_not_reached ();
-}
-
-static void
 refused_cb (gpointer user_data)
 {
   Refused *self = user_data;
@@ -461,14 +416,14 @@ assert_posts_refused (Refused *self)
   int destroyed = self->destroyed;
 
   self->destroyer = g_thread_self ();
-  g_assert_false (bg_loop_post (loop, not_reached_cb, self, refused_cb));
-  g_assert_false (bg_loop_post_full (loop, 5, not_reached_cb, self, refused_cb));
-  g_assert_cmpuint (bg_loop_post_after (loop, 0, not_reached_cb, self, refused_cb), ==, 0);
-  g_assert_cmpuint (bg_loop_add_teardown (loop, not_reached_cb, self, refused_cb), ==, 0);
+  g_assert_false (bg_loop_post (loop, util_not_reached_cb, self, refused_cb));
+  g_assert_false (bg_loop_post_full (loop, 5, util_not_reached_cb, self, refused_cb));
+  g_assert_cmpuint (bg_loop_post_after (loop, 0, util_not_reached_cb, self, refused_cb), ==, 0);
+  g_assert_cmpuint (bg_loop_add_teardown (loop, util_not_reached_cb, self, refused_cb), ==, 0);
   if (!bg_loop_is_current (loop))
     {
-      g_assert_false (bg_loop_invoke (loop, not_reached_source_cb, self));
-      g_assert_false (bg_loop_invoke_full (loop, 5, not_reached_source_cb, self, refused_cb));
+      g_assert_false (bg_loop_invoke (loop, util_no_source_cb, self));
+      g_assert_false (bg_loop_invoke_full (loop, 5, util_no_source_cb, self, refused_cb));
       destroyed++;
     }
   g_assert_cmpint (self->destroyed, ==, destroyed + 4);
@@ -482,15 +437,15 @@ assert_waits_refused (Refused *self)
 {
   g_autoptr (GError) error = NULL;
 
-  g_assert_false (bg_loop_call (self->loop, not_reached_call_cb, NULL, NULL, &error));
+  g_assert_false (bg_loop_call (self->loop, util_no_call_cb, NULL, NULL, &error));
   g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
   g_clear_error (&error);
-  g_assert_null (bg_loop_perform (self->loop, G_PRIORITY_DEFAULT, -1, not_reached_begin_cb, NULL,
-                                  NULL, &error));
+  g_assert_null (
+      bg_loop_perform (self->loop, G_PRIORITY_DEFAULT, -1, util_no_begin_cb, NULL, NULL, &error));
   g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
   g_clear_error (&error);
   g_assert_null (bg_loop_perform_operation (self->loop, G_PRIORITY_DEFAULT, -1,
-                                            not_reached_operation_cb, NULL, NULL, &error));
+                                            util_no_operation_cb, NULL, NULL, &error));
   g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
 }
 
@@ -512,13 +467,13 @@ assert_async_refused (Refused *self)
   int replies = self->replies;
   g_autoptr (GTask) task = g_task_new (NULL, NULL, refused_task_cb, self);
 
-  bg_loop_call_async (self->loop, 0, -1, not_reached_call_cb, self, refused_cb, NULL,
-                      refused_call_cb, self);
-  bg_loop_perform_async (self->loop, G_PRIORITY_DEFAULT, -1, not_reached_begin_cb, self, refused_cb,
+  bg_loop_call_async (self->loop, 0, -1, util_no_call_cb, self, refused_cb, NULL, refused_call_cb,
+                      self);
+  bg_loop_perform_async (self->loop, G_PRIORITY_DEFAULT, -1, util_no_begin_cb, self, refused_cb,
                          NULL, refused_perform_cb, self);
-  bg_loop_perform_operation_async (self->loop, G_PRIORITY_DEFAULT, -1, not_reached_operation_cb,
-                                   self, refused_cb, NULL, refused_perform_cb, self);
-  bg_loop_run_task (self->loop, G_PRIORITY_DEFAULT, task, not_reached_task_cb);
+  bg_loop_perform_operation_async (self->loop, G_PRIORITY_DEFAULT, -1, util_no_operation_cb, self,
+                                   refused_cb, NULL, refused_perform_cb, self);
+  bg_loop_run_task (self->loop, G_PRIORITY_DEFAULT, task, util_no_task_cb);
   g_assert_cmpint (self->destroyed, ==, destroyed + 3);
   g_assert_cmpint (self->replies, ==, replies);
   while (self->replies < replies + 4)
@@ -723,7 +678,7 @@ test_cancel_is_final (void)
 
   util_block (&block, loop);
   for (guint i = 0; i < N_POSTS; i++)
-    g_assert_true (bg_loop_post (loop, not_reached_cb, &destroyed, util_count_cb));
+    g_assert_true (bg_loop_post (loop, util_not_reached_cb, &destroyed, util_count_cb));
   bg_loop_quit (loop, BG_SHUTDOWN_CANCEL);
   bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
   g_assert_false (bg_loop_post (loop, util_count_cb, &ran, NULL));

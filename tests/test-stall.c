@@ -3,7 +3,6 @@
  */
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <bgloop/bg-test.h>
@@ -155,11 +154,6 @@ post_blocking (BgLoop *loop, const char *pattern)
   g_assert_true (bg_loop_post (loop, stall_blocks, (gpointer) pattern, NULL));
 }
 
-static void
-nothing_cb (gpointer user_data)
-{
-}
-
 /* The loop named "other" is reported so many times. */
 static void
 report_others (guint n)
@@ -199,7 +193,7 @@ test_destroy (void)
   char pattern[] = "The loop \"destroy\" has been kept busy by *";
   BgLoop *loop = watched_loop_new ("destroy");
 
-  g_assert_true (bg_loop_post (loop, nothing_cb, pattern, stall_blocks));
+  g_assert_true (bg_loop_post (loop, util_nothing_cb, pattern, stall_blocks));
   wait_for_reports ("The loop \"destroy\" was kept busy by *", 1);
   util_loop_end (loop);
 }
@@ -608,15 +602,13 @@ test_handler_forks (void)
 {
   BgLoop *loop = util_loop_new ("forks");
   UtilBlock block;
-  int status;
 
   util_latch_init (&handled_latch, 1);
   util_block (&block, loop);
   handler = fork_handler;
   start_watch (loop);
   util_latch_wait (&handled_latch);
-  g_assert_cmpint (waitpid (handler_child, &status, 0), ==, handler_child);
-  g_assert_cmpint (status, ==, 0);
+  util_wait_for_child (handler_child);
   util_unblock (&block);
   wait_for_reports ("*\"forks\" was*", 1);
   util_loop_end (loop);
@@ -648,8 +640,7 @@ static void
 test_fork (void)
 {
   BgLoop *loop = watched_loop_new ("parent");
-  int status;
-  pid_t pid = fork ();
+  pid_t pid = util_fork ();
 
   if (pid == 0)
     {
@@ -659,8 +650,7 @@ test_fork (void)
       test_function ();
       _exit (0);
     }
-  g_assert_cmpint (waitpid (pid, &status, 0), ==, pid);
-  g_assert_cmpint (status, ==, 0);
+  util_wait_for_child (pid);
   util_loop_end (loop);
 }
 
@@ -675,7 +665,7 @@ race_thread (gpointer data)
       BgLoop *own = i % 3 == 0 ? g_object_ref (loop) : NULL;
 
       g_object_set (loop, "stall-threshold", i % 2 == 0 ? A_MINUTE_MSEC : 2 * A_MINUTE_MSEC, NULL);
-      bg_loop_post (loop, nothing_cb, NULL, NULL);
+      bg_loop_post (loop, util_nothing_cb, NULL, NULL);
       if (i % 5 == 0)
         bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
       g_object_set (loop, "stall-threshold", i % 4 * A_MINUTE_MSEC, NULL);

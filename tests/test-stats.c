@@ -3,30 +3,12 @@
  */
 #include "util.h"
 
-static void
-nothing_cb (gpointer user_data)
-{
-}
-
-static gboolean
-nothing_call_cb (gpointer user_data, GError **error)
-{
-  return TRUE;
-}
-
 static gboolean
 five_times_cb (gpointer user_data)
 {
   int *n = user_data;
 
   return ++*n < 5;
-}
-
-static gboolean
-open_cb (gpointer user_data)
-{
-  util_latch_count_down (user_data);
-  return G_SOURCE_REMOVE;
 }
 
 static BgLoopStats *
@@ -50,10 +32,9 @@ assert_accounted_for (BgLoop *loop)
 }
 
 static void
-test_new (void)
+test_new (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("stats");
-  g_autoptr (BgLoopStats) stats = get_stats (loop);
+  g_autoptr (BgLoopStats) stats = get_stats (fixture->loop);
 
   g_assert_cmpuint (stats->posted, ==, 0);
   g_assert_cmpuint (stats->run, ==, 0);
@@ -63,13 +44,12 @@ test_new (void)
   g_assert_cmpuint (stats->queued, ==, 0);
   g_assert_cmpuint (stats->queued_max, ==, 0);
   g_assert_cmpuint (stats->holds, ==, 0);
-  util_loop_end (loop);
 }
 
 static void
-test_counts (void)
+test_counts (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("stats");
+  BgLoop *loop = fixture->loop;
   g_autoptr (BgLoopStats) busy = NULL;
   g_autoptr (BgLoopStats) stats = NULL;
   UtilBlock block;
@@ -77,7 +57,7 @@ test_counts (void)
 
   util_block (&block, loop);
   for (guint i = 0; i < 100; i++)
-    g_assert_true (bg_loop_post (loop, nothing_cb, NULL, NULL));
+    g_assert_true (bg_loop_post (loop, util_nothing_cb, NULL, NULL));
   hold = bg_loop_hold (loop, "test");
   busy = get_stats (loop);
   g_assert_cmpuint (busy->posted, ==, 101);
@@ -86,10 +66,10 @@ test_counts (void)
   g_assert_cmpuint (busy->holds, ==, 1);
   util_unblock (&block);
   bg_loop_release (loop, hold);
-  g_assert_true (bg_loop_call (loop, nothing_call_cb, NULL, NULL, NULL));
+  g_assert_true (bg_loop_call (loop, util_true_cb, NULL, NULL, NULL));
   g_assert_true (bg_loop_shutdown (loop, NULL));
-  g_assert_false (bg_loop_post (loop, nothing_cb, NULL, NULL));
-  g_assert_false (bg_loop_call (loop, nothing_call_cb, NULL, NULL, NULL));
+  g_assert_false (bg_loop_post (loop, util_nothing_cb, NULL, NULL));
+  g_assert_false (bg_loop_call (loop, util_true_cb, NULL, NULL, NULL));
 
   stats = get_stats (loop);
   g_assert_cmpuint (stats->posted, ==, 102);
@@ -102,15 +82,14 @@ test_counts (void)
   g_assert_cmpint (stats->busy_usec, >=, stats->longest_usec);
   assert_accounted_for (loop);
 
-  g_assert_finalize_object (loop);
   util_block_clear (&block);
 }
 
 /* A loop that is awake is not woken. */
 static void
-test_one_wake_up (void)
+test_one_wake_up (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("stats");
+  BgLoop *loop = fixture->loop;
   g_autoptr (BgLoopStats) before = NULL;
   g_autoptr (BgLoopStats) after = NULL;
   UtilBlock block;
@@ -118,24 +97,24 @@ test_one_wake_up (void)
   util_block (&block, loop);
   before = get_stats (loop);
   for (guint i = 0; i < 10000; i++)
-    g_assert_true (bg_loop_post (loop, nothing_cb, NULL, NULL));
+    g_assert_true (bg_loop_post (loop, util_nothing_cb, NULL, NULL));
   after = get_stats (loop);
   g_assert_cmpuint (after->wakeups, ==, before->wakeups);
   util_unblock (&block);
-  util_loop_end (loop);
+  util_loop_shut_down (loop);
   util_block_clear (&block);
 }
 
 static void
-test_cancelled (void)
+test_cancelled (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("stats");
+  BgLoop *loop = fixture->loop;
   g_autoptr (BgLoopStats) stats = NULL;
   UtilBlock block;
 
   util_block (&block, loop);
   for (guint i = 0; i < 100; i++)
-    g_assert_true (bg_loop_post (loop, nothing_cb, NULL, NULL));
+    g_assert_true (bg_loop_post (loop, util_nothing_cb, NULL, NULL));
   bg_loop_quit (loop, BG_SHUTDOWN_CANCEL);
   util_unblock (&block);
   g_assert_true (bg_loop_shutdown (loop, NULL));
@@ -143,16 +122,15 @@ test_cancelled (void)
   g_assert_cmpuint (stats->posted, ==, 101);
   g_assert_cmpuint (stats->run, ==, 1);
   g_assert_cmpuint (stats->cancelled, ==, 100);
-  g_assert_finalize_object (loop);
   util_block_clear (&block);
 }
 
 /* One piece of work is one, by whatever way it came and however often it ran. */
 static void
-test_all_kinds (gconstpointer data)
+test_all_kinds (BgTestFixture *fixture, gconstpointer data)
 {
   BgShutdownMode mode = GPOINTER_TO_UINT (data);
-  BgLoop *loop = util_loop_new ("stats");
+  BgLoop *loop = fixture->loop;
   g_autoptr (BgLoopStats) stats = NULL;
   UtilBlock block;
   UtilLatch latch;
@@ -161,17 +139,18 @@ test_all_kinds (gconstpointer data)
 
   util_latch_init (&latch, 1);
   g_assert_true (bg_loop_invoke (loop, five_times_cb, &n));
-  g_assert_true (bg_loop_invoke_full (loop, G_PRIORITY_LOW, open_cb, &latch, NULL));
+  g_assert_true (
+      bg_loop_invoke_full (loop, G_PRIORITY_LOW, util_count_down_source_cb, &latch, NULL));
   util_latch_wait (&latch);
-  g_assert_true (bg_loop_call (loop, nothing_call_cb, NULL, NULL, NULL));
+  g_assert_true (bg_loop_call (loop, util_true_cb, NULL, NULL, NULL));
   util_block (&block, loop);
-  g_assert_true (bg_loop_post (loop, nothing_cb, NULL, NULL));
+  g_assert_true (bg_loop_post (loop, util_nothing_cb, NULL, NULL));
   n = 0;
   g_assert_true (bg_loop_invoke (loop, five_times_cb, &n));
-  bg_loop_call_async (loop, G_PRIORITY_DEFAULT, -1, nothing_call_cb, NULL, NULL, NULL, NULL, NULL);
-  g_assert_true (bg_loop_post_after (loop, 0, nothing_cb, NULL, NULL) != 0);
-  g_assert_true (bg_loop_post_after (loop, G_MAXINT, nothing_cb, NULL, NULL) != 0);
-  id = bg_loop_post_after (loop, G_MAXINT, nothing_cb, NULL, g_free);
+  bg_loop_call_async (loop, G_PRIORITY_DEFAULT, -1, util_true_cb, NULL, NULL, NULL, NULL, NULL);
+  g_assert_true (bg_loop_post_after (loop, 0, util_nothing_cb, NULL, NULL) != 0);
+  g_assert_true (bg_loop_post_after (loop, G_MAXINT, util_nothing_cb, NULL, NULL) != 0);
+  id = bg_loop_post_after (loop, G_MAXINT, util_nothing_cb, NULL, g_free);
   g_assert_true (bg_loop_withdraw (loop, id));
   bg_loop_quit (loop, mode);
   util_unblock (&block);
@@ -181,40 +160,38 @@ test_all_kinds (gconstpointer data)
   stats = get_stats (loop);
   g_assert_cmpuint (stats->posted, ==, 10);
   g_assert_cmpuint (stats->cancelled, ==, mode == BG_SHUTDOWN_DRAIN ? 2 : 6);
-  g_assert_finalize_object (loop);
   util_block_clear (&block);
   util_latch_clear (&latch);
 }
 
 /* What was withdrawn, or is waited for no longer, is not counted as queued. */
 static void
-test_not_queued (void)
+test_not_queued (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("stats");
+  BgLoop *loop = fixture->loop;
   g_autoptr (BgLoopStats) before = NULL;
   g_autoptr (BgLoopStats) stats = NULL;
   UtilBlock block;
   guint64 id;
 
   util_block (&block, loop);
-  g_assert_true (bg_loop_post (loop, nothing_cb, NULL, NULL));
+  g_assert_true (bg_loop_post (loop, util_nothing_cb, NULL, NULL));
   before = get_stats (loop);
   g_assert_cmpuint (before->queued, ==, 1);
-  id = bg_loop_post_after (loop, 0, nothing_cb, NULL, NULL);
+  id = bg_loop_post_after (loop, 0, util_nothing_cb, NULL, NULL);
   g_assert_true (bg_loop_withdraw (loop, id));
-  id = bg_loop_post_after (loop, G_MAXINT, nothing_cb, NULL, NULL);
+  id = bg_loop_post_after (loop, G_MAXINT, util_nothing_cb, NULL, NULL);
   g_assert_true (bg_loop_withdraw (loop, id));
   for (int timeout_msec = 0; timeout_msec < 3; timeout_msec++)
     {
-      g_assert_false (bg_loop_call_full (loop, 0, timeout_msec, nothing_call_cb, NULL, NULL, NULL));
+      g_assert_false (bg_loop_call_full (loop, 0, timeout_msec, util_true_cb, NULL, NULL, NULL));
       g_assert_false (bg_loop_flush (loop, timeout_msec, NULL, NULL));
     }
   stats = get_stats (loop);
   g_assert_cmpuint (stats->queued, ==, 1);
   util_unblock (&block);
-  g_assert_true (bg_loop_shutdown (loop, NULL));
+  util_loop_shut_down (loop);
   assert_accounted_for (loop);
-  util_loop_end (loop);
   util_block_clear (&block);
 }
 
@@ -239,7 +216,7 @@ assert_queued (BgLoop *loop, guint queued)
 static gboolean
 withdraw_due_cb (gpointer user_data, GError **error)
 {
-  guint64 id = bg_loop_post_after (user_data, 0, nothing_cb, g_malloc (1), g_free);
+  guint64 id = bg_loop_post_after (user_data, 0, util_nothing_cb, g_malloc (1), g_free);
 
   g_assert_true (g_main_context_iteration (bg_loop_get_context (user_data), FALSE));
   assert_queued (user_data, 1);
@@ -251,9 +228,9 @@ withdraw_due_cb (gpointer user_data, GError **error)
 /* Nor is what comes of work that counts as run or cancelled: an answer, and data to be
  * destroyed. */
 static void
-test_consequences (void)
+test_consequences (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("stats");
+  BgLoop *loop = fixture->loop;
   BgOperation *operation = NULL;
   UtilBlock block;
 
@@ -264,9 +241,8 @@ test_consequences (void)
   assert_queued (loop, 0);
   util_unblock (&block);
   g_assert_true (bg_loop_call (loop, withdraw_due_cb, loop, NULL, NULL));
-  g_assert_true (bg_loop_shutdown (loop, NULL));
+  util_loop_shut_down (loop);
   assert_accounted_for (loop);
-  util_loop_end (loop);
   util_block_clear (&block);
 }
 
@@ -278,29 +254,14 @@ typedef struct
   GCancellable *cancellable;
 } GivesUp;
 
-static gboolean
-not_begun_cb (gpointer user_data,
-              GCancellable *cancellable,
-              GAsyncReadyCallback callback,
-              gpointer callback_data,
-              GError **error)
-{
-  g_assert_not_reached ();
-}
-
-static gboolean
-not_called_cb (gpointer user_data, GError **error)
-{
-  g_assert_not_reached ();
-}
-
 static gpointer
 cancelled_thread (gpointer data)
 {
   GivesUp *self = data;
 
-  g_assert_false (bg_loop_call (self->loop, not_called_cb, NULL, self->cancellable, NULL));
-  g_assert_null (bg_loop_perform (self->loop, G_PRIORITY_LOW, 0, not_begun_cb, NULL, NULL, NULL));
+  g_assert_false (bg_loop_call (self->loop, util_no_call_cb, NULL, self->cancellable, NULL));
+  g_assert_null (
+      bg_loop_perform (self->loop, G_PRIORITY_LOW, 0, util_no_begin_cb, NULL, NULL, NULL));
   g_assert_false (bg_loop_flush (self->loop, 1, NULL, NULL));
   return NULL;
 }
@@ -321,9 +282,9 @@ assert_described (BgLoop *loop, const char *what, gboolean is)
 }
 
 static void
-test_not_described (void)
+test_not_described (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("stats");
+  BgLoop *loop = fixture->loop;
   GivesUp self = { loop, g_cancellable_new () };
   UtilBlock block;
   GThread *thread;
@@ -331,21 +292,20 @@ test_not_described (void)
   util_block (&block, loop);
   thread = g_thread_new ("cancelled", cancelled_thread, &self);
   util_wait_for_queued (loop, 1);
-  assert_described (loop, "queued", TRUE);
+  assert_described (loop, "queued at priority", TRUE);
   g_cancellable_cancel (self.cancellable);
   g_thread_join (thread);
-  assert_described (loop, "queued", FALSE);
+  assert_described (loop, "queued at priority", FALSE);
 
   for (guint i = 0; i < 3; i++)
-    g_assert_true (bg_loop_post_full (loop, 7, nothing_cb, NULL, NULL));
+    g_assert_true (bg_loop_post_full (loop, 7, util_nothing_cb, NULL, NULL));
   assert_described (loop, "3 queued at priority 7", TRUE);
   bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
   assert_described (loop, "3 queued at priority 7", TRUE);
   assert_described (loop, "queued at priority 0", FALSE);
   util_unblock (&block);
-  g_assert_true (bg_loop_shutdown (loop, NULL));
+  util_loop_shut_down (loop);
   assert_accounted_for (loop);
-  util_loop_end (loop);
   util_block_clear (&block);
   g_object_unref (self.cancellable);
 }
@@ -395,16 +355,10 @@ get_posted (BgLoop *loop)
 }
 
 static void
-count_down_cb (gpointer user_data)
-{
-  util_latch_count_down (user_data);
-}
-
-static void
-test_flush_within (void)
+test_flush_within (BgTestFixture *fixture, gconstpointer data)
 {
   UtilLatch ran;
-  Iterating self = { util_loop_new ("stats"), .iterates = TRUE };
+  Iterating self = { fixture->loop, .iterates = TRUE };
   g_autoptr (GCancellable) cancellable = g_cancellable_new ();
   GThread *thread;
 
@@ -420,7 +374,7 @@ test_flush_within (void)
     g_thread_yield ();
   /* What came after the flush has run within the function: so has the flush been looked at. */
   util_latch_init (&ran, 1);
-  g_assert_true (bg_loop_post (self.loop, count_down_cb, &ran, NULL));
+  g_assert_true (bg_loop_post (self.loop, util_count_down_cb, &ran, NULL));
   util_latch_wait (&ran);
   util_latch_clear (&ran);
   util_wait_for_queued (self.loop, 1);
@@ -428,7 +382,7 @@ test_flush_within (void)
   util_latch_wait (&self.rests);
 
   for (guint i = 0; i < 2; i++)
-    g_assert_true (bg_loop_post (self.loop, nothing_cb, NULL, NULL));
+    g_assert_true (bg_loop_post (self.loop, util_nothing_cb, NULL, NULL));
   util_wait_for_queued (self.loop, 3);
   g_cancellable_cancel (cancellable);
   g_thread_join (thread);
@@ -436,7 +390,7 @@ test_flush_within (void)
   assert_described (self.loop, "2 queued at priority 0", TRUE);
 
   util_latch_count_down (&self.goes_on);
-  util_loop_end (self.loop);
+  util_loop_shut_down (self.loop);
   util_latch_clear (&self.runs);
   util_latch_clear (&self.goes_on);
   util_latch_clear (&self.rests);
@@ -474,41 +428,38 @@ test_busy_at_the_end (void)
 
 /* Whoever looks while batches begin and end sees neither time go back. */
 static void
-test_busy_grows (void)
+test_busy_grows (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("stats");
   gint64 busy = 0, longest = 0;
 
   for (int priority = 1; priority <= 8; priority++)
-    g_assert_true (bg_loop_post_full (loop, priority, nothing_cb, NULL, NULL));
+    g_assert_true (bg_loop_post_full (fixture->loop, priority, util_nothing_cb, NULL, NULL));
   for (guint i = 0; i < util_scale (100000); i++)
     {
       g_autoptr (BgLoopStats) stats = NULL;
 
       if (i % 16 == 0)
-        g_assert_true (bg_loop_post (loop, nothing_cb, NULL, NULL));
-      stats = get_stats (loop);
+        g_assert_true (bg_loop_post (fixture->loop, util_nothing_cb, NULL, NULL));
+      stats = get_stats (fixture->loop);
       g_assert_cmpint (stats->busy_usec, >=, busy);
       g_assert_cmpint (stats->longest_usec, >=, longest);
       busy = stats->busy_usec;
       longest = stats->longest_usec;
     }
-  util_loop_end (loop);
 }
 
 /* What runs now is in the times already, though it has not ended. */
 static void
-test_runs_now (void)
+test_runs_now (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("stats");
   gint64 busy = 0, longest = 0;
   guint64 run = 0;
   UtilBlock block;
 
-  util_block (&block, loop);
+  util_block (&block, fixture->loop);
   while (busy < 2000 || longest < 2000)
     {
-      g_autoptr (BgLoopStats) stats = get_stats (loop);
+      g_autoptr (BgLoopStats) stats = get_stats (fixture->loop);
 
       g_assert_cmpint (stats->busy_usec, >=, busy);
       g_assert_cmpint (stats->longest_usec, >=, longest);
@@ -519,7 +470,7 @@ test_runs_now (void)
     }
   g_assert_cmpuint (run, ==, 0);
   util_unblock (&block);
-  util_loop_end (loop);
+  util_loop_shut_down (fixture->loop);
   util_block_clear (&block);
 }
 
@@ -540,21 +491,19 @@ test_fields (void)
 }
 
 static void
-test_boxed (void)
+test_boxed (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("stats");
   g_autoptr (BgLoopStats) stats = NULL;
   g_autoptr (BgLoopStats) copy = NULL;
   g_auto (GValue) value = G_VALUE_INIT;
 
-  g_assert_true (bg_loop_call (loop, nothing_call_cb, NULL, NULL, NULL));
-  stats = get_stats (loop);
+  g_assert_true (bg_loop_call (fixture->loop, util_true_cb, NULL, NULL, NULL));
+  stats = get_stats (fixture->loop);
   copy = bg_loop_stats_copy (stats);
   g_assert_cmpmem (stats, sizeof *stats, copy, sizeof *copy);
   g_value_init (&value, BG_TYPE_LOOP_STATS);
   g_value_set_boxed (&value, stats);
   g_assert_cmpmem (stats, sizeof *stats, g_value_get_boxed (&value), sizeof *stats);
-  util_loop_end (loop);
 }
 
 int
@@ -562,23 +511,22 @@ main (int argc, char *argv[])
 {
   util_init (&argc, &argv);
 
-  g_test_add_func ("/stats/new/is-all-zero", test_new);
-  g_test_add_func ("/stats/counts", test_counts);
-  g_test_add_func ("/stats/wake-ups/none-while-awake", test_one_wake_up);
-  g_test_add_func ("/stats/cancelled", test_cancelled);
-  g_test_add_data_func ("/stats/all-kinds/drained", GUINT_TO_POINTER (BG_SHUTDOWN_DRAIN),
-                        test_all_kinds);
-  g_test_add_data_func ("/stats/all-kinds/cancelled", GUINT_TO_POINTER (BG_SHUTDOWN_CANCEL),
-                        test_all_kinds);
-  g_test_add_func ("/stats/not-queued", test_not_queued);
-  g_test_add_func ("/stats/not-queued/consequences", test_consequences);
-  g_test_add_func ("/stats/not-queued/nor-described", test_not_described);
-  g_test_add_func ("/stats/not-queued/flush-within", test_flush_within);
+  util_add ("/stats/new/is-all-zero", test_new);
+  util_add ("/stats/counts", test_counts);
+  util_add ("/stats/wake-ups/none-while-awake", test_one_wake_up);
+  util_add ("/stats/cancelled", test_cancelled);
+  util_add_data ("/stats/all-kinds/drained", test_all_kinds, GUINT_TO_POINTER (BG_SHUTDOWN_DRAIN));
+  util_add_data ("/stats/all-kinds/cancelled", test_all_kinds,
+                 GUINT_TO_POINTER (BG_SHUTDOWN_CANCEL));
+  util_add ("/stats/not-queued", test_not_queued);
+  util_add ("/stats/not-queued/consequences", test_consequences);
+  util_add ("/stats/not-queued/nor-described", test_not_described);
+  util_add ("/stats/not-queued/flush-within", test_flush_within);
   util_add_trapped ("/stats/busy/not-after-the-end", test_busy_at_the_end);
-  g_test_add_func ("/stats/busy/grows", test_busy_grows);
-  g_test_add_func ("/stats/what-runs-now", test_runs_now);
+  util_add ("/stats/busy/grows", test_busy_grows);
+  util_add ("/stats/what-runs-now", test_runs_now);
   g_test_add_func ("/stats/fields", test_fields);
-  g_test_add_func ("/stats/boxed", test_boxed);
+  util_add ("/stats/boxed", test_boxed);
 
   return g_test_run ();
 }

@@ -4,29 +4,6 @@
 #include "util.h"
 
 static void
-nothing_cb (gpointer user_data)
-{
-}
-
-static void
-never_cb (gpointer user_data)
-{
-  g_assert_not_reached ();
-}
-
-static void
-count_cb (gpointer user_data)
-{
-  g_atomic_int_inc ((int *) user_data);
-}
-
-static void
-quit_cb (gpointer user_data)
-{
-  bg_loop_quit (user_data, BG_SHUTDOWN_DRAIN);
-}
-
-static void
 assert_shutdown (BgLoop *loop)
 {
   g_autoptr (GError) error = NULL;
@@ -82,7 +59,7 @@ test_quit_from_the_first_callback (void)
     {
       BgLoop *loop = util_loop_new ("stop");
 
-      g_assert_true (bg_loop_post (loop, quit_cb, loop, NULL));
+      g_assert_true (bg_loop_post (loop, util_quit_cb, loop, NULL));
       util_loop_end (loop);
     }
 }
@@ -143,7 +120,7 @@ test_quit_does_not_wait (void)
   int n = 0;
 
   util_block (&block, loop);
-  g_assert_true (bg_loop_post (loop, count_cb, &n, count_cb));
+  g_assert_true (bg_loop_post (loop, util_count_cb, &n, util_count_cb));
   bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
   bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
   g_assert_cmpint (bg_loop_get_state (loop), ==, BG_LOOP_STOPPING);
@@ -169,7 +146,7 @@ test_quit_ends_the_loop (void)
 
   util_latch_init (&latch, 1);
   g_assert_true (bg_loop_post (loop, wait_cb, &latch, NULL));
-  g_assert_true (bg_loop_post (loop, quit_cb, loop, NULL));
+  g_assert_true (bg_loop_post (loop, util_quit_cb, loop, NULL));
   util_latch_count_down (&latch);
   while (bg_loop_get_state (loop) != BG_LOOP_STOPPED)
     g_thread_yield ();
@@ -191,7 +168,8 @@ test_drain_runs_all (void)
       int n = 0;
 
       for (guint i = 0; i < 1000; i++)
-        g_assert_true (bg_loop_post_full (loop, priorities[i % 3], count_cb, &n, count_cb));
+        g_assert_true (
+            bg_loop_post_full (loop, priorities[i % 3], util_count_cb, &n, util_count_cb));
       util_loop_end (loop);
       g_assert_cmpint (n, ==, 2000);
     }
@@ -241,15 +219,10 @@ test_drain_drops_what_is_not_due (void)
   int n = 0;
 
   for (guint i = 0; i < 100; i++)
-    g_assert_true (bg_loop_post_after (loop, G_MAXINT - i, never_cb, &n, count_cb) != 0);
+    g_assert_true (bg_loop_post_after (loop, G_MAXINT - i, util_not_reached_cb, &n, util_count_cb)
+                   != 0);
   util_loop_end (loop);
   g_assert_cmpint (n, ==, 100);
-}
-
-static gboolean
-always_cb (gpointer user_data)
-{
-  return G_SOURCE_CONTINUE;
 }
 
 static void
@@ -277,7 +250,7 @@ test_drain_beside_busy_sources (void)
           g_autoptr (GSource) source = g_idle_source_new ();
 
           g_source_set_priority (source, priorities[i]);
-          g_source_set_callback (source, always_cb, &chain, on_the_loop_destroy);
+          g_source_set_callback (source, util_continue_cb, &chain, on_the_loop_destroy);
           g_source_attach (source, bg_loop_get_context (loop));
         }
       g_assert_true (bg_loop_post (loop, chain_cb, &chain, NULL));
@@ -394,7 +367,7 @@ test_own_thread (void)
   g_assert_true (bg_loop_call (loop, shut_down_here_cb, loop, NULL, NULL));
   g_assert_cmpint (bg_loop_get_state (loop), ==, BG_LOOP_RUNNING);
   g_assert_false (g_cancellable_is_cancelled (bg_loop_get_cancellable (loop)));
-  g_assert_true (bg_loop_post (loop, count_cb, &n, NULL));
+  g_assert_true (bg_loop_post (loop, util_count_cb, &n, NULL));
   util_loop_end (loop);
   g_assert_cmpint (n, ==, 1);
 }
@@ -434,7 +407,7 @@ test_from_another_loop (void)
       BgLoop *loop = util_loop_new ("stop");
       g_autoptr (GError) error = NULL;
 
-      g_assert_true (bg_loop_post (loop, nothing_cb, NULL, NULL));
+      g_assert_true (bg_loop_post (loop, util_nothing_cb, NULL, NULL));
       bg_loop_call (other, end_cb, loop, NULL, &error);
       g_assert_no_error (error);
       util_loop_end (loop);

@@ -119,12 +119,6 @@ test_however (void)
 /* A teardown function may call anything; the loop takes no more work. */
 
 static void
-not_reached_cb (gpointer user_data)
-{
-  g_assert_not_reached ();
-}
-
-static void
 replied_cb (GObject *source, GAsyncResult *result, gpointer user_data)
 {
   g_autoptr (GError) error = NULL;
@@ -133,19 +127,6 @@ replied_cb (GObject *source, GAsyncResult *result, gpointer user_data)
   g_assert_false (bg_loop_shutdown_finish (BG_LOOP (source), result, &error));
   g_assert_error (error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
   util_count_cb (user_data);
-}
-
-static gboolean
-call_cb (gpointer user_data, GError **error)
-{
-  util_count_cb (user_data);
-  return TRUE;
-}
-
-static gboolean
-invoked_cb (gpointer user_data)
-{
-  g_assert_not_reached ();
 }
 
 typedef struct
@@ -164,19 +145,20 @@ busy_cb (gpointer user_data)
   g_autoptr (GSource) source = g_idle_source_new ();
   g_autoptr (GError) error = NULL;
 
-  g_assert_false (bg_loop_post (loop, not_reached_cb, &self->refused, util_count_cb));
-  g_assert_cmpuint (bg_loop_post_after (loop, 0, not_reached_cb, &self->refused, util_count_cb), ==,
-                    0);
-  g_assert_cmpuint (bg_loop_add_teardown (loop, not_reached_cb, &self->refused, util_count_cb), ==,
-                    0);
+  g_assert_false (bg_loop_post (loop, util_not_reached_cb, &self->refused, util_count_cb));
+  g_assert_cmpuint (bg_loop_post_after (loop, 0, util_not_reached_cb, &self->refused,
+                                        util_count_cb),
+                    ==, 0);
+  g_assert_cmpuint (bg_loop_add_teardown (loop, util_not_reached_cb, &self->refused, util_count_cb),
+                    ==, 0);
   g_assert_cmpint (self->refused % 3, ==, 0);
   g_assert_cmpuint (bg_loop_hold (loop, "refused"), ==, 0);
   g_assert_false (bg_loop_attach (loop, source));
-  g_assert_false (bg_loop_invoke (loop, invoked_cb, NULL));
+  g_assert_false (bg_loop_invoke (loop, util_no_source_cb, NULL));
   g_assert_false (bg_loop_withdraw (loop, 1));
 
   /* On the loop's own thread that is a plain function call, in every state. */
-  g_assert_true (bg_loop_call (loop, call_cb, &self->calls, NULL, &error));
+  g_assert_true (bg_loop_call (loop, util_count_call_cb, &self->calls, NULL, &error));
   g_assert_no_error (error);
 
   g_assert_false (bg_loop_shutdown (loop, &error));
@@ -227,7 +209,7 @@ wild_destroyed_cb (gpointer user_data)
   g_mutex_unlock (&self->lock);
 
   /* Never lost: the destroy counts, wherever it runs. */
-  (void) bg_loop_post (loop, not_reached_cb, &self->posted, util_count_cb);
+  (void) bg_loop_post (loop, util_not_reached_cb, &self->posted, util_count_cb);
   (void) bg_loop_withdraw (loop, 1);
   g_free (bg_loop_describe (loop));
   if (hold != 0)
@@ -237,27 +219,18 @@ wild_destroyed_cb (gpointer user_data)
   g_object_unref (loop);
 }
 
-static gboolean
-continue_cb (gpointer user_data)
-{
-  return G_SOURCE_CONTINUE;
-}
-
-static void
-noop_cb (gpointer user_data)
-{
-}
-
 static void
 give_wild_work (Wild *self)
 {
   g_autoptr (GSource) source = g_timeout_source_new (G_MAXINT);
 
-  g_assert_true (bg_loop_post (self->loop, noop_cb, self, wild_destroyed_cb));
-  g_assert_true (bg_loop_post_full (self->loop, 100, noop_cb, self, wild_destroyed_cb));
-  g_assert_true (bg_loop_post_after (self->loop, G_MAXINT, noop_cb, self, wild_destroyed_cb) != 0);
-  g_assert_cmpuint (bg_loop_add_teardown (self->loop, noop_cb, self, wild_destroyed_cb), !=, 0);
-  g_source_set_callback (source, continue_cb, self, wild_destroyed_cb);
+  g_assert_true (bg_loop_post (self->loop, util_nothing_cb, self, wild_destroyed_cb));
+  g_assert_true (bg_loop_post_full (self->loop, 100, util_nothing_cb, self, wild_destroyed_cb));
+  g_assert_true (bg_loop_post_after (self->loop, G_MAXINT, util_nothing_cb, self, wild_destroyed_cb)
+                 != 0);
+  g_assert_cmpuint (bg_loop_add_teardown (self->loop, util_nothing_cb, self, wild_destroyed_cb), !=,
+                    0);
+  g_source_set_callback (source, util_continue_cb, self, wild_destroyed_cb);
   g_assert_true (bg_loop_attach (self->loop, source));
 }
 
@@ -302,13 +275,13 @@ give_post (BgLoop *loop)
 static gboolean
 give_destroy (BgLoop *loop)
 {
-  return bg_loop_post (loop, noop_cb, loop, g_object_unref);
+  return bg_loop_post (loop, util_nothing_cb, loop, g_object_unref);
 }
 
 static gboolean
 give_delay (BgLoop *loop)
 {
-  return bg_loop_post_after (loop, 1, noop_cb, loop, g_object_unref) != 0;
+  return bg_loop_post_after (loop, 1, util_nothing_cb, loop, g_object_unref) != 0;
 }
 
 static gboolean
@@ -341,7 +314,7 @@ give_leftover (BgLoop *loop)
   g_autoptr (GSource) source = g_timeout_source_new (G_MAXINT);
   gboolean accepted;
 
-  g_source_set_callback (source, continue_cb, loop, g_object_unref);
+  g_source_set_callback (source, util_continue_cb, loop, g_object_unref);
   accepted = bg_loop_attach (loop, source);
   bg_loop_quit (loop, BG_SHUTDOWN_CANCEL);
   return accepted;
@@ -388,12 +361,12 @@ test_drops_another (void)
   fds = util_count_fds ();
 
   last = util_loop_new ("last");
-  g_assert_cmpuint (bg_loop_add_teardown (last, noop_cb, &destroyed, util_count_cb), !=, 0);
+  g_assert_cmpuint (bg_loop_add_teardown (last, util_nothing_cb, &destroyed, util_count_cb), !=, 0);
   for (guint i = 0; i < 5; i++)
     {
       BgLoop *loop = util_loop_new ("a chain of loops");
 
-      g_assert_true (bg_loop_post_after (loop, i % 2 == 0 ? 0 : G_MAXINT, noop_cb,
+      g_assert_true (bg_loop_post_after (loop, i % 2 == 0 ? 0 : G_MAXINT, util_nothing_cb,
                                          g_steal_pointer (&last), g_object_unref)
                      != 0);
       last = loop;
@@ -415,25 +388,12 @@ typedef struct
 } Late;
 
 static void
-never_cb (gpointer user_data)
-{
-  g_assert_not_reached ();
-}
-
-static void
 late_destroyed_cb (gpointer user_data)
 {
   Late *self = user_data;
 
   g_assert_true (bg_loop_is_current (self->loop));
   self->n_destroyed++;
-}
-
-static gboolean
-done_cb (gpointer user_data)
-{
-  util_latch_count_down (user_data);
-  return G_SOURCE_REMOVE;
 }
 
 /* Until long after it was due: for as long as another timeout of the context. */
@@ -445,7 +405,7 @@ iterate_cb (gpointer user_data)
 
   util_latch_init (&done, 1);
   g_source_set_priority (source, G_PRIORITY_LOW);
-  g_source_set_callback (source, done_cb, &done, NULL);
+  g_source_set_callback (source, util_count_down_source_cb, &done, NULL);
   g_source_attach (source, g_main_context_get_thread_default ());
   util_iterate_until (&done);
   util_latch_clear (&done);
@@ -457,7 +417,9 @@ add_late_work_cb (gpointer user_data)
   Late *self = user_data;
 
   bg_loop_quit (self->loop, BG_SHUTDOWN_DRAIN);
-  g_assert_cmpuint (bg_loop_post_after (self->loop, 10, never_cb, self, late_destroyed_cb), !=, 0);
+  g_assert_cmpuint (bg_loop_post_after (self->loop, 10, util_not_reached_cb, self,
+                                        late_destroyed_cb),
+                    !=, 0);
 }
 
 static void
@@ -525,7 +487,7 @@ test_removed (void)
   removed_init (&self, "removed");
   order.loop = self.loop;
   add_step (&order, 'a');
-  self.id = bg_loop_add_teardown (self.loop, not_reached_cb, &self, removed_destroyed_cb);
+  self.id = bg_loop_add_teardown (self.loop, util_not_reached_cb, &self, removed_destroyed_cb);
   g_assert_cmpuint (self.id, !=, 0);
   add_step (&order, 'b');
   g_assert_false (bg_loop_remove_teardown (self.loop, 0));
@@ -557,7 +519,7 @@ test_removed_there (void)
   Removed self;
 
   removed_init (&self, "removed there");
-  self.id = bg_loop_add_teardown (self.loop, not_reached_cb, &self, removed_destroyed_cb);
+  self.id = bg_loop_add_teardown (self.loop, util_not_reached_cb, &self, removed_destroyed_cb);
   g_assert_true (bg_loop_post (self.loop, remove_cb, &self, NULL));
   removed_end (&self);
 }
@@ -573,7 +535,7 @@ test_removed_stopping (void)
 
       removed_init (&self, "stopping");
       hold = bg_loop_hold (self.loop, "the test");
-      self.id = bg_loop_add_teardown (self.loop, not_reached_cb, &self, removed_destroyed_cb);
+      self.id = bg_loop_add_teardown (self.loop, util_not_reached_cb, &self, removed_destroyed_cb);
       bg_loop_quit (self.loop, mode);
       remove_cb (&self);
       bg_loop_release (self.loop, hold);
@@ -598,7 +560,7 @@ test_removed_by_another (void)
   Removed self;
 
   removed_init (&self, "another");
-  self.id = bg_loop_add_teardown (self.loop, not_reached_cb, &self, removed_destroyed_cb);
+  self.id = bg_loop_add_teardown (self.loop, util_not_reached_cb, &self, removed_destroyed_cb);
   self.other = bg_loop_add_teardown (self.loop, remove_other_cb, &self, NULL);
   g_assert_cmpuint (self.id, !=, self.other);
   removed_end (&self);

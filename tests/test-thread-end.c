@@ -24,28 +24,6 @@ assert_would_deadlock (gboolean failed, GError **error)
   g_clear_error (error);
 }
 
-static gboolean
-not_reached_call_cb (gpointer user_data, GError **error)
-{
-  g_assert_not_reached ();
-}
-
-static gboolean
-not_reached_source_cb (gpointer user_data)
-{
-  g_assert_not_reached ();
-}
-
-static gboolean
-not_reached_begin_cb (gpointer user_data,
-                      GCancellable *cancellable,
-                      GAsyncReadyCallback callback,
-                      gpointer callback_data,
-                      GError **error)
-{
-  g_assert_not_reached ();
-}
-
 /* Destructors */
 
 #define ROUNDS PTHREAD_DESTRUCTOR_ITERATIONS
@@ -148,8 +126,7 @@ assert_refuses_work (BgLoop *loop)
   int n_destroyed = 0;
 
   g_assert_false (bg_loop_post (loop, util_not_reached_cb, &n_destroyed, util_count_cb));
-  g_assert_false (
-      bg_loop_invoke_full (loop, 0, not_reached_source_cb, &n_destroyed, util_count_cb));
+  g_assert_false (bg_loop_invoke_full (loop, 0, util_no_source_cb, &n_destroyed, util_count_cb));
   g_assert_cmpuint (bg_loop_post_after (loop, 0, util_not_reached_cb, &n_destroyed, util_count_cb),
                     ==, 0);
   g_assert_cmpuint (bg_loop_add_teardown (loop, util_not_reached_cb, &n_destroyed, util_count_cb),
@@ -195,7 +172,7 @@ look_cb (gpointer user_data)
 
       g_assert_true (current == self->loop);
       assert_would_deadlock (!bg_loop_flush (self->loop, -1, NULL, &error), &error);
-      assert_would_deadlock (bg_loop_perform (self->loop, 0, -1, not_reached_begin_cb, NULL, NULL,
+      assert_would_deadlock (bg_loop_perform (self->loop, 0, -1, util_no_begin_cb, NULL, NULL,
                                               &error)
                                  == NULL,
                              &error);
@@ -263,8 +240,7 @@ ask_async_cb (gpointer user_data)
 
   bg_loop_shutdown_async (self->loop, BG_SHUTDOWN_CANCEL, -1, NULL, shut_down_refused_cb, self);
   bg_loop_wait_async (self->loop, -1, NULL, wait_refused_cb, self);
-  bg_loop_call_async (self->loop, 0, -1, not_reached_call_cb, NULL, NULL, NULL, call_refused_cb,
-                      self);
+  bg_loop_call_async (self->loop, 0, -1, util_no_call_cb, NULL, NULL, NULL, call_refused_cb, self);
 }
 
 static void
@@ -294,8 +270,7 @@ wait_for_caller_cb (gpointer user_data, GError **error)
   g_assert_true (bg_loop_is_current (self->other));
   assert_would_deadlock (!bg_loop_shutdown (self->loop, &local), &local);
   assert_would_deadlock (!bg_loop_wait (self->loop, -1, NULL, &local), &local);
-  assert_would_deadlock (!bg_loop_call (self->loop, not_reached_call_cb, NULL, NULL, &local),
-                         &local);
+  assert_would_deadlock (!bg_loop_call (self->loop, util_no_call_cb, NULL, NULL, &local), &local);
   assert_would_deadlock (!bg_loop_flush (self->loop, -1, NULL, &local), &local);
   return TRUE;
 }
@@ -416,13 +391,6 @@ test_destructor_deadline (void)
 
 /* A cancellable ends the wait there as elsewhere. */
 
-static gpointer
-cancel_thread (gpointer cancellable)
-{
-  g_cancellable_cancel (cancellable);
-  return NULL;
-}
-
 static void
 test_destructor_cancelled (void)
 {
@@ -434,7 +402,7 @@ test_destructor_cancelled (void)
   destructor_init (&self, block_cb, TRUE);
   bg_loop_quit (self.loop, BG_SHUTDOWN_DRAIN);
   util_latch_wait (&self.entered);
-  thread = g_thread_new ("cancel", cancel_thread, cancellable);
+  thread = g_thread_new ("cancel", util_cancel_thread, cancellable);
   g_assert_false (bg_loop_wait (self.loop, -1, cancellable, &error));
   g_assert_error (error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
   g_thread_join (thread);
@@ -677,7 +645,7 @@ replace_and_exit_cb (gpointer user_data)
   GSource *source = g_main_current_source ();
 
   util_ignore_leak (source->callback_data);
-  g_source_set_callback (source, not_reached_source_cb, user_data, own_destroyed_cb);
+  g_source_set_callback (source, util_no_source_cb, user_data, own_destroyed_cb);
   end_thread (user_data);
 }
 
@@ -714,11 +682,6 @@ exit_callback_cb (GObject *source, GAsyncResult *result, gpointer user_data)
 
 /* The others */
 
-static void
-nothing_cb (gpointer user_data)
-{
-}
-
 static gboolean
 fail_begin_cb (gpointer user_data,
                GCancellable *cancellable,
@@ -728,18 +691,6 @@ fail_begin_cb (gpointer user_data,
 {
   g_set_error (error, G_IO_ERROR, G_IO_ERROR_NOT_FOUND, "never seen");
   return FALSE;
-}
-
-static gboolean
-remove_cb (gpointer user_data)
-{
-  return G_SOURCE_REMOVE;
-}
-
-static gboolean
-continue_cb (gpointer user_data)
-{
-  return G_SOURCE_CONTINUE;
 }
 
 static gboolean
@@ -1019,13 +970,13 @@ arm (Exit *self)
       bg_loop_post (loop, exit_cb, self, own_destroyed_cb);
       break;
     case IN_POST_DESTROY:
-      bg_loop_post (loop, nothing_cb, self, exit_cb);
+      bg_loop_post (loop, util_nothing_cb, self, exit_cb);
       break;
     case IN_DELAYED:
       bg_loop_post_after (loop, 0, exit_cb, self, own_destroyed_cb);
       break;
     case IN_DELAYED_DESTROY:
-      bg_loop_post_after (loop, 0, nothing_cb, self, exit_cb);
+      bg_loop_post_after (loop, 0, util_nothing_cb, self, exit_cb);
       break;
     case IN_INVOKED:
       bg_loop_invoke_full (loop, 0, exit_source_cb, self, own_destroyed_cb);
@@ -1034,7 +985,7 @@ arm (Exit *self)
       bg_loop_post (loop, invoke_inline_cb, self, NULL);
       break;
     case IN_INVOKED_NOTIFY:
-      bg_loop_invoke_full (loop, 0, remove_cb, self, exit_cb);
+      bg_loop_invoke_full (loop, 0, util_remove_cb, self, exit_cb);
       break;
     case IN_CALL:
       thread = g_thread_new ("call", exit_call_thread, self);
@@ -1085,7 +1036,7 @@ arm (Exit *self)
       bg_loop_attach (loop, source);
       break;
     case IN_SOURCE_NOTIFY:
-      g_source_set_callback (source, remove_cb, self, exit_cb);
+      g_source_set_callback (source, util_remove_cb, self, exit_cb);
       util_ignore_leak (source);
       util_ignore_leak (source->callback_data);
       bg_loop_attach (loop, source);
@@ -1109,7 +1060,7 @@ arm (Exit *self)
       bg_loop_add_teardown (loop, exit_cb, self, own_destroyed_cb);
       break;
     default:
-      bg_loop_add_teardown (loop, nothing_cb, self, exit_cb);
+      bg_loop_add_teardown (loop, util_nothing_cb, self, exit_cb);
     }
 
   return thread;
@@ -1239,8 +1190,8 @@ add_work (Exit *self)
                                         other_destroyed_cb),
                     !=, 0);
   g_assert_true (
-      bg_loop_invoke_full (self->loop, G_PRIORITY_LOW, remove_cb, self, other_destroyed_cb));
-  g_source_set_callback (source, continue_cb, self, other_destroyed_cb);
+      bg_loop_invoke_full (self->loop, G_PRIORITY_LOW, util_remove_cb, self, other_destroyed_cb));
+  g_source_set_callback (source, util_continue_cb, self, other_destroyed_cb);
   g_assert_true (bg_loop_attach (self->loop, source));
   bg_loop_call_async (self->loop, 0, -1, util_true_cb, self, other_destroyed_cb, NULL,
                       other_called_cb, self);
@@ -1355,12 +1306,6 @@ test_exit_default (void)
 /* Nobody has the loop any more. */
 
 static void
-note_ended_cb (gpointer user_data)
-{
-  util_latch_count_down (user_data);
-}
-
-static void
 exit_dropped_cb (gpointer user_data)
 {
   g_thread_exit (NULL);
@@ -1380,8 +1325,8 @@ test_exit_dropped (void)
   loop = util_loop_new ("exits");
   util_latch_init (&destroyed, 2);
   util_block (&block, loop);
-  g_assert_true (bg_loop_post (loop, exit_dropped_cb, &destroyed, note_ended_cb));
-  g_assert_true (bg_loop_post (loop, util_not_reached_cb, &destroyed, note_ended_cb));
+  g_assert_true (bg_loop_post (loop, exit_dropped_cb, &destroyed, util_count_down_cb));
+  g_assert_true (bg_loop_post (loop, util_not_reached_cb, &destroyed, util_count_down_cb));
   g_assert_finalize_object (loop);
   util_unblock (&block);
   util_latch_wait (&destroyed);

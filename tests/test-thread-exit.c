@@ -53,11 +53,6 @@ post_cb (gpointer user_data)
   end_thread (user_data);
 }
 
-static void
-nothing_cb (gpointer user_data)
-{
-}
-
 static gboolean
 call_cb (gpointer user_data, GError **error)
 {
@@ -90,12 +85,6 @@ operation_cb (BgOperation *operation, GCancellable *cancellable, gpointer user_d
   return TRUE;
 }
 
-static gboolean
-never_call_cb (gpointer user_data, GError **error)
-{
-  g_assert_not_reached ();
-}
-
 static void
 destroyed_cb (gpointer user_data)
 {
@@ -118,7 +107,7 @@ give (Test *self)
       g_assert_true (bg_loop_post (self->loop, post_cb, self, NULL));
       break;
     case DESTROY:
-      g_assert_true (bg_loop_post (self->loop, nothing_cb, self, post_cb));
+      g_assert_true (bg_loop_post (self->loop, util_nothing_cb, self, post_cb));
       break;
     case CALL:
       g_assert_false (bg_loop_call (self->loop, call_cb, self, NULL, &error));
@@ -163,7 +152,7 @@ call_thread (gpointer user_data)
 {
   g_autoptr (GError) error = NULL;
 
-  g_assert_false (bg_loop_call (user_data, never_call_cb, NULL, NULL, &error));
+  g_assert_false (bg_loop_call (user_data, util_no_call_cb, NULL, NULL, &error));
   g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
   return NULL;
 }
@@ -184,10 +173,10 @@ give_others (Test *self)
   g_assert_cmpuint (bg_loop_post_after (self->loop, G_MAXINT, util_not_reached_cb, self,
                                         destroyed_cb),
                     !=, 0);
-  g_assert_cmpuint (bg_loop_add_teardown (self->loop, nothing_cb, self, destroyed_cb), !=, 0);
-  g_source_set_callback (source, G_SOURCE_FUNC (never_call_cb), self, destroyed_cb);
+  g_assert_cmpuint (bg_loop_add_teardown (self->loop, util_nothing_cb, self, destroyed_cb), !=, 0);
+  g_source_set_callback (source, G_SOURCE_FUNC (util_no_call_cb), self, destroyed_cb);
   g_assert_true (bg_loop_attach (self->loop, source));
-  bg_loop_call_async (self->loop, 0, -1, never_call_cb, self, destroyed_cb, NULL, util_reply_cb,
+  bg_loop_call_async (self->loop, 0, -1, util_no_call_cb, self, destroyed_cb, NULL, util_reply_cb,
                       &self->call);
   g_assert_cmpuint (bg_loop_hold (self->loop, "never released"), !=, 0);
 }

@@ -172,9 +172,9 @@ assert_timed_out (Work *self)
 /* Too late to start: it never runs, and its data is destroyed on the loop, before
  * the reply. */
 static void
-test_before (gconstpointer data)
+test_before (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("before");
+  BgLoop *loop = fixture->loop;
 
   for (int timeout_msec = 0; timeout_msec < 3; timeout_msec++)
     {
@@ -193,36 +193,32 @@ test_before (gconstpointer data)
       util_block_clear (&block);
       work_clear (&work);
     }
-  util_loop_end (loop);
 }
 
 /* Time enough */
 static void
-test_in_time (gconstpointer data)
+test_in_time (BgTestFixture *fixture, gconstpointer data)
 {
   static const int timeouts[] = { -1, G_MAXINT, 3600 * 1000 };
-  BgLoop *loop = util_loop_new ("in time");
 
   for (guint i = 0; i < G_N_ELEMENTS (timeouts); i++)
     {
       g_autoptr (GError) error = NULL;
       Work work;
 
-      work_init (&work, GPOINTER_TO_INT (data), loop);
+      work_init (&work, GPOINTER_TO_INT (data), fixture->loop);
       work.answers = TRUE;
       start (&work, timeouts[i], util_reply_cb);
       g_assert_true (finish (&work, &error));
       g_assert_no_error (error);
       work_clear (&work);
     }
-  util_loop_end (loop);
 }
 
 /* A call that has started has its own result, however late. */
 static void
-test_started_call (void)
+test_started_call (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("started");
   gboolean started = FALSE;
 
   for (int timeout_msec = 1; !started; timeout_msec *= 2)
@@ -231,7 +227,7 @@ test_started_call (void)
       Work work;
       gboolean ok;
 
-      work_init (&work, CALL, loop);
+      work_init (&work, CALL, fixture->loop);
       work.until = util_msec_from_now ((guint) timeout_msec + 5);
       start (&work, timeout_msec, util_reply_cb);
       ok = finish (&work, &error);
@@ -243,15 +239,13 @@ test_started_call (void)
       g_assert_true (ok == started);
       work_clear (&work);
     }
-  util_loop_end (loop);
 }
 
 /* An operation that has begun is cancelled, and its late answer is dropped; it
  * holds the loop meanwhile. */
 static void
-run_pending (Kind kind, GAsyncReadyCallback callback)
+run_pending (BgLoop *loop, Kind kind, GAsyncReadyCallback callback)
 {
-  BgLoop *loop = util_loop_new ("pending");
   gboolean begun = FALSE;
 
   for (int timeout_msec = 1; !begun; timeout_msec *= 2)
@@ -276,27 +270,25 @@ run_pending (Kind kind, GAsyncReadyCallback callback)
       util_wait_for_holds (loop, 0);
       work_clear (&work);
     }
-  util_loop_end (loop);
 }
 
 static void
-test_pending (gconstpointer data)
+test_pending (BgTestFixture *fixture, gconstpointer data)
 {
-  run_pending (GPOINTER_TO_INT (data), util_reply_cb);
+  run_pending (fixture->loop, GPOINTER_TO_INT (data), util_reply_cb);
 }
 
 static void
-test_pending_no_callback (gconstpointer data)
+test_pending_no_callback (BgTestFixture *fixture, gconstpointer data)
 {
-  run_pending (GPOINTER_TO_INT (data), NULL);
+  run_pending (fixture->loop, GPOINTER_TO_INT (data), NULL);
 }
 
 /* What has answered is not cancelled any more, though the deadline passes before
  * begin() returns. */
 static void
-test_answered (gconstpointer data)
+test_answered (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("answered");
   gboolean begun = FALSE;
 
   for (int timeout_msec = 8; !begun; timeout_msec *= 2)
@@ -306,7 +298,7 @@ test_answered (gconstpointer data)
       gboolean ok;
       Work work;
 
-      work_init (&work, GPOINTER_TO_INT (data), loop);
+      work_init (&work, GPOINTER_TO_INT (data), fixture->loop);
       work.answers = TRUE;
       work.until = due + 5 * G_TIME_SPAN_MILLISECOND;
       start (&work, timeout_msec, util_reply_cb);
@@ -321,39 +313,34 @@ test_answered (gconstpointer data)
       work_clear (&work);
       begun = begun && ok;
     }
-  util_loop_end (loop);
 }
 
 /* A shutdown does not wait for deadlines. */
 static void
-test_shutdown (gconstpointer data)
+test_shutdown (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("shutdown");
   g_autoptr (GError) error = NULL;
   Work work;
 
-  work_init (&work, GPOINTER_TO_INT (data), loop);
+  work_init (&work, GPOINTER_TO_INT (data), fixture->loop);
   work.answers = TRUE;
   start (&work, 3600 * 1000, util_reply_cb);
-  g_assert_true (bg_loop_shutdown (loop, NULL));
+  g_assert_true (bg_loop_shutdown (fixture->loop, NULL));
   g_assert_true (finish (&work, &error));
   g_assert_no_error (error);
   work_clear (&work);
-  util_loop_end (loop);
 }
 
 /* Deadlines that pass all the time: nothing is lost, nothing is answered twice. */
 static void
-test_race (gconstpointer data)
+test_race (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("race");
-
   for (guint i = 0; i < util_scale (500); i++)
     {
       g_autoptr (GError) error = NULL;
       Work work;
 
-      work_init (&work, GPOINTER_TO_INT (data), loop);
+      work_init (&work, GPOINTER_TO_INT (data), fixture->loop);
       work.answers = TRUE;
       work.until = i % 3 == 0 ? util_msec_from_now (1) : 0;
       start (&work, (int) (i % 2), util_reply_cb);
@@ -361,19 +348,18 @@ test_race (gconstpointer data)
         g_assert_cmpint (work.n_run, ==, 1);
       else
         g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
-      util_wait_for_holds (loop, 0);
+      util_wait_for_holds (fixture->loop, 0);
       work_clear (&work);
     }
-  util_loop_end (loop);
 }
 
 static void
-add (const char *path, Kind kind, GTestDataFunc func)
+add (const char *path, Kind kind, UtilTestFunc func)
 {
   static const char *names[] = { "call", "perform", "operation" };
   g_autofree char *whole = g_strdup_printf ("/timeout-async/%s/%s", path, names[kind]);
 
-  g_test_add_data_func (whole, GINT_TO_POINTER (kind), func);
+  util_add_data (whole, func, GINT_TO_POINTER (kind));
 }
 
 int
@@ -394,7 +380,7 @@ main (int argc, char *argv[])
       add ("pending-no-callback", kind, test_pending_no_callback);
       add ("what-has-answered-is-not-cancelled", kind, test_answered);
     }
-  g_test_add_func ("/timeout-async/started-call-has-its-own-result", test_started_call);
+  util_add ("/timeout-async/started-call-has-its-own-result", test_started_call);
 
   return g_test_run ();
 }

@@ -60,12 +60,6 @@ assert_reply_ended (BgLoop *loop, UtilReply *reply)
   util_reply_clear (reply);
 }
 
-static void
-quit_cb (gpointer user_data)
-{
-  bg_loop_quit (user_data, BG_SHUTDOWN_DRAIN);
-}
-
 /* Whoever waits does not ask for the end. */
 
 static void
@@ -108,7 +102,7 @@ test_ends_itself (void)
       g_assert_cmpuint (bg_loop_post_after (loop, G_MAXINT, util_not_reached_cb, &destroyed,
                                             util_count_cb),
                         !=, 0);
-      g_assert_true (bg_loop_post (loop, quit_cb, loop, NULL));
+      g_assert_true (bg_loop_post (loop, util_quit_cb, loop, NULL));
       assert_ended (loop);
 
       /* It has been joined, and all it had is gone. */
@@ -472,7 +466,7 @@ test_async_holds_reference (void)
   g_assert_nonnull (loop);
   g_assert_cmpint (bg_loop_get_state (loop), ==, BG_LOOP_RUNNING);
   g_assert_true (bg_loop_post (loop, util_count_cb, &ran, NULL));
-  g_assert_true (bg_loop_post (loop, quit_cb, loop, NULL));
+  g_assert_true (bg_loop_post (loop, util_quit_cb, loop, NULL));
   g_object_unref (loop);
 
   util_reply_wait (&reply);

@@ -3,8 +3,6 @@
  */
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 /* The promises here are of the insides: who may hold which lock at a fork, and how
@@ -39,8 +37,6 @@ static int try_atfork (void (*prepare) (void), void (*parent) (void), void (*chi
 #define N_THREADS 8
 
 /* A child has so long: it either ends at once or hangs. */
-#define CHILD_SECONDS 20
-
 static gboolean no_memory;
 static guint n_tries;
 
@@ -267,19 +263,12 @@ test_settle (void)
 
 /* Cancelling */
 
-static gpointer
-cancel_thread (gpointer cancellable)
-{
-  g_cancellable_cancel (cancellable);
-  return NULL;
-}
-
 static void
 test_cancel (void)
 {
   g_autoptr (GCancellable) cancellable = g_cancellable_new ();
   BgWaiter *waiter = bg_waiter_take (cancellable);
-  GThread *thread = g_thread_new ("cancels", cancel_thread, cancellable);
+  GThread *thread = g_thread_new ("cancels", util_cancel_thread, cancellable);
 
   g_assert_cmpint (bg_waiter_wait (waiter, -1), ==, BG_WAIT_CANCELLED);
   g_thread_join (thread);
@@ -409,31 +398,6 @@ test_cancel_reset (void)
 
 /* Forking */
 
-static pid_t
-start_child (void)
-{
-  pid_t pid = fork ();
-
-  g_assert_cmpint (pid, >=, 0);
-  if (pid == 0)
-    {
-      signal (SIGALRM, SIG_DFL);
-      alarm (CHILD_SECONDS);
-    }
-  return pid;
-}
-
-static void
-wait_for_child (pid_t pid)
-{
-  int status = 0;
-
-  g_assert_cmpint (waitpid (pid, &status, 0), ==, pid);
-  if (WIFSIGNALED (status))
-    g_error ("The child was killed by signal %d", WTERMSIG (status));
-  g_assert_cmpint (WEXITSTATUS (status), ==, 0);
-}
-
 static gboolean
 child_waits (void)
 {
@@ -458,14 +422,14 @@ test_fork_locked (void)
   g_mutex_lock (&own->lock);
   g_mutex_lock (&unused->lock);
   g_mutex_lock (&pool->lock);
-  pid = start_child ();
+  pid = util_fork ();
   if (pid == 0)
     _exit (child_waits () && g_private_get (&own_waiter) != own ? 0 : 1);
   g_mutex_unlock (&pool->lock);
   g_mutex_unlock (&unused->lock);
   g_mutex_unlock (&own->lock);
 
-  wait_for_child (pid);
+  util_wait_for_child (pid);
   wait_once (1);
   g_assert_cmpuint (count_made (), ==, 2);
 }
@@ -481,7 +445,7 @@ test_fork_within_wait (void)
 
   g_assert_cmpint (bg_waiter_wait (waiter, bg_deadline (0)), ==, BG_WAIT_TIMED_OUT);
   g_mutex_lock (&waiter->lock);
-  pid = start_child ();
+  pid = util_fork ();
   if (pid == 0)
     {
       gboolean ok = child_waits ();
@@ -495,7 +459,7 @@ test_fork_within_wait (void)
     }
   g_mutex_unlock (&waiter->lock);
 
-  wait_for_child (pid);
+  util_wait_for_child (pid);
   g_assert_true (bg_waiter_settle (waiter));
   g_assert_cmpint (bg_waiter_wait (waiter, -1), ==, BG_WAIT_SETTLED);
   bg_waiter_give_back (waiter, cancellable);
@@ -529,18 +493,18 @@ test_fork_any_time (void)
       pid_t pid;
 
       wait_once (1);
-      pid = start_child ();
+      pid = util_fork ();
       if (pid == 0)
         {
           if (!child_waits ())
             _exit (1);
-          pid = start_child ();
+          pid = util_fork ();
           if (pid == 0)
             _exit (child_waits () ? 0 : 1);
-          wait_for_child (pid);
+          util_wait_for_child (pid);
           _exit (0);
         }
-      wait_for_child (pid);
+      util_wait_for_child (pid);
     }
 
   g_atomic_int_set (&hammering, FALSE);
@@ -568,18 +532,18 @@ test_fork_counted (void)
   g_assert_cmpint (pthread_atfork (prepare_cb, NULL, forked_cb), ==, 0);
 
   generation = bg_fork_generation ();
-  pid = start_child ();
+  pid = util_fork ();
   if (pid == 0)
     {
       gboolean once = bg_fork_generation () == generation + 1;
 
-      pid = start_child ();
+      pid = util_fork ();
       if (pid == 0)
         _exit (once && bg_fork_generation () == generation + 2 ? 0 : 1);
-      wait_for_child (pid);
+      util_wait_for_child (pid);
       _exit (bg_fork_generation () == generation + 1 ? 0 : 1);
     }
-  wait_for_child (pid);
+  util_wait_for_child (pid);
   g_assert_cmpuint (bg_fork_generation (), ==, generation);
 }
 
@@ -591,14 +555,14 @@ test_fork_local (void)
   pid_t pid;
 
   g_assert_true (bg_fork_local (&location, sizeof (BgForkLocal)) == ours);
-  pid = start_child ();
+  pid = util_fork ();
   if (pid == 0)
     {
       BgForkLocal *fresh = bg_fork_local (&location, sizeof (BgForkLocal));
 
       _exit (fresh != ours && fresh->inherited == ours ? 0 : 1);
     }
-  wait_for_child (pid);
+  util_wait_for_child (pid);
   g_assert_true (bg_fork_local (&location, sizeof (BgForkLocal)) == ours);
 }
 

@@ -78,17 +78,6 @@ typedef struct
   Wakeup *wakeup;
 } Meddler;
 
-static void
-noop_cb (gpointer user_data)
-{
-}
-
-static gboolean
-remove_cb (gpointer user_data)
-{
-  return G_SOURCE_REMOVE;
-}
-
 /* Operations that have begun */
 
 static gboolean
@@ -127,9 +116,10 @@ prepare_event (Wakeup *self)
     util_latch_count_down (&self->begun);
   util_latch_wait (&self->begun);
 
-  self->work = bg_loop_post_after (self->loop, G_MAXINT, util_not_reached_cb, NULL, noop_cb);
+  self->work
+      = bg_loop_post_after (self->loop, G_MAXINT, util_not_reached_cb, NULL, util_nothing_cb);
   self->hold = bg_loop_hold (self->loop, "the event");
-  self->teardown = bg_loop_add_teardown (self->loop, noop_cb, NULL, noop_cb);
+  self->teardown = bg_loop_add_teardown (self->loop, util_nothing_cb, NULL, util_nothing_cb);
 }
 
 static void
@@ -137,7 +127,7 @@ attach (Wakeup *self)
 {
   g_autoptr (GSource) source = g_idle_source_new ();
 
-  g_source_set_callback (source, remove_cb, NULL, NULL);
+  g_source_set_callback (source, util_remove_cb, NULL, NULL);
   g_assert_true (bg_loop_attach (self->loop, source));
 }
 
@@ -158,19 +148,19 @@ let_it_happen (Wakeup *self)
       g_clear_pointer (&self->operation, bg_operation_unref);
       break;
     case POST:
-      g_assert_true (bg_loop_post (loop, noop_cb, NULL, NULL));
+      g_assert_true (bg_loop_post (loop, util_nothing_cb, NULL, NULL));
       break;
     case POST_URGENT:
-      g_assert_true (bg_loop_post_full (loop, G_PRIORITY_HIGH, noop_cb, NULL, NULL));
+      g_assert_true (bg_loop_post_full (loop, G_PRIORITY_HIGH, util_nothing_cb, NULL, NULL));
       break;
     case POST_LOW:
-      g_assert_true (bg_loop_post_full (loop, G_PRIORITY_LOW, noop_cb, NULL, NULL));
+      g_assert_true (bg_loop_post_full (loop, G_PRIORITY_LOW, util_nothing_cb, NULL, NULL));
       break;
     case CALL_ASYNC:
       bg_loop_call_async (loop, 0, -1, util_true_cb, NULL, NULL, NULL, NULL, NULL);
       break;
     case DELAY:
-      g_assert_cmpuint (bg_loop_post_after (loop, 0, noop_cb, NULL, NULL), !=, 0);
+      g_assert_cmpuint (bg_loop_post_after (loop, 0, util_nothing_cb, NULL, NULL), !=, 0);
       break;
     case WITHDRAW:
       g_assert_true (bg_loop_withdraw (loop, self->work));
@@ -180,7 +170,7 @@ let_it_happen (Wakeup *self)
       self->hold = 0;
       break;
     case INVOKE:
-      g_assert_true (bg_loop_invoke (loop, remove_cb, NULL));
+      g_assert_true (bg_loop_invoke (loop, util_remove_cb, NULL));
       break;
     case ATTACH:
       attach (self);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "util.h"
@@ -13,7 +14,12 @@
 #include <sanitizer/lsan_interface.h>
 #endif
 
-#define HANG_SECONDS 240
+#define HANG_SECONDS  240
+#define CHILD_SECONDS 20
+
+/* How long the fixture waits for what a test leaves behind, in milliseconds: on a busy machine
+ * what is about to go takes its time. */
+#define FIXTURE_MSEC "60000"
 
 #define KERNEL_PF_EXITING 0x4 /* proc(5) leaves it to <linux/sched.h>, which is not for us */
 
@@ -32,6 +38,7 @@ util_init (int *argc, char ***argv)
 {
   g_test_init (argc, argv, G_TEST_OPTION_ISOLATE_DIRS, NULL);
   g_main_context_default (); /* the first loop makes it, which would upset the counts */
+  g_setenv ("BG_TEST_TIMEOUT", FIXTURE_MSEC, FALSE);
   signal (SIGALRM, hang_cb);
   alarm (HANG_SECONDS);
 }
@@ -129,6 +136,15 @@ util_block_clear (UtilBlock *self)
   util_latch_clear (&self->released);
 }
 
+static void
+set_linger (BgLoop *loop)
+{
+  const char *linger = g_getenv ("BGLOOP_TEST_LINGER");
+
+  if (linger != NULL)
+    g_object_set (loop, "linger", (guint) strtoul (linger, NULL, 10), NULL);
+}
+
 BgLoop *
 util_loop_new (const char *name)
 {
@@ -137,14 +153,12 @@ util_loop_new (const char *name)
 
   g_assert_no_error (error);
   g_assert_true (BG_IS_LOOP (loop));
-  if (g_getenv ("BGLOOP_TEST_LINGER") != NULL)
-    g_object_set (loop, "linger", (guint) strtoul (g_getenv ("BGLOOP_TEST_LINGER"), NULL, 10),
-                  NULL);
+  set_linger (loop);
   return loop;
 }
 
 void
-util_loop_end (BgLoop *loop)
+util_loop_shut_down (BgLoop *loop)
 {
   g_autoptr (GError) error = NULL;
   gboolean ended = bg_loop_shutdown (loop, &error);
@@ -152,7 +166,32 @@ util_loop_end (BgLoop *loop)
   g_assert_no_error (error);
   g_assert_true (ended);
   g_assert_cmpint (bg_loop_get_state (loop), ==, BG_LOOP_STOPPED);
+}
+
+void
+util_loop_end (BgLoop *loop)
+{
+  util_loop_shut_down (loop);
   g_assert_finalize_object (loop);
+}
+
+static void
+set_up (BgTestFixture *fixture, gconstpointer data)
+{
+  bg_test_fixture_set_up (fixture, data);
+  set_linger (fixture->loop);
+}
+
+void
+util_add (const char *path, UtilTestFunc func)
+{
+  util_add_data (path, func, NULL);
+}
+
+void
+util_add_data (const char *path, UtilTestFunc func, gconstpointer data)
+{
+  g_test_add (path, BgTestFixture, data, set_up, func, bg_test_fixture_tear_down);
 }
 
 void
@@ -173,6 +212,48 @@ util_run_threads (guint n, GThreadFunc func, gpointer data)
     threads[i] = g_thread_new ("test", func, data);
   for (guint i = 0; i < n; i++)
     g_thread_join (threads[i]);
+}
+
+typedef struct
+{
+  BgLoop *loop;
+  UtilLatch *start;
+} LateShutdown;
+
+static gpointer
+late_shutdown_thread (gpointer user_data)
+{
+  LateShutdown *self = user_data;
+
+  util_latch_wait (self->start);
+  return util_shutdown_thread (self->loop);
+}
+
+void
+util_race_shutdown (BgLoop *loop, UtilLatch *start, guint n, GThreadFunc func, gpointer data)
+{
+  LateShutdown late = { loop, start };
+  GThread *thread;
+
+  util_latch_init (start, n);
+  thread = g_thread_new ("shutdown", late_shutdown_thread, &late);
+  util_run_threads (n, func, data);
+  g_thread_join (thread);
+  util_latch_clear (start);
+}
+
+gpointer
+util_shutdown_thread (gpointer loop)
+{
+  g_assert_true (bg_loop_shutdown (loop, NULL));
+  return NULL;
+}
+
+gpointer
+util_cancel_thread (gpointer cancellable)
+{
+  g_cancellable_cancel (cancellable);
+  return NULL;
 }
 
 void
@@ -205,6 +286,53 @@ void
 util_reply_wait (UtilReply *self)
 {
   util_iterate_until (&self->arrived);
+}
+
+static void
+util_answer_async_result_init (GAsyncResultIface *iface)
+{
+}
+
+G_DEFINE_FINAL_TYPE_WITH_CODE (UtilAnswer,
+                               util_answer,
+                               G_TYPE_OBJECT,
+                               G_IMPLEMENT_INTERFACE (G_TYPE_ASYNC_RESULT,
+                                                      util_answer_async_result_init))
+
+static int n_answers;
+
+static void
+util_answer_finalize (GObject *object)
+{
+  g_atomic_int_add (&n_answers, -1);
+  G_OBJECT_CLASS (util_answer_parent_class)->finalize (object);
+}
+
+static void
+util_answer_class_init (UtilAnswerClass *klass)
+{
+  G_OBJECT_CLASS (klass)->finalize = util_answer_finalize;
+}
+
+static void
+util_answer_init (UtilAnswer *self)
+{
+  g_atomic_int_inc (&n_answers);
+}
+
+GAsyncResult *
+util_answer_new (int value)
+{
+  UtilAnswer *self = g_object_new (UTIL_TYPE_ANSWER, NULL);
+
+  self->value = value;
+  return G_ASYNC_RESULT (self);
+}
+
+void
+util_assert_no_answers (void)
+{
+  g_assert_cmpint (g_atomic_int_get (&n_answers), ==, 0);
 }
 
 void
@@ -415,6 +543,31 @@ util_wait_for_threads (guint n)
     g_thread_yield ();
 }
 
+pid_t
+util_fork (void)
+{
+  pid_t pid = fork ();
+
+  g_assert_cmpint (pid, >=, 0);
+  if (pid == 0)
+    {
+      signal (SIGALRM, SIG_DFL);
+      alarm (CHILD_SECONDS);
+    }
+  return pid;
+}
+
+void
+util_wait_for_child (pid_t pid)
+{
+  int status = 0;
+
+  g_assert_cmpint (waitpid (pid, &status, 0), ==, pid);
+  if (WIFSIGNALED (status))
+    g_error ("The child was killed by signal %d", WTERMSIG (status));
+  g_assert_cmpint (WEXITSTATUS (status), ==, 0);
+}
+
 void
 util_assert_subprocess_passes (const char *path)
 {
@@ -449,9 +602,102 @@ util_count_cb (gpointer counter)
 }
 
 gboolean
+util_count_call_cb (gpointer counter, GError **error)
+{
+  util_count_cb (counter);
+  return TRUE;
+}
+
+void
+util_count_down_cb (gpointer latch)
+{
+  util_latch_count_down (latch);
+}
+
+gboolean
+util_count_down_source_cb (gpointer latch)
+{
+  util_latch_count_down (latch);
+  return G_SOURCE_REMOVE;
+}
+
+void
+util_cancel_cb (gpointer cancellable)
+{
+  g_cancellable_cancel (cancellable);
+}
+
+gboolean
+util_cancel_call_cb (gpointer cancellable, GError **error)
+{
+  g_cancellable_cancel (cancellable);
+  return TRUE;
+}
+
+void
+util_quit_cb (gpointer loop)
+{
+  bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
+}
+
+void
+util_nothing_cb (gpointer user_data)
+{
+}
+
+gboolean
 util_true_cb (gpointer user_data, GError **error)
 {
   return TRUE;
+}
+
+gboolean
+util_remove_cb (gpointer user_data)
+{
+  return G_SOURCE_REMOVE;
+}
+
+gboolean
+util_continue_cb (gpointer user_data)
+{
+  return G_SOURCE_CONTINUE;
+}
+
+void
+util_return_true_cb (GTask *task, gpointer source, gpointer data, GCancellable *cancellable)
+{
+  g_task_return_boolean (task, TRUE);
+}
+
+gboolean
+util_begin_cb (gpointer user_data,
+               GCancellable *cancellable,
+               GAsyncReadyCallback callback,
+               gpointer callback_data,
+               GError **error)
+{
+  g_autoptr (GTask) task = g_task_new (NULL, NULL, callback, callback_data);
+
+  g_task_return_boolean (task, TRUE);
+  return TRUE;
+}
+
+gboolean
+util_operation_cb (BgOperation *operation,
+                   GCancellable *cancellable,
+                   gpointer user_data,
+                   GError **error)
+{
+  g_autoptr (GTask) task = g_task_new (NULL, NULL, NULL, NULL);
+
+  bg_operation_answer (operation, G_ASYNC_RESULT (task));
+  return TRUE;
+}
+
+gboolean
+util_false_cb (gpointer user_data, GError **error)
+{
+  return FALSE;
 }
 
 void
@@ -460,8 +706,45 @@ util_not_reached_cb (gpointer user_data)
   g_assert_not_reached ();
 }
 
+gboolean
+util_no_call_cb (gpointer user_data, GError **error)
+{
+  g_assert_not_reached ();
+}
+
+gboolean
+util_no_source_cb (gpointer user_data)
+{
+  g_assert_not_reached ();
+}
+
 void
 util_no_reply_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  g_assert_not_reached ();
+}
+
+void
+util_no_task_cb (GTask *task, gpointer source, gpointer data, GCancellable *cancellable)
+{
+  g_assert_not_reached ();
+}
+
+gboolean
+util_no_begin_cb (gpointer user_data,
+                  GCancellable *cancellable,
+                  GAsyncReadyCallback callback,
+                  gpointer callback_data,
+                  GError **error)
+{
+  g_assert_not_reached ();
+}
+
+gboolean
+util_no_operation_cb (BgOperation *operation,
+                      GCancellable *cancellable,
+                      gpointer user_data,
+                      GError **error)
 {
   g_assert_not_reached ();
 }

@@ -3,6 +3,9 @@
  */
 #pragma once
 
+#include <sys/types.h>
+
+#include <bgloop/bg-test.h>
 #include <bgloop/bgloop.h>
 
 G_BEGIN_DECLS
@@ -43,14 +46,31 @@ void util_block_clear (UtilBlock *self); /* once the loop has been flushed or is
  * BGLOOP_TEST_LINGER microseconds where that is set. */
 BgLoop *util_loop_new (const char *name);
 
-/* Shuts the loop down, asserts that this went well, and drops it. */
+/* Shuts the loop down, and asserts that this went well. */
+void util_loop_shut_down (BgLoop *loop);
+
+/* The same, and drops it. */
 void util_loop_end (BgLoop *loop);
+
+/* bg_test_add() and bg_test_add_data(), but the loop lingers as that of util_loop_new(). */
+typedef void (*UtilTestFunc) (BgTestFixture *fixture, gconstpointer data);
+
+void util_add (const char *path, UtilTestFunc func);
+void util_add_data (const char *path, UtilTestFunc func, gconstpointer data);
 
 /* Runs the thread-default context until @latch is open. */
 void util_iterate_until (UtilLatch *latch);
 
 /* Runs @func in @n threads at once, and waits for all of them. */
 void util_run_threads (guint n, GThreadFunc func, gpointer data);
+
+/* Runs @func in @n threads at once, and shuts the loop down when each of them has counted @start
+ * down, which is made for that. */
+void util_race_shutdown (BgLoop *loop, UtilLatch *start, guint n, GThreadFunc func, gpointer data);
+
+/* For a thread each: shuts a loop down, and cancels a cancellable. */
+gpointer util_shutdown_thread (gpointer loop);
+gpointer util_cancel_thread (gpointer cancellable);
 
 /* The answer to an asynchronous call, kept for its _finish(). */
 typedef struct
@@ -64,6 +84,19 @@ void util_reply_init (UtilReply *self);
 void util_reply_clear (UtilReply *self);
 void util_reply_cb (GObject *source, GAsyncResult *result, gpointer user_data);
 void util_reply_wait (UtilReply *self); /* in the thread-default context */
+
+/* The answer to an operation. They are counted, so that one that was dropped is seen to go. */
+#define UTIL_TYPE_ANSWER (util_answer_get_type ())
+G_DECLARE_FINAL_TYPE (UtilAnswer, util_answer, UTIL, ANSWER, GObject)
+
+struct _UtilAnswer
+{
+  GObject parent_instance;
+  int value;
+};
+
+GAsyncResult *util_answer_new (int value);
+void util_assert_no_answers (void);
 
 /* Until a point in time is past: for what is to be too late. */
 gint64 util_msec_from_now (guint msec);
@@ -95,6 +128,10 @@ guint util_count_threads_awake (void);
 /* Waits for threads that nobody can join. */
 void util_wait_for_threads (guint n);
 
+/* A child that does not outlive a hang, and the wait for it, which has to exit with 0. */
+pid_t util_fork (void);
+void util_wait_for_child (pid_t pid);
+
 /* Runs the test @path of this program in a process of its own, which has a
  * watchdog of its own. */
 void util_assert_subprocess_passes (const char *path);
@@ -110,12 +147,51 @@ void util_add_trapped (const char *path, GTestFunc func);
 #define UTIL_NAME(function, any) "a function at " any
 #endif
 
-/* Counts in the int that @counter points to, from any thread. */
+/* Count in the int that @counter points to, from any thread. */
 void util_count_cb (gpointer counter);
+gboolean util_count_call_cb (gpointer counter, GError **error);
 
-/* A function that only succeeds, and those that are never to be called. */
+/* Count a UtilLatch down. */
+void util_count_down_cb (gpointer latch);
+gboolean util_count_down_source_cb (gpointer latch);
+
+void util_cancel_cb (gpointer cancellable);
+gboolean util_cancel_call_cb (gpointer cancellable, GError **error);
+void util_quit_cb (gpointer loop); /* in DRAIN mode */
+
+/* Functions that only succeed: an operation answers at once. */
+void util_nothing_cb (gpointer user_data);
 gboolean util_true_cb (gpointer user_data, GError **error);
+gboolean util_remove_cb (gpointer user_data);
+gboolean util_continue_cb (gpointer user_data);
+void util_return_true_cb (GTask *task, gpointer source, gpointer data, GCancellable *cancellable);
+gboolean util_begin_cb (gpointer user_data,
+                        GCancellable *cancellable,
+                        GAsyncReadyCallback callback,
+                        gpointer callback_data,
+                        GError **error);
+gboolean util_operation_cb (BgOperation *operation,
+                            GCancellable *cancellable,
+                            gpointer user_data,
+                            GError **error);
+
+/* One that fails, and does not say why, which it must not do. */
+gboolean util_false_cb (gpointer user_data, GError **error);
+
+/* Those that are never to be called. */
 void util_not_reached_cb (gpointer user_data);
+gboolean util_no_call_cb (gpointer user_data, GError **error);
+gboolean util_no_source_cb (gpointer user_data);
 void util_no_reply_cb (GObject *source, GAsyncResult *result, gpointer user_data);
+void util_no_task_cb (GTask *task, gpointer source, gpointer data, GCancellable *cancellable);
+gboolean util_no_begin_cb (gpointer user_data,
+                           GCancellable *cancellable,
+                           GAsyncReadyCallback callback,
+                           gpointer callback_data,
+                           GError **error);
+gboolean util_no_operation_cb (BgOperation *operation,
+                               GCancellable *cancellable,
+                               gpointer user_data,
+                               GError **error);
 
 G_END_DECLS
