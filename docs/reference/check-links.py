@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # Copyright 2026 The bgloop developers
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Check that whatever a page of the reference links to on the site is there.
+"""Check that whatever a page of the reference links to on the site is there, and that links lead to it.
 
 check-links.py FOLDER
 """
@@ -27,6 +27,17 @@ class Page(html.parser.HTMLParser):
                 self.links.add(value)
 
 
+def find_orphans(pages):
+    """Returns the pages that nobody comes to who starts at the first one."""
+    reached, ahead = set(), ['index.html']
+    while ahead:
+        name = ahead.pop()
+        if name in pages and name not in reached:
+            reached.add(name)
+            ahead += [urllib.parse.urlsplit(link).path for link in pages[name].links]
+    return pages.keys() - reached
+
+
 def main(folder):
     folder = pathlib.Path(folder)
     pages = {path.name: Page(path) for path in sorted(folder.glob('*.html'))}
@@ -44,6 +55,9 @@ def main(folder):
             elif parts.fragment and target in pages and parts.fragment not in pages[target].anchors:
                 print(f'{name}: no such place: {link}')
                 bad += 1
+    for name in sorted(find_orphans(pages)):
+        print(f'{name}: no link leads to it')
+        bad += 1
     print(f'{len(pages)} pages, {n} links on the site, {bad} wrong')
     return 0 if n > 0 and bad == 0 else 1
 

@@ -4,6 +4,7 @@
 #include "search-database.h"
 
 #include <errno.h>
+#include <glib/gi18n.h>
 #include <glib/gstdio.h>
 #include <sqlite3.h>
 #include <string.h>
@@ -108,23 +109,39 @@ error_from_sqlite (int code, int system_errno)
     }
 }
 
+static char *
+describe (SearchError code, const char *name, const char *detail)
+{
+  switch (code)
+    {
+    case SEARCH_ERROR_NOT_FOUND:
+      return g_strdup_printf (_ ("There is no index “%s”"), name);
+    case SEARCH_ERROR_NOT_AN_INDEX:
+      return g_strdup_printf (_ ("The file “%s” is not a search index"), name);
+    case SEARCH_ERROR_OTHER_VERSION:
+      return g_strdup_printf (_ ("The index “%s” is of another version: delete it and index again"),
+                              name);
+    case SEARCH_ERROR_CORRUPT:
+      return g_strdup_printf (_ ("The index “%s” is damaged: delete it and index again"), name);
+    case SEARCH_ERROR_LOCKED:
+      return g_strdup_printf (_ ("The index “%s” is in use by another program: try again later"),
+                              name);
+    case SEARCH_ERROR_FULL:
+      return g_strdup_printf (_ ("There is no space left for the index “%s”"), name);
+    case SEARCH_ERROR_DENIED:
+      return g_strdup_printf (_ ("The index “%s” may not be read or written: permission denied"),
+                              name);
+    case SEARCH_ERROR_FAILED:
+    default:
+      return g_strdup_printf (_ ("The index “%s” cannot be used: %s"), name, detail);
+    }
+}
+
 static void
 set_error (GError **error, SearchError code, const char *path, const char *detail)
 {
-  static const char *const sentences[][2] = {
-    [SEARCH_ERROR_FAILED] = { "The index ", " cannot be used: " },
-    [SEARCH_ERROR_NOT_FOUND] = { "There is no index ", "" },
-    [SEARCH_ERROR_NOT_AN_INDEX] = { "The file ", " is not a search index" },
-    [SEARCH_ERROR_OTHER_VERSION]
-    = { "The index ", " is of another version: delete it and index again" },
-    [SEARCH_ERROR_CORRUPT] = { "The index ", " is damaged: delete it and index again" },
-    [SEARCH_ERROR_LOCKED] = { "The index ", " is in use by another program: try again later" },
-    [SEARCH_ERROR_FULL] = { "There is no space left for the index ", "" },
-    [SEARCH_ERROR_DENIED] = { "The index ", " may not be read or written: permission denied" },
-  };
   g_autofree char *name = g_filename_display_name (path);
-  g_autofree char *message = g_strconcat (sentences[code][0], "“", name, "”", sentences[code][1],
-                                          code == SEARCH_ERROR_FAILED ? detail : "", NULL);
+  g_autofree char *message = describe (code, name, detail);
 
   g_set_error_literal (error, SEARCH_ERROR, code, message);
 }

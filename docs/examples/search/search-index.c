@@ -5,6 +5,7 @@
 
 #include <bgloop/bgloop.h>
 #include <glib-unix.h>
+#include <glib/gi18n.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -91,7 +92,12 @@ report (Indexer *self, const char *outcome, const char *path, const char *detail
   search_progress_clear (self->progress);
   printf ("%s ", outcome);
   search_print_name (path);
-  printf ("%s%s\n", detail != NULL ? ": " : "", detail != NULL ? detail : "");
+  if (detail != NULL)
+    {
+      /* Translators: after the name of a file, why it was skipped */
+      printf (_ (": %s"), detail);
+    }
+  putchar ('\n');
 }
 
 static void
@@ -100,7 +106,8 @@ skip (Indexer *self, SearchSkip reason, const char *path)
   self->skipped[reason]++;
   if (self->names[reason]->len < MAX_NAMES)
     g_ptr_array_add (self->names[reason], g_strdup (path));
-  report (self, "skipped", path, search_skip_describe (reason));
+  /* Translators: before the name of a file, after which the reason comes */
+  report (self, _ ("skipped"), path, search_skip_describe (reason));
 }
 
 static guint
@@ -159,7 +166,8 @@ added (Item *item)
   else
     {
       self->indexed++;
-      report (self, "indexed", item->path, NULL);
+      /* Translators: before the name of a file that is in the index now */
+      report (self, _ ("indexed"), item->path, NULL);
     }
   g_hash_table_remove (self->known, item->path);
 }
@@ -238,7 +246,8 @@ take_unchanged (Indexer *self, const char *path, const SearchStamp *stamp)
   else
     {
       self->unchanged++;
-      report (self, "unchanged", path, NULL);
+      /* Translators: before the name of a file that was in the index, as it is now */
+      report (self, _ ("unchanged"), path, NULL);
     }
   g_hash_table_remove (self->known, path);
   return TRUE;
@@ -517,19 +526,36 @@ tick_cb (gpointer user_data)
 }
 
 static void
+print_more_skipped (guint n)
+{
+  fputs ("    ", stdout);
+  printf (ngettext ("… and %u more (--verbose names them all)",
+                    "… and %u more (--verbose names them all)", n),
+          n);
+  putchar ('\n');
+}
+
+static void
 print_skipped (Indexer *self)
 {
-  if (count_skipped (self) == 0)
+  guint n_skipped = count_skipped (self);
+
+  if (n_skipped == 0)
     return;
 
-  printf ("Skipped %u:\n", count_skipped (self));
+  /* Translators: so many files; the reasons follow */
+  printf (ngettext ("Skipped %u:", "Skipped %u:", n_skipped), n_skipped);
+  putchar ('\n');
   for (guint i = 0; i < SEARCH_N_SKIPS; i++)
     {
       GPtrArray *names = self->names[i];
 
       if (self->skipped[i] == 0)
         continue;
-      printf ("  %s: %u\n", search_skip_describe (i), self->skipped[i]);
+      fputs ("  ", stdout);
+      /* Translators: why files were skipped, and how many */
+      printf (_ ("%s: %u"), search_skip_describe (i), self->skipped[i]);
+      putchar ('\n');
       for (guint j = 0; j < names->len && !self->options->verbose; j++)
         {
           fputs ("    ", stdout);
@@ -537,20 +563,39 @@ print_skipped (Indexer *self)
           putchar ('\n');
         }
       if (self->skipped[i] > names->len && !self->options->verbose)
-        printf ("    … and %u more (--verbose names them all)\n", self->skipped[i] - names->len);
+        print_more_skipped (self->skipped[i] - names->len);
     }
 }
 
 static void
 print_success (Indexer *self, double seconds)
 {
-  printf ("Indexed %u file%s in %.1f seconds", self->indexed, self->indexed == 1 ? "" : "s",
-          seconds);
+  printf (ngettext ("Indexed %u file in %.1f seconds", "Indexed %u files in %.1f seconds",
+                    self->indexed),
+          self->indexed, seconds);
   if (self->unchanged > 0)
-    printf (", %u unchanged", self->unchanged);
+    printf (ngettext (", %u unchanged", ", %u unchanged", self->unchanged), self->unchanged);
   if (self->removed > 0)
-    printf (", %u gone", self->removed);
-  fputs (".\n", stdout);
+    printf (ngettext (", %u gone", ", %u gone", self->removed), self->removed);
+  /* Translators: at the end of a sentence */
+  printf ("%s\n", _ ("."));
+}
+
+/* It was interrupted, or failed. */
+static void
+print_partly (Indexer *self)
+{
+  guint skipped = count_skipped (self);
+  guint left = self->found - self->indexed - self->unchanged - skipped;
+  gboolean walked = !self->listing_cut && g_queue_is_empty (&self->folders);
+
+  printf ("%s ", self->signal != 0 ? _ ("Interrupted:") : _ ("Failed:"));
+  printf (ngettext ("%u indexed", "%u indexed", self->indexed), self->indexed);
+  printf (ngettext (", %u skipped", ", %u skipped", skipped), skipped);
+  printf (ngettext (", %u found and not indexed", ", %u found and not indexed", left), left);
+  if (!walked)
+    fputs (_ ("; there is more in the folder"), stdout);
+  printf ("%s\n", _ ("."));
 }
 
 /* Returns: the exit status */
@@ -558,17 +603,12 @@ static int
 print_summary (Indexer *self)
 {
   double seconds = (g_get_monotonic_time () - self->started) / (double) G_USEC_PER_SEC;
-  guint skipped = count_skipped (self);
-  guint left = self->found - self->indexed - self->unchanged - skipped;
-  gboolean walked = !self->listing_cut && g_queue_is_empty (&self->folders);
 
   search_progress_clear (self->progress);
   print_skipped (self);
 
   if (self->signal != 0 || (self->error != NULL && self->found > 0))
-    printf ("%s: %u indexed, %u skipped, %u found and not indexed%s.\n",
-            self->signal != 0 ? "Interrupted" : "Failed", self->indexed, skipped, left,
-            walked ? "" : "; there is more in the folder");
+    print_partly (self);
   else if (self->error == NULL)
     print_success (self, seconds);
   fflush (stdout);
@@ -622,7 +662,8 @@ search_index (const SearchIndexOptions *options)
   sources[2] = g_timeout_add (TICK_MSEC, tick_cb, &self);
   if (options->verbose)
     {
-      fputs ("indexing ", stdout);
+      /* Translators: before the name of a folder */
+      printf ("%s ", _ ("indexing"));
       search_print_name (options->folder);
       putchar ('\n');
     }

@@ -3,6 +3,7 @@
  */
 #include "search-progress.h"
 
+#include <glib/gi18n.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -15,6 +16,7 @@
 #define WIDTH_IF_UNKNOWN 80
 #define BAR_MIN          10
 #define BAR_MAX          40
+#define MAX_PARTS        3
 
 struct _SearchProgress
 {
@@ -57,11 +59,16 @@ static char *
 format_left (guint done, guint total, double rate)
 {
   guint64 seconds = (total - done) / rate + 1;
+  g_autofree char *time = NULL;
 
   if (seconds >= 3600)
-    return g_strdup_printf ("%" G_GUINT64_FORMAT ":%02u:%02u left", seconds / 3600,
+    time = g_strdup_printf ("%" G_GUINT64_FORMAT ":%02u:%02u", seconds / 3600,
                             (guint) (seconds / 60 % 60), (guint) (seconds % 60));
-  return g_strdup_printf ("%u:%02u left", (guint) (seconds / 60), (guint) (seconds % 60));
+  else
+    time = g_strdup_printf ("%u:%02u", (guint) (seconds / 60), (guint) (seconds % 60));
+
+  /* Translators: so many minutes and seconds until it is done */
+  return g_strdup_printf (_ ("%s left"), time);
 }
 
 /* "[#####.....] " of what room the words leave, or nothing. */
@@ -85,36 +92,69 @@ format_bar (guint done, guint total, gsize room)
   return bar;
 }
 
-static char *
-format_words (SearchProgress *self, guint done, guint total, gboolean total_known)
+/* Returns: (array zero-terminated=1): the parts of a line, the most important first */
+static char **
+format_parts (SearchProgress *self, guint done, guint total, gboolean total_known)
 {
   double elapsed = (g_get_monotonic_time () - self->started) / (double) G_USEC_PER_SEC;
   double rate = elapsed > 0 ? done / elapsed : 0;
-  g_autofree char *left = NULL;
+  char **parts = g_new0 (char *, MAX_PARTS + 1);
+  guint n = 0;
 
+  parts[n++] = g_strdup_printf (ngettext ("%u of %u files", "%u of %u files", total), done, total);
+  /* Translators: files per second */
+  parts[n++] = g_strdup_printf (_ ("%.0f/s"), rate);
+  /* Translators: how many files there are is not known yet */
   if (!total_known)
-    left = g_strdup ("counting");
+    parts[n++] = g_strdup (_ ("counting"));
   else if (rate > 0)
-    left = format_left (done, total, rate);
-
-  return g_strdup_printf ("%u of %u files, %.0f/s%s%s", done, total, rate, left ? ", " : "",
-                          left ? left : "");
+    parts[n++] = format_left (done, total, rate);
+  return parts;
 }
 
-/* One column stays free: a terminal may wrap a line that fills its last one.
- * What does not fit into the rest goes, part by part from the end. */
+/* Returns: how many columns of a terminal the text takes */
+static gsize
+count_columns (const char *text)
+{
+  gsize columns = 0;
+
+  for (const char *p = text; *p != '\0'; p = g_utf8_next_char (p))
+    {
+      gunichar c = g_utf8_get_char (p);
+
+      if (!g_unichar_iszerowidth (c))
+        columns += g_unichar_iswide (c) ? 2 : 1;
+    }
+
+  return columns;
+}
+
+/* What does not fit goes, part by part from the end. */
+static char *
+join_parts (char **parts, gsize room)
+{
+  char *words = g_strjoinv (", ", parts);
+
+  for (guint n = g_strv_length (parts); n > 1 && count_columns (words) > room; n--)
+    {
+      g_clear_pointer (&parts[n - 1], g_free);
+      g_free (words);
+      words = g_strjoinv (", ", parts);
+    }
+  while (count_columns (words) > room)
+    *g_utf8_find_prev_char (words, words + strlen (words)) = '\0';
+  return words;
+}
+
+/* One column stays free: a terminal may wrap a line that fills its last one. */
 static void
-draw (guint done, guint total, char *words)
+draw (guint done, guint total, char **parts)
 {
   gsize room = get_width () - 1;
-  g_autofree char *bar = NULL;
-  char *comma;
+  g_autofree char *words = join_parts (parts, room);
+  g_autofree char *bar = format_bar (done, total, room - count_columns (words));
 
-  while (strlen (words) > room && (comma = strrchr (words, ',')) != NULL)
-    *comma = '\0';
-  bar = format_bar (done, total, room - MIN (room, strlen (words)));
-
-  fprintf (stderr, "\r%s%.*s\033[K", bar, (int) room, words);
+  fprintf (stderr, "\r%s%s\033[K", bar, words);
   fflush (stderr);
 }
 
@@ -123,18 +163,22 @@ void
 search_progress_set (SearchProgress *self, guint done, guint total, gboolean total_known)
 {
   gint64 now = g_get_monotonic_time ();
-  g_autofree char *words = NULL;
+  g_auto (GStrv) parts = NULL;
 
   if (now - self->shown < (self->terminal ? REDRAW_USEC : PLAIN_LINE_USEC))
     return;
 
   self->shown = now;
-  words = format_words (self, done, total, total_known);
+  parts = format_parts (self, done, total, total_known);
   if (!self->terminal)
-    fprintf (stderr, "%s\n", words);
+    {
+      g_autofree char *words = g_strjoinv (", ", parts);
+
+      fprintf (stderr, "%s\n", words);
+    }
   else
     {
-      draw (done, total, words);
+      draw (done, total, parts);
       self->drawn = TRUE;
     }
 }

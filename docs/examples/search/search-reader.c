@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <glib/gi18n.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -24,13 +25,14 @@ const char *
 search_skip_describe (SearchSkip skip)
 {
   static const char *const descriptions[SEARCH_N_SKIPS] = {
-    [SEARCH_SKIP_UNREADABLE] = "unreadable", [SEARCH_SKIP_VANISHED] = "vanished",
-    [SEARCH_SKIP_BINARY] = "binary",         [SEARCH_SKIP_NOT_UTF8] = "not UTF-8",
-    [SEARCH_SKIP_HUGE] = "too large",        [SEARCH_SKIP_SPECIAL] = "not a regular file",
-    [SEARCH_SKIP_SYMLINK] = "symbolic link", [SEARCH_SKIP_HIDDEN] = "hidden",
+    /* Translators: why a file is not in the index, as are those that follow */
+    [SEARCH_SKIP_UNREADABLE] = N_ ("unreadable"), [SEARCH_SKIP_VANISHED] = N_ ("vanished"),
+    [SEARCH_SKIP_BINARY] = N_ ("binary"),         [SEARCH_SKIP_NOT_UTF8] = N_ ("not UTF-8"),
+    [SEARCH_SKIP_HUGE] = N_ ("too large"),        [SEARCH_SKIP_SPECIAL] = N_ ("not a regular file"),
+    [SEARCH_SKIP_SYMLINK] = N_ ("symbolic link"), [SEARCH_SKIP_HIDDEN] = N_ ("hidden"),
   };
 
-  return descriptions[skip];
+  return _ (descriptions[skip]);
 }
 
 /* Whether it stays so for as long as nobody writes into the file. */

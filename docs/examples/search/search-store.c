@@ -4,6 +4,7 @@
 #include "search-store.h"
 
 #include <bgloop/bgloop.h>
+#include <glib/gi18n.h>
 
 /**
  * SearchStore:
@@ -122,7 +123,7 @@ open_backend (gpointer user_data, GError **error)
   if (bg_loop_add_teardown (opening->store->loop, close_backend, backend, NULL) == 0)
     {
       close_backend (backend);
-      g_set_error_literal (error, BG_ERROR, BG_ERROR_CLOSED, "The store is already closing");
+      g_set_error_literal (error, BG_ERROR, BG_ERROR_CLOSED, _ ("The store is already closing"));
       return FALSE;
     }
 

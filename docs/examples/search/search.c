@@ -3,6 +3,7 @@
  */
 #include <errno.h>
 #include <gio/gio.h>
+#include <glib/gi18n.h>
 #include <locale.h>
 #include <signal.h>
 #include <stdio.h>
@@ -30,7 +31,8 @@ parse_limit (const char *option, const char *value, gpointer data, GError **erro
   if (!g_ascii_string_to_unsigned (value, 10, 1, G_MAXUINT, &number, NULL))
     {
       g_set_error (error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
-                   "%s takes a number of files, 1 or more: “%s” is none", option, value);
+                   /* Translators: the name of an option, and what was given to it */
+                   _ ("%s takes a number of files, 1 or more: “%s” is none"), option, value);
       return FALSE;
     }
 
@@ -40,14 +42,15 @@ parse_limit (const char *option, const char *value, gpointer data, GError **erro
 
 static const GOptionEntry entries[] = {
   { "database", 'd', G_OPTION_FLAG_NONE, G_OPTION_ARG_FILENAME, &database_option,
-    "The index (default: ~/.cache/bgloop-search/index.db)", "FILE" },
+    N_ ("The index (default: ~/.cache/bgloop-search/index.db)"), N_ ("FILE") },
   { "limit", 'n', G_OPTION_FLAG_NONE, G_OPTION_ARG_CALLBACK, parse_limit,
-    "query: how many files to show at most (default: 10)", "N" },
-  { "hidden", 'H', G_OPTION_FLAG_NONE, G_OPTION_ARG_NONE, &hidden, "index: hidden files, too",
+    N_ ("query: how many files to show at most (default: 10)"), N_ ("N") },
+  { "hidden", 'H', G_OPTION_FLAG_NONE, G_OPTION_ARG_NONE, &hidden, N_ ("index: hidden files, too"),
     NULL },
   { "verbose", 'v', G_OPTION_FLAG_NONE, G_OPTION_ARG_NONE, &verbose,
-    "index: print each file when it is on disk or skipped; query: how well each fits", NULL },
-  { "version", '\0', G_OPTION_FLAG_NONE, G_OPTION_ARG_NONE, &version, "Print the version", NULL },
+    N_ ("index: print each file when it is on disk or skipped; query: how well each fits"), NULL },
+  { "version", '\0', G_OPTION_FLAG_NONE, G_OPTION_ARG_NONE, &version, N_ ("Print the version"),
+    NULL },
   { G_OPTION_REMAINING, '\0', G_OPTION_FLAG_NONE, G_OPTION_ARG_FILENAME_ARRAY, &arguments, NULL,
     NULL },
   G_OPTION_ENTRY_NULL,
@@ -73,7 +76,7 @@ make_cache (GError **error)
 
   saved_errno = errno;
   g_set_error (error, G_FILE_ERROR, g_file_error_from_errno (saved_errno),
-               "The folder “%s” cannot be made: %s", name, g_strerror (saved_errno));
+               _ ("The folder “%s” cannot be made: %s"), name, g_strerror (saved_errno));
   return FALSE;
 }
 
@@ -108,6 +111,17 @@ print_hit (const SearchHit *hit)
   putchar ('\n');
 }
 
+static void
+print_more (guint n_shown, guint64 n_found)
+{
+  g_autofree char *shown = g_strdup_printf ("%'u", n_shown);
+  g_autofree char *found = g_strdup_printf ("%'" G_GUINT64_FORMAT, n_found);
+  /* Translators: of so many files that were found so many were printed */
+  g_autofree char *line = g_strdup_printf (_ ("%s of %s (-n shows more)"), shown, found);
+
+  g_printerr ("%s\n", line);
+}
+
 static int
 query_words (void)
 {
@@ -129,9 +143,9 @@ query_words (void)
   for (guint i = 0; i < hits->len; i++)
     print_hit (hits->pdata[i]);
   if (hits->len == 0)
-    g_printerr ("Nothing found.\n");
+    g_printerr ("%s\n", _ ("Nothing found."));
   else if (n_found > hits->len)
-    g_printerr ("%'u of %'" G_GUINT64_FORMAT " (-n shows more)\n", hits->len, n_found);
+    print_more (hits->len, n_found);
 
   return hits->len > 0 ? 0 : SEARCH_EXIT_NOTHING;
 }
@@ -145,7 +159,36 @@ run_command (void)
     return index_folder ();
   if (n_arguments >= 2 && strcmp (arguments[0], "query") == 0)
     return query_words ();
-  return fail ("Say “index DIR” or “query WORDS…”, or --help");
+  /* Translators: index, query and --help are typed as they are */
+  return fail (_ ("Say “index DIR” or “query WORDS…”, or --help"));
+}
+
+static GOptionContext *
+make_options (void)
+{
+  /* Translators: index and query are typed as they are */
+  GOptionContext *context = g_option_context_new (N_ ("index DIR | query WORDS…"));
+
+  g_option_context_set_summary (context, N_ ("A full-text index of a folder."));
+  g_option_context_set_description (
+      context, N_ ("A query finds the files that hold all the words. Several words in one "
+                   "argument follow each other.\nWrite “--” before words that start with a dash."));
+  g_option_context_add_main_entries (context, entries, GETTEXT_PACKAGE);
+  g_option_context_set_translation_domain (context, GETTEXT_PACKAGE);
+  return context;
+}
+
+/* In the language of whoever runs it. */
+static void
+speak (void)
+{
+  setlocale (LC_ALL, "");
+  /* What is printed is UTF-8. */
+  if (!g_get_charset (NULL))
+    return;
+
+  bindtextdomain (GETTEXT_PACKAGE, LOCALE_DIR);
+  textdomain (GETTEXT_PACKAGE);
 }
 
 int
@@ -155,17 +198,12 @@ main (int argc, char **argv)
   g_autoptr (GError) error = NULL;
   int status;
 
-  setlocale (LC_ALL, "");
+  speak ();
   setvbuf (stdout, NULL, _IOLBF, 0);
   /* A file size limit is a full disk, an error among others. */
   signal (SIGXFSZ, SIG_IGN);
 
-  context = g_option_context_new ("index DIR | query WORDS…");
-  g_option_context_set_summary (context, "A full-text index of a folder.");
-  g_option_context_set_description (
-      context, "A query finds the files that hold all the words. Several words in one "
-               "argument follow each other.\nWrite “--” before words that start with a dash.");
-  g_option_context_add_main_entries (context, entries, NULL);
+  context = make_options ();
   if (!g_option_context_parse (context, &argc, &argv, &error))
     return fail (error->message);
   if (version)
@@ -179,7 +217,7 @@ main (int argc, char **argv)
                  : g_build_filename (g_get_user_cache_dir (), "bgloop-search", "index.db", NULL);
   status = run_command ();
   if (fflush (stdout) != 0 || ferror (stdout))
-    status = fail ("The output cannot be written");
+    status = fail (_ ("The output cannot be written"));
 
   g_free (database);
   g_free (database_option);

@@ -105,6 +105,8 @@ spawn (Fixture *fixture, GSpawnChildSetupFunc setup, const char *const *argument
       = g_subprocess_launcher_new (G_SUBPROCESS_FLAGS_STDOUT_PIPE | G_SUBPROCESS_FLAGS_STDERR_PIPE);
   g_subprocess_launcher_set_cwd (launcher, fixture->cwd);
   g_subprocess_launcher_setenv (launcher, "XDG_CACHE_HOME", cache, TRUE);
+  /* What the tests read is English, whatever is spoken here. */
+  g_subprocess_launcher_setenv (launcher, "LANGUAGE", "C", TRUE);
   if (setup != NULL)
     g_subprocess_launcher_set_child_setup (launcher, setup, NULL, NULL);
   process = g_subprocess_launcher_spawnv (launcher, (const char *const *) argv->pdata, &error);
