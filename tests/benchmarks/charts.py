@@ -8,11 +8,15 @@ from html import escape
 OWN = '#c0392b'
 OTHER = '#7f8c9b'
 LIMIT = '#c8ced6'
-COLORS = {'bgloop': OWN, 'glib': '#2c3e50', 'uv': '#2980b9', 'asio': '#8e44ad', 'qt': '#27ae60',
-          'bare': '#95a5a6'}
+COLORS = {'bgloop': OWN, 'glib': '#2c3e50', 'uv': '#2471a3', 'asio': '#8e44ad', 'qt': '#1e8449',
+          'bare': '#6b7b7d'}
+NAMES = {'glib': 'GLib', 'glib-invoke': 'GLib, invoke', 'uv': 'libuv', 'asio': 'Asio', 'qt': 'Qt',
+         'pulse': 'PulseAudio', 'pipewire': 'PipeWire', 'asyncio-coroutine': 'asyncio, coroutine',
+         'pool': 'thread pool', 'bare': 'bare thread', 'bare-spin': 'bare, spinning'}
 
-HEAD = ('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+HEAD = ('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
         'font-family="sans-serif" font-size="13">\n'
+        '<title>{title}</title>\n'
         '<rect width="{width}" height="{height}" fill="white"/>\n'
         '<text x="16" y="26" font-size="15" font-weight="bold">{title}</text>\n')
 
@@ -31,7 +35,7 @@ def bars(title, values):
         y = 42 + i * step
         length = max(1, value / most * (width - left - 70))
         color = OWN if system == 'bgloop' else LIMIT if system.startswith('bare') else OTHER
-        picture += text(left - 8, y + 15, system, 'end')
+        picture += text(left - 8, y + 15, NAMES.get(system, system), 'end')
         picture += f'<rect x="{left}" y="{y}" width="{length:.1f}" height="{step - 6}" fill="{color}"/>\n'
         picture += text(left + length + 6, y + 15, f'{value:.3g}')
     return picture + '</svg>\n'
@@ -50,7 +54,7 @@ def ticks(least, most):
 
 
 def lines(title, unit, series):
-    """series: {system: {x: y}}"""
+    """title: "what, by what"; series: {system: {x: y}}"""
     left, top, width, height, plot_w, plot_h = 70, 50, 720, 400, 520, 290
     xs = [float(x) for points in series.values() for x in points]
     ys = [y for points in series.values() for y in points.values() if y > 0]
@@ -69,6 +73,8 @@ def lines(title, unit, series):
         picture += text(left - 8, y + 4, short(round(row)) if row >= 1 else str(row), 'end')
     for x in sorted(set(xs)):
         picture += text(place(x, rows[0])[0], top + plot_h + 20, short(int(x)), 'middle')
+    along = title.partition(', by ')[2] + '; both axes are logarithmic'
+    picture += text(left + plot_w / 2, top + plot_h + 42, along, 'middle')
     ends = []
     for system, points in series.items():
         color = COLORS.get(system, OTHER)
@@ -80,5 +86,5 @@ def lines(title, unit, series):
     y = 0
     for wanted, system, color in sorted(ends):
         y = max(wanted, y + 15)
-        picture += text(left + plot_w + 10, y + 4, system, color=color)
+        picture += text(left + plot_w + 10, y + 4, NAMES.get(system, system), color=color)
     return picture + '</svg>\n'
