@@ -50,14 +50,14 @@
  *
  * | call | waits? | on the loop's own thread | while stopping | in a forked child |
  * |---|---|---|---|---|
- * | post, post_after, invoke, attach, hold, add_teardown | no | the same; invoke runs at once | FALSE or 0; taken from the loop's own thread in a drain | FALSE or 0 |
- * | withdraw, release, remove_teardown | no | the same | the same | no effect |
- * | call | yes | runs the function, in every state | `CLOSED` | `FORKED` |
- * | perform, flush | yes | `WOULD_DEADLOCK` | `CLOSED` | `FORKED` |
- * | call_async, run_task, perform_async | no | the same | replies `CLOSED`; taken from the loop's own thread in a drain | replies `FORKED` |
- * | shutdown, wait, reset_default | yes | `WOULD_DEADLOCK` | waits | `FORKED` |
- * | shutdown_async, wait_async | no | replies `WOULD_DEADLOCK` | replies at the end | replies `FORKED` |
- * | quit | no | the same | CANCEL overrides DRAIN | no effect |
+ * | `post`, `post_after`, `invoke`, `attach`, `hold`, `add_teardown` | no | the same; invoke runs at once | FALSE or 0; taken from the loop's own thread in a drain | FALSE or 0 |
+ * | `withdraw`, `release`, `remove_teardown` | no | the same | the same | no effect |
+ * | `call` | yes | runs the function, in every state | `CLOSED` | `FORKED` |
+ * | `perform`, `flush` | yes | `WOULD_DEADLOCK` | `CLOSED` | `FORKED` |
+ * | `call_async`, `run_task`, `perform_async` | no | the same | replies `CLOSED`; taken from the loop's own thread in a drain | replies `FORKED` |
+ * | `shutdown`, `wait`, `reset_default` | yes | `WOULD_DEADLOCK` | waits | `FORKED` |
+ * | `shutdown_async`, `wait_async` | no | replies `WOULD_DEADLOCK` | replies at the end | replies `FORKED` |
+ * | `quit` | no | the same | CANCEL overrides DRAIN | no effect |
  * | the getters, describe, is_current | no | the same | the same | answer for a stopped loop |
  *
  * All methods can be called from any thread. See [Threading rules](threads.html).
