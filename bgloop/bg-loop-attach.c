@@ -10,7 +10,7 @@
 /**
  * bg_loop_attach:
  * @self: a loop
- * @source: a source that is not attached yet
+ * @source: a source that is neither attached yet nor destroyed
  *
  * Attaches a source to the loop's context.
  *
@@ -50,8 +50,9 @@ bg_loop_attach (BgLoop *self, GSource *source)
 
   g_return_val_if_fail (BG_IS_LOOP (self), FALSE);
   g_return_val_if_fail (source != NULL, FALSE);
-  g_return_val_if_fail (g_source_get_context (source) == NULL, FALSE);
+  /* This first: of one that was destroyed GLib does not want to be asked for the context. */
   g_return_val_if_fail (!g_source_is_destroyed (source), FALSE);
+  g_return_val_if_fail (g_source_get_context (source) == NULL, FALSE);
 
   core = self->core;
   if (bg_core_is_forked (core))
