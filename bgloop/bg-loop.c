@@ -391,5 +391,7 @@ initable_init (GInitableIface *iface)
 BgLoop *
 bg_loop_new (const char *name, GError **error)
 {
+  g_return_val_if_fail (error == NULL || *error == NULL, NULL);
+
   return g_initable_new (BG_TYPE_LOOP, NULL, error, "name", name, NULL);
 }
