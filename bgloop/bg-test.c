@@ -236,6 +236,7 @@ bg_test_fixture_set_up (BgTestFixture *fixture, gconstpointer test_data)
   g_autoptr (GError) error = NULL;
 
   g_return_if_fail (fixture != NULL);
+  g_return_if_fail (fixture->eventfds == NULL);
 
   /* It lives as long as the program, whoever asks for it first. */
   g_main_context_default ();
