@@ -207,11 +207,13 @@ add_polled (int thread, GArray *fds)
     return TRUE;
 
   memory = open ("/proc/self/mem", O_RDONLY | O_CLOEXEC);
+  if (memory == -1)
+    return TRUE;
+
   size = pread (memory, polled, MIN (n, MAX_POLLED) * sizeof *polled, (off_t) address);
   for (gssize i = 0; i < size / (gssize) sizeof *polled; i++)
     g_array_append_val (fds, polled[i].fd);
-  if (memory != -1)
-    close (memory);
+  close (memory);
 
   return TRUE;
 }
