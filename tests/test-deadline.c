@@ -122,15 +122,16 @@ test_report (void)
 
   message = get_timeout_message (loop, BG_SHUTDOWN_CANCEL, 50);
   most = (double) (g_get_monotonic_time () - start) / 1000;
-  info = match (message, "^The loop \"a name\" has not stopped within 50 ms: "
-                         "running " UTIL_NAME (deadline_stuck_cb, ".*") " for " AGE (
-                             "running") "; "
-                                        "3 queued at priority -100; "
-                                        "2 queued at priority 0; "
-                                        "1 queued at priority 300; "
-                                        "held by \"the first\" for " AGE (
-                                            "first") "; "
-                                                     "held by \"unnamed\" for " AGE ("unnamed") "$");
+  info
+      = match (message, "^The loop \"a name\" has not stopped within 50 ms: "
+                        "running " UTIL_NAME (deadline_stuck_cb, ".*") " for " AGE (
+                            "running") "; "
+                                       "3 queued at priority -100; "
+                                       "2 queued at priority 0; "
+                                       "1 queued at priority 300; "
+                                       "held by \"the first\" for " AGE (
+                                           "first") "; "
+                                                    "held by \"unnamed\" for " AGE ("unnamed") "$");
 
   /* All of it began before the 50 ms, and none before the loop. */
   age = get_age (info, "running");
@@ -192,11 +193,12 @@ test_describe (void)
   block_with (&block, loop, deadline_stuck_cb);
   g_assert_true (bg_loop_post (loop, util_count_cb, &hold, NULL));
   busy = bg_loop_describe (loop);
-  g_match_info_unref (match (busy, "^loop \"described\": running\n"
-                                   "  running " UTIL_NAME (deadline_stuck_cb, ".*") " for " AGE (
-                                       "running") "\n"
-                                                  "  1 queued at priority 0\n"
-                                                  "  held by \"a reason\" for " AGE ("held") "\n$"));
+  g_match_info_unref (match (busy,
+                             "^loop \"described\": running\n"
+                             "  running " UTIL_NAME (deadline_stuck_cb, ".*") " for " AGE (
+                                 "running") "\n"
+                                            "  1 queued at priority 0\n"
+                                            "  held by \"a reason\" for " AGE ("held") "\n$"));
 
   bg_loop_quit (loop, BG_SHUTDOWN_CANCEL);
   bg_loop_release (loop, hold);

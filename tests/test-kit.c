@@ -470,8 +470,10 @@ static const Leak leaks[] = {
   { "dropped-hold", leak_dropped_hold,
     "left behind: the loop ?dropped?, * was dropped and is still stopping: held by ?an upload? for "
     "*" },
-  { "operation", leak_operation, "*waiting for the operation begun by " UTIL_NAME (begin_nothing, "*") " for * ms\n" },
-  { "busy-loop", leak_busy_loop, "*: running " UTIL_NAME (block_for_ever, "*") " for * ms; 1 queued at priority 7\n" },
+  { "operation", leak_operation,
+    "*waiting for the operation begun by " UTIL_NAME (begin_nothing, "*") " for * ms\n" },
+  { "busy-loop", leak_busy_loop,
+    "*: running " UTIL_NAME (block_for_ever, "*") " for * ms; 1 queued at priority 7\n" },
   { "context", leak_context, "left behind: 1 eventfd more than before the test (*): *" },
   { "task", leak_task, "left behind: 1 eventfd more than before the test (*): *" },
   { "before-another-is-closed", leak_before_other_closes,
