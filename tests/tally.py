@@ -20,7 +20,7 @@ GTEST_RESULT = re.compile(r'\[\s*(OK|FAILED|SKIPPED)\s*\] (\S+) \(\d+ ms\)')
 NOISE = re.compile(r'# GLib-DEBUG: g_set_user_dirs:')
 # What the test setups leave out: see tests/meson.build.
 SETUP_LOG = re.compile(r'testlog-\w+\.json')
-NOT_IN_SETUPS = {'bindings', 'consumers', 'docs'}
+NOT_IN_SETUPS = {'bindings', 'consumers', 'docs', 'gates'}
 TAIL = 40
 
 

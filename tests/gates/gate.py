@@ -1,0 +1,170 @@
+#!/usr/bin/python3
+# Copyright 2026 The bgloop developers
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""gate.py NAME PROGRAM ROOT BUILD_DIR: that a tool finds nothing in the project's files but what is named
+in the file `exceptions` beside this one, with the reason; that all of it is found; and a planted fault, too."""
+
+import dataclasses
+import fnmatch
+import json
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+
+PLACE = r'^(?P<path>[^\s:]+):\d+:(?:\d+:)? '
+PROBLEM = PLACE + r'(?P<text>(?:error|warning|performance|portability): .*)'
+WHATEVER = PLACE + r'(?P<text>.*)'
+
+# cppcheck has a file about GTK, in which these macros are not.
+MACROS = ['BG_AVAILABLE_IN_1_0=', 'G_DEFINE_ENUM_TYPE(...)=', 'G_GNUC_FORMAT(n)=', 'G_GNUC_PRINTF(n,m)=']
+
+
+@dataclasses.dataclass
+class Gate:
+    """Files is what git may list them by; without it they are what the library is compiled from."""
+    arguments: list
+    planted: str
+    suffix: str = '.c'
+    files: list = None
+    finding: str = PROBLEM
+
+
+GATES = {
+    'clang-format': Gate(
+        ['--dry-run', '-Werror', '--style=file:{root}/.clang-format'],
+        'int  planted;\n',
+        files=['*.c', '*.cc', '*.cpp', '*.h', '*.hpp'],
+    ),
+    'clang-tidy': Gate(
+        ['--quiet', '--checks=-*,bugprone-*,cert-*,concurrency-*', '--header-filter=/bgloop/'],
+        '#include <stdlib.h>\n\nint planted (const char *text)\n{\n  return atoi (text);\n}\n',
+    ),
+    'codespell': Gate(
+        [],
+        't' 'eh loop\n',
+        suffix='.txt',
+        files=['.', ':!po', ':!*.zh_CN.md'],
+        finding=WHATEVER,
+    ),
+    'cppcheck': Gate(
+        ['--quiet', '--enable=warning,performance,portability', '--library=gtk', '--library=posix',
+         '--template={{file}}:{{line}}:{{column}}: {{severity}}: {{message}} [{{id}}]'],
+        'int planted (int *n)\n{\n  return n == 0 ? *n : 0;\n}\n',
+    ),
+    'gcc-analyzer': Gate(
+        ['-fanalyzer', '-fdiagnostics-plain-output', '-fdiagnostics-path-format=none', '-S'],
+        '#include <stdlib.h>\n\nvoid planted (void *p)\n{\n  free (p);\n  free (p);\n}\n',
+    ),
+    'pyflakes': Gate([], 'import os\n', suffix='.py', files=['*.py'], finding=WHATEVER),
+    'shellcheck': Gate(
+        ['--format=gcc'],
+        '#!/bin/sh\nrm $1\n',
+        suffix='.sh',
+        files=['*.sh', 'dev', '.ci/run'],
+        finding=WHATEVER,
+    ),
+}
+
+
+def list_tracked(root, patterns):
+    """What git knows of; whoever the folder belongs to."""
+    text = subprocess.run(['git', '-C', root, '-c', 'safe.directory=*', 'ls-files', '-z', '--', *patterns],
+                          check=True, capture_output=True, text=True).stdout
+    return [os.path.join(root, name) for name in text.split('\0') if name]
+
+
+def list_compiled(root, build):
+    """What the library is compiled from, and the options by which that is understood."""
+    with open(os.path.join(build, 'compile_commands.json'), encoding='utf-8') as file:
+        entries = [entry for entry in json.load(file) if entry['output'].startswith('bgloop/')]
+    options = []
+    for option in shlex.split(entries[0]['command']):
+        if option.startswith('-I'):
+            options.append('-I' + os.path.normpath(os.path.join(build, option[2:])))
+        elif re.match('-D|-std=|-pthread', option):
+            options.append(option)
+    return [os.path.normpath(os.path.join(build, entry['file'])) for entry in entries], options
+
+
+def get_command(name, program, root, options, files):
+    arguments = [argument.format(root=root) for argument in GATES[name].arguments]
+    if name == 'clang-tidy':
+        return [program, *arguments, *files, '--', *options]
+    if name == 'cppcheck':
+        options = [option for option in options if not re.match('-I/usr|-std=|-pthread', option)]
+        options += ['--std=c11', *('-D' + macro for macro in MACROS)]
+    return [program, *arguments, *options, *files]
+
+
+def find(name, command, root):
+    """What the tool says of which file, or that it did not work."""
+    with tempfile.TemporaryDirectory() as scratch:
+        process = subprocess.run(command, cwd=scratch, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    found = {}
+    for match in re.finditer(GATES[name].finding, process.stdout, re.MULTILINE):
+        path = os.path.relpath(match['path'], root)
+        found[match[0].replace(match['path'], path, 1)] = path, match['text']
+    if process.returncode != 0 and not found:
+        found[f'exit status {process.returncode}: {process.stdout}'] = '', ''
+    return found
+
+
+def find_planted(name, program, root, options):
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, 'planted' + GATES[name].suffix)
+        pathlib.Path(path).write_text(GATES[name].planted, encoding='utf-8')
+        found = find(name, get_command(name, program, root, options, [path]), root)
+    return [path for path, text in found.values() if path]
+
+
+def read_exceptions(name):
+    """A gate's: a pattern of files, and what is said of them."""
+    text = pathlib.Path(__file__).with_name('exceptions').read_text(encoding='utf-8')
+    lines = [line for line in text.splitlines() if not line.startswith('#')]
+    for line, after in zip(lines, [*lines[1:], '']):
+        if not line or line.startswith(' '):
+            continue
+        gate, path, text = line.split(maxsplit=2)
+        if gate not in GATES or not after.startswith(' '):
+            sys.exit(f'Bail out! Without a gate, or a reason: {line}')
+        if gate == name:
+            yield path, text
+
+
+def report(number, faults, what):
+    print('not ok' if faults else 'ok', number, '-', what)
+    for fault in faults:
+        for line in fault.splitlines():
+            print('#', line)
+
+
+def main():
+    name, program, root, build = sys.argv[1:]
+    gate, options = GATES[name], []
+    if gate.files:
+        files = list_tracked(root, gate.files)
+    else:
+        files, options = list_compiled(root, build)
+    exceptions = set(read_exceptions(name))
+    needed, faults = set(), []
+    for line, (path, text) in find(name, get_command(name, program, root, options, files), root).items():
+        excepted = {exception for exception in exceptions
+                    if fnmatch.fnmatch(path, exception[0]) and exception[1] in text}
+        needed |= excepted
+        if not excepted:
+            faults.append(line)
+
+    print('1..3')
+    report(1, faults, f'nothing is found in {len(files)} files')
+    report(2, [' '.join(exception) for exception in sorted(exceptions - needed)], 'each exception is needed')
+    planted = find_planted(name, program, root, options)
+    report(3, [] if files and planted else ['nothing is found, or looked at'], 'a planted fault is found')
+    return 1 if faults or exceptions - needed or not files or not planted else 0
+
+
+sys.exit(main())
