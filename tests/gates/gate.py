@@ -48,7 +48,7 @@ GATES = {
         [],
         't' 'eh loop\n',
         suffix='.txt',
-        files=['.', ':!po', ':!*.zh_CN.md'],
+        files=['.', ':!*.po', ':!*.zh_CN.md'],
         finding=WHATEVER,
     ),
     'cppcheck': Gate(
