@@ -260,6 +260,38 @@ test_thread_default (void)
   util_latch_clear (&self.pushed);
 }
 
+/* The loop cancels while an operation begins, which does not heed that: its caller is told. */
+
+static gboolean
+begin_and_cancel_cb (gpointer user_data,
+                     GCancellable *cancellable,
+                     GAsyncReadyCallback callback,
+                     gpointer callback_data,
+                     GError **error)
+{
+  Operation *self = user_data;
+
+  self->callback = callback;
+  self->callback_data = callback_data;
+  bg_loop_quit (self->loop, BG_SHUTDOWN_CANCEL);
+  return TRUE;
+}
+
+static void
+test_cancelled_by_itself (void)
+{
+  g_autoptr (GError) error = NULL;
+  Operation self;
+
+  operation_init (&self, "cancels itself");
+  g_assert_null (bg_loop_perform (self.loop, G_PRIORITY_DEFAULT, -1, begin_and_cancel_cb, &self,
+                                  NULL, &error));
+  g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
+  g_assert_cmpint (bg_loop_get_state (self.loop), ==, BG_LOOP_STOPPING);
+  answer (&self);
+  operation_end (&self);
+}
+
 int
 main (int argc, char *argv[])
 {
@@ -271,6 +303,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/begin/fails/and-answers", test_fails_and_answers);
   util_add_trapped ("/begin/fails/though-it-has-answered", test_answers_and_fails);
   util_add_trapped ("/begin/thread-default-is-the-loops", test_thread_default);
+  util_add_trapped ("/begin/cancels-the-loop", test_cancelled_by_itself);
 
   return g_test_run ();
 }

@@ -508,6 +508,25 @@ test_chain_is_no_circle (void)
     util_loop_end (chain.loops[i]);
 }
 
+/* A call that has timed out does not run, though the loop may come to it before its thread has
+ * woken up; and one whose function is to start at once, on another thread, always has. */
+static void
+test_timed_out_does_not_run (BgTestFixture *fixture, gconstpointer data)
+{
+  int n_run = 0;
+
+  for (guint i = 0; i < util_scale (5000); i++)
+    {
+      g_autoptr (GError) error = NULL;
+
+      g_assert_false (bg_loop_call_full (fixture->loop, G_PRIORITY_DEFAULT, 0, util_count_call_cb,
+                                         &n_run, NULL, &error));
+      g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+    }
+  g_assert_true (bg_loop_flush (fixture->loop, -1, NULL, NULL));
+  g_assert_cmpint (n_run, ==, 0);
+}
+
 int
 main (int argc, char *argv[])
 {
@@ -529,6 +548,7 @@ main (int argc, char *argv[])
   util_add ("/call/cancelled/at-any-moment", test_cancelled_at_any_moment);
   util_add ("/call/timed-out/before-it-starts", test_timed_out_before_it_starts);
   util_add ("/call/timed-out/while-it-runs", test_timed_out_while_it_runs);
+  util_add ("/call/timed-out/does-not-run", test_timed_out_does_not_run);
   g_test_add_data_func ("/call/circle/of-two-would-deadlock", GUINT_TO_POINTER (2),
                         test_circle_would_deadlock);
   g_test_add_data_func ("/call/circle/of-three-would-deadlock", GUINT_TO_POINTER (3),

@@ -488,6 +488,50 @@ test_toggled_race (void)
   util_wait_for_threads (threads);
 }
 
+/* Several threads that take it at once, when there is none, get one. */
+
+#define N_AT_ONCE 4
+
+typedef struct
+{
+  UtilLatch start;
+  BgLoop *loops[N_AT_ONCE];
+  int n_taken;
+} AtOnce;
+
+static gpointer
+take_at_once_thread (gpointer user_data)
+{
+  AtOnce *self = user_data;
+  int i = g_atomic_int_add (&self->n_taken, 1);
+
+  util_latch_count_down (&self->start);
+  util_latch_wait (&self->start);
+  self->loops[i] = bg_loop_dup_default (NULL);
+  return NULL;
+}
+
+static void
+test_at_once (void)
+{
+  for (guint i = 0; i < util_scale (500); i++)
+    {
+      AtOnce self = { .n_taken = 0 };
+
+      util_latch_init (&self.start, N_AT_ONCE);
+      util_run_threads (N_AT_ONCE, take_at_once_thread, &self);
+      for (guint j = 0; j < N_AT_ONCE; j++)
+        {
+          g_assert_nonnull (self.loops[j]);
+          g_assert_true (self.loops[j] == self.loops[0]);
+        }
+      g_assert_true (bg_loop_reset_default (-1, NULL));
+      for (guint j = 0; j < N_AT_ONCE; j++)
+        g_object_unref (self.loops[j]);
+      util_latch_clear (&self.start);
+    }
+}
+
 int
 main (int argc, char *argv[])
 {
@@ -499,6 +543,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/default/reset/own-thread", test_reset_own_thread);
   util_add_trapped ("/default/reset/timeout-of-0-asks", test_reset_asks);
   util_add_trapped ("/default/many", test_many);
+  util_add_trapped ("/default/taken/at-once", test_at_once);
   util_add_trapped ("/default/dropped-by-itself", test_dropped_by_itself);
   util_add_trapped ("/default/taken/while-it-goes", test_taken_while_it_goes);
   util_add_trapped ("/default/taken/by-finalizers", test_taken_by_finalizers);

@@ -822,6 +822,14 @@ fork_and_stay_cb (gpointer user_data)
   *pid = util_fork ();
 }
 
+/* What is behind it in the same batch is the parent's. */
+static void
+of_parent_cb (gpointer parent)
+{
+  if (getpid () != GPOINTER_TO_INT (parent))
+    _exit (1);
+}
+
 static gboolean
 fork_and_return_source_cb (gpointer user_data)
 {
@@ -927,6 +935,8 @@ fork_and_return (Place place, gboolean draining)
     {
       util_block (&block, loop);
       fork_at (loop, place, &n);
+      for (guint i = 0; i < 5; i++)
+        g_assert_true (bg_loop_post (loop, of_parent_cb, GINT_TO_POINTER (getpid ()), NULL));
       if (draining)
         bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
       util_unblock (&block);

@@ -627,6 +627,85 @@ test_urgent (void)
   flood (G_PRIORITY_HIGH, G_PRIORITY_LOW);
 }
 
+/* A batch is not all that is queued: others have their turns within it. */
+
+typedef struct
+{
+  BgLoop *loop;
+  int n_run;
+  int n_before; /* of them, what ran before the other had its turn */
+} Batch;
+
+static void
+note_turn_cb (gpointer user_data)
+{
+  Batch *self = user_data;
+
+  self->n_before = g_atomic_int_get (&self->n_run);
+}
+
+static gboolean
+note_turn_source_cb (gpointer user_data)
+{
+  note_turn_cb (user_data);
+  return G_SOURCE_REMOVE;
+}
+
+static void
+take_a_millisecond_cb (gpointer n_run)
+{
+  util_spin_until (g_get_monotonic_time () + G_TIME_SPAN_MILLISECOND);
+  util_count_cb (n_run);
+}
+
+#define N_SLOW 300
+
+static void
+test_batch_ends (BgTestFixture *fixture, gconstpointer data)
+{
+  Batch self = { .n_before = -1 };
+  g_autoptr (GSource) source = g_idle_source_new ();
+  UtilBlock block;
+
+  util_block (&block, fixture->loop);
+  for (guint i = 0; i < N_SLOW; i++)
+    g_assert_true (bg_loop_post (fixture->loop, take_a_millisecond_cb, &self.n_run, NULL));
+  g_source_set_priority (source, G_PRIORITY_DEFAULT);
+  g_source_set_callback (source, note_turn_source_cb, &self, NULL);
+  g_assert_true (bg_loop_attach (fixture->loop, source));
+  util_unblock (&block);
+  g_assert_true (bg_loop_flush (fixture->loop, -1, NULL, NULL));
+
+  g_assert_cmpint (self.n_before, >=, 0);
+  g_assert_cmpint (self.n_before, <, N_SLOW / 2);
+  util_block_clear (&block);
+}
+
+static void
+post_urgent_cb (gpointer user_data)
+{
+  Batch *self = user_data;
+
+  g_assert_true (bg_loop_post_full (self->loop, G_PRIORITY_HIGH, note_turn_cb, self, NULL));
+}
+
+static void
+test_batch_pauses (BgTestFixture *fixture, gconstpointer data)
+{
+  Batch self = { .loop = fixture->loop, .n_before = -1 };
+  UtilBlock block;
+
+  util_block (&block, fixture->loop);
+  g_assert_true (bg_loop_post (fixture->loop, post_urgent_cb, &self, NULL));
+  for (guint i = 0; i < 100; i++)
+    g_assert_true (bg_loop_post (fixture->loop, util_count_cb, &self.n_run, NULL));
+  util_unblock (&block);
+  g_assert_true (bg_loop_flush (fixture->loop, -1, NULL, NULL));
+
+  g_assert_cmpint (self.n_before, ==, 0);
+  util_block_clear (&block);
+}
+
 int
 main (int argc, char *argv[])
 {
@@ -641,6 +720,8 @@ main (int argc, char *argv[])
   g_test_add_func ("/fairness/flood/same-priority", test_same_priority);
   g_test_add_func ("/fairness/flood/lower-priority", test_lower_priority);
   g_test_add_func ("/fairness/flood/urgent", test_urgent);
+  util_add ("/fairness/batch/of-slow-work-ends", test_batch_ends);
+  util_add ("/fairness/batch/pauses-for-what-is-urgent", test_batch_pauses);
 
   return g_test_run ();
 }
