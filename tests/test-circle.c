@@ -766,6 +766,78 @@ test_nested_timed_out (void)
   test_nested (GUINT_TO_POINTER (OUTER_TIMED_OUT));
 }
 
+/* Within one wait a handler waits for something else: the outer wait counts as well. */
+
+typedef struct
+{
+  BgLoop *first; /* ends the second, */
+  BgLoop *second;
+  BgLoop *third; /* which a handler calls meanwhile */
+  UtilLatch second_runs;
+  UtilLatch third_runs;
+  UtilLatch was_refused;
+} Around;
+
+static void
+call_first_cb (gpointer user_data)
+{
+  Around *self = user_data;
+  g_autoptr (GError) error = NULL;
+
+  util_latch_count_down (&self->second_runs);
+  util_latch_wait (&self->third_runs);
+  g_assert_false (bg_loop_call (self->first, util_true_cb, NULL, NULL, &error));
+  g_assert_error (error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
+  util_latch_count_down (&self->was_refused);
+}
+
+static gboolean
+wait_for_refusal_cb (gpointer user_data, GError **error)
+{
+  Around *self = user_data;
+
+  util_latch_count_down (&self->third_runs);
+  util_latch_wait (&self->was_refused);
+  return TRUE;
+}
+
+static void
+handler_calls_third_cb (GCancellable *cancellable, gpointer user_data)
+{
+  Around *self = user_data;
+
+  g_assert_true (bg_loop_call (self->third, wait_for_refusal_cb, self, NULL, NULL));
+}
+
+static gboolean
+cancel_second_cb (gpointer user_data, GError **error)
+{
+  return bg_loop_shutdown_full (((Around *) user_data)->second, BG_SHUTDOWN_CANCEL, -1, NULL,
+                                error);
+}
+
+static void
+test_outer_wait (void)
+{
+  Around self = { util_loop_new ("first"), util_loop_new ("second"), util_loop_new ("third") };
+
+  util_latch_init (&self.second_runs, 1);
+  util_latch_init (&self.third_runs, 1);
+  util_latch_init (&self.was_refused, 1);
+  g_cancellable_connect (bg_loop_get_cancellable (self.second), G_CALLBACK (handler_calls_third_cb),
+                         &self, NULL);
+  g_assert_true (bg_loop_post (self.second, call_first_cb, &self, NULL));
+  util_latch_wait (&self.second_runs);
+  g_assert_true (bg_loop_call (self.first, cancel_second_cb, &self, NULL, NULL));
+
+  g_object_unref (self.second);
+  util_loop_end (self.first);
+  util_loop_end (self.third);
+  util_latch_clear (&self.second_runs);
+  util_latch_clear (&self.third_runs);
+  util_latch_clear (&self.was_refused);
+}
+
 /* A thread that is nobody's runs handlers of a loop's cancellable: the end of that loop
  * waits for it, and so for whatever it waits for. */
 
@@ -1214,6 +1286,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/circle/nested/in-a-shutdown", test_nested_shutdown);
   util_add_trapped ("/circle/nested/in-a-cancelled-operation", test_nested_cancelled);
   util_add_trapped ("/circle/nested/in-an-operation-that-timed-out", test_nested_timed_out);
+  util_add_trapped ("/circle/nested/outer-wait-counts", test_outer_wait);
   util_add_trapped ("/circle/handler-of-the-cancellable", test_handler);
   util_add_trapped ("/no-circle/asking/back", test_ask_back);
   util_add_trapped ("/no-circle/asking/without-blocking", test_ask_async);

@@ -185,6 +185,33 @@ test_attached_by_the_end (void)
   g_assert_cmpint (left, <=, 0);
 }
 
+/* One that never stops doing so does not keep the loop from ending either. */
+static void
+attach_endlessly_cb (gpointer stops)
+{
+  g_autoptr (GSource) source = g_idle_source_new ();
+
+  if (g_atomic_int_get ((int *) stops))
+    return;
+
+  g_source_set_callback (source, util_continue_cb, stops, attach_endlessly_cb);
+  g_source_attach (source, g_main_context_get_thread_default ());
+}
+
+static void
+test_attached_endlessly (void)
+{
+  BgLoop *loop = util_loop_new ("endless");
+  g_autoptr (GSource) source = g_idle_source_new ();
+  int stops = FALSE;
+
+  g_source_set_callback (source, util_continue_cb, &stops, attach_endlessly_cb);
+  g_assert_true (bg_loop_attach (loop, source));
+  g_assert_true (bg_loop_shutdown (loop, NULL));
+  g_atomic_int_set (&stops, TRUE);
+  g_assert_finalize_object (loop);
+}
+
 /* A handle may be destroyed by any thread, at any time (trap 14). */
 
 typedef struct
@@ -481,6 +508,49 @@ test_always_ready (void)
     }
 }
 
+/* Nor does it hold up what the loop waits for, below it. */
+
+static gboolean
+return_true_source_cb (gpointer task)
+{
+  g_task_return_boolean (task, TRUE);
+  return G_SOURCE_REMOVE;
+}
+
+static gboolean
+begin_low_cb (gpointer user_data,
+              GCancellable *cancellable,
+              GAsyncReadyCallback callback,
+              gpointer callback_data,
+              GError **error)
+{
+  g_autoptr (GSource) source = g_idle_source_new ();
+
+  g_source_set_priority (source, G_PRIORITY_LOW);
+  g_source_set_callback (source, return_true_source_cb,
+                         g_task_new (NULL, NULL, callback, callback_data), g_object_unref);
+  g_source_attach (source, g_main_context_get_thread_default ());
+  return TRUE;
+}
+
+static void
+test_above_completion (void)
+{
+  BgLoop *loop = util_loop_new ("above");
+  g_autoptr (GSource) source = g_idle_source_new ();
+  UtilBlock block;
+
+  util_block (&block, loop);
+  bg_loop_perform_async (loop, G_PRIORITY_DEFAULT, -1, begin_low_cb, NULL, NULL, NULL, NULL, NULL);
+  g_source_set_priority (source, G_PRIORITY_DEFAULT);
+  g_source_set_callback (source, util_continue_cb, NULL, NULL);
+  g_assert_true (bg_loop_attach (loop, source));
+  bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
+  util_unblock (&block);
+  util_loop_end (loop);
+  util_block_clear (&block);
+}
+
 /* It may have children, which go where it goes. */
 
 #define MANY_TURNS 1000
@@ -607,11 +677,13 @@ main (int argc, char *argv[])
   util_add_trapped ("/leftovers/destroyed-on-the-loop", test_destroyed);
   util_add_trapped ("/leftovers/finalized-on-the-loop", test_finalized);
   util_add_trapped ("/leftovers/attached-by-the-end", test_attached_by_the_end);
+  util_add_trapped ("/leftovers/attached-endlessly", test_attached_endlessly);
   util_add_trapped ("/leftovers/handles", test_handles);
   util_add_trapped ("/leftovers/many-come-and-go", test_many_come_and_go);
   util_add_trapped ("/leftovers/tasks", test_tasks);
   util_add_trapped ("/leftovers/late-task", test_late_task);
   util_add_trapped ("/leftovers/always-ready", test_always_ready);
+  util_add_trapped ("/leftovers/always-ready/above-a-completion", test_above_completion);
   util_add_trapped ("/leftovers/always-ready/with-child", test_always_ready_with_child);
   util_add_trapped ("/leftovers/flood", test_flood);
   util_add_trapped ("/leftovers/nothing-left", test_nothing_left);

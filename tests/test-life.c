@@ -4,6 +4,7 @@
 #define _GNU_SOURCE
 
 #include <pthread.h>
+#include <sys/resource.h>
 
 #include "util.h"
 
@@ -242,6 +243,23 @@ test_no_thread_is_an_error (void)
 }
 
 static void
+test_no_descriptor_is_an_error (void)
+{
+  g_autoptr (GError) error = NULL;
+  struct rlimit limit, none;
+
+  g_assert_cmpint (getrlimit (RLIMIT_NOFILE, &limit), ==, 0);
+  none = limit;
+  none.rlim_cur = 0;
+  g_assert_cmpint (setrlimit (RLIMIT_NOFILE, &none), ==, 0);
+  g_assert_null (bg_loop_new ("stillborn", &error));
+  g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TOO_MANY_OPEN_FILES);
+
+  g_assert_cmpint (setrlimit (RLIMIT_NOFILE, &limit), ==, 0);
+  util_loop_end (util_loop_new ("after it"));
+}
+
+static void
 test_name_is_kept (void)
 {
   static const char *names[] = { "a name", "one that is longer than a thread's name can be", "é" };
@@ -450,6 +468,9 @@ main (int argc, char *argv[])
   util_add_trapped ("/life/new/initialized-twice-is-one-thread", test_initialized_twice);
   util_add_trapped ("/life/new/constructed-is-running", test_constructed_is_running);
   g_test_add_func ("/life/new/no-thread-is-an-error", test_no_thread_is_an_error);
+  /* GLib itself ends the process where a context needs a pipe. */
+  if (HAVE_EVENTFD)
+    util_add_trapped ("/life/new/no-descriptor-is-an-error", test_no_descriptor_is_an_error);
   g_test_add_func ("/life/name/is-kept", test_name_is_kept);
   g_test_add_func ("/life/name/may-be-missing", test_name_may_be_missing);
   g_test_add_func ("/life/thread-name/is-cut-at-a-character",
