@@ -471,6 +471,55 @@ test_late_task (void)
   assert_nothing_left (&before);
 }
 
+/* Operations of GIO that have begun when the loop is cancelled complete in its context, or go with
+ * it. */
+
+static gboolean
+communicate_cb (gpointer user_data,
+                GCancellable *cancellable,
+                GAsyncReadyCallback callback,
+                gpointer callback_data,
+                GError **error)
+{
+  g_autoptr (GSubprocess) process = NULL;
+
+  process = g_subprocess_new (G_SUBPROCESS_FLAGS_STDIN_PIPE | G_SUBPROCESS_FLAGS_STDOUT_PIPE, error,
+                              "cat", NULL);
+  if (process == NULL)
+    return FALSE;
+
+  g_subprocess_communicate_utf8_async (process, "a line", cancellable, callback, callback_data);
+  return TRUE;
+}
+
+static void
+cancel_subprocess (void)
+{
+  BgLoop *loop = util_loop_new ("subprocess");
+
+  bg_loop_perform_async (loop, G_PRIORITY_DEFAULT, -1, communicate_cb, NULL, NULL, NULL, NULL,
+                         NULL);
+  g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
+  g_assert_true (bg_loop_shutdown_full (loop, BG_SHUTDOWN_CANCEL, -1, NULL, NULL));
+  g_assert_finalize_object (loop);
+}
+
+static void
+test_subprocesses (void)
+{
+  Count before;
+
+  cancel_subprocess (); /* GLib has a thread for them */
+  count (&before);
+  for (guint i = 0; i < util_scale (50); i++)
+    cancel_subprocess ();
+
+  /* What GLib's own threads still had of a context is let go of when another loop ends. */
+  do
+    util_loop_end (util_loop_new (NULL));
+  while (util_count_eventfds () > before.eventfds);
+}
+
 /* A source that is always ready, above everything, holds up nothing. */
 static void
 run_always_ready (BgShutdownMode mode, int priority)
@@ -682,6 +731,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/leftovers/many-come-and-go", test_many_come_and_go);
   util_add_trapped ("/leftovers/tasks", test_tasks);
   util_add_trapped ("/leftovers/late-task", test_late_task);
+  util_add_trapped ("/leftovers/gio", test_subprocesses);
   util_add_trapped ("/leftovers/always-ready", test_always_ready);
   util_add_trapped ("/leftovers/always-ready/above-a-completion", test_above_completion);
   util_add_trapped ("/leftovers/always-ready/with-child", test_always_ready_with_child);

@@ -540,6 +540,41 @@ test_own_tries_again (void)
   g_assert_cmpint (self.n_destroyed, ==, 2 * self.n);
 }
 
+/* Those that come last, at a lower priority, are told as well, though others try again for ever. */
+
+static void
+try_endlessly_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  g_assert_false (bg_loop_call_finish (BG_LOOP (source), result, NULL));
+  bg_loop_call_async (BG_LOOP (source), 0, -1, util_no_call_cb, NULL, NULL, NULL, try_endlessly_cb,
+                      NULL);
+}
+
+static void
+ask_low_and_try_endlessly_cb (gpointer user_data)
+{
+  Owed *self = user_data;
+
+  for (guint i = 0; i < 8 * self->n; i++)
+    bg_loop_call_async (self->asked, 0, -1, util_no_call_cb, NULL, NULL, NULL, try_endlessly_cb,
+                        NULL);
+  for (guint i = 0; i < self->n; i++)
+    bg_loop_call_async (self->asked, 100, -1, owed_call_cb, self, destroyed_cb, NULL, replied_cb,
+                        self);
+  bg_loop_quit (self->asker, BG_SHUTDOWN_CANCEL);
+}
+
+static void
+test_own_low (void)
+{
+  Owed self = { .n = 50 };
+
+  self.asker = self.asked = util_loop_new ("itself");
+  g_assert_true (bg_loop_post (self.asker, ask_low_and_try_endlessly_cb, &self, NULL));
+  util_loop_end (self.asker);
+  g_assert_cmpint (self.n_closed, ==, self.n);
+}
+
 /* What has begun by then, too: its callback is told when the operation is not waited
  * for any more. */
 
@@ -1498,6 +1533,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/owed/arrived-is-handed-over", test_arrived);
   util_add_trapped ("/owed/own-loop/cancel-tells-each", test_own);
   util_add_trapped ("/owed/own-loop/cancel-tells-each-that-tries-again", test_own_tries_again);
+  util_add_trapped ("/owed/own-loop/cancel-tells-those-at-a-low-priority", test_own_low);
   util_add_trapped ("/owed/own-loop/begun", test_own_begun);
   util_add_trapped ("/owed/teardown/told-closed", test_teardown);
   util_add_trapped ("/owed/elsewhere-is-not-waited-for", test_elsewhere);

@@ -455,11 +455,51 @@ test_leaves_nothing (void)
   g_assert_cmpuint (util_count_eventfds (), ==, n_eventfds);
 }
 
+/* A destroy notify, the last thing that there is, has the loop find that nothing is left, and
+ * posts then; and so does what it posts. */
+
+typedef struct
+{
+  BgLoop *loop;
+  guint n_left;
+} Relay;
+
+static void
+iterate_and_post_cb (gpointer user_data)
+{
+  Relay *self = user_data;
+
+  if (self->n_left == 0)
+    return;
+
+  self->n_left--;
+  bg_loop_quit (self->loop, BG_SHUTDOWN_DRAIN);
+  while (g_main_context_iteration (bg_loop_get_context (self->loop), FALSE))
+    ;
+  g_assert_true (bg_loop_post_full (self->loop, G_PRIORITY_DEFAULT, iterate_and_post_cb, self,
+                                    iterate_and_post_cb));
+}
+
+static void
+test_drain_goes_on (void)
+{
+  for (guint i = 0; i < util_scale (100); i++)
+    {
+      Relay self = { util_loop_new ("goes on"), 9 };
+
+      g_assert_true (bg_loop_post_full (self.loop, G_PRIORITY_DEFAULT, util_nothing_cb, &self,
+                                        iterate_and_post_cb));
+      util_loop_end (self.loop);
+      g_assert_cmpuint (self.n_left, ==, 0);
+    }
+}
+
 static void
 add_tests_of_drain (void)
 {
   g_test_add_func ("/stop/drain/runs-all-that-was-accepted", test_drain_runs_all);
   g_test_add_func ("/stop/drain/runs-a-chain", test_drain_runs_a_chain);
+  util_add_trapped ("/stop/drain/goes-on-as-long-as-it-posts", test_drain_goes_on);
   g_test_add_func ("/stop/drain/drops-what-is-not-due", test_drain_drops_what_is_not_due);
   g_test_add_func ("/stop/drain/beside-busy-sources", test_drain_beside_busy_sources);
   g_test_add_func ("/stop/10000-posts/each-ran-or-was-refused", test_posts_race);
