@@ -255,8 +255,8 @@ use_processor_cb (gpointer user_data)
   use_processor (GPOINTER_TO_UINT (user_data));
 }
 
-/* How long the first @n_processors that this program may use have done nothing, in seconds; and how
- * long its own threads have run. */
+/* How long the first @n_processors that this program may use have done nothing, in seconds. The
+ * fourth and fifth number of a processor's line are ticks in which it had nothing to do. */
 static double
 get_idle_seconds (guint n_processors)
 {
@@ -271,13 +271,14 @@ get_idle_seconds (guint n_processors)
     {
       g_autofree char *name = g_strdup_printf ("\ncpu%d ", i);
       const char *line = CPU_ISSET (i, &all) ? strstr (text, name) : NULL;
-      guint64 user, nice, system, idle, iowait;
+      guint64 idle, iowait;
 
       if (line == NULL)
         continue;
-      g_assert_cmpint (sscanf (line + strlen (name), "%lu %lu %lu %lu %lu", &user, &nice, &system,
-                               &idle, &iowait),
-                       ==, 5);
+      g_assert_cmpint (sscanf (line + strlen (name),
+                               "%*s %*s %*s %" G_GUINT64_FORMAT " %" G_GUINT64_FORMAT, &idle,
+                               &iowait),
+                       ==, 2);
       ticks += idle + iowait;
       n_processors--;
     }
@@ -285,6 +286,7 @@ get_idle_seconds (guint n_processors)
   return ticks / sysconf (_SC_CLK_TCK);
 }
 
+/* How long the threads of this program have run. */
 static double
 get_own_seconds (void)
 {
@@ -296,8 +298,9 @@ get_own_seconds (void)
 
 /* Asserts that no batch allocates anything after the first ones, and that some
  * batch takes @most system calls and @most_yields besides. That is with the default
- * linger, whatever the others are run with. Beside programs that want the same processors
- * there may be none: who yields there lets these run. */
+ * linger, whatever the others are run with. Beside other programs that want the same
+ * processors there may be no such batch, as a thread that yields lets these run: then the test is
+ * skipped, and only if other programs have had a tenth of the processors. */
 static void
 assert_counts (void (*batch) (Fixture *self), guint n_processors, guint most, guint most_yields)
 {

@@ -77,8 +77,8 @@ operation_answer = _bind(_letting_go, 'bg_operation_answer', None, c_void_p, c_v
 dup_current = _bind(_letting_go, 'bg_loop_dup_current', c_void_p)
 
 object_unref = _bind(_letting_go, 'g_object_unref', None, c_void_p)
-# GObject has one lock for all signals, which a forked child finds as it was: with the interpreter's, which
-# os.fork() has, nobody is in the middle of it.
+# GObject has one lock for all signals, and a forked child finds that as it was at the fork. These two keep the
+# interpreter's lock, which os.fork() needs, too: so no thread has GObject's lock through them as another forks.
 signal_connect = _bind(_keeping, 'g_signal_connect_data', c_ulong, c_void_p, c_char_p, CancelledFunc,
                        c_void_p, c_void_p, c_int)
 signal_disconnect = _bind(_keeping, 'g_signal_handler_disconnect', None, c_void_p, c_ulong)
