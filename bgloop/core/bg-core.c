@@ -100,7 +100,7 @@ core_free (BgCore *self)
     bg_registration_end_removal ();
 }
 
-/* FALSE for one that nobody refers to any more and that is being freed. */
+/* FALSE for a core that nobody refers to any more and that is being freed. */
 gboolean
 bg_core_try_ref (BgCore *self)
 {
@@ -123,7 +123,7 @@ bg_core_unref (BgCore *self)
     core_free (self);
 }
 
-/* Whether the object is gone. */
+/* Whether nobody has the BgLoop any more. */
 gboolean
 bg_core_is_dropped (BgCore *self)
 {

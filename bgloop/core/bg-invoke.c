@@ -69,8 +69,8 @@ move_invoke (BgCore *self, BgInvoke *invoke)
   bg_inbox_requeue (&self->inbox, invoke->priority, invoke->outcome, invoke->func, invoke, NULL);
 }
 
-/* On the loop's thread: all those that do not run now. Their sources are added to @sources
- * (nullable): what they were to run is not there any more. */
+/* The same for all functions that do not run now. Their sources are added to @sources (nullable),
+ * for the caller to destroy without the lock: the functions come from the inbox. */
 void
 bg_core_move_invokes (BgCore *self, GPtrArray *sources)
 {
@@ -94,7 +94,7 @@ bg_core_move_invokes (BgCore *self, GPtrArray *sources)
     }
 }
 
-/* How many functions were run, and how often. The loop's thread only. */
+/* A number that grows when a record or an invoked function has run. The loop's thread only. */
 guint64
 bg_core_get_n_runs (BgCore *self)
 {
