@@ -310,7 +310,7 @@ static void
 run_give_back (gboolean cancels, gboolean from_end)
 {
   BgDelays self = { NULL };
-  guint n = MAX (5000, util_scale (1000000));
+  guint n = util_scale_at_least (1000000, 5000);
   g_autofree guint64 *ids = g_new0 (guint64, n);
   gsize before = get_allocated (), kept;
 
@@ -333,7 +333,8 @@ run_give_back (gboolean cancels, gboolean from_end)
   check (&self);
 
   /* 72 bytes each were taken; of a slot's a sixteenth may be in use. */
-  kept = get_allocated () - MIN (before, get_allocated ());
+  kept = get_allocated ();
+  kept -= MIN (before, kept);
   g_assert_cmpuint (kept, <=, 64 * 1024 + n / BLOCK * sizeof (BgDelaySlot) * 16);
   g_test_message ("%" G_GSIZE_FORMAT " bytes kept of %u delays", kept, n);
 

@@ -299,7 +299,7 @@ static void
 test_many_come_and_go (void)
 {
   Sources self = { util_loop_new ("come and go") };
-  guint n = MAX (util_scale (5000), 10 * FLUSH_EACH);
+  guint n = util_scale_at_least (5000, 10 * FLUSH_EACH);
 
   for (guint i = 0; i < n; i++)
     {

@@ -590,7 +590,7 @@ flood (int priority, int source_priority)
   UtilBlock block;
   int fds[2];
 
-  self.n = MAX (util_scale (1000000) / 2 * 2, FLOOD_LEAST);
+  self.n = util_scale_at_least (1000000, FLOOD_LEAST) / 2 * 2;
   util_latch_init (&self.done, 1);
   util_block (&block, self.loop);
   g_assert_no_errno (socketpair (AF_UNIX, SOCK_STREAM, 0, fds));

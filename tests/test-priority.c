@@ -167,7 +167,7 @@ test_one_by_one (void)
   for (Kind kind = 0; kind < N_KINDS; kind++)
     {
       BgLoop *loop = util_loop_new ("one by one");
-      guint n = MAX (util_scale (N_PRIORITIES) / 4, MANY_SOURCES * 2);
+      guint n = util_scale_at_least (N_PRIORITIES / 4, MANY_SOURCES * 2);
       int n_run = 0;
 
       for (guint i = 0; i < n; i++)
@@ -333,7 +333,7 @@ test_replies (void)
   g_main_context_push_thread_default (context);
   for (guint round = 0; round < 4; round++)
     {
-      guint n = MAX (util_scale (N_PRIORITIES), MANY_SOURCES * 2);
+      guint n = util_scale_at_least (N_PRIORITIES, MANY_SOURCES * 2);
       UtilLatch replied;
       int n_run = 0;
 

@@ -276,6 +276,62 @@ test_once (void)
   util_block_clear (&block);
 }
 
+#define N_BRIEF       16 /* loops */
+#define BRIEF_USEC    1000
+#define BRIEF_USEC_TO 2200
+
+static void
+brief_cb (gpointer data)
+{
+  g_usleep (g_random_int_range (BRIEF_USEC, BRIEF_USEC_TO));
+}
+
+/* What is over just as it is found, too. After the last report, which is waited for, there is
+ * none on its way. */
+static void
+test_brief (void)
+{
+  BgLoop *loops[N_BRIEF];
+  char *last[N_BRIEF];
+
+  for (guint i = 0; i < N_BRIEF; i++)
+    {
+      g_autofree char *name = g_strdup_printf ("brief %u", i);
+
+      loops[i] = watched_loop_new (name);
+      for (guint j = 0; j < util_scale (400); j++)
+        bg_loop_post (loops[i], brief_cb, NULL, NULL);
+      last[i] = g_strdup_printf ("*\"brief %u\" has been kept busy by " BLOCKS " for*", i);
+      post_blocking (loops[i], last[i]);
+    }
+  for (guint i = 0; i < N_BRIEF; i++)
+    {
+      g_autofree char *over = g_strdup_printf ("*\"brief %u\" was kept busy by " BLOCKS " for*", i);
+
+      wait_for_reports (over, 1);
+      util_loop_end (loops[i]);
+      g_free (last[i]);
+    }
+
+  /* Of one loop they are in order. */
+  for (guint i = 0; i < N_BRIEF; i++)
+    {
+      g_autofree char *any = g_strdup_printf ("*\"brief %u\"*", i);
+      gboolean begun = FALSE;
+
+      for (guint j = 0; j < reports->len; j++)
+        {
+          const char *text = g_ptr_array_index (reports, j);
+
+          if (!g_pattern_match_simple (any, text))
+            continue;
+          begun = !begun;
+          g_assert_true (begun == (strstr (text, "has been") != NULL));
+        }
+      g_assert_false (begun);
+    }
+}
+
 static gboolean
 is_awake (BgLoop *loop)
 {
@@ -702,6 +758,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/stall/nameless-source", test_nameless_source);
   util_add_trapped ("/stall/teardown", test_teardown);
   util_add_trapped ("/stall/once", test_once);
+  util_add_trapped ("/stall/brief", test_brief);
   util_add_trapped ("/stall/asleep", test_asleep);
   util_add_trapped ("/stall/paused", test_paused);
   util_add_trapped ("/stall/off", test_off);

@@ -53,7 +53,15 @@ util_scale (guint n)
   if (scale == NULL)
     return n;
 
-  return MAX (1, (guint) ((guint64) n * strtoul (scale, NULL, 10) / 100));
+  n = (guint) ((guint64) n * strtoul (scale, NULL, 10) / 100);
+  return MAX (1, n);
+}
+
+guint
+util_scale_at_least (guint n, guint least)
+{
+  n = util_scale (n);
+  return MAX (n, least);
 }
 
 void

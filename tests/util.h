@@ -16,6 +16,7 @@ void util_init (int *argc, char ***argv);
 /* @n, or less where everything is slow (BGLOOP_TEST_SCALE, percent; unless it is set
  * BGLOOP_TEST_SETUP_SCALE, which is the test setup's). */
 guint util_scale (guint n);
+guint util_scale_at_least (guint n, guint least);
 
 /* Something that is to happen a number of times, and those who wait for it. */
 typedef struct

@@ -32,6 +32,7 @@ typedef gboolean (*BgSpinFunc) (gpointer data);
 
 gboolean bg_spin_is_possible (void);
 int bg_spin_get_processor (void);
+guint bg_spin_get_limit (guint limit_usec, gint64 end);
 void bg_yield (void);
 gboolean bg_spin (BgSpin *self, guint limit_usec, BgSpinFunc done, gpointer data);
 gboolean bg_spin_yield (BgSpin *self, BgSpinFunc done, gpointer data);

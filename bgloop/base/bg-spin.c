@@ -75,7 +75,9 @@ bg_spin_is_possible (void)
     {
       /* Not g_get_num_processors(), which says on how many this thread may be. */
 #ifdef _SC_NPROCESSORS_ONLN
-      g_atomic_int_set (&n_processors, (int) MAX (1, sysconf (_SC_NPROCESSORS_ONLN)));
+      long n_online = sysconf (_SC_NPROCESSORS_ONLN);
+
+      g_atomic_int_set (&n_processors, (int) MAX (1, n_online));
 #else
       g_atomic_int_set (&n_processors, (int) g_get_num_processors ());
 #endif
@@ -94,6 +96,15 @@ bg_spin_get_processor (void)
 #else
   return -1;
 #endif
+}
+
+/* What is left of @limit_usec where the wait ends at @end, in monotonic microseconds. */
+guint
+bg_spin_get_limit (guint limit_usec, gint64 end)
+{
+  gint64 left = end - g_get_monotonic_time ();
+
+  return (guint) CLAMP (left, 0, (gint64) limit_usec);
 }
 
 /* Lets others that are ready run on this processor. Since GLib 2.89 g_thread_yield()

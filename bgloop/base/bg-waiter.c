@@ -286,7 +286,7 @@ void
 bg_waiter_spin (BgWaiter *self, guint limit_usec, gint64 deadline, gboolean elsewhere)
 {
   if (deadline != -1 && limit_usec > 0)
-    limit_usec = (guint) CLAMP (deadline - g_get_monotonic_time (), 0, (gint64) limit_usec);
+    limit_usec = bg_spin_get_limit (limit_usec, deadline);
 
   if (elsewhere)
     self->learns = !bg_spin (&self->spin, limit_usec, is_settled_or_cancelled, self);

@@ -89,6 +89,14 @@ bg_core_dup_dispatched (BgCore *self)
   return names->len == 1 ? g_strdup (g_ptr_array_index (names, 0)) : NULL;
 }
 
+static int
+more_urgent (int priority, GSource *source)
+{
+  int other = g_source_get_priority (source);
+
+  return MIN (priority, other);
+}
+
 /* Letting go */
 
 static guint
@@ -103,7 +111,7 @@ get_n_attached (BgCore *self)
 void
 bg_core_release_attached (BgCore *self, int *timeout_msec)
 {
-  guint n_shared = 0;
+  guint n_shared = 0, n;
 
   bg_core_lock (self);
   if (self->sources.arriving != NULL && self->sources.arriving->len > 0)
@@ -117,7 +125,7 @@ bg_core_release_attached (BgCore *self, int *timeout_msec)
     }
   bg_core_unlock (self);
 
-  for (guint i = get_n_attached (self); i > 0; i = MIN (i - 1, get_n_attached (self)))
+  for (guint i = get_n_attached (self); i > 0; n = get_n_attached (self), i = MIN (i - 1, n))
     {
       GSource *source = g_ptr_array_index (self->sources.attached, i - 1);
 
@@ -198,7 +206,7 @@ bg_core_demote_most_urgent (BgCore *self)
       if (bg_core_owns_source (self, source))
         g_ptr_array_remove_index (sources, i - 1);
       else
-        urgent = MIN (urgent, g_source_get_priority (source));
+        urgent = more_urgent (urgent, source);
     }
 
   /* In this order a source comes before its children, which go with it and may not be
@@ -262,7 +270,7 @@ bg_core_clear_context (BgCore *self)
           if (self->mailbox != NULL && bg_mailbox_owns (self->mailbox, source))
             g_ptr_array_remove_index (sources, i - 1);
           else
-            urgent = MIN (urgent, g_source_get_priority (source));
+            urgent = more_urgent (urgent, source);
         }
 
       left = sources->len;

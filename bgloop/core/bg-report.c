@@ -17,8 +17,9 @@
 static char *
 describe_age (gint64 since)
 {
-  gint64 usec = MAX (0, g_get_monotonic_time () - since);
+  gint64 usec = g_get_monotonic_time () - since;
 
+  usec = MAX (0, usec);
   if (usec < G_TIME_SPAN_SECOND)
     return g_strdup_printf (_ ("%d ms"), (int) (usec / G_TIME_SPAN_MILLISECOND));
 

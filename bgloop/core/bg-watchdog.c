@@ -207,8 +207,9 @@ look_at_all (BgWatchdog *self, Stall *stall)
   for (GList *link = self->watches.head; link != NULL && !stall->any; link = link->next)
     {
       BgCore *core = link->data;
+      gint64 again = look (&core->watch, now, stall);
 
-      next = MIN (next, look (&core->watch, now, stall));
+      next = MIN (next, again);
     }
 
   return next;
@@ -318,8 +319,10 @@ warn_of_environment (void)
 void
 bg_watch_init (BgWatch *self, BgCore *core)
 {
+  int msec = get_default_threshold ();
+
   self->link.data = core;
-  atomic_store (&self->threshold_msec, (guint) MAX (0, get_default_threshold ()));
+  atomic_store (&self->threshold_msec, (guint) MAX (0, msec));
 }
 
 void

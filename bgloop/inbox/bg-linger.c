@@ -101,7 +101,7 @@ get_linger (BgInbox *self)
   gint64 due = atomic_load_explicit (&self->linger.due_at, memory_order_relaxed);
 
   if (linger > 0 && due != -1)
-    linger = (guint) CLAMP (due - g_get_monotonic_time (), 0, linger);
+    linger = bg_spin_get_limit (linger, due);
   return linger;
 }
 

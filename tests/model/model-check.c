@@ -373,7 +373,7 @@ check_life (ModelLife *life)
 void
 model_check_handlers (void)
 {
-  guint n = MIN (model_world->n_pieces, MODEL_MAX_PIECES);
+  guint n = model_load_up_to (&model_world->n_pieces, MODEL_MAX_PIECES);
 
   for (guint i = 0; i < n; i++)
     {
@@ -388,7 +388,7 @@ model_check_handlers (void)
 void
 model_check_pieces (void)
 {
-  guint n = MIN (model_world->n_pieces, MODEL_MAX_PIECES);
+  guint n = model_load_up_to (&model_world->n_pieces, MODEL_MAX_PIECES);
   g_autoptr (GPtrArray) ran = g_ptr_array_new ();
   g_autoptr (GPtrArray) flushes = g_ptr_array_new ();
 
@@ -418,6 +418,6 @@ model_check_pieces (void)
   for (guint i = 0; i < flushes->len; i++)
     for (guint j = 0; j < ran->len; j++)
       check_flush (g_ptr_array_index (flushes, i), g_ptr_array_index (ran, j));
-  for (guint i = 0; i < MIN (model_world->n_lives, MODEL_MAX_LIVES); i++)
+  for (guint i = 0; i < model_load_up_to (&model_world->n_lives, MODEL_MAX_LIVES); i++)
     check_life (&model_world->lives[i]);
 }

@@ -84,7 +84,7 @@ model_graph_may_be_circle (ModelActor *from, ModelActor *to, ModelStamp since)
 void
 model_graph_clear (void)
 {
-  guint n = MIN (model_load (&n_edges), MODEL_MAX_EDGES);
+  guint n = model_load_up_to (&n_edges, MODEL_MAX_EDGES);
 
   for (guint i = 0; i < n; i++)
     model_store (&edges[i].from, NULL);

@@ -87,7 +87,7 @@ report_actor (ModelActor *actor)
 static void
 report_replies (ModelWorld *self)
 {
-  for (guint i = 0; i < MIN (model_load (&self->n_pieces), MODEL_MAX_PIECES); i++)
+  for (guint i = 0; i < model_load_up_to (&self->n_pieces, MODEL_MAX_PIECES); i++)
     {
       ModelPiece *piece = &self->pieces[i];
 
@@ -103,7 +103,7 @@ model_hang_report (void)
   ModelWorld *self = model_world;
 
   model_fail ("hangs");
-  for (guint i = 0; i < MIN (self->n_lives, MODEL_MAX_LIVES); i++)
+  for (guint i = 0; i < model_load_up_to (&self->n_lives, MODEL_MAX_LIVES); i++)
     {
       BgLoop *loop = model_life_take (&self->lives[i]);
       g_autofree char *text = loop != NULL ? bg_loop_describe (loop) : NULL;
@@ -116,7 +116,7 @@ model_hang_report (void)
   report_replies (self);
   report_actor (&self->closer);
   report_actor (&self->server);
-  for (guint i = 0; i < MIN (self->n_lives, MODEL_MAX_LIVES); i++)
+  for (guint i = 0; i < model_load_up_to (&self->n_lives, MODEL_MAX_LIVES); i++)
     if (!model_load (&self->lives[i].finalized))
       report_actor (&self->lives[i].actor);
 }

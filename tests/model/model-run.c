@@ -165,11 +165,12 @@ close_step (guint step)
   g_main_context_wakeup (NULL);
 }
 
-/* Until the threads are done. */
+/* Until the threads are done. The time in which one waits for a forked child does not count: each
+ * child has a limit of its own, which it reaches where it waits for a lock of GLib's. */
 static void
 attend (gint64 limit)
 {
-  gint64 begin = g_get_monotonic_time ();
+  gint64 begin = g_get_monotonic_time (), looked = begin;
   ModelStamp last = 0;
   guint still = 0, step = 0;
 
@@ -190,6 +191,9 @@ attend (gint64 limit)
             }
           last = model_stamp ();
         }
+      if (model_load (&model_world->n_forked) > 0)
+        limit += now - looked;
+      looked = now;
       if (now > begin + limit)
         {
           model_hang_report ();
@@ -239,7 +243,7 @@ give_loops_back (ModelWorld *self)
 static void
 give_ended_back (ModelWorld *self)
 {
-  for (guint i = 0; i < MIN (model_load (&self->n_pieces), MODEL_MAX_PIECES); i++)
+  for (guint i = 0; i < model_load_up_to (&self->n_pieces, MODEL_MAX_PIECES); i++)
     {
       ModelPiece *piece = &self->pieces[i];
 
@@ -350,7 +354,7 @@ run_threads (gint64 limit)
 static void
 give_objects_back (ModelWorld *self)
 {
-  for (guint i = 0; i < MIN (self->n_pieces, MODEL_MAX_PIECES); i++)
+  for (guint i = 0; i < model_load_up_to (&self->n_pieces, MODEL_MAX_PIECES); i++)
     g_clear_object (&self->pieces[i].cancellable);
   for (guint i = 0; i < MODEL_N_THINGS; i++)
     g_clear_object (&self->cancellables[i]);
@@ -359,9 +363,10 @@ give_objects_back (ModelWorld *self)
 static void
 world_clear (ModelWorld *self)
 {
-  for (guint i = 0; i < MIN (self->n_lives, MODEL_MAX_LIVES); i++)
+  for (guint i = 0; i < model_load_up_to (&self->n_lives, MODEL_MAX_LIVES); i++)
     g_mutex_clear (&self->lives[i].lock);
-  memset (self->pieces, 0, MIN (self->n_pieces, MODEL_MAX_PIECES) * sizeof *self->pieces);
+  memset (self->pieces, 0,
+          model_load_up_to (&self->n_pieces, MODEL_MAX_PIECES) * sizeof *self->pieces);
   g_cond_clear (&self->finished_one);
   g_mutex_clear (&self->lock);
   model_graph_clear ();

@@ -234,7 +234,7 @@ model_life_get (guint number)
   gboolean exists;
 
   g_mutex_lock (&model_world->lock);
-  exists = number < MIN (model_load (&model_world->n_lives), MODEL_MAX_LIVES);
+  exists = number < model_load_up_to (&model_world->n_lives, MODEL_MAX_LIVES);
   g_mutex_unlock (&model_world->lock);
   return exists ? &model_world->lives[number] : NULL;
 }

@@ -152,6 +152,7 @@ typedef struct
   _Atomic int n_resets;        /* of it, that are under way */
   _Atomic int budget;          /* operations that may still be done */
   _Atomic int unfinished;      /* threads; written under the lock while they run */
+  _Atomic int n_forked;        /* threads that wait for a forked child */
   GCond finished_one;          /* one of them has */
   _Atomic int n_objects[MODEL_N_OBJECTS]; /* of the model's, that are alive */
   _Atomic int n_failures;
@@ -172,6 +173,15 @@ typedef struct
 #define model_decrement(pointer)    atomic_fetch_sub_explicit ((pointer), 1, MODEL_ORDER)
 
 extern ModelWorld *model_world;
+
+/* A number that others may raise, and which may exceed what there is room for. */
+static inline guint
+model_load_up_to (_Atomic guint *n, guint most)
+{
+  guint now = model_load (n);
+
+  return MIN (now, most);
+}
 
 /* Whether the library keeps its promises in one run: how it is told if not. */
 void model_fail (const char *format, ...) G_GNUC_PRINTF (1, 2);
