@@ -369,6 +369,28 @@ test_submit_has_results ()
     }
 }
 
+/* Whichever thread lets go of it last destroys it. */
+static void
+test_submit_carries_exceptions ()
+{
+  bgloop::Loop loop ("carries exceptions");
+
+  for (guint i = 0; i < util_scale (2000); i++)
+    {
+      auto future = loop.submit ([i] () -> int { throw i; });
+
+      try
+        {
+          future.get ();
+          g_assert_not_reached ();
+        }
+      catch (guint number)
+        {
+          g_assert_cmpuint (number, ==, i);
+        }
+    }
+}
+
 static void
 test_submit_is_destroyed_first ()
 {
@@ -483,6 +505,7 @@ main (int argc, char **argv)
   g_test_add_func ("/cpp/post/after", test_post_after);
   g_test_add_func ("/cpp/post/must-not-throw", test_post_must_not_throw);
   g_test_add_func ("/cpp/submit/results", test_submit_has_results);
+  g_test_add_func ("/cpp/submit/carries-exceptions", test_submit_carries_exceptions);
   g_test_add_func ("/cpp/submit/destroyed-first", test_submit_is_destroyed_first);
   g_test_add_func ("/cpp/submit/dropped", test_submit_is_dropped);
   g_test_add_func ("/cpp/submit/refused", test_submit_is_refused);
