@@ -494,6 +494,82 @@ test_drain_goes_on (void)
     }
 }
 
+/* A main loop on the loop's thread, which goes on when the loop has done all of its work. */
+
+typedef struct
+{
+  BgLoop *loop;
+  guint64 hold;
+  GMainLoop *nested;
+  GSource *quit; /* (nullable): more urgent than the busy source, and not ready yet */
+  guint n_held;  /* turns of the busy source */
+  guint n_turns;
+} Nested;
+
+#define MAX_HELD   64
+#define MORE_TURNS 1000
+
+static gboolean
+quit_nested_cb (gpointer user_data)
+{
+  Nested *self = user_data;
+
+  g_main_loop_quit (self->nested);
+  return G_SOURCE_REMOVE;
+}
+
+/* Always ready: while the loop is held, and for longer. */
+static gboolean
+busy_nested_cb (gpointer user_data)
+{
+  Nested *self = user_data;
+
+  if (++self->n_turns == self->n_held)
+    bg_loop_release (self->loop, self->hold);
+  if (self->n_turns == self->n_held + MORE_TURNS)
+    g_source_set_ready_time (self->quit, 0);
+  return G_SOURCE_CONTINUE;
+}
+
+static void
+run_nested_cb (gpointer user_data)
+{
+  Nested *self = user_data;
+  GMainContext *context = bg_loop_get_context (self->loop);
+  GSource *busy = g_idle_source_new ();
+
+  self->hold = bg_loop_hold (self->loop, "nested");
+  self->nested = g_main_loop_new (context, FALSE);
+  self->quit = g_timeout_source_new (G_MAXINT);
+  g_source_set_priority (self->quit, G_MININT);
+  g_source_set_callback (self->quit, quit_nested_cb, self, NULL);
+  g_source_attach (self->quit, context);
+  g_source_set_callback (busy, busy_nested_cb, self, NULL);
+  g_source_attach (busy, context);
+
+  bg_loop_quit (self->loop, BG_SHUTDOWN_DRAIN);
+  g_main_loop_run (self->nested);
+
+  g_source_destroy (busy);
+  g_source_unref (busy);
+  g_source_destroy (self->quit);
+  g_source_unref (self->quit);
+  g_main_loop_unref (self->nested);
+}
+
+static void
+test_drain_in_a_nested_loop (void)
+{
+  for (guint n_held = 1; n_held <= MAX_HELD; n_held++)
+    {
+      Nested self = { .loop = util_loop_new ("nested"), .n_held = n_held };
+
+      g_assert_true (bg_loop_post (self.loop, run_nested_cb, &self, NULL));
+      util_loop_end (self.loop);
+      g_assert_cmpuint (self.n_turns, >=, n_held + MORE_TURNS);
+    }
+}
+
 static void
 add_tests_of_drain (void)
 {
@@ -502,6 +578,7 @@ add_tests_of_drain (void)
   util_add_trapped ("/stop/drain/goes-on-as-long-as-it-posts", test_drain_goes_on);
   g_test_add_func ("/stop/drain/drops-what-is-not-due", test_drain_drops_what_is_not_due);
   g_test_add_func ("/stop/drain/beside-busy-sources", test_drain_beside_busy_sources);
+  g_test_add_func ("/stop/drain/in-a-nested-loop", test_drain_in_a_nested_loop);
   g_test_add_func ("/stop/10000-posts/each-ran-or-was-refused", test_posts_race);
 }
 
