@@ -139,7 +139,7 @@ child_start (Campaign *self, guint job)
   setpgid (0, 0);
   sigprocmask (SIG_SETMASK, &self->signals, NULL);
   child_init ();
-  for (guint i = child->from; i < child->to; i++)
+  for (guint i = child->from; i < child->to && !model_process_is_spent (); i++)
     {
       if (!run_seed (self->children, self->children->filter, self->children->first + i))
         _exit (1);
@@ -168,7 +168,7 @@ child_over (Campaign *self, guint job, int status)
   note_passed (self, child->from, done);
   if (WIFEXITED (status) && WEXITSTATUS (status) == 0)
     {
-      child->from = child->to;
+      child->from = at;
       return;
     }
 

@@ -27,6 +27,8 @@
 
 #define CHILD_PART   3 /* of the limit */
 #define TELL_SECONDS 5 /* for a child that hangs, to say so */
+#define LATE_PART    2 /* of the limit: the child does not even notice that it hangs */
+#define LOOK_USEC    500
 #define MOMENT_USEC  20000
 #define MAX_FRAMES   32
 
@@ -290,13 +292,44 @@ may_hang_as_it_tells (void)
 #endif
 }
 
+/* Its thread writes its stack, and is ended. */
+static void
+end_late_child (pid_t pid)
+{
+  kill (pid, SIGUSR2);
+  g_usleep (G_USEC_PER_SEC);
+  kill (pid, SIGKILL);
+  if (!may_hang_as_it_tells ())
+    model_fail ("a forked child hangs, and did not notice");
+}
+
+static int
+wait_for_child (pid_t pid)
+{
+  gint64 late = g_get_monotonic_time ()
+                + (model_world->limit_seconds / LATE_PART + TELL_SECONDS) * G_TIME_SPAN_SECOND;
+  int status;
+
+  while (waitpid (pid, &status, WNOHANG) != pid)
+    {
+      if (g_get_monotonic_time () > late)
+        {
+          end_late_child (pid);
+          waitpid (pid, &status, 0);
+          break;
+        }
+      g_usleep (LOOK_USEC);
+    }
+  return status;
+}
+
 static void
 await_child (pid_t pid)
 {
-  int status;
+  int status = wait_for_child (pid);
 
-  while (waitpid (pid, &status, 0) < 0)
-    ;
+  if (WIFSIGNALED (status) && WTERMSIG (status) == SIGKILL)
+    return; /* as end_late_child() has it */
   if (WIFSIGNALED (status) && WTERMSIG (status) == SIGALRM && may_hang_as_it_tells ())
     return;
   if (!WIFEXITED (status))

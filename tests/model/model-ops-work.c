@@ -62,7 +62,8 @@ do_invoke (const ModelOp *op, ModelLife *life, BgLoop *loop)
     accepted = bg_loop_invoke_full (loop, op->priority, invoke_cb, piece,
                                     piece->no_destroy ? NULL : model_piece_destroy);
   model_piece_given (piece, accepted);
-  if (accepted && piece->giver == &life->actor && model_load (&piece->n_run) == 0)
+  if (accepted && piece->giver == &life->actor && model_load (&piece->n_run) == 0
+      && model_load (&life->cancel_begin) == 0)
     model_fail ("%s did not run at once on its own loop", model_piece_name (piece));
 }
 

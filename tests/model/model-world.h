@@ -186,6 +186,7 @@ model_load_up_to (_Atomic guint *n, guint most)
 /* Whether the library keeps its promises in one run: how it is told if not. */
 void model_fail (const char *format, ...) G_GNUC_PRINTF (1, 2);
 gboolean model_run (const ModelScenario *scenario, gboolean verbose, guint limit_seconds);
+gboolean model_process_is_spent (void);
 
 ModelStamp model_stamp (void);
 void model_stamp_first (ModelAtomicStamp *stamp, ModelStamp now);
