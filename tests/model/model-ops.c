@@ -31,6 +31,15 @@ needs_no_loop (ModelKind kind)
     }
 }
 
+/* In the thread-default context. */
+static gboolean
+is_replied_to (const ModelOp *op)
+{
+  return op->kind == MODEL_CALL_ASYNC || op->kind == MODEL_RUN_TASK
+         || op->kind == MODEL_SHUTDOWN_ASYNC || op->kind == MODEL_WAIT_ASYNC
+         || op->kind == MODEL_PERFORM_ASYNC;
+}
+
 static void
 dispatch (const ModelOp *op, ModelLife *life, BgLoop *loop)
 {
@@ -79,9 +88,12 @@ dispatch (const ModelOp *op, ModelLife *life, BgLoop *loop)
 void
 model_op_do (const ModelOp *op)
 {
+  ModelActor *me = model_actor_self ();
   ModelLife *life = NULL;
   BgLoop *loop;
 
+  if (me != NULL && me->n_pushed > 0 && is_replied_to (op))
+    return;
   if (needs_no_loop (op->kind))
     {
       dispatch (op, NULL, NULL);

@@ -43,6 +43,7 @@ struct _ModelActor
   _Atomic (GMainContext *) context; /* (nullable) its own */
   ModelContext kind;
   gboolean posted; /* what runs was, and no more than that */
+  guint n_pushed;  /* thread-default contexts that nobody iterates */
 };
 
 /* A loop, from its start to its end. */
