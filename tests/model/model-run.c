@@ -415,8 +415,9 @@ model_run (const ModelScenario *scenario, gboolean verbose, guint limit_seconds)
   g_thread_join (server);
   model_destroy_sources ();
   give_loops_back (self);
-  /* Replies that the server has had may have started a loop once more. */
+  /* Replies that the server has had may have started a loop once more, and attached to it. */
   await_loops (limit, since);
+  model_destroy_sources ();
 
   model_check_pieces ();
   give_objects_back (self);
