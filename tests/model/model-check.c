@@ -294,6 +294,13 @@ check_order (GPtrArray *ran)
     }
 }
 
+/* Whatever priority was drawn for it. */
+static gboolean
+comes_at_default_priority (const ModelPiece *piece)
+{
+  return piece->op->kind == MODEL_POST_AFTER;
+}
+
 /* Work that is given while less urgent work runs, or waits, comes before that, but for what runs
  * just then and for what is let through. Where work of its own priority comes first that may be the
  * rest of a batch, and a batch of lower priority have its turn. */
@@ -312,9 +319,13 @@ check_urgency (GPtrArray *ran)
 
           if (other->run_begin < urgent->given_after)
             break;
-          if (other->life != urgent->life || !is_queued_in_order (other))
+          if (other->life != urgent->life)
             continue;
-          is_first = other->op->priority > urgent->op->priority;
+          if (comes_at_default_priority (other))
+            is_first = urgent->op->priority != G_PRIORITY_DEFAULT;
+          if (!is_queued_in_order (other))
+            continue;
+          is_first &= other->op->priority > urgent->op->priority;
           n++;
         }
       if (is_first && n > MAX_PASSED)
