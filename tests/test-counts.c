@@ -426,7 +426,9 @@ main (int argc, char *argv[])
 
   g_test_add_func ("/counts/post", test_post);
   g_test_add_func ("/counts/call", test_call);
-  g_test_add_func ("/counts/call/one-processor", test_call_one_processor);
+  /* Otherwise a loop does not know that a caller is on its processor, and stays awake for it. */
+  if (HAVE_SCHED_GETCPU)
+    g_test_add_func ("/counts/call/one-processor", test_call_one_processor);
 
   return g_test_run ();
 }

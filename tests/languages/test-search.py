@@ -74,7 +74,8 @@ class Speaker:
         return catalogs.run_in(self.language, *command, cwd=self.folder)
 
     def in_charset(self, text):
-        """What GLib prints in the charset of the locale."""
+        """What GLib prints in the charset of the locale. GLib 2.90 prints UTF-8 in C as well: what it has printed is
+        compared as it would be here."""
         return text.encode('ascii', 'replace').decode() if self.language == 'C' else text
 
     def without_progress(self, text):
@@ -84,7 +85,7 @@ class Speaker:
         return re.sub(rf'^{progress}, .*\n', '', text, flags=re.M)
 
     def expect(self, said, status, err):
-        if said.returncode != status or self.without_progress(said.stderr) != self.in_charset(err):
+        if said.returncode != status or self.without_progress(self.in_charset(said.stderr)) != self.in_charset(err):
             raise Wrong(f'Status {said.returncode} for {status}, “{said.stderr}” for “{err}”')
 
     def expect_error(self, message, *arguments, **options):
@@ -123,7 +124,7 @@ class Speaker:
         said = self.run('--help')
         self.expect(said, 0, '')
         for text in HELP:
-            if self.in_charset(self.tr(text)) not in said.stdout:
+            if self.in_charset(self.tr(text)) not in self.in_charset(said.stdout):
                 raise Wrong(f'“{self.tr(text)}” is not in “{said.stdout}”')
 
     def check_index_verbose(self):
