@@ -280,6 +280,8 @@ test_once (void)
 #define BRIEF_USEC    1000
 #define BRIEF_USEC_TO 2200
 
+/* This is the load: a stall of about the threshold, asleep, so that it may be over as the watchdog
+ * looks. Nothing waits for it to be over at a certain time. */
 static void
 brief_cb (gpointer data)
 {

@@ -98,8 +98,8 @@ drain_prepare (GSource *source, int *timeout)
   bg_core_unlock (self);
 
   /* Two turns of the other sources in a row would be one of those that are always
-   * ready and none of the drain source. What has finished goes on in a main loop that
-   * a function runs, and its own quit is among the sources that were moved. */
+   * ready and none of the drain source. A loop that has finished may go on in a main
+   * loop that a function runs: the source that quits that may be one that was moved. */
   if (!work && (!idle || self->thread.finished) && ++self->stopping.starved > LAST_TURNS)
     return TRUE;
 

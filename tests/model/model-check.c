@@ -5,15 +5,9 @@
 
 /* What is checked when everything is over and all threads but one are gone. */
 
-/* Of less urgent work. Where all is slow the rest of a batch that took too long, and of which the
- * model knows no other piece, may have a whole batch let through before it. */
-#ifdef __SANITIZE_ADDRESS__
-#define MAX_PASSED 200
-#else
 #define MAX_PASSED 10
-#endif
-#define MAX_SLOW  40
-#define SLOW_USEC 100
+#define MAX_SLOW   40
+#define SLOW_USEC  100
 
 static gboolean
 has_function (const ModelPiece *piece)

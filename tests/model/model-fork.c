@@ -4,7 +4,9 @@
 #define _GNU_SOURCE /* dladdr() */
 #include <dirent.h>
 #include <dlfcn.h>
+#include <errno.h>
 #include <execinfo.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,7 +30,6 @@
 #define CHILD_PART   3 /* of the limit */
 #define TELL_SECONDS 5 /* for a child that hangs, to say so */
 #define LATE_PART    2 /* of the limit: the child does not even notice that it hangs */
-#define LOOK_USEC    500
 #define MOMENT_USEC  20000
 #define MAX_FRAMES   32
 
@@ -293,44 +294,38 @@ may_hang_as_it_tells (void)
 #endif
 }
 
-/* Its thread writes its stack, and is ended. */
-static void
-end_late_child (pid_t pid)
+/* FALSE if the child had to be ended, since it was late and did not even notice. */
+static gboolean
+wait_for_child (pid_t pid, int *status)
 {
-  kill (pid, SIGUSR2);
-  g_usleep (G_USEC_PER_SEC);
-  kill (pid, SIGKILL);
-  if (!may_hang_as_it_tells ())
-    model_fail ("a forked child hangs, and did not notice");
-}
+  guint seconds = model_world->limit_seconds / LATE_PART + TELL_SECONDS;
+  struct pollfd ended = { .fd = (int) syscall (SYS_pidfd_open, pid, 0), .events = POLLIN };
+  int n = 1;
 
-static int
-wait_for_child (pid_t pid)
-{
-  gint64 late = g_get_monotonic_time ()
-                + (model_world->limit_seconds / LATE_PART + TELL_SECONDS) * G_TIME_SPAN_SECOND;
-  int status;
-
-  while (waitpid (pid, &status, WNOHANG) != pid)
+  if (ended.fd != -1)
     {
-      if (g_get_monotonic_time () > late)
-        {
-          end_late_child (pid);
-          waitpid (pid, &status, 0);
-          break;
-        }
-      g_usleep (LOOK_USEC);
+      while ((n = poll (&ended, 1, (int) seconds * 1000)) == -1 && errno == EINTR)
+        ;
+      close (ended.fd);
     }
-  return status;
+  if (n == 0)
+    kill (pid, SIGKILL);
+  while (waitpid (pid, status, 0) == -1 && errno == EINTR)
+    ;
+  return n != 0;
 }
 
 static void
 await_child (pid_t pid)
 {
-  int status = wait_for_child (pid);
+  int status;
 
-  if (WIFSIGNALED (status) && WTERMSIG (status) == SIGKILL)
-    return; /* as end_late_child() has it */
+  if (!wait_for_child (pid, &status))
+    {
+      if (!may_hang_as_it_tells ())
+        model_fail ("a forked child hangs, and did not notice");
+      return;
+    }
   if (WIFSIGNALED (status) && WTERMSIG (status) == SIGALRM && may_hang_as_it_tells ())
     return;
   if (!WIFEXITED (status))

@@ -160,7 +160,6 @@ static void
 do_nest (const ModelOp *op)
 {
   ModelActor *me = model_actor_self ();
-
   g_autoptr (GMainContext) pushed = op->variant % PUSHED == 0 ? g_main_context_new () : NULL;
 
   if (me == NULL || me->life == NULL || !g_main_context_is_owner (me->life->context))
