@@ -8,10 +8,6 @@
 
 #include "util.h"
 
-#ifdef __GLIBC__
-#include <malloc.h>
-#endif
-
 static BgDelay *
 take_id (BgDelays *self, guint64 id)
 {
@@ -293,18 +289,6 @@ test_model (void)
 
 /* Memory */
 
-static gsize
-get_allocated (void)
-{
-#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 33)
-  struct mallinfo2 info = mallinfo2 ();
-
-  return info.uordblks + info.hblkhd;
-#else
-  return 0;
-#endif
-}
-
 /* Once what was added is cancelled, or has run, what it took is given back. */
 static void
 run_give_back (gboolean cancels, gboolean from_end)
@@ -312,7 +296,7 @@ run_give_back (gboolean cancels, gboolean from_end)
   BgDelays self = { NULL };
   guint n = util_scale_at_least (1000000, 5000);
   g_autofree guint64 *ids = g_new0 (guint64, n);
-  gsize before = get_allocated (), kept;
+  gsize before = util_get_allocated (), kept;
 
   for (guint i = 0; i < n; i++)
     ids[i] = add (&self, i);
@@ -333,7 +317,7 @@ run_give_back (gboolean cancels, gboolean from_end)
   check (&self);
 
   /* 72 bytes each were taken; of a slot's a sixteenth may be in use. */
-  kept = get_allocated ();
+  kept = util_get_allocated ();
   kept -= MIN (before, kept);
   g_assert_cmpuint (kept, <=, 64 * 1024 + n / BLOCK * sizeof (BgDelaySlot) * 16);
   g_test_message ("%" G_GSIZE_FORMAT " bytes kept of %u delays", kept, n);

@@ -7,6 +7,9 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #include "util.h"
 
@@ -40,6 +43,12 @@ util_init (int *argc, char ***argv)
   g_main_context_default (); /* the first loop makes it, which would upset the counts */
   g_setenv ("BG_TEST_TIMEOUT", FIXTURE_MSEC, FALSE);
   signal (SIGALRM, hang_cb);
+  util_go_on ();
+}
+
+void
+util_go_on (void)
+{
   alarm (HANG_SECONDS);
 }
 
@@ -544,6 +553,18 @@ util_count_threads_awake (void)
   return count_entries ("/proc/self/task", is_awake);
 }
 
+gsize
+util_get_allocated (void)
+{
+#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 33)
+  struct mallinfo2 info = mallinfo2 ();
+
+  return info.uordblks + info.hblkhd;
+#else
+  return 0;
+#endif
+}
+
 void
 util_wait_for_threads (guint n)
 {
@@ -582,7 +603,7 @@ util_assert_subprocess_passes (const char *path)
   /* It has a watchdog of its own, and this process as much time afterwards. */
   alarm (0);
   g_test_trap_subprocess (path, 0, G_TEST_SUBPROCESS_INHERIT_STDERR);
-  alarm (HANG_SECONDS);
+  util_go_on ();
   g_test_trap_assert_passed ();
 }
 

@@ -13,6 +13,9 @@ G_BEGIN_DECLS
 /* g_test_init(), and a watchdog that ends the program when it hangs. */
 void util_init (int *argc, char ***argv);
 
+/* The watchdog's time begins anew: for what goes on for long, each time that it has got on. */
+void util_go_on (void);
+
 /* @n, or less where everything is slow (BGLOOP_TEST_SCALE, percent; unless it is set
  * BGLOOP_TEST_SETUP_SCALE, which is the test setup's). */
 guint util_scale (guint n);
@@ -125,6 +128,9 @@ guint util_count_threads (void);
 
 /* Those that run, or would if there were a processor for them; the caller is one. */
 guint util_count_threads_awake (void);
+
+/* Bytes that the allocator has given out and not got back; 0 where it does not tell. */
+gsize util_get_allocated (void);
 
 /* Waits for threads that nobody can join. */
 void util_wait_for_threads (guint n);
