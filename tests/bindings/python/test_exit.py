@@ -229,16 +229,18 @@ class Exit(unittest.TestCase):
         self.check('''
             def work():
                 entered.set()
+                go.wait()
                 time.sleep(0.05)
                 return 'returned'
 
             loop = Bg.Loop()
-            entered = threading.Event()
+            entered, go = threading.Event(), threading.Event()
             for daemon in False, True:
                 threading.Thread(target=lambda: say(loop.call(work)), daemon=daemon).start()
             entered.wait()
             while loop.get_stats().queued == 0:
                 pass
+            go.set()
             atexit.register(time.sleep, 0.01)
         ''', 'returned', 'returned')
 

@@ -74,7 +74,8 @@ def write(folder, name, text):
 
 
 # Those that are good get all the time that they need, the others no more than they must have.
-PARTS = ({name: case for name, case in CASES.items() if case[1] is None}, '5000'), \
+ENOUGH = '5000'
+PARTS = ({name: case for name, case in CASES.items() if case[1] is None}, ENOUGH), \
         ({name: case for name, case in CASES.items() if case[1] is not None}, '50')
 
 
@@ -85,6 +86,19 @@ def run(*arguments, timeout='5000', cwd=None, **environment):
 
 
 class Results(unittest.TestCase):
+    def check_parts(self):
+        for cases, timeout in PARTS:
+            results, output = self.run_cases(cases, timeout)
+            # Where the machine is busy the test's own loop had too little time as well, and that was said.
+            late = {name: case for name, case in cases.items()
+                    if 'nothing is in the way any more' in results.get(name, '')}
+            if late:
+                more, more_output = self.run_cases(late, ENOUGH)
+                results.update(more)
+                output += more_output
+            self.check_results(cases, results, output)
+            self.assertNotIn('older', output)
+
     def check_results(self, cases, results, output):
         """results: what was said of each test that has failed."""
         for name, (_, left) in cases.items():
@@ -97,10 +111,9 @@ class Results(unittest.TestCase):
 
 class Unittest(Results):
     def test_each_kind_of_left_over(self):
-        for cases, timeout in PARTS:
-            self.check_cases(cases, timeout)
+        self.check_parts()
 
-    def check_cases(self, cases, timeout):
+    def run_cases(self, cases, timeout):
         text = COMMON + 'import unittest\nfrom bgloop.testing import LoopTestCase\n' \
             'class Tests(LoopTestCase):\n'
         for name, (code, _) in cases.items():
@@ -114,8 +127,7 @@ class Unittest(Results):
         with tempfile.TemporaryDirectory() as folder:
             _, output = run(write(folder, 'program.py', text), timeout=timeout)
         results = dict(re.findall(r'^FAIL: test_(\w+) .*?^AssertionError: (.*?)^$', output, re.DOTALL | re.MULTILINE))
-        self.check_results(cases, results, output)
-        self.assertNotIn('older', output)
+        return results, output
 
     def test_a_mixin_and_a_base(self):
         class Base(unittest.TestCase):
@@ -209,16 +221,15 @@ class Pytest(Results):
         self.assertEqual([each.value for each in points if each.name == 'bgloop'], ['bgloop.pytest_plugin'])
 
     def test_each_kind_of_left_over(self):
-        for cases, timeout in PARTS:
-            self.check_cases(cases, timeout)
+        self.check_parts()
 
-    def check_cases(self, cases, timeout):
+    def run_cases(self, cases, timeout):
         with tempfile.TemporaryDirectory() as folder:
             self.write_tests(folder, cases)
             _, output = self.pytest(folder, timeout=timeout)
         results = dict(re.findall(r'^_+ ERROR at teardown of test_(\w+) _+\n(.*?)\n(?=[_=]{10})', output,
                                   re.DOTALL | re.MULTILINE))
-        self.check_results(cases, results, output)
+        return results, output
 
     def test_is_turned_off(self):
         with tempfile.TemporaryDirectory() as folder:
