@@ -1,6 +1,7 @@
 /* Copyright 2026 The bgloop developers
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
+#include "model-apart.h"
 #include "model-world.h"
 
 /* Does one operation: which loop it is about, and who does it. */
@@ -27,7 +28,7 @@ needs_no_loop (ModelKind kind)
     case MODEL_EXIT:
       return TRUE;
     default:
-      return FALSE;
+      return kind >= MODEL_FIRST_APART;
     }
 }
 
@@ -81,7 +82,10 @@ dispatch (const ModelOp *op, ModelLife *life, BgLoop *loop)
       model_do_ending (op, life, loop);
       break;
     default:
-      model_do_other (op, life, loop);
+      if (op->kind >= MODEL_FIRST_APART)
+        model_do_apart (op);
+      else
+        model_do_other (op, life, loop);
     }
 }
 

@@ -7,6 +7,7 @@
 
 #include <bgloop/bg-test.h>
 
+#include "model-apart.h"
 #include "model-world.h"
 
 /* Runs a scenario: starts its loops and threads, sees to it that whatever may end does end, ends
@@ -403,6 +404,8 @@ model_run (const ModelScenario *scenario, gboolean verbose, guint limit_seconds)
 
   world_init (self, scenario, verbose, limit_seconds);
   model_actor_set_self (&self->janitor);
+  if (scenario->without_descriptor)
+    model_try_without_descriptor ();
   start_loops (self);
   server = g_thread_new ("server", server_cb, NULL);
   run_threads (limit);

@@ -3,6 +3,7 @@
  */
 #include "model-scenario.h"
 
+#include "model-draw-apart.h"
 #include "model-random.h"
 
 /* Draws scenarios. Nothing here looks at a clock or at what runs, so that a seed always gives
@@ -75,6 +76,18 @@ static const KindInfo kinds[MODEL_N_KINDS] = {
   [MODEL_RESUME] = { "resume", 4, ANYWHERE, 8 },
   [MODEL_EXIT] = { "exit", 2, IN_FUNCTION, 3 },
   [MODEL_MISUSE] = { "misuse", 2, ANYWHERE, 10 },
+
+  /* put in beside what is drawn */
+  [MODEL_FLOOD] = { "flood" },
+  [MODEL_BATCH] = { "batch" },
+  [MODEL_URGENT] = { "urgent" },
+  [MODEL_EARLIER] = { "earlier" },
+  [MODEL_ENDLESS] = { "endless" },
+  [MODEL_LET_GO] = { "let-go" },
+  [MODEL_MEDDLE] = { "meddle" },
+  [MODEL_KNOT] = { "knot" },
+  [MODEL_STAND_STILL] = { "stand-still" },
+  [MODEL_LATE_CANCEL] = { "late-cancel" },
 };
 
 static const int timeouts[] = { -1, -1, -1, -1, -1, 0, 0, 1, 2, 5 };
@@ -119,6 +132,12 @@ op_free (gpointer data)
   g_clear_pointer (&self->destroy, g_ptr_array_unref);
   g_clear_pointer (&self->reply, g_ptr_array_unref);
   g_free (self);
+}
+
+ModelProgram *
+model_program_new (void)
+{
+  return g_ptr_array_new_with_free_func (op_free);
 }
 
 static gboolean
@@ -257,7 +276,7 @@ draw_flood (Drawing *self, ModelOp *op)
   stall->amount = 1 + model_random_below (&self->random, 2);
   stall->burst = 1;
   if (op->body == NULL)
-    op->body = g_ptr_array_new_with_free_func (op_free);
+    op->body = model_program_new ();
   g_ptr_array_insert (op->body, 0, stall);
 }
 
@@ -315,7 +334,7 @@ draw_program (Drawing *self, Place place, guint depth, guint max)
   if (n == 0 && depth > 0)
     return NULL;
 
-  program = g_ptr_array_new_with_free_func (op_free);
+  program = model_program_new ();
   for (guint i = 0; i < n && self->scenario->n_ops < self->max_ops; i++)
     {
       ModelOp *op = draw_op (self, place, depth);
@@ -333,7 +352,7 @@ draw_weights (Drawing *self)
 {
   static const guint factors[] = { 1, 1, 1, 2, 5 };
 
-  for (guint kind = 0; kind < MODEL_N_KINDS; kind++)
+  for (guint kind = 0; kind < MODEL_FIRST_APART; kind++)
     {
       gboolean used = model_random_chance (&self->random, kinds[kind].percent);
       guint factor = model_random_pick (&self->random, factors);
@@ -402,6 +421,7 @@ model_scenario_new (guint64 seed, const ModelFilter *filter)
       thread->program = draw_program (&drawing, IN_THREAD, 0, size);
     }
 
+  model_draw_apart (self, random);
   for (guint i = 0; i < self->n_threads; i++)
     filter_program (self->threads[i].program, filter);
   return self;

@@ -55,8 +55,20 @@ typedef enum
   MODEL_RESUME,
   MODEL_EXIT,
   MODEL_MISUSE,
+  MODEL_FLOOD, /* from here on: apart, see model-draw-apart.c */
+  MODEL_BATCH,
+  MODEL_URGENT,
+  MODEL_EARLIER,
+  MODEL_LET_GO,
+  MODEL_MEDDLE,
+  MODEL_KNOT,
+  MODEL_STAND_STILL,
+  MODEL_LATE_CANCEL,
+  MODEL_ENDLESS, /* the last, and put in more seldom than the others */
   MODEL_N_KINDS,
 } ModelKind;
+
+#define MODEL_FIRST_APART MODEL_FLOOD
 
 typedef struct _ModelOp ModelOp;
 typedef GPtrArray ModelProgram; /* of ModelOp */
@@ -105,6 +117,7 @@ typedef struct
   guint lingers[MODEL_MAX_LOOPS];
   gboolean with_teardown[MODEL_MAX_LOOPS];
   gboolean cancel_at_end[MODEL_MAX_LOOPS];
+  gboolean without_descriptor; /* before anything else is tried */
   ModelThread threads[MODEL_MAX_THREADS];
 } ModelScenario;
 
@@ -120,6 +133,7 @@ void model_scenario_free (ModelScenario *self);
 void model_scenario_print (const ModelScenario *self, GString *text);
 void model_scenario_list (const ModelScenario *self, GArray *ids);
 
+ModelProgram *model_program_new (void);
 const char *model_kind_name (ModelKind kind);
 int model_kind_from_name (const char *name);
 
