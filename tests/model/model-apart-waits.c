@@ -149,14 +149,20 @@ model_apart_knot (const ModelOp *op)
   util_latch_clear (&self.handled);
 }
 
-/* A cancellation that comes as a wait is over does not end the thread's next one. */
+/* A cancellation that comes as a wait is over does not end the thread's next one: its handlers
+ * run in another thread meanwhile, of which the first keeps the next, the library's, until the
+ * function that is waited for is over. */
 
-#define N_ROUNDS 60
+#define N_ROUNDS  30
+#define BUSY_USEC 30
 
 typedef struct
 {
-  _Atomic (GCancellable *) next; /* (nullable) that is to be cancelled */
+  _Atomic (GCancellable *) next; /* (nullable) that is to be cancelled; has been when it is gone */
+  _Atomic int handled;           /* a handler of it has begun */
+  _Atomic int returns;           /* the function that is waited for */
   _Atomic int over;
+  _Atomic guint delay; /* of that handler then, in turns */
 } LateCancel;
 
 static gpointer
@@ -166,15 +172,74 @@ cancel_thread (gpointer data)
 
   while (!atomic_load (&self->over))
     {
-      GCancellable *cancellable = atomic_exchange (&self->next, NULL);
+      g_autoptr (GCancellable) cancellable = atomic_load (&self->next);
 
-      if (cancellable != NULL)
-        g_cancellable_cancel (cancellable);
-      else
-        g_thread_yield ();
-      g_clear_object (&cancellable);
+      if (cancellable == NULL)
+        {
+          g_thread_yield ();
+          continue;
+        }
+      g_cancellable_cancel (cancellable);
+      atomic_store (&self->next, NULL);
     }
   return NULL;
+}
+
+static void
+first_handler_cb (GCancellable *cancellable, gpointer data)
+{
+  LateCancel *self = data;
+
+  atomic_store (&self->handled, TRUE);
+  while (!atomic_load (&self->returns))
+    g_thread_yield ();
+  for (volatile guint i = atomic_load (&self->delay); i > 0; i--)
+    ;
+}
+
+typedef struct
+{
+  LateCancel *late;
+  GCancellable *cancellable;
+} Round;
+
+static gboolean
+have_cancelled_cb (gpointer data, GError **error)
+{
+  Round *round = data;
+
+  atomic_store (&round->late->next, g_object_ref (round->cancellable));
+  while (!atomic_load (&round->late->handled))
+    g_thread_yield ();
+  atomic_store (&round->late->returns, TRUE);
+  return TRUE;
+}
+
+static void
+busy_cb (gpointer data)
+{
+  util_spin_until (g_get_monotonic_time () + BUSY_USEC);
+}
+
+static void
+run_round (LateCancel *self, BgLoop *loop)
+{
+  g_autoptr (GCancellable) cancellable = g_cancellable_new ();
+  g_autoptr (GError) error = NULL;
+  Round round = { self, cancellable };
+
+  atomic_store (&self->handled, FALSE);
+  atomic_store (&self->returns, FALSE);
+  g_signal_connect (cancellable, "cancelled", G_CALLBACK (first_handler_cb), self);
+  if (!bg_loop_call (loop, have_cancelled_cb, &round, cancellable, &error))
+    model_fail ("a call that was cancelled as it ran: %s", error->message);
+  g_clear_error (&error);
+
+  g_assert_true (bg_loop_post (loop, busy_cb, NULL, NULL));
+  if (!bg_loop_call (loop, util_true_cb, NULL, NULL, &error))
+    model_fail ("a call that nobody cancels: %s", error->message);
+  while (atomic_load (&self->next) != NULL)
+    g_thread_yield ();
 }
 
 void
@@ -186,21 +251,11 @@ model_apart_late_cancel (const ModelOp *op)
 
   for (guint i = 0; i < N_ROUNDS; i++)
     {
-      g_autoptr (GCancellable) cancellable = g_cancellable_new ();
-      g_autoptr (GCancellable) unused = NULL;
-      g_autoptr (GError) error = NULL;
-
-      unused = atomic_exchange (&self.next, g_object_ref (cancellable));
-      (void) bg_loop_call (loop, util_true_cb, NULL, cancellable, &error);
-      if (error != NULL && !g_error_matches (error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
-        model_fail ("a call that may have been cancelled: %s", error->message);
-      g_clear_error (&error);
-      if (!bg_loop_call (loop, util_true_cb, NULL, NULL, &error))
-        model_fail ("a call after one that was cancelled: %s", error->message);
+      atomic_store (&self.delay, (op->variant * (i + 1) & 0xffff) >> i % 12);
+      run_round (&self, loop);
     }
 
   atomic_store (&self.over, TRUE);
   g_thread_join (thread);
-  g_clear_object (&self.next);
   util_loop_end (loop);
 }

@@ -39,8 +39,14 @@ model_do_apart (const ModelOp *op)
     case MODEL_STAND_STILL:
       model_apart_stand_still (op);
       break;
-    default:
+    case MODEL_LATE_CANCEL:
       model_apart_late_cancel (op);
+      break;
+    case MODEL_PRIORITIES:
+      model_apart_priorities (op);
+      break;
+    default:
+      model_apart_child_stays (op);
     }
 }
 

@@ -18,6 +18,7 @@ void model_apart_flood (const ModelOp *op);
 void model_apart_batch (const ModelOp *op);
 void model_apart_urgent (const ModelOp *op);
 void model_apart_earlier (const ModelOp *op);
+void model_apart_priorities (const ModelOp *op);
 
 /* sources */
 void model_apart_endless (const ModelOp *op);
@@ -27,6 +28,9 @@ void model_apart_meddle (const ModelOp *op);
 /* waits */
 void model_apart_knot (const ModelOp *op);
 void model_apart_late_cancel (const ModelOp *op);
+
+/* a forked child that goes on beside its parent */
+void model_apart_child_stays (const ModelOp *op);
 
 /* the test kit */
 void model_apart_stand_still (const ModelOp *op);

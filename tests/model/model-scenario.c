@@ -88,6 +88,8 @@ static const KindInfo kinds[MODEL_N_KINDS] = {
   [MODEL_KNOT] = { "knot" },
   [MODEL_STAND_STILL] = { "stand-still" },
   [MODEL_LATE_CANCEL] = { "late-cancel" },
+  [MODEL_PRIORITIES] = { "priorities" },
+  [MODEL_CHILD_STAYS] = { "child-stays" },
 };
 
 static const int timeouts[] = { -1, -1, -1, -1, -1, 0, 0, 1, 2, 5 };

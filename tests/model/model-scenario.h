@@ -64,6 +64,8 @@ typedef enum
   MODEL_KNOT,
   MODEL_STAND_STILL,
   MODEL_LATE_CANCEL,
+  MODEL_PRIORITIES,
+  MODEL_CHILD_STAYS,
   MODEL_ENDLESS, /* the last, and put in more seldom than the others */
   MODEL_N_KINDS,
 } ModelKind;
