@@ -182,6 +182,10 @@ typedef enum
 #define MAX_NESTED   2
 #define LOW_PRIORITY 300
 
+#define N_MEDDLINGS 4
+#define MEDDLING_STEP                                                                              \
+  75 /* each does something else, at another time, and so does what comes next */
+
 typedef struct
 {
   guint what; /* it does */
@@ -345,11 +349,11 @@ give_next (Meddling *self, guint next)
     }
 }
 
-void
-model_apart_meddle (const ModelOp *op)
+static void
+run_meddling (const ModelOp *op, guint variant)
 {
   static const int priorities[] = { -LOW_PRIORITY, 0, LOW_PRIORITY };
-  Meddling self = { op->variant, op->variant / 8 % N_MOMENTS, util_loop_new ("meddle") };
+  Meddling self = { variant, variant / 8 % N_MOMENTS, util_loop_new ("meddle") };
 
   self.n_nested = op->amount % (MAX_NESTED + 1);
   self.work = bg_loop_post_after (self.loop, G_MAXINT, util_not_reached_cb, NULL, util_nothing_cb);
@@ -358,9 +362,16 @@ model_apart_meddle (const ModelOp *op)
   attach_meddler (&self, priorities[op->thing % G_N_ELEMENTS (priorities)]);
   g_assert_true (bg_loop_post (self.loop, iterate_cb, &self, NULL));
   util_latch_wait (&self.happened);
-  give_next (&self, op->variant / 64);
+  give_next (&self, variant / 64);
   util_latch_wait (&self.ran);
   util_loop_end (self.loop);
   util_latch_clear (&self.happened);
   util_latch_clear (&self.ran);
+}
+
+void
+model_apart_meddle (const ModelOp *op)
+{
+  for (guint i = 0; i < N_MEDDLINGS; i++)
+    run_meddling (op, op->variant + i * MEDDLING_STEP);
 }

@@ -45,8 +45,11 @@ model_do_apart (const ModelOp *op)
     case MODEL_PRIORITIES:
       model_apart_priorities (op);
       break;
-    default:
+    case MODEL_CHILD_STAYS:
       model_apart_child_stays (op);
+      break;
+    default:
+      model_apart_owed (op);
     }
 }
 

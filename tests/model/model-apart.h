@@ -29,6 +29,9 @@ void model_apart_meddle (const ModelOp *op);
 void model_apart_knot (const ModelOp *op);
 void model_apart_late_cancel (const ModelOp *op);
 
+/* replies */
+void model_apart_owed (const ModelOp *op);
+
 /* a forked child that goes on beside its parent */
 void model_apart_child_stays (const ModelOp *op);
 

@@ -7,6 +7,21 @@
 
 #define TWICE 16 /* one in so many results is asked for twice */
 
+/* The address of a function is not the same in every program. */
+static void
+check_no_tag (ModelPiece *piece, GAsyncResult *result)
+{
+  static const GCallback functions[] = {
+    G_CALLBACK (bg_loop_call_async),
+    G_CALLBACK (bg_loop_shutdown_async),
+    G_CALLBACK (bg_loop_wait_async),
+  };
+
+  for (guint i = 0; i < G_N_ELEMENTS (functions); i++)
+    if (g_async_result_is_tagged (result, (gpointer) functions[i]))
+      model_fail ("%s: the result has a function as its tag", model_piece_name (piece));
+}
+
 /* A second time it is a critical, and a failure. */
 static void
 finish_again (ModelPiece *piece, GObject *source, GAsyncResult *result)
@@ -26,6 +41,7 @@ call_reply_cb (GObject *source, GAsyncResult *result, gpointer data)
   model_piece_reply_begin (piece);
   if (!BG_IS_LOOP (source))
     model_fail ("%s: its reply comes from something else than a loop", model_piece_name (piece));
+  check_no_tag (piece, result);
   ok = bg_loop_call_finish (BG_LOOP (source), result, &error);
   if (ok != (error == NULL))
     model_fail ("%s: %d with%s an error", model_piece_name (piece), ok, error ? "" : "out");
@@ -125,6 +141,7 @@ end_reply_cb (GObject *source, GAsyncResult *result, gpointer data)
   gboolean ok;
 
   model_piece_reply_begin (piece);
+  check_no_tag (piece, result);
   if (piece->op->kind == MODEL_WAIT_ASYNC)
     ok = bg_loop_wait_finish (BG_LOOP (source), result, &error);
   else

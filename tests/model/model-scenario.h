@@ -66,6 +66,7 @@ typedef enum
   MODEL_LATE_CANCEL,
   MODEL_PRIORITIES,
   MODEL_CHILD_STAYS,
+  MODEL_OWED,
   MODEL_ENDLESS, /* the last, and put in more seldom than the others */
   MODEL_N_KINDS,
 } ModelKind;
