@@ -48,8 +48,11 @@ model_do_apart (const ModelOp *op)
     case MODEL_CHILD_STAYS:
       model_apart_child_stays (op);
       break;
-    default:
+    case MODEL_OWED:
       model_apart_owed (op);
+      break;
+    default:
+      model_apart_closing (op);
     }
 }
 

@@ -28,6 +28,7 @@ void model_apart_meddle (const ModelOp *op);
 /* waits */
 void model_apart_knot (const ModelOp *op);
 void model_apart_late_cancel (const ModelOp *op);
+void model_apart_closing (const ModelOp *op);
 
 /* replies */
 void model_apart_owed (const ModelOp *op);

@@ -6,14 +6,10 @@
 /* What is put into some scenarios when all else has been drawn, which stays as it was: what does
  * not come about by chance. Most of it happens on loops of its own, which nobody else ends. */
 
-#define APART_PERCENT      20   /* of the scenarios */
+#define APART_PERCENT      25   /* of the scenarios */
 #define ENDLESS_PART       2000 /* of them, since it takes long */
 #define DESCRIPTOR_PERCENT 2
-#define CLOSING_PERCENT    5
 #define N_EQUALS           (MODEL_ENDLESS - MODEL_FIRST_APART) /* of the kinds */
-
-/* Of an operation that somebody answers some time: with a callback, and with a BgOperation. */
-static const guint pending_variants[] = { 4, 256 };
 
 static ModelOp *
 op_new (ModelScenario *self, ModelRandom *random, ModelKind kind)
@@ -34,40 +30,18 @@ op_new (ModelScenario *self, ModelRandom *random, ModelKind kind)
   return op;
 }
 
-static ModelProgram *
-pick_program (ModelScenario *self, ModelRandom *random)
-{
-  return self->threads[model_random_below (random, self->n_threads)].program;
-}
-
-/* An operation whose beginning cancels the loop, and that is answered only in the end. */
-static void
-put_closing (ModelScenario *self, ModelRandom *random)
-{
-  ModelOp *op = op_new (self, random, MODEL_PERFORM);
-  ModelOp *quit = op_new (self, random, MODEL_QUIT);
-  ModelProgram *program = pick_program (self, random);
-
-  op->variant = model_random_pick (random, pending_variants);
-  quit->slot = op->slot;
-  quit->cancel = TRUE;
-  op->body = model_program_new ();
-  g_ptr_array_add (op->body, quit);
-  g_ptr_array_insert (program, (int) model_random_below (random, MIN (program->len, 2) + 1), op);
-}
-
 static void
 put_last (ModelScenario *self, ModelRandom *random, ModelKind kind)
 {
-  g_ptr_array_add (pick_program (self, random), op_new (self, random, kind));
+  ModelThread *thread = &self->threads[model_random_below (random, self->n_threads)];
+
+  g_ptr_array_add (thread->program, op_new (self, random, kind));
 }
 
 void
 model_draw_apart (ModelScenario *self, ModelRandom *random)
 {
   self->without_descriptor = model_random_chance (random, DESCRIPTOR_PERCENT);
-  if (model_random_chance (random, CLOSING_PERCENT))
-    put_closing (self, random);
   if (model_random_below (random, ENDLESS_PART) == 0)
     put_last (self, random, MODEL_ENDLESS);
   if (model_random_chance (random, APART_PERCENT))

@@ -91,6 +91,7 @@ static const KindInfo kinds[MODEL_N_KINDS] = {
   [MODEL_PRIORITIES] = { "priorities" },
   [MODEL_CHILD_STAYS] = { "child-stays" },
   [MODEL_OWED] = { "owed" },
+  [MODEL_CLOSING] = { "closing" },
 };
 
 static const int timeouts[] = { -1, -1, -1, -1, -1, 0, 0, 1, 2, 5 };

@@ -67,6 +67,7 @@ typedef enum
   MODEL_PRIORITIES,
   MODEL_CHILD_STAYS,
   MODEL_OWED,
+  MODEL_CLOSING,
   MODEL_ENDLESS, /* the last, and put in more seldom than the others */
   MODEL_N_KINDS,
 } ModelKind;
