@@ -151,7 +151,8 @@ model_apart_knot (const ModelOp *op)
 
 /* A cancellation that comes as a wait is over does not end the thread's next one: its handlers
  * run in another thread meanwhile, of which the first keeps the next, the library's, until the
- * function that is waited for is over. */
+ * function that is waited for is over. Or until the caller has woken, which does not wait for
+ * handlers. */
 
 #define N_ROUNDS  30
 #define BUSY_USEC 30
@@ -161,6 +162,8 @@ typedef struct
   _Atomic (GCancellable *) next; /* (nullable) that is to be cancelled; has been when it is gone */
   _Atomic int handled;           /* a handler of it has begun */
   _Atomic int returns;           /* the function that is waited for */
+  _Atomic int returned;          /* the caller has */
+  _Atomic int waits;             /* the handler, until then */
   _Atomic int over;
   _Atomic guint delay; /* of that handler then, in turns */
 } LateCancel;
@@ -191,7 +194,7 @@ first_handler_cb (GCancellable *cancellable, gpointer data)
   LateCancel *self = data;
 
   atomic_store (&self->handled, TRUE);
-  while (!atomic_load (&self->returns))
+  while (!atomic_load (atomic_load (&self->waits) ? &self->returned : &self->returns))
     g_thread_yield ();
   for (volatile guint i = atomic_load (&self->delay); i > 0; i--)
     ;
@@ -230,9 +233,11 @@ run_round (LateCancel *self, BgLoop *loop)
 
   atomic_store (&self->handled, FALSE);
   atomic_store (&self->returns, FALSE);
+  atomic_store (&self->returned, FALSE);
   g_signal_connect (cancellable, "cancelled", G_CALLBACK (first_handler_cb), self);
   if (!bg_loop_call (loop, have_cancelled_cb, &round, cancellable, &error))
     model_fail ("a call that was cancelled as it ran: %s", error->message);
+  atomic_store (&self->returned, TRUE);
   g_clear_error (&error);
 
   g_assert_true (bg_loop_post (loop, busy_cb, NULL, NULL));
@@ -252,6 +257,7 @@ model_apart_late_cancel (const ModelOp *op)
   for (guint i = 0; i < N_ROUNDS; i++)
     {
       atomic_store (&self.delay, (op->variant * (i + 1) & 0xffff) >> i % 12);
+      atomic_store (&self.waits, i % 4 == 0 && op->amount == 0);
       run_round (&self, loop);
     }
 

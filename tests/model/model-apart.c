@@ -51,8 +51,11 @@ model_do_apart (const ModelOp *op)
     case MODEL_OWED:
       model_apart_owed (op);
       break;
-    default:
+    case MODEL_CLOSING:
       model_apart_closing (op);
+      break;
+    default:
+      model_apart_toggle (op);
     }
 }
 

@@ -30,6 +30,9 @@ void model_apart_knot (const ModelOp *op);
 void model_apart_late_cancel (const ModelOp *op);
 void model_apart_closing (const ModelOp *op);
 
+/* the default loop, which nothing else in the scenario uses */
+void model_apart_toggle (const ModelOp *op);
+
 /* replies */
 void model_apart_owed (const ModelOp *op);
 

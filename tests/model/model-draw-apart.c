@@ -9,6 +9,7 @@
 #define APART_PERCENT      25   /* of the scenarios */
 #define ENDLESS_PART       2000 /* of them, since it takes long */
 #define DESCRIPTOR_PERCENT 2
+#define TOGGLE_PERCENT     2
 #define N_EQUALS           (MODEL_ENDLESS - MODEL_FIRST_APART) /* of the kinds */
 
 static ModelOp *
@@ -39,11 +40,13 @@ put_last (ModelScenario *self, ModelRandom *random, ModelKind kind)
 }
 
 void
-model_draw_apart (ModelScenario *self, ModelRandom *random)
+model_draw_apart (ModelScenario *self, ModelRandom *random, gboolean uses_default)
 {
   self->without_descriptor = model_random_chance (random, DESCRIPTOR_PERCENT);
   if (model_random_below (random, ENDLESS_PART) == 0)
     put_last (self, random, MODEL_ENDLESS);
+  if (model_random_chance (random, TOGGLE_PERCENT) && !uses_default)
+    put_last (self, random, MODEL_TOGGLE);
   if (model_random_chance (random, APART_PERCENT))
     put_last (self, random, MODEL_FIRST_APART + model_random_below (random, N_EQUALS));
 }

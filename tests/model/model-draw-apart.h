@@ -8,6 +8,6 @@
 
 G_BEGIN_DECLS
 
-void model_draw_apart (ModelScenario *self, ModelRandom *random);
+void model_draw_apart (ModelScenario *self, ModelRandom *random, gboolean uses_default);
 
 G_END_DECLS

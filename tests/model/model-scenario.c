@@ -92,6 +92,7 @@ static const KindInfo kinds[MODEL_N_KINDS] = {
   [MODEL_CHILD_STAYS] = { "child-stays" },
   [MODEL_OWED] = { "owed" },
   [MODEL_CLOSING] = { "closing" },
+  [MODEL_TOGGLE] = { "toggle" },
 };
 
 static const int timeouts[] = { -1, -1, -1, -1, -1, 0, 0, 1, 2, 5 };
@@ -425,7 +426,7 @@ model_scenario_new (guint64 seed, const ModelFilter *filter)
       thread->program = draw_program (&drawing, IN_THREAD, 0, size);
     }
 
-  model_draw_apart (self, random);
+  model_draw_apart (self, random, drawing.uses_default || drawing.weights[MODEL_RESET_DEFAULT] > 0);
   for (guint i = 0; i < self->n_threads; i++)
     filter_program (self->threads[i].program, filter);
   return self;

@@ -68,7 +68,8 @@ typedef enum
   MODEL_CHILD_STAYS,
   MODEL_OWED,
   MODEL_CLOSING,
-  MODEL_ENDLESS, /* the last, and put in more seldom than the others */
+  MODEL_ENDLESS, /* this one and what follows are put in more seldom than the others */
+  MODEL_TOGGLE,
   MODEL_N_KINDS,
 } ModelKind;
 
