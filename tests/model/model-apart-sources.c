@@ -182,9 +182,8 @@ typedef enum
 #define MAX_NESTED   2
 #define LOW_PRIORITY 300
 
-#define N_MEDDLINGS 4
-#define MEDDLING_STEP                                                                              \
-  75 /* each does something else, at another time, and so does what comes next */
+#define N_MEDDLINGS   6
+#define MEDDLING_STEP 10501
 
 typedef struct
 {
@@ -350,28 +349,31 @@ give_next (Meddling *self, guint next)
 }
 
 static void
-run_meddling (const ModelOp *op, guint variant)
+run_meddling (guint variant, guint number)
 {
-  static const int priorities[] = { -LOW_PRIORITY, 0, LOW_PRIORITY };
-  Meddling self = { variant, variant / 8 % N_MOMENTS, util_loop_new ("meddle") };
+  static const int priorities[] = { LOW_PRIORITY, 0, -LOW_PRIORITY };
+  static const Moment moments[] = { IN_PREPARE, IN_PREPARE, IN_CHECK, IN_DISPATCH };
+  Meddling self = { .what = variant, .loop = util_loop_new ("meddle") };
 
-  self.n_nested = op->amount % (MAX_NESTED + 1);
+  self.moment = moments[variant / 8 % G_N_ELEMENTS (moments)];
+  self.n_nested = number % (MAX_NESTED + 1);
   self.work = bg_loop_post_after (self.loop, G_MAXINT, util_not_reached_cb, NULL, util_nothing_cb);
   util_latch_init (&self.happened, 1);
   util_latch_init (&self.ran, 1);
-  attach_meddler (&self, priorities[op->thing % G_N_ELEMENTS (priorities)]);
+  attach_meddler (&self, priorities[variant / 32 % G_N_ELEMENTS (priorities)]);
   g_assert_true (bg_loop_post (self.loop, iterate_cb, &self, NULL));
   util_latch_wait (&self.happened);
-  give_next (&self, variant / 64);
+  give_next (&self, variant / 128);
   util_latch_wait (&self.ran);
   util_loop_end (self.loop);
   util_latch_clear (&self.happened);
   util_latch_clear (&self.ran);
 }
 
+/* Each does something else, at another time, and so does what comes next. */
 void
 model_apart_meddle (const ModelOp *op)
 {
   for (guint i = 0; i < N_MEDDLINGS; i++)
-    run_meddling (op, op->variant + i * MEDDLING_STEP);
+    run_meddling (op->variant + i * MEDDLING_STEP, op->amount + i);
 }
