@@ -54,6 +54,9 @@ model_do_apart (const ModelOp *op)
     case MODEL_CLOSING:
       model_apart_closing (op);
       break;
+    case MODEL_IN_HANDLER:
+      model_apart_in_handler (op);
+      break;
     default:
       model_apart_toggle (op);
     }

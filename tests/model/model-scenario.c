@@ -92,6 +92,7 @@ static const KindInfo kinds[MODEL_N_KINDS] = {
   [MODEL_CHILD_STAYS] = { "child-stays" },
   [MODEL_OWED] = { "owed" },
   [MODEL_CLOSING] = { "closing" },
+  [MODEL_IN_HANDLER] = { "in-handler" },
   [MODEL_TOGGLE] = { "toggle" },
 };
 

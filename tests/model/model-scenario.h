@@ -68,6 +68,7 @@ typedef enum
   MODEL_CHILD_STAYS,
   MODEL_OWED,
   MODEL_CLOSING,
+  MODEL_IN_HANDLER,
   MODEL_ENDLESS, /* this one and what follows are put in more seldom than the others */
   MODEL_TOGGLE,
   MODEL_N_KINDS,
