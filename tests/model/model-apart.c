@@ -57,6 +57,9 @@ model_do_apart (const ModelOp *op)
     case MODEL_IN_HANDLER:
       model_apart_in_handler (op);
       break;
+    case MODEL_HANDED_OVER:
+      model_apart_handed_over (op);
+      break;
     default:
       model_apart_toggle (op);
     }

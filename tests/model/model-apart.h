@@ -30,6 +30,7 @@ void model_apart_knot (const ModelOp *op);
 void model_apart_late_cancel (const ModelOp *op);
 void model_apart_closing (const ModelOp *op);
 void model_apart_in_handler (const ModelOp *op);
+void model_apart_handed_over (const ModelOp *op);
 
 /* the default loop, which nothing else in the scenario uses */
 void model_apart_toggle (const ModelOp *op);

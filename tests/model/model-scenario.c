@@ -93,6 +93,7 @@ static const KindInfo kinds[MODEL_N_KINDS] = {
   [MODEL_OWED] = { "owed" },
   [MODEL_CLOSING] = { "closing" },
   [MODEL_IN_HANDLER] = { "in-handler" },
+  [MODEL_HANDED_OVER] = { "handed-over" },
   [MODEL_TOGGLE] = { "toggle" },
 };
 

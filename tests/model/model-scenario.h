@@ -69,6 +69,7 @@ typedef enum
   MODEL_OWED,
   MODEL_CLOSING,
   MODEL_IN_HANDLER,
+  MODEL_HANDED_OVER,
   MODEL_ENDLESS, /* this one and what follows are put in more seldom than the others */
   MODEL_TOGGLE,
   MODEL_N_KINDS,

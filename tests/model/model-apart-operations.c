@@ -5,6 +5,8 @@
 #include "model-world.h"
 #include "util.h"
 
+/* Operations on loops that nobody else uses. */
+
 /* An operation begins while its loop is cancelled, does not heed that, and is not answered before
  * its caller has been told: who waits for it does not wait for the answer. */
 
@@ -103,4 +105,60 @@ model_apart_closing (const ModelOp *op)
     g_thread_join (thread);
   util_loop_end (self.loop);
   util_latch_clear (&self.begins);
+}
+
+/* A result is handed over when the callback has returned, and what has called that. */
+
+#define AFTER_USEC 60
+
+typedef struct
+{
+  GAsyncReadyCallback callback;
+  gpointer callback_data;
+  _Atomic int is_over; /* the function that has called back */
+} HandedOver;
+
+static gboolean
+call_back_cb (gpointer data)
+{
+  HandedOver *self = data;
+  g_autoptr (GTask) task = g_task_new (NULL, NULL, NULL, NULL);
+
+  self->callback (NULL, G_ASYNC_RESULT (task), self->callback_data);
+  util_spin_until (g_get_monotonic_time () + AFTER_USEC);
+  model_store (&self->is_over, TRUE);
+  return G_SOURCE_REMOVE;
+}
+
+static gboolean
+begin_source_cb (gpointer data,
+                 GCancellable *cancellable,
+                 GAsyncReadyCallback callback,
+                 gpointer callback_data,
+                 GError **error)
+{
+  HandedOver *self = data;
+  g_autoptr (GSource) source = g_idle_source_new ();
+
+  self->callback = callback;
+  self->callback_data = callback_data;
+  g_source_set_callback (source, call_back_cb, self, NULL);
+  g_source_attach (source, g_main_context_get_thread_default ());
+  return TRUE;
+}
+
+void
+model_apart_handed_over (const ModelOp *op)
+{
+  BgLoop *loop = util_loop_new ("handed over");
+  HandedOver self = { NULL };
+  g_autoptr (GAsyncResult) result = NULL;
+  g_autoptr (GError) error = NULL;
+
+  result = bg_loop_perform (loop, op->priority, -1, begin_source_cb, &self, NULL, &error);
+  if (result == NULL)
+    model_fail ("an operation that has answered: %s", error->message);
+  else if (!model_load (&self.is_over))
+    model_fail ("a result was handed over from within the callback that has brought it");
+  util_loop_end (loop);
 }
