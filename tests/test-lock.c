@@ -51,6 +51,30 @@ test_code_of_others (void)
   bg_lock_assert_none ();
 }
 
+/* What a seed draws is the same each time, another seed draws something else, and most points are
+ * passed without a stop. */
+static void
+test_schedule (void)
+{
+  guint32 first = 1, again = 1, other = 2;
+  guint n[BG_SCHEDULE_SLEEP + 1] = { 0 }, n_different = 0;
+
+  for (guint i = 0; i < 10000; i++)
+    {
+      guint usec, usec_again, usec_other;
+      BgScheduleStep step = bg_schedule_draw (&first, &usec);
+
+      g_assert_cmpint (bg_schedule_draw (&again, &usec_again), ==, step);
+      g_assert_cmpuint (usec_again, ==, usec);
+      n_different += bg_schedule_draw (&other, &usec_other) != step;
+      n[step]++;
+    }
+  g_assert_cmpuint (n_different, >, 100);
+  g_assert_cmpuint (n[BG_SCHEDULE_GO_ON], >, 8000);
+  g_assert_cmpuint (n[BG_SCHEDULE_YIELD], >, 100);
+  g_assert_cmpuint (n[BG_SCHEDULE_SLEEP], >, 10);
+}
+
 static void
 test_ends_the_process (gconstpointer path)
 {
@@ -73,6 +97,8 @@ main (int argc, char *argv[])
   ADD_ENDING ("/lock/twice", test_twice);
   ADD_ENDING ("/lock/several-mailboxes", test_several_mailboxes);
   ADD_ENDING ("/lock/code-of-others", test_code_of_others);
+
+  g_test_add_func ("/lock/schedule", test_schedule);
 
   return g_test_run ();
 }
