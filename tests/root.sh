@@ -32,6 +32,12 @@ for program in debootstrap git unshare; do
   command -v "$program" >/dev/null || skip "there is no $program"
 done
 
+unshare --mount --pid --fork true 2>/dev/null || skip 'namespaces are not allowed here'
+# Where 64-bit Linux runs programs of 32 bits it has this switch.
+if [ "$architecture" = i386 ] && [ "$(uname -m)" = x86_64 ]; then
+  [ -e /proc/sys/abi/vsyscall32 ] || skip 'this kernel runs no programs of 32 bits'
+fi
+
 roots=${BGLOOP_ROOTS:-${XDG_CACHE_HOME:-$HOME/.cache}/bgloop-roots}
 root=$roots/$suite${architecture:+-$architecture}
 if [ ! -e "$root.complete" ]; then

@@ -85,7 +85,8 @@ waits_in_glib (void **frames, int n, gboolean for_lock)
       if (for_lock && g_str_has_prefix (name, "g_cond_"))
         return FALSE;
       if (strstr (info.dli_fname, "libc.so") != NULL || strstr (info.dli_fname, "pthread") != NULL
-          || strstr (info.dli_fname, "vdso") != NULL || g_str_has_prefix (name, "g_mutex_")
+          || strstr (info.dli_fname, "vdso") != NULL
+          || strstr (info.dli_fname, "linux-gate") != NULL || g_str_has_prefix (name, "g_mutex_")
           || g_str_has_prefix (name, "g_rec_mutex_") || g_str_has_prefix (name, "g_cond_")
           || g_str_has_prefix (name, "g_thread_join") || (is_in_glib (&info) && name[0] == '\0'))
         continue;
