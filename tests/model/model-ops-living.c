@@ -199,7 +199,9 @@ attach_again (ModelLife *life, guint n)
   self = g_new (Again, 1);
   *self = (Again){ life, n, FALSE };
   g_source_set_callback (source, again_cb, self, again_destroy_cb);
-  self->over = !bg_loop_attach (loop, source);
+  /* Once it is attached it may have gone. */
+  if (!bg_loop_attach (loop, source))
+    self->over = TRUE;
   g_source_unref (source);
   model_life_give_back (life);
 }
