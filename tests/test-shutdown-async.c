@@ -143,6 +143,32 @@ test_cancelled_before (void)
     }
 }
 
+/* A wait with a limit and a cancellable ends with whichever comes first. */
+static void
+test_limit_and_cancellable (void)
+{
+  BgLoop *loop = util_loop_new ("both");
+  guint64 hold = bg_loop_hold (loop, "a reason");
+  g_autoptr (GCancellable) cancellable = g_cancellable_new ();
+  UtilReply timed_out, cancelled;
+
+  util_reply_init (&timed_out);
+  util_reply_init (&cancelled);
+  bg_loop_shutdown_async (loop, BG_SHUTDOWN_DRAIN, 1, cancellable, util_reply_cb, &timed_out);
+  util_reply_wait (&timed_out);
+  assert_fails (loop, &timed_out, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+  bg_loop_shutdown_async (loop, BG_SHUTDOWN_DRAIN, G_MAXINT, cancellable, util_reply_cb,
+                          &cancelled);
+  g_cancellable_cancel (cancellable);
+  util_reply_wait (&cancelled);
+  assert_fails (loop, &cancelled, G_IO_ERROR, G_IO_ERROR_CANCELLED);
+  bg_loop_release (loop, hold);
+  util_reply_clear (&timed_out);
+  util_reply_clear (&cancelled);
+  util_loop_end (loop);
+  g_assert_finalize_object (g_steal_pointer (&cancellable));
+}
+
 /* Many at once in one context, of all kinds: each gets its own outcome. */
 static void
 test_many (void)
@@ -317,6 +343,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/shutdown-async/timeout", test_timeout);
   util_add_trapped ("/shutdown-async/cancelled/ends-the-wait-alone", test_cancelled);
   util_add_trapped ("/shutdown-async/cancelled/before-asks-for-nothing", test_cancelled_before);
+  util_add_trapped ("/shutdown-async/limit-and-cancellable", test_limit_and_cancellable);
   util_add_trapped ("/shutdown-async/many", test_many);
   util_add_trapped ("/shutdown-async/race", test_race);
   util_add_trapped ("/shutdown-async/forgotten", test_forgotten);
