@@ -1,9 +1,33 @@
 /* Copyright 2026 The bgloop developers
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <dlfcn.h>
 #include <unistd.h>
 
 #include "util.h"
+
+/* This function of the program's stands before GObject's, for the library, too: so a test
+ * can let something happen on the way to a loop's reference to its object. */
+
+static gpointer claimed_object; /* atomic: before a thread refers to it, */
+static UtilLatch claimed;       /* this is told, */
+static UtilLatch dropped;       /* and this waited for */
+
+#undef g_object_ref
+
+gpointer
+g_object_ref (gpointer object)
+{
+  if (g_atomic_pointer_compare_and_exchange (&claimed_object, object, NULL) && object != NULL)
+    {
+      util_latch_count_down (&claimed);
+      util_latch_wait (&dropped);
+    }
+  return ((gpointer (*) (gpointer)) dlsym (RTLD_NEXT, "g_object_ref")) (object);
+}
 
 /* The loop whose thread this is, and nobody else's. */
 static void
@@ -225,6 +249,46 @@ test_race (void)
   util_wait_for_threads (threads);
 }
 
+/* The last reference goes when a function on the loop is just about to have one of its own:
+ * the function gets the last one, and just one. */
+
+static void
+claim_cb (gpointer user_data)
+{
+  BgLoop *loop = bg_loop_dup_current ();
+
+  g_assert_true (loop == user_data);
+  g_assert_cmpstr (bg_loop_get_name (loop), ==, "claimed");
+  assert_current (NULL);
+  g_object_unref (loop);
+}
+
+static void
+test_claimed (void)
+{
+  guint threads = util_count_threads ();
+  BgLoop *loop = util_loop_new ("claimed");
+  UtilLatch finalized, done;
+
+  util_latch_init (&claimed, 1);
+  util_latch_init (&dropped, 1);
+  util_latch_init (&finalized, 1);
+  util_latch_init (&done, 1);
+  g_object_set_data_full (G_OBJECT (loop), "finalized", &finalized, util_count_down_cb);
+  g_atomic_pointer_set (&claimed_object, loop);
+  g_assert_true (bg_loop_post (loop, claim_cb, loop, NULL));
+  g_assert_true (bg_loop_post (loop, util_count_down_cb, &done, NULL));
+  util_latch_wait (&claimed);
+  g_object_unref (loop);
+  g_assert_false (util_latch_is_open (&finalized));
+  util_latch_count_down (&dropped);
+  util_latch_wait (&done);
+  g_assert_true (util_latch_is_open (&finalized));
+  util_wait_for_threads (threads);
+  util_latch_clear (&finalized);
+  util_latch_clear (&done);
+}
+
 /* In the thread of one loop it is not the other, not even while that one waits. */
 
 typedef struct
@@ -299,6 +363,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/current/dropped-is-null", test_dropped);
   util_add_trapped ("/current/gives-a-reference", test_reference);
   util_add_trapped ("/current/last-reference-goes-meanwhile", test_race);
+  util_add_trapped ("/current/last-reference-goes-on-the-way", test_claimed);
   g_test_add_func ("/current/two-loops", test_two);
   util_add_trapped ("/current/forked-is-null", test_fork);
 
