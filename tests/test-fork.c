@@ -1152,6 +1152,63 @@ test_first_class (void)
   util_loop_end (loop);
 }
 
+/* An operation of the parent's is no operation of the child's, which numbers its own from the
+ * beginning: to answer it or to let go of it is of no effect there. */
+
+static BgOperation *inherited; /* (owned) of the parent's loop */
+
+static gboolean
+keep_operation_cb (BgOperation *operation,
+                   GCancellable *cancellable,
+                   gpointer user_data,
+                   GError **error)
+{
+  *(BgOperation **) user_data = bg_operation_ref (operation);
+  return TRUE;
+}
+
+static void
+let_go_of_inherited (BgLoop *loop)
+{
+  BgLoop *own = util_loop_new ("child");
+  g_autoptr (GAsyncResult) answer = util_answer_new (0);
+  g_autoptr (BgLoopStats) stats = NULL;
+  BgOperation *operations[4];
+
+  for (guint i = 0; i < G_N_ELEMENTS (operations); i++)
+    bg_loop_perform_operation_async (own, 0, -1, keep_operation_cb, &operations[i], NULL, NULL,
+                                     NULL, NULL);
+  g_assert_true (bg_loop_flush (own, -1, NULL, NULL));
+  bg_operation_answer (inherited, answer);
+  bg_operation_unref (inherited);
+  g_assert_true (bg_loop_flush (own, -1, NULL, NULL));
+  stats = bg_loop_get_stats (own);
+  g_assert_cmpuint (stats->holds, ==, G_N_ELEMENTS (operations));
+  for (guint i = 0; i < G_N_ELEMENTS (operations); i++)
+    bg_operation_unref (operations[i]);
+  util_loop_end (own);
+}
+
+static void
+test_inherited_operation (void)
+{
+  BgLoop *loop = util_loop_new ("parent");
+  g_autoptr (GError) error = NULL;
+  UtilReply reply;
+
+  util_reply_init (&reply);
+  bg_loop_perform_operation_async (loop, 0, -1, keep_operation_cb, &inherited, NULL, NULL,
+                                   util_reply_cb, &reply);
+  g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
+  util_wait_for_child (start_child (let_go_of_inherited, loop));
+  bg_operation_unref (inherited);
+  util_reply_wait (&reply);
+  g_assert_null (bg_loop_perform_finish (loop, reply.result, &error));
+  g_assert_error (error, BG_ERROR, BG_ERROR_UNANSWERED);
+  util_reply_clear (&reply);
+  util_loop_end (loop);
+}
+
 /* Nothing is left for a child to be the first to use. */
 static void
 test_first_loop (void)
@@ -1194,6 +1251,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/fork/beside-first-use/none-after-first-loop", test_first_loop);
   util_add_trapped ("/fork/replies-in-context-used-before", test_replies);
   util_add_trapped ("/fork/cancels-inherited-cancellable", test_cancels_inherited);
+  util_add_trapped ("/fork/inherited-operation", test_inherited_operation);
   util_add_trapped ("/fork/iterates-inherited-context", test_iterates_inherited);
   util_add_trapped ("/fork/iterates-own-context", test_iterates_own);
   util_add_trapped ("/fork/returned/shuts-down", test_returned_shuts_down);
