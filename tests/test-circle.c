@@ -471,6 +471,7 @@ typedef enum
   BACK_PERFORM,
   BACK_FLUSH,
   BACK_SHUTDOWN,
+  BACK_CANCEL, /* a shutdown in CANCEL mode */
   BACK_WAIT,
   BACK_AROUND, /* by another loop */
   N_BACK,
@@ -517,6 +518,9 @@ assert_back_refused (Nested *self, Back back)
       break;
     case BACK_SHUTDOWN:
       g_assert_false (bg_loop_shutdown (self->loop, &error));
+      break;
+    case BACK_CANCEL:
+      g_assert_false (bg_loop_shutdown_full (self->loop, BG_SHUTDOWN_CANCEL, -1, NULL, &error));
       break;
     case BACK_WAIT:
       g_assert_false (bg_loop_wait (self->loop, -1, NULL, &error));
@@ -848,7 +852,9 @@ wait_for_other_end_cb (gpointer user_data, GError **error)
 
   if (self->back == BACK_WAIT)
     return bg_loop_wait (self->other, -1, NULL, error);
-  return bg_loop_shutdown (self->other, error);
+  return bg_loop_shutdown_full (self->other,
+                                self->back == BACK_CANCEL ? BG_SHUTDOWN_CANCEL : BG_SHUTDOWN_DRAIN,
+                                -1, NULL, error);
 }
 
 static gboolean
@@ -874,7 +880,7 @@ handler_calls_cb (GCancellable *cancellable, gpointer user_data)
 static void
 test_handler (void)
 {
-  static const Back backs[] = { BACK_SHUTDOWN, BACK_WAIT };
+  static const Back backs[] = { BACK_SHUTDOWN, BACK_CANCEL, BACK_WAIT };
 
   for (guint i = 0; i < 2 * G_N_ELEMENTS (backs); i++)
     {

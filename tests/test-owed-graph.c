@@ -325,6 +325,104 @@ test_not_given_up (void)
     }
 }
 
+/* b waits for c's answer, which needs nobody, and for c's end, which needs a's answer: so a
+ * cannot wait for b's end. The search comes to c twice, the second time for more. */
+
+static gboolean
+block_c_cb (gpointer user_data)
+{
+  UtilBlock *self = user_data;
+
+  util_latch_count_down (&self->entered);
+  util_latch_wait (&self->released);
+  return G_SOURCE_REMOVE;
+}
+
+static void
+block_c_again_cb (gpointer user_data)
+{
+  block_c_cb (user_data);
+}
+
+static void
+end_b_cb (gpointer user_data)
+{
+  Graph *self = user_data;
+
+  util_latch_count_down (&self->entered);
+  util_latch_wait (&self->leaves);
+  g_assert_false (bg_loop_shutdown (self->loops[1], &self->error));
+  util_latch_count_down (&self->tried);
+}
+
+static gboolean
+c_asks_a_cb (gpointer user_data, GError **error)
+{
+  Graph *self = user_data;
+
+  ask (self, 0, &self->told[0]);
+  return TRUE;
+}
+
+static gboolean
+b_asks_c_twice_cb (gpointer user_data, GError **error)
+{
+  Graph *self = user_data;
+
+  ask (self, 2, &self->told[1]);
+  ask_for_end (self, 2, &self->told[2]);
+  return TRUE;
+}
+
+/* What is queued on c comes when c drains already: the source goes on for so long. */
+static void
+drain_c_to (Graph *self, UtilBlock *first, UtilBlock *second)
+{
+  g_autoptr (GSource) source = g_idle_source_new ();
+
+  g_source_set_callback (source, block_c_cb, first, NULL);
+  g_assert_true (bg_loop_attach (self->loops[2], source));
+  util_latch_wait (&first->entered);
+  g_assert_true (bg_loop_post (self->loops[2], block_c_again_cb, second, NULL));
+  run_on (self, 1, b_asks_c_twice_cb);
+  bg_loop_quit (self->loops[2], BG_SHUTDOWN_DRAIN);
+  util_latch_count_down (&first->released);
+  util_latch_wait (&second->entered);
+}
+
+static void
+test_asked_twice (void)
+{
+  UtilBlock blocks[2];
+  Graph self;
+
+  graph_init (&self, 3);
+  for (guint i = 0; i < 2; i++)
+    {
+      util_latch_init (&blocks[i].entered, 1);
+      util_latch_init (&blocks[i].released, 1);
+    }
+  g_assert_true (bg_loop_post (self.loops[0], end_b_cb, &self, NULL));
+  util_latch_wait (&self.entered);
+  run_on (&self, 2, c_asks_a_cb);
+  drain_c_to (&self, &blocks[0], &blocks[1]);
+
+  util_latch_count_down (&self.leaves);
+  util_latch_wait (&self.tried);
+  g_assert_error (self.error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
+  g_assert_true (g_str_has_suffix (self.error->message, "\"b\", which waits for the end of \"c\", "
+                                                        "which waits for a reply of \"a\""));
+
+  util_latch_count_down (&blocks[1].released);
+  util_latch_count_down (&self.goes_on);
+  graph_end (&self);
+  assert_told (&self.told[0]);
+  assert_told (&self.told[1]);
+  assert_told (&self.told[2]);
+  for (guint i = 0; i < 2; i++)
+    util_block_clear (&blocks[i]);
+}
+
 /* A loop that drains already looks again whether it still waits when the last of several
  * asks to be told of the next one's end. */
 
@@ -784,6 +882,7 @@ main (int argc, char *argv[])
   util_init (&argc, &argv);
 
   util_add_trapped ("/owed-graph/circle/asked-within-a-callback", test_asked_within);
+  util_add_trapped ("/owed-graph/circle/asked-twice", test_asked_twice);
   util_add_trapped ("/owed-graph/circle/ring-opens", test_ring_opens);
   util_add_trapped ("/owed-graph/no-circle/told-of-others-than-the-ring", test_told_of_others);
   util_add_trapped ("/owed-graph/no-circle/ends-crosswise", test_ends_crosswise);
