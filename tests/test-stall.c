@@ -198,6 +198,34 @@ test_destroy (void)
   util_loop_end (loop);
 }
 
+/* It is told apart from the function before it: each is reported. */
+
+typedef struct
+{
+  const char *pattern;
+  guint n;
+} Both;
+
+static void
+stall_again_cb (gpointer user_data)
+{
+  Both *self = user_data;
+
+  wait_for_reports (self->pattern, ++self->n);
+}
+
+static void
+test_function_and_destroy (void)
+{
+  Both self = { "The loop \"both\" has been kept busy by *" };
+  BgLoop *loop = watched_loop_new ("both");
+
+  g_assert_true (bg_loop_post (loop, stall_again_cb, &self, stall_again_cb));
+  wait_for_reports ("The loop \"both\" was kept busy by *", 2);
+  util_loop_end (loop);
+  g_assert_cmpuint (self.n, ==, 2);
+}
+
 static void
 test_invoked (void)
 {
@@ -755,6 +783,7 @@ main (int argc, char *argv[])
 
   util_add_trapped ("/stall/function", test_function);
   util_add_trapped ("/stall/destroy", test_destroy);
+  util_add_trapped ("/stall/function-and-destroy", test_function_and_destroy);
   util_add_trapped ("/stall/invoked", test_invoked);
   util_add_trapped ("/stall/source", test_source);
   util_add_trapped ("/stall/nameless-source", test_nameless_source);
