@@ -430,12 +430,104 @@ test_due_while_stopping (void)
   util_latch_clear (&done);
 }
 
+/* Work that is due sooner than all that is there already does not wait for that. */
+static void
+test_sooner (void)
+{
+  BgLoop *loop = util_loop_new ("sooner");
+  UtilLatch done;
+
+  util_latch_init (&done, 1);
+  g_assert_cmpuint (bg_loop_post_after (loop, G_MAXINT, util_not_reached_cb, NULL, NULL), !=, 0);
+  g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
+  g_assert_cmpuint (bg_loop_post_after (loop, 1, util_count_down_cb, &done, NULL), !=, 0);
+  util_latch_wait (&done);
+  util_loop_end (loop);
+  util_latch_clear (&done);
+}
+
+/* It comes at the default priority, behind more urgent work. */
+
+static void
+append_cb (gpointer user_data)
+{
+  gpointer *data = user_data;
+
+  g_string_append (data[0], data[1]);
+}
+
+static void
+test_priority (void)
+{
+  BgLoop *loop = util_loop_new ("priority");
+  g_autoptr (GString) order = g_string_new (NULL);
+  gpointer urgent[] = { order, "urgent " }, due[] = { order, "due " }, low[] = { order, "low" };
+  UtilBlock block;
+
+  util_block (&block, loop);
+  g_assert_cmpuint (bg_loop_post_after (loop, 0, append_cb, due, NULL), !=, 0);
+  g_assert_true (bg_loop_post_full (loop, 1, append_cb, low, NULL));
+  g_assert_true (bg_loop_post_full (loop, -1, append_cb, urgent, NULL));
+  bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
+  util_unblock (&block);
+  util_loop_end (loop);
+  g_assert_cmpstr (order->str, ==, "urgent due low");
+  util_block_clear (&block);
+}
+
+/* What one took is there for the next. */
+
+typedef struct
+{
+  BgLoop *loop;
+  guint left;
+  UtilLatch done;
+} Chain;
+
+static void
+chain_cb (gpointer user_data)
+{
+  Chain *self = user_data;
+
+  if (self->left-- > 0)
+    g_assert_cmpuint (bg_loop_post_after (self->loop, 0, chain_cb, self, NULL), !=, 0);
+  else
+    util_latch_count_down (&self->done);
+}
+
+static void
+run_chain (Chain *self, guint n)
+{
+  self->left = n;
+  util_latch_init (&self->done, 1);
+  g_assert_true (bg_loop_post (self->loop, chain_cb, self, NULL));
+  util_latch_wait (&self->done);
+  util_latch_clear (&self->done);
+}
+
+static void
+test_place (void)
+{
+  Chain self = { util_loop_new ("place") };
+  gsize before, after;
+
+  run_chain (&self, 100);
+  before = util_get_allocated ();
+  run_chain (&self, 5000);
+  after = util_get_allocated ();
+  g_assert_cmpuint (after, <, before + 64 * 1024);
+  util_loop_end (self.loop);
+}
+
 int
 main (int argc, char *argv[])
 {
   util_init (&argc, &argv);
 
   util_add_trapped ("/delay/order", test_order);
+  util_add_trapped ("/delay/sooner", test_sooner);
+  util_add_trapped ("/delay/priority", test_priority);
+  util_add_trapped ("/delay/place-is-used-again", test_place);
   util_add_trapped ("/delay/ids", test_ids);
   util_add_trapped ("/delay/cancel", test_cancel);
   util_add_trapped ("/delay/cancel/due", test_cancel_due);

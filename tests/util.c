@@ -13,6 +13,9 @@
 
 #include "util.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/lsan_interface.h>
 #endif
@@ -527,6 +530,18 @@ is_awake (const char *path)
   char state;
 
   return read_thread (path, &state, &flags) && state == 'R';
+}
+
+gsize
+util_get_allocated (void)
+{
+#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 33)
+  struct mallinfo2 info = mallinfo2 ();
+
+  return info.uordblks + info.hblkhd;
+#else
+  return 0;
+#endif
 }
 
 guint

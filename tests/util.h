@@ -120,6 +120,9 @@ void util_catch_criticals (void);
 void util_ignore_leak (gpointer memory);
 void util_take_critical (const char *pattern);
 
+/* How many bytes the program has allocated, where that is known; otherwise 0. */
+gsize util_get_allocated (void);
+
 guint util_count_fds (void);
 guint util_count_eventfds (void);
 
