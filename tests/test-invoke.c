@@ -278,6 +278,73 @@ test_priority_order (BgTestFixture *fixture, gconstpointer data)
   util_latch_clear (&latch);
 }
 
+/* After a run inline, too, it has a source of its own priority. */
+
+typedef struct
+{
+  Work work;
+  int priority; /* of the source that ran it last */
+} Repeated;
+
+static gboolean
+note_priority_cb (gpointer user_data)
+{
+  Repeated *self = user_data;
+
+  self->priority = g_source_get_priority (g_main_current_source ());
+  return work_cb (&self->work);
+}
+
+static void
+invoke_repeated_cb (gpointer user_data)
+{
+  Repeated *self = user_data;
+
+  g_assert_true (bg_loop_invoke_full (self->work.loop, 42, note_priority_cb, self, work_notify));
+  g_assert_cmpint (self->priority, ==, G_PRIORITY_DEFAULT);
+}
+
+static void
+test_priority_repeated (BgTestFixture *fixture, gconstpointer data)
+{
+  Repeated self = { .priority = 0 };
+
+  work_init (&self.work, fixture->loop, 2);
+  g_assert_true (bg_loop_post (fixture->loop, invoke_repeated_cb, &self, NULL));
+  util_latch_wait (&self.work.done);
+  util_loop_shut_down (fixture->loop);
+  g_assert_cmpint (self.priority, ==, 42);
+  work_clear (&self.work);
+}
+
+/* Whoever looks for sources in the context finds that of a function, too. Once it is destroyed
+ * the function never runs, and whoever gave it is told. */
+static void
+test_source_destroyed (BgTestFixture *fixture, gconstpointer data)
+{
+  BgLoop *loop = fixture->loop;
+  GMainContext *context = bg_loop_get_context (loop);
+  g_autoptr (GSource) probe = g_idle_source_new ();
+  GSource *source;
+  UtilBlock block;
+  Work work;
+
+  util_block (&block, loop);
+  work_init (&work, loop, 1);
+  g_source_attach (probe, context);
+  invoke_work (&work);
+  source = g_main_context_find_source_by_id (context, g_source_get_id (probe) + 1);
+  g_assert_nonnull (source);
+  g_source_destroy (source);
+  g_source_destroy (probe);
+  util_unblock (&block);
+  util_loop_shut_down (loop);
+  g_assert_cmpint (work.runs, ==, 0);
+  g_assert_cmpint (work.notified, ==, 1);
+  work_clear (&work);
+  util_block_clear (&block);
+}
+
 /* At the end */
 
 static void
@@ -494,6 +561,8 @@ main (int argc, char *argv[])
                  GINT_TO_POINTER (TRUE));
   util_add ("/invoke/continue/does-not-starve", test_continue_does_not_starve);
   util_add ("/invoke/priority/more-urgent-first", test_priority_order);
+  util_add ("/invoke/priority/repeated-after-a-run-inline", test_priority_repeated);
+  util_add ("/invoke/source-destroyed", test_source_destroyed);
   util_add_data ("/invoke/drain/runs-it-to-its-end", test_drain_runs_it_to_its_end,
                  GINT_TO_POINTER (FALSE));
   util_add_data ("/invoke/drain/runs-it-to-its-end-from-the-loop", test_drain_runs_it_to_its_end,
