@@ -260,6 +260,40 @@ test_drain_beside_busy_sources (void)
     }
 }
 
+/* Work that goes on until a source has had its turn, of a lower priority, ends: the work that is
+ * driven above all sources leaves them turns. */
+
+static void
+post_until_open_cb (gpointer user_data)
+{
+  g_autoptr (BgLoop) loop = bg_loop_dup_current ();
+
+  if (!util_latch_is_open (user_data))
+    g_assert_true (bg_loop_post (loop, post_until_open_cb, user_data, NULL));
+}
+
+static void
+test_drain_beside_a_source (void)
+{
+  BgLoop *loop = util_loop_new ("source");
+  g_autoptr (GSource) source = g_idle_source_new ();
+  UtilLatch turn;
+  UtilBlock block;
+
+  util_latch_init (&turn, 1);
+  util_block (&block, loop);
+  g_source_set_priority (source, G_PRIORITY_LOW);
+  g_source_set_callback (source, util_count_down_source_cb, &turn, NULL);
+  g_assert_true (bg_loop_attach (loop, source));
+  g_assert_true (bg_loop_post (loop, post_until_open_cb, &turn, NULL));
+  bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
+  util_unblock (&block);
+  util_loop_end (loop);
+  g_assert_true (util_latch_is_open (&turn));
+  util_latch_clear (&turn);
+  util_block_clear (&block);
+}
+
 /* Posts that race it */
 
 #define N_THREADS 10
@@ -578,6 +612,7 @@ add_tests_of_drain (void)
   util_add_trapped ("/stop/drain/goes-on-as-long-as-it-posts", test_drain_goes_on);
   g_test_add_func ("/stop/drain/drops-what-is-not-due", test_drain_drops_what_is_not_due);
   g_test_add_func ("/stop/drain/beside-busy-sources", test_drain_beside_busy_sources);
+  util_add_trapped ("/stop/drain/beside-a-source", test_drain_beside_a_source);
   g_test_add_func ("/stop/drain/in-a-nested-loop", test_drain_in_a_nested_loop);
   g_test_add_func ("/stop/10000-posts/each-ran-or-was-refused", test_posts_race);
 }
