@@ -460,6 +460,29 @@ test_shutdown_cancel (BgTestFixture *fixture, gconstpointer data)
   util_assert_no_answers ();
 }
 
+/* All that are in flight are told so. */
+static void
+test_shutdown_cancel_all (BgTestFixture *fixture, gconstpointer data)
+{
+  Performer performers[3];
+
+  for (guint i = 0; i < G_N_ELEMENTS (performers); i++)
+    performer_start (&performers[i], fixture->loop);
+  for (guint i = 0; i < G_N_ELEMENTS (performers); i++)
+    util_latch_wait (&performers[i].operation.begun);
+  bg_loop_quit (fixture->loop, BG_SHUTDOWN_CANCEL);
+  for (guint i = 0; i < G_N_ELEMENTS (performers); i++)
+    {
+      g_thread_join (performers[i].thread);
+      g_assert_error (performers[i].error, BG_ERROR, BG_ERROR_CLOSED);
+      g_assert_true (g_cancellable_is_cancelled (performers[i].operation.cancellable));
+      operation_answer (&performers[i].operation);
+    }
+  util_loop_shut_down (fixture->loop);
+  for (guint i = 0; i < G_N_ELEMENTS (performers); i++)
+    performer_clear (&performers[i]);
+}
+
 static void
 test_shutdown_drain (BgTestFixture *fixture, gconstpointer data)
 {
@@ -799,6 +822,118 @@ test_cancellable_kept_weakly (BgTestFixture *fixture, gconstpointer data)
   util_assert_no_answers ();
 }
 
+/* Nor is one that was cancelled. */
+
+static gboolean
+begin_uncancelled_cb (gpointer user_data,
+                      GCancellable *cancellable,
+                      GAsyncReadyCallback callback,
+                      gpointer callback_data,
+                      GError **error)
+{
+  Operation *self = user_data;
+
+  g_assert_false (g_cancellable_is_cancelled (cancellable));
+  begin_cb (self, cancellable, callback, callback_data, error);
+  g_clear_object (&self->cancellable);
+  return TRUE;
+}
+
+static void
+test_cancellable_cancelled (BgTestFixture *fixture, gconstpointer data)
+{
+  for (guint i = 0; i < 20; i++)
+    {
+      g_autoptr (GCancellable) cancellable = g_cancellable_new ();
+      g_autoptr (GError) error = NULL;
+      Operation operation;
+      UtilReply reply;
+
+      operation_init (&operation, fixture->loop);
+      util_reply_init (&reply);
+      bg_loop_perform_async (fixture->loop, G_PRIORITY_DEFAULT, -1, begin_uncancelled_cb,
+                             &operation, destroy_cb, cancellable, util_reply_cb, &reply);
+      util_latch_wait (&operation.destroyed);
+      g_cancellable_cancel (cancellable);
+      util_reply_wait (&reply);
+      g_assert_null (bg_loop_perform_finish (fixture->loop, reply.result, &error));
+      g_assert_error (error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
+      operation_answer (&operation);
+      util_wait_for_holds (fixture->loop, 0);
+      /* The loop's thread lets go of the operation after that. */
+      g_assert_true (bg_loop_flush (fixture->loop, -1, NULL, NULL));
+      util_reply_clear (&reply);
+      operation_clear (&operation);
+    }
+}
+
+/* Nor is one that somebody has left a handler with. */
+
+static gboolean
+begin_with_handler_cb (gpointer user_data,
+                       GCancellable *cancellable,
+                       GAsyncReadyCallback callback,
+                       gpointer callback_data,
+                       GError **error)
+{
+  g_autoptr (GAsyncResult) answer = util_answer_new (0);
+
+  g_signal_connect (cancellable, "cancelled", G_CALLBACK (util_not_reached_cb), NULL);
+  callback (NULL, answer, callback_data);
+  return TRUE;
+}
+
+static void
+test_cancellable_with_handler (BgTestFixture *fixture, gconstpointer data)
+{
+  g_autoptr (GAsyncResult) answer = NULL;
+  Performer performer;
+
+  answer = bg_loop_perform (fixture->loop, G_PRIORITY_DEFAULT, -1, begin_with_handler_cb, NULL,
+                            NULL, NULL);
+  g_assert_nonnull (answer);
+  /* The loop's thread lets go of the operation after that. */
+  g_assert_true (bg_loop_flush (fixture->loop, -1, NULL, NULL));
+
+  performer_start (&performer, fixture->loop);
+  util_latch_wait (&performer.operation.begun);
+  g_cancellable_cancel (performer.operation.cancellable);
+  operation_answer (&performer.operation);
+  g_thread_join (performer.thread);
+  g_assert_no_error (performer.error);
+  performer_clear (&performer);
+}
+
+/* The loop's cancellable, which anybody may cancel, is that of what begins later, too. */
+
+static gboolean
+begin_cancelled_cb (gpointer user_data,
+                    GCancellable *cancellable,
+                    GAsyncReadyCallback callback,
+                    gpointer callback_data,
+                    GError **error)
+{
+  g_assert_true (g_cancellable_is_cancelled (cancellable));
+  return begin_cb (user_data, cancellable, callback, callback_data, error);
+}
+
+static void
+test_loop_cancelled (BgTestFixture *fixture, gconstpointer data)
+{
+  g_autoptr (GAsyncResult) answer = NULL;
+  g_autoptr (GError) error = NULL;
+  Operation operation;
+
+  operation_init (&operation, fixture->loop);
+  operation.n_at_once = 1;
+  g_cancellable_cancel (bg_loop_get_cancellable (fixture->loop));
+  answer = bg_loop_perform (fixture->loop, G_PRIORITY_DEFAULT, -1, begin_cancelled_cb, &operation,
+                            NULL, &error);
+  g_assert_no_error (error);
+  g_assert_true (UTIL_IS_ANSWER (answer));
+  operation_clear (&operation);
+}
+
 int
 main (int argc, char *argv[])
 {
@@ -818,8 +953,12 @@ main (int argc, char *argv[])
   util_add ("/perform/timeout/late-answer-dropped", test_timeout);
   util_add ("/perform/timeout/what-has-answered-is-not-cancelled", test_timeout_answered);
   util_add ("/perform/cancellable-kept-weakly", test_cancellable_kept_weakly);
+  util_add ("/perform/cancellable-cancelled", test_cancellable_cancelled);
+  util_add ("/perform/cancellable-with-handler", test_cancellable_with_handler);
+  util_add ("/perform/cancellable-of-the-loop-cancelled", test_loop_cancelled);
   util_add ("/perform/refused", test_refused);
   util_add ("/perform/shutdown/cancel-ends-the-wait", test_shutdown_cancel);
+  util_add ("/perform/shutdown/cancel-tells-all", test_shutdown_cancel_all);
   util_add ("/perform/shutdown/drain-waits-for-it", test_shutdown_drain);
   util_add ("/perform-async/destroyed-then-answered-in-callers-context", test_async);
   util_add ("/perform-async/answer/inside-begin", test_async_inside_begin);
