@@ -147,6 +147,47 @@ test_report (void)
   util_block_clear (&block);
 }
 
+#define STUCK UTIL_NAME (deadline_stuck_cb, ".*")
+
+/* Of many of a kind the report names six, and says how many more there are. Invoked functions
+ * are counted. */
+static void
+test_report_of_many (void)
+{
+  BgLoop *loop = util_loop_new ("many");
+  guint64 holds[10];
+  g_autoptr (GMatchInfo) info = NULL;
+  g_autofree char *message = NULL;
+  UtilBlock block;
+
+  for (guint i = 0; i < G_N_ELEMENTS (holds); i++)
+    holds[i] = bg_loop_hold (loop, "somebody");
+  block_with (&block, loop, deadline_stuck_cb);
+  for (int priority = 1; priority <= 8; priority++)
+    {
+      for (int i = 0; i < priority; i++)
+        g_assert_true (bg_loop_post_full (loop, priority, util_nothing_cb, NULL, NULL));
+    }
+  for (guint i = 0; i < 3; i++)
+    g_assert_true (bg_loop_invoke (loop, util_remove_cb, NULL));
+
+  message = get_timeout_message (loop, BG_SHUTDOWN_DRAIN, 1);
+  info = match (message, "^The loop \"many\" has not stopped within 1 ms: "
+                         "running " STUCK " for [^;]*; "
+                         "1 queued at priority 1; 2 queued at priority 2; "
+                         "3 queued at priority 3; 4 queued at priority 4; "
+                         "5 queued at priority 5; 6 queued at priority 6; "
+                         "and 15 more queued at other priorities; 3 invoked; "
+                         "(held by \"somebody\" for [^;]*; ){6}"
+                         "and 4 more holds and operations$");
+
+  for (guint i = 0; i < G_N_ELEMENTS (holds); i++)
+    bg_loop_release (loop, holds[i]);
+  util_unblock (&block);
+  util_loop_end (loop);
+  util_block_clear (&block);
+}
+
 /* A function that is not exported is named as addr2line takes it. */
 static void
 test_static_function (void)
@@ -525,6 +566,7 @@ main (int argc, char *argv[])
   util_init (&argc, &argv);
 
   util_add_trapped ("/deadline/report", test_report);
+  util_add_trapped ("/deadline/report/of-many", test_report_of_many);
   if (HAVE_DLADDR)
     util_add_trapped ("/deadline/report/static-function", test_static_function);
   util_add_trapped ("/deadline/report/operation", test_operation);
