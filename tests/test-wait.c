@@ -601,6 +601,47 @@ test_handlers (void)
   util_latch_clear (&self.released);
 }
 
+/* An asynchronous wait is not over before that, and does not block its context for it. */
+static void
+test_async_handlers (void)
+{
+  guint threads = util_count_threads ();
+  Handler self = { util_loop_new ("handlers") };
+  GCancellable *cancellable = bg_loop_get_cancellable (self.loop);
+  guint64 hold = bg_loop_hold (self.loop, "handlers");
+  g_autoptr (GError) error = NULL;
+  UtilReply reply;
+  GThread *thread;
+  gulong id;
+
+  util_latch_init (&self.entered, 1);
+  util_latch_init (&self.released, 1);
+  id = g_signal_connect (cancellable, "cancelled", G_CALLBACK (handler_cb), &self);
+  wait_async (self.loop, -1, NULL, &reply);
+  thread = g_thread_new ("cancel", cancel_thread, self.loop);
+  util_latch_wait (&self.entered);
+  bg_loop_release (self.loop, hold);
+  /* The loop's has gone; that of the handler has not. */
+  util_wait_for_threads (threads + 1);
+  g_assert_false (bg_loop_wait (self.loop, 1, NULL, &error));
+  g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+  g_assert_true (
+      g_str_has_suffix (error->message, ": handlers of its cancellable have not returned"));
+  while (g_main_context_iteration (NULL, FALSE))
+    ;
+  g_assert_false (util_latch_is_open (&reply.arrived));
+  util_latch_count_down (&self.released);
+  util_reply_wait (&reply);
+  g_assert_true (finish (self.loop, &reply, NULL));
+  g_assert_true (g_atomic_int_get (&self.returned));
+  g_thread_join (thread);
+  g_signal_handler_disconnect (cancellable, id);
+  util_reply_clear (&reply);
+  util_loop_end (self.loop);
+  util_latch_clear (&self.entered);
+  util_latch_clear (&self.released);
+}
+
 int
 main (int argc, char *argv[])
 {
@@ -619,6 +660,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/wait/beside-shutdown", test_beside_shutdown);
   util_add_trapped ("/wait/race", test_race);
   util_add_trapped ("/wait/handlers-of-the-cancellable-have-returned", test_handlers);
+  util_add_trapped ("/wait-async/handlers-of-the-cancellable", test_async_handlers);
   util_add_trapped ("/wait-async/own-thread/would-deadlock", test_async_own_thread);
   util_add_trapped ("/wait-async/holds-a-reference", test_async_holds_reference);
   util_add_trapped ("/wait-async/forgotten", test_async_forgotten);
