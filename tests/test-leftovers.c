@@ -600,6 +600,32 @@ test_above_completion (void)
   util_block_clear (&block);
 }
 
+/* Nor does it keep what completes at the very end, below it, from having its turn. */
+static void
+test_above_source (void)
+{
+  BgLoop *loop = util_loop_new ("above");
+  GMainContext *context = bg_loop_get_context (loop);
+  g_autoptr (GSource) ready = g_idle_source_new (), below = g_idle_source_new ();
+  UtilLatch turn;
+  UtilBlock block;
+
+  util_latch_init (&turn, 1);
+  util_block (&block, loop);
+  g_source_set_priority (ready, G_PRIORITY_DEFAULT);
+  g_source_set_callback (ready, util_continue_cb, NULL, NULL);
+  g_source_attach (ready, context);
+  g_source_set_priority (below, G_PRIORITY_LOW);
+  g_source_set_callback (below, util_count_down_source_cb, &turn, NULL);
+  g_source_attach (below, context);
+  bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
+  util_unblock (&block);
+  util_loop_end (loop);
+  g_assert_true (util_latch_is_open (&turn));
+  util_latch_clear (&turn);
+  util_block_clear (&block);
+}
+
 /* It may have children, which go where it goes. */
 
 #define MANY_TURNS 1000
@@ -685,6 +711,22 @@ test_flood (void)
     }
 }
 
+/* As long as somebody has a source that was in the context, the context is there: before 2.85
+ * GLib ends the program where the source is destroyed while the context goes. (A public field.) */
+static void
+test_handle_kept (void)
+{
+  BgLoop *loop = util_loop_new ("kept");
+  g_autoptr (GSource) source = g_timeout_source_new (G_MAXINT);
+
+  g_source_set_callback (source, util_continue_cb, NULL, NULL);
+  g_assert_true (bg_loop_attach (loop, source));
+  util_loop_end (loop);
+  g_assert_true (g_source_is_destroyed (source));
+  g_assert_nonnull (source->context);
+  g_source_destroy (source);
+}
+
 /* Whatever happened to it, after the object nothing is there. */
 static void
 test_nothing_left (void)
@@ -728,12 +770,14 @@ main (int argc, char *argv[])
   util_add_trapped ("/leftovers/attached-by-the-end", test_attached_by_the_end);
   util_add_trapped ("/leftovers/attached-endlessly", test_attached_endlessly);
   util_add_trapped ("/leftovers/handles", test_handles);
+  util_add_trapped ("/leftovers/handles/kept", test_handle_kept);
   util_add_trapped ("/leftovers/many-come-and-go", test_many_come_and_go);
   util_add_trapped ("/leftovers/tasks", test_tasks);
   util_add_trapped ("/leftovers/late-task", test_late_task);
   util_add_trapped ("/leftovers/gio", test_subprocesses);
   util_add_trapped ("/leftovers/always-ready", test_always_ready);
   util_add_trapped ("/leftovers/always-ready/above-a-completion", test_above_completion);
+  util_add_trapped ("/leftovers/always-ready/above-a-source", test_above_source);
   util_add_trapped ("/leftovers/always-ready/with-child", test_always_ready_with_child);
   util_add_trapped ("/leftovers/flood", test_flood);
   util_add_trapped ("/leftovers/nothing-left", test_nothing_left);
