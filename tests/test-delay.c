@@ -430,6 +430,33 @@ test_due_while_stopping (void)
   util_latch_clear (&done);
 }
 
+/* Data that is only to be destroyed is no work that is queued, before or after. */
+static void
+test_cancelled_is_not_queued (void)
+{
+  BgLoop *loop = util_loop_new ("not queued");
+  g_autoptr (BgLoopStats) before = NULL, after = NULL;
+  guint64 id = bg_loop_post_after (loop, G_MAXINT, util_not_reached_cb, loop, util_nothing_cb);
+  UtilBlock block;
+
+  util_block (&block, loop);
+  g_assert_true (bg_loop_withdraw (loop, id));
+  before = bg_loop_get_stats (loop);
+  g_assert_cmpuint (before->queued, ==, 0);
+  util_unblock (&block);
+  g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
+  util_block_clear (&block);
+
+  util_block (&block, loop);
+  for (guint i = 0; i < 3; i++)
+    g_assert_true (bg_loop_post (loop, util_nothing_cb, NULL, NULL));
+  after = bg_loop_get_stats (loop);
+  g_assert_cmpuint (after->queued, ==, 3);
+  util_unblock (&block);
+  util_loop_end (loop);
+  util_block_clear (&block);
+}
+
 /* Work that is due sooner than all that is there already does not wait for that. */
 static void
 test_sooner (void)
@@ -532,6 +559,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/delay/cancel", test_cancel);
   util_add_trapped ("/delay/cancel/due", test_cancel_due);
   util_add_trapped ("/delay/cancel/queued", test_cancel_queued);
+  util_add_trapped ("/delay/cancel/not-queued", test_cancelled_is_not_queued);
   util_add_trapped ("/delay/cancel/race", test_cancel_race);
   util_add_trapped ("/delay/end/dropped", test_dropped);
   util_add_trapped ("/delay/end/teardown", test_teardown);
