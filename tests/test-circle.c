@@ -907,6 +907,31 @@ test_handler (void)
     }
 }
 
+/* A wait that is refused leaves nothing with the cancellable. */
+
+static gboolean
+flush_own_cb (gpointer loop, GError **error)
+{
+  g_autoptr (GCancellable) cancellable = g_cancellable_new ();
+  gboolean ok = bg_loop_flush (loop, -1, cancellable, error);
+
+  g_assert_false (g_signal_has_handler_pending (cancellable,
+                                                g_signal_lookup ("cancelled", G_TYPE_CANCELLABLE),
+                                                0, TRUE));
+  return ok;
+}
+
+static void
+test_refused_cancellable (void)
+{
+  BgLoop *loop = util_loop_new ("own");
+  g_autoptr (GError) error = NULL;
+
+  g_assert_false (bg_loop_call (loop, flush_own_cb, loop, NULL, &error));
+  g_assert_error (error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
+  util_loop_end (loop);
+}
+
 /* No false alarm */
 
 /* To ask whether a loop has ended, with a timeout of 0, is no wait: it is not refused
@@ -1288,6 +1313,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/circle/of-three", test_three);
   util_add_trapped ("/circle/of-eight", test_eight);
   util_add_trapped ("/circle/meeting", test_mutual);
+  util_add_trapped ("/circle/refused-with-a-cancellable", test_refused_cancellable);
   util_add_trapped ("/circle/cancelled-but-started", test_cancelled_started);
   util_add_trapped ("/circle/nested/in-a-shutdown", test_nested_shutdown);
   util_add_trapped ("/circle/nested/in-a-cancelled-operation", test_nested_cancelled);
