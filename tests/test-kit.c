@@ -1780,6 +1780,25 @@ add_leak_tests (void)
     }
 }
 
+/* To ask for the end ends a pause, so that the thread that has paused the loop may wait for it
+ * from then on. */
+static void
+test_pause_quit_wait (void)
+{
+  for (guint i = 0; i < 20; i++)
+    {
+      BgLoop *loop = util_loop_new ("paused");
+      g_autoptr (GError) error = NULL;
+
+      g_assert_true (bg_test_pause (loop, &error));
+      g_assert_no_error (error);
+      bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
+      g_assert_true (bg_loop_wait (loop, -1, NULL, &error));
+      g_assert_no_error (error);
+      util_loop_end (loop);
+    }
+}
+
 int
 main (int argc, char *argv[])
 {
@@ -1800,6 +1819,7 @@ main (int argc, char *argv[])
   g_test_add_func ("/kit/fixture/older-loop", test_older_loop);
   g_test_add_func ("/kit/leak/goes-on", test_goes_on);
   g_test_add_func ("/kit/leak/default-is-forgotten", test_default_is_forgotten);
+  g_test_add_func ("/kit/pause/quit-then-wait", test_pause_quit_wait);
   g_test_add_func ("/kit/assert-no-loops", test_assert_no_loops);
   g_test_add_func ("/kit/timeout-variable", test_timeout_variable);
 
