@@ -1216,6 +1216,7 @@ run_exit (Place place, Way way, gboolean stopping)
   gboolean in_teardown = place >= IN_TEARDOWN;
   GThreadFunc others[] = { call_thread, flush_thread, wait_thread, perform_thread };
   guint n_others = in_teardown ? 3 : 4;
+  guint64 mark = bg_test_mark_loops ();
   Exit self = { util_loop_new ("exits"), place, way };
   g_autoptr (GError) error = NULL;
   GThread *threads[G_N_ELEMENTS (others)], *culprit;
@@ -1268,9 +1269,15 @@ run_exit (Place place, Way way, gboolean stopping)
   util_reply_clear (&self.reply);
   util_block_clear (&self.block);
   if (is_lost (place))
-    g_object_unref (self.loop);
-  else
-    g_assert_finalize_object (self.loop);
+    {
+      g_object_unref (self.loop);
+      return;
+    }
+
+  g_assert_finalize_object (self.loop);
+  /* What is inside goes, too, unless GLib's dispatch of what others run within has it. */
+  if (place != IN_NESTED_IN_INVOKED)
+    g_assert_null (bg_test_describe_loops (mark, 0));
 }
 
 static void
