@@ -608,6 +608,7 @@ run_own_begun (Kind kind, BgShutdownMode mode)
   util_loop_end (self.asker);
   g_assert_cmpint (self.n_answered, ==, mode == BG_SHUTDOWN_DRAIN);
   g_assert_cmpint (self.n_closed, ==, mode == BG_SHUTDOWN_CANCEL);
+  g_clear_object (&self.cancellable);
   g_assert_null (g_weak_ref_get (&self.answered_with));
   g_weak_ref_clear (&self.answered_with);
 }
@@ -1003,6 +1004,7 @@ circle_clear (Circle *self, gboolean closed)
   util_loop_end (self->third);
   g_assert_cmpint (owed->n_answered, ==, !closed);
   g_assert_cmpint (owed->n_closed, ==, closed);
+  g_clear_object (&owed->cancellable);
   g_assert_null (g_weak_ref_get (&owed->answered_with));
   g_weak_ref_clear (&owed->answered_with);
   util_latch_clear (&self->entered);
