@@ -7,9 +7,6 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#ifdef __GLIBC__
-#include <malloc.h>
-#endif
 
 #include "util.h"
 
@@ -566,18 +563,6 @@ guint
 util_count_threads_awake (void)
 {
   return count_entries ("/proc/self/task", is_awake);
-}
-
-gsize
-util_get_allocated (void)
-{
-#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 33)
-  struct mallinfo2 info = mallinfo2 ();
-
-  return info.uordblks + info.hblkhd;
-#else
-  return 0;
-#endif
 }
 
 void

@@ -132,9 +132,6 @@ guint util_count_threads (void);
 /* Those that run, or would if there were a processor for them; the caller is one. */
 guint util_count_threads_awake (void);
 
-/* Bytes that the allocator has given out and not got back; 0 where it does not tell. */
-gsize util_get_allocated (void);
-
 /* Waits for threads that nobody can join. */
 void util_wait_for_threads (guint n);
 
