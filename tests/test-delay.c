@@ -478,9 +478,9 @@ test_sooner (void)
 static void
 append_cb (gpointer user_data)
 {
-  gpointer *data = user_data;
+  gconstpointer *data = user_data;
 
-  g_string_append (data[0], data[1]);
+  g_string_append ((GString *) data[0], data[1]);
 }
 
 static void
@@ -488,7 +488,7 @@ test_priority (void)
 {
   BgLoop *loop = util_loop_new ("priority");
   g_autoptr (GString) order = g_string_new (NULL);
-  gpointer urgent[] = { order, "urgent " }, due[] = { order, "due " }, low[] = { order, "low" };
+  gconstpointer urgent[] = { order, "urgent " }, due[] = { order, "due " }, low[] = { order, "low" };
   UtilBlock block;
 
   util_block (&block, loop);
