@@ -11,11 +11,20 @@
 
 #include <glib.h>
 
+#include "base/bg-macros-private.h"
+
 /* For how long somebody stays awake is told by a clock of the test's own, which goes on
  * by a microsecond with each look at it. So the insides are part of this program. There
- * are two processors, and whoever is waited for is on the other one. */
+ * are two processors, and whoever is waited for is on the other one. Pauses between two
+ * looks that are not at the clock are counted. */
 
+#define THIS_PROCESSOR  8
 #define OTHER_PROCESSOR 7
+
+static guint n_pauses;
+
+#undef BG_CPU_RELAX
+#define BG_CPU_RELAX() ((void) n_pauses++)
 
 static gint64 look_at_clock_of_test (void);
 static int get_processor_of_test (void);
@@ -58,7 +67,7 @@ look_at_clock_of_test (void)
 G_GNUC_UNUSED static int
 get_processor_of_test (void)
 {
-  return OTHER_PROCESSOR + 1;
+  return THIS_PROCESSOR;
 }
 
 static long
@@ -327,6 +336,162 @@ test_nothing_expected (void)
   idle_free (self);
 }
 
+/* Where the poster needs this processor, a loop lets it run at most, and only one that has just
+ * been answered. */
+static void
+test_same_processor (void)
+{
+  Idle *self = idle_new (MAX_USEC);
+  gint64 since = now;
+
+  atomic_store (&self->inbox.linger.poster_processor, THIS_PROCESSOR);
+  for (int was_awaited = FALSE; was_awaited <= TRUE; was_awaited++)
+    {
+      self->inbox.history.was_awaited = was_awaited;
+      g_assert_false (bg_linger_for_more (&self->inbox));
+      assert_took (since, 0, 0);
+    }
+  idle_free (self);
+}
+
+/* How long nothing came is counted without the time that it took to wake who sends the next
+ * work. */
+static void
+test_poster_slept (void)
+{
+  for (int slept = FALSE; slept <= TRUE; slept++)
+    {
+      Idle *self = idle_new (MAX_USEC);
+
+      self->inbox.history.spin.began = now;
+      self->inbox.woken_at = now + BG_WAKE_USEC;
+      if (slept)
+        bg_linger_note_wakeup (&self->inbox);
+      bg_linger_learn (&self->inbox);
+      g_assert_cmpint (self->inbox.woken_at, ==, 0);
+      if (slept)
+        g_assert_cmpuint (self->inbox.history.spin.average, ==, 0);
+      else
+        g_assert_cmpuint (self->inbox.history.spin.average, >, 0);
+      idle_free (self);
+    }
+}
+
+/* More work is let gather */
+
+static guint
+count_pauses (Idle *self)
+{
+  n_pauses = 0;
+  bg_linger_coalesce (&self->inbox);
+  return n_pauses;
+}
+
+static void
+test_gathers (void)
+{
+  Idle *self = idle_new (MAX_USEC);
+
+  g_assert_cmpuint (count_pauses (self), ==, COALESCE_LOOKS);
+  self->inbox.history.batch_size = BG_LINGER_SMALL_BATCH - 1;
+  g_assert_cmpuint (count_pauses (self), ==, COALESCE_LOOKS);
+  self->inbox.history.batch_size = BG_LINGER_SMALL_BATCH;
+  g_assert_cmpuint (count_pauses (self), ==, 0);
+  self->inbox.history.batch_size = 0;
+
+  bg_linger_set_awaited (&self->inbox);
+  g_assert_cmpuint (count_pauses (self), ==, 0);
+  atomic_store (&self->inbox.linger.awaited, FALSE);
+
+  bg_linger_interrupt (&self->inbox);
+  g_assert_cmpuint (count_pauses (self), ==, 0);
+  atomic_store (&self->inbox.linger.interrupted, FALSE);
+
+  atomic_store (&self->inbox.linger.poster_processor, THIS_PROCESSOR);
+  g_assert_cmpuint (count_pauses (self), ==, 0);
+  idle_free (self);
+}
+
+/* A running loop is told of whatever comes otherwise than as a record, so that it does not
+ * linger beside it. */
+
+typedef void (*BringFunc) (BgLoop *loop);
+
+static void
+invoke (BgLoop *loop)
+{
+  g_assert_true (bg_loop_invoke (loop, util_remove_cb, NULL));
+}
+
+static void
+attach (BgLoop *loop)
+{
+  g_autoptr (GSource) source = g_idle_source_new ();
+
+  g_source_set_callback (source, util_remove_cb, NULL, NULL);
+  g_assert_true (bg_loop_attach (loop, source));
+}
+
+static void
+post_after (BgLoop *loop)
+{
+  g_assert_cmpuint (bg_loop_post_after (loop, G_MAXINT, util_nothing_cb, NULL, NULL), !=, 0);
+}
+
+static void
+drain (BgLoop *loop)
+{
+  bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
+}
+
+static void
+cancel (BgLoop *loop)
+{
+  bg_loop_quit (loop, BG_SHUTDOWN_CANCEL);
+}
+
+/* The source of a lane leads to it. */
+static BgInbox *
+find_inbox (BgLoop *loop)
+{
+  GMainContext *context = bg_loop_get_context (loop);
+  GSource *source = NULL;
+
+  for (guint id = 1; source == NULL; id++)
+    {
+      source = g_main_context_find_source_by_id (context, id);
+      if (source != NULL && g_strcmp0 (g_source_get_name (source), "bgloop inbox") != 0)
+        source = NULL;
+    }
+  return ((BgLaneSource *) source)->lane->inbox;
+}
+
+static void
+run_told (BringFunc bring)
+{
+  BgLoop *loop = util_loop_new ("told");
+  BgInbox *inbox = find_inbox (loop);
+  UtilBlock block;
+
+  /* While a function runs the loop does not forget what it was told. */
+  util_block (&block, loop);
+  atomic_store (&inbox->linger.interrupted, FALSE);
+  bring (loop);
+  g_assert_true (atomic_load (&inbox->linger.interrupted));
+  util_unblock (&block);
+  util_loop_end (loop);
+  util_block_clear (&block);
+}
+
+static void
+test_told (void)
+{
+  static const BringFunc ways[] = { invoke, attach, post_after, drain, cancel };
+
+  for (guint i = 0; i < G_N_ELEMENTS (ways); i++)
+    run_told (ways[i]);
+}
+
 int
 main (int argc, char *argv[])
 {
@@ -340,6 +505,10 @@ main (int argc, char *argv[])
   g_test_add_func ("/linger/loop/not-beyond-what-is-due", test_due);
   g_test_add_func ("/linger/loop/not-beyond-the-next-thing-to-do", test_something_to_do);
   g_test_add_func ("/linger/loop/not-when-nothing-is-expected", test_nothing_expected);
+  g_test_add_func ("/linger/loop/not-where-its-poster-is", test_same_processor);
+  g_test_add_func ("/linger/loop/learns-without-wake-ups", test_poster_slept);
+  g_test_add_func ("/linger/loop/lets-work-gather", test_gathers);
+  g_test_add_func ("/linger/loop/is-told-of-other-work", test_told);
 
   return g_test_run ();
 }

@@ -10,11 +10,15 @@
 
 /* The promises here are of the insides: which chunks there are, and what is in a lane. So the
  * insides are part of this program. Their clock stands still unless a record moves it, so that
- * no batch ends early. */
+ * no batch ends early, and the test is told when they take a lock and when they wake a context. */
 
 static gint64 look_at_clock_of_test (void);
+static gboolean try_lock_of_test (GMutex *mutex);
+static void wake_up_of_test (GMainContext *context);
 
-#define g_get_monotonic_time look_at_clock_of_test
+#define g_get_monotonic_time  look_at_clock_of_test
+#define g_mutex_trylock       try_lock_of_test
+#define g_main_context_wakeup wake_up_of_test
 #include "inbox/bg-activity.c"
 #include "inbox/bg-counts.c"
 #include "inbox/bg-inbox-serve.c"
@@ -23,6 +27,8 @@ static gint64 look_at_clock_of_test (void);
 #include "inbox/bg-linger.c"
 #include "inbox/bg-queue.c"
 #undef g_get_monotonic_time
+#undef g_mutex_trylock
+#undef g_main_context_wakeup
 
 #include "util.h"
 
@@ -142,7 +148,7 @@ box_new (void)
 {
   Box *self = g_aligned_alloc0 (1, sizeof *self, BG_CACHE_LINE_BYTES);
 
-  self->context = g_main_context_new ();
+  self->context = bg_glib_context_new (NULL);
   self->ran = g_array_new (FALSE, FALSE, sizeof (guint));
   bg_inbox_init (&self->inbox, self->context, self, BG_LOCK_CORE);
   atomic_store (&self->inbox.linger.usec, 0);
@@ -575,6 +581,102 @@ test_discarded (void)
   box_free (box);
 }
 
+/* Asleep and awake */
+
+static Box *appends_for; /* (nullable): whose inbox another thread appends to, */
+static guint n_locks;    /* just before this thread has taken a lock so often */
+
+static gpointer
+append_thread (gpointer box)
+{
+  append (box, G_PRIORITY_DEFAULT);
+  return NULL;
+}
+
+static gboolean
+try_lock_of_test (GMutex *mutex)
+{
+  Box *box = appends_for;
+
+  if (box != NULL && --n_locks == 0)
+    {
+      appends_for = NULL;
+      g_thread_join (g_thread_new ("appends", append_thread, box));
+    }
+  return g_mutex_trylock (mutex);
+}
+
+static Box *sleeper;
+
+/* Who would sleep now would do so beside work, unless somebody has woken it. */
+static int
+poll_of_test (GPollFD *fds, guint n, int timeout)
+{
+  int n_ready = g_poll (fds, n, 0);
+
+  if (timeout != 0 && n_ready == 0)
+    g_assert_false (bg_inbox_has_work (&sleeper->inbox));
+  return n_ready;
+}
+
+/* At whichever moment work comes while a context looks for it, it is found, or the context is
+ * woken. */
+static void
+test_asleep (void)
+{
+  Box *box = sleeper = box_new ();
+  gboolean between = TRUE;
+
+  g_main_context_set_poll_func (box->context, poll_of_test);
+  for (guint n = 1; between; n++)
+    {
+      appends_for = box;
+      n_locks = n;
+      g_main_context_iteration (box->context, TRUE);
+      between = appends_for == NULL;
+      appends_for = NULL;
+      while (bg_inbox_has_work (&box->inbox))
+        g_main_context_iteration (box->context, TRUE);
+    }
+  g_assert_cmpuint (box->n_appended, >=, 2);
+  assert_ran_in_order (box);
+  box_free (box);
+}
+
+static Box *woken; /* (nullable) */
+static guint n_wakeups;
+
+static void
+wake_up_of_test (GMainContext *context)
+{
+  if (woken != NULL)
+    {
+      /* The lock is given up, and the box as good as gone. */
+      g_assert_true (g_mutex_trylock (&woken->inbox.lock));
+      g_mutex_unlock (&woken->inbox.lock);
+      g_assert_false (bg_glib_context_is_unshared (context));
+      n_wakeups++;
+    }
+  g_main_context_wakeup (context);
+}
+
+/* What is appended may be the last that its loop does, at once: whoever wakes it then does so
+ * without the lock, and with a reference to the context. */
+static void
+test_woken_at_the_end (void)
+{
+  Box *box = box_new ();
+
+  g_assert_false (iterate (box));
+  g_assert_true (bg_inbox_is_asleep (&box->inbox));
+  woken = box;
+  append (box, G_PRIORITY_DEFAULT);
+  woken = NULL;
+  g_assert_cmpuint (n_wakeups, ==, 1);
+  run_all (box);
+  box_free (box);
+}
+
 int
 main (int argc, char *argv[])
 {
@@ -595,6 +697,8 @@ main (int argc, char *argv[])
   g_test_add_func ("/queue/priority/less-urgent-has-its-turn", test_turns);
   g_test_add_func ("/queue/priority/used-once", test_retired);
   g_test_add_func ("/queue/source/destroyed-by-mistake", test_source_destroyed);
+  g_test_add_func ("/queue/asleep/never-beside-work", test_asleep);
+  g_test_add_func ("/queue/asleep/woken-at-the-end", test_woken_at_the_end);
 
   return g_test_run ();
 }
