@@ -117,6 +117,119 @@ test_what_runs_around (void)
     }
 }
 
+/* While that work runs the end of the flush counts as queued once, and does not come again and
+ * again: the work may iterate until there is nothing more to do. */
+
+typedef struct
+{
+  BgLoop *loop;
+  UtilLatch entered;
+  UtilLatch idle;
+  UtilLatch released;
+  gboolean seen;
+  gboolean exits;
+} Idle;
+
+static void
+idle_seen_cb (gpointer user_data)
+{
+  ((Idle *) user_data)->seen = TRUE;
+}
+
+static void
+iterate_all_cb (gpointer user_data)
+{
+  Idle *self = user_data;
+  GMainContext *context = bg_loop_get_context (self->loop);
+
+  util_latch_count_down (&self->entered);
+  while (!self->seen)
+    g_main_context_iteration (context, FALSE);
+  while (g_main_context_iteration (context, FALSE))
+    ;
+  util_latch_count_down (&self->idle);
+  util_latch_wait (&self->released);
+  if (self->exits)
+    g_thread_exit (NULL);
+}
+
+static gpointer
+flush_or_closed_cb (gpointer user_data)
+{
+  Idle *self = user_data;
+  g_autoptr (GError) error = NULL;
+
+  if (!self->exits)
+    assert_flush (self->loop);
+  else if (!bg_loop_flush (self->loop, -1, NULL, &error))
+    g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
+  return NULL;
+}
+
+static void
+assert_queued_of (BgLoop *loop, guint queued, guint posted)
+{
+  g_autoptr (BgLoopStats) stats = bg_loop_get_stats (loop);
+
+  g_assert_cmpuint (stats->queued, ==, queued);
+  g_assert_cmpuint (stats->posted, ==, posted);
+  g_assert_cmpuint (stats->run + stats->cancelled, <=, posted);
+}
+
+static void
+wait_for_posted (BgLoop *loop, guint posted)
+{
+  for (;;)
+    {
+      g_autoptr (BgLoopStats) stats = bg_loop_get_stats (loop);
+
+      if (stats->posted == posted)
+        return;
+      g_thread_yield ();
+    }
+}
+
+static void
+run_around (gboolean exits)
+{
+  Idle self = { util_loop_new ("flush"), .exits = exits };
+  GThread *thread;
+
+  util_latch_init (&self.entered, 1);
+  util_latch_init (&self.idle, 1);
+  util_latch_init (&self.released, 1);
+  g_assert_true (bg_loop_post (self.loop, iterate_all_cb, &self, NULL));
+  util_latch_wait (&self.entered);
+  thread = g_thread_new ("flush", flush_or_closed_cb, &self);
+  wait_for_posted (self.loop, 2);
+  g_assert_true (bg_loop_post (self.loop, idle_seen_cb, &self, NULL));
+  util_latch_wait (&self.idle);
+  assert_queued_of (self.loop, 1, 3);
+  util_latch_count_down (&self.released);
+  g_thread_join (thread);
+  g_assert_true (bg_loop_shutdown (self.loop, NULL));
+  assert_queued_of (self.loop, 0, 3);
+  g_object_unref (self.loop);
+  util_latch_clear (&self.entered);
+  util_latch_clear (&self.idle);
+  util_latch_clear (&self.released);
+}
+
+static void
+test_counted_once (void)
+{
+  run_around (FALSE);
+}
+
+/* The thread may end meanwhile. */
+static void
+test_thread_ends (void)
+{
+  util_catch_criticals ();
+  run_around (TRUE);
+  util_take_critical ("*has ended the thread of the loop*flush*");
+}
+
 typedef struct
 {
   GTask *task;
@@ -470,6 +583,8 @@ main (int argc, char *argv[])
   util_add ("/flush/waits/for-all-priorities", test_all_priorities);
   util_add ("/flush/waits/for-what-runs", test_what_runs);
   g_test_add_func ("/flush/waits/for-what-runs-around-it", test_what_runs_around);
+  util_add_trapped ("/flush/waits/for-what-runs-around-it/counted-once", test_counted_once);
+  util_add_trapped ("/flush/waits/for-what-runs-around-it/thread-ends", test_thread_ends);
   util_add ("/flush/waits/for-calls-and-begins", test_calls_and_begins);
   util_add ("/flush/waits/for-delayed-work-that-is-due", test_delayed_and_due);
   util_add ("/flush/does-not-wait/for-delayed-work-that-is-not-due", test_delayed_and_not_due);

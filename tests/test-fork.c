@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #endif
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -1008,6 +1009,53 @@ test_returned_takes_no_wakeup (void)
   g_assert_true (WIFSIGNALED (status) && WTERMSIG (status) == SIGKILL);
 }
 
+/* What the child polls, the descriptor that wakes it included, is closed in a program that it
+ * executes. */
+
+#define MANY_FDS 16
+
+static gboolean
+all_close_on_exec (GMainContext *context)
+{
+  GPollFD fds[MANY_FDS];
+  int timeout;
+  int n = g_main_context_query (context, G_MAXINT, &timeout, fds, MANY_FDS);
+
+  if (n < 1 || n > MANY_FDS)
+    return FALSE;
+  for (int i = 0; i < n; i++)
+    {
+      int flags = fcntl ((int) fds[i].fd, F_GETFD);
+
+      if (flags == -1 || (flags & FD_CLOEXEC) == 0)
+        return FALSE;
+    }
+  return TRUE;
+}
+
+static gboolean
+fork_to_look_cb (gpointer user_data, GError **error)
+{
+  GMainContext *context = bg_loop_get_context (user_data);
+  pid_t pid;
+
+  g_assert_true (all_close_on_exec (context));
+  pid = util_fork ();
+  if (pid == 0)
+    _exit (all_close_on_exec (context) ? 0 : 1);
+  util_wait_for_child (pid);
+  return TRUE;
+}
+
+static void
+test_returned_closes (void)
+{
+  BgLoop *loop = util_loop_new ("parent");
+
+  g_assert_true (bg_loop_call (loop, fork_to_look_cb, loop, NULL, NULL));
+  util_loop_end (loop);
+}
+
 /* A weak notify that runs as the last of a loop goes may fork: the child has no part in the
  * list that the loop is taken out of. */
 
@@ -1257,7 +1305,10 @@ main (int argc, char *argv[])
   util_add_trapped ("/fork/returned/shuts-down", test_returned_shuts_down);
   /* Without a descriptor of its own the child has its parent's wake-ups. */
   if (HAVE_EVENTFD)
-    util_add_trapped ("/fork/returned/takes-no-wakeup", test_returned_takes_no_wakeup);
+    {
+      util_add_trapped ("/fork/returned/takes-no-wakeup", test_returned_takes_no_wakeup);
+      util_add_trapped ("/fork/returned/closes-on-exec", test_returned_closes);
+    }
   if (HAVE_EVENTFD && !WITH_ASAN)
     util_add_trapped ("/fork/returns", test_returns);
 #if !WITH_ASAN

@@ -292,6 +292,37 @@ test_handles (void)
   assert_nothing_left (&before);
 }
 
+/* One that stays, since somebody has a source of it for long, keeps none of the others. */
+
+static void
+end_with_handle (GSource **handle)
+{
+  BgLoop *loop = util_loop_new ("handle");
+
+  *handle = g_timeout_source_new (G_MAXINT);
+  g_source_set_callback (*handle, util_continue_cb, NULL, NULL);
+  g_assert_true (bg_loop_attach (loop, *handle));
+  util_loop_end (loop);
+}
+
+static void
+test_one_stays (void)
+{
+  GSource *handles[3];
+  Count before;
+
+  count (&before);
+  for (guint i = 0; i < G_N_ELEMENTS (handles); i++)
+    end_with_handle (&handles[i]);
+  for (guint i = 0; i < G_N_ELEMENTS (handles); i++)
+    {
+      g_assert_cmpuint (util_count_eventfds (), ==, before.eventfds + G_N_ELEMENTS (handles) - i);
+      g_source_unref (handles[i]);
+      util_loop_end (util_loop_new (NULL));
+    }
+  assert_nothing_left (&before);
+}
+
 #define FLUSH_EACH 100
 
 /* A loop that is used for long does not collect sources that are gone. */
@@ -771,6 +802,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/leftovers/attached-endlessly", test_attached_endlessly);
   util_add_trapped ("/leftovers/handles", test_handles);
   util_add_trapped ("/leftovers/handles/kept", test_handle_kept);
+  util_add_trapped ("/leftovers/handles/one-stays", test_one_stays);
   util_add_trapped ("/leftovers/many-come-and-go", test_many_come_and_go);
   util_add_trapped ("/leftovers/tasks", test_tasks);
   util_add_trapped ("/leftovers/late-task", test_late_task);

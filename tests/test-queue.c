@@ -6,6 +6,8 @@
 #endif
 #include "config.h"
 
+#include <unistd.h>
+
 #include <glib.h>
 
 /* The promises here are of the insides: which chunks there are, and what is in a lane. So the
@@ -23,9 +25,26 @@ static void wake_up_of_test (GMainContext *context);
 #include "inbox/bg-counts.c"
 #include "inbox/bg-inbox-serve.c"
 #include "inbox/bg-inbox.c"
-#include "inbox/bg-lane.c"
 #include "inbox/bg-linger.c"
+
+/* What they free is counted: here lanes, */
+static guint n_freed_lanes;
+
+#undef g_free
+#define g_free(memory) (n_freed_lanes++, (g_free) (memory))
+#include "inbox/bg-lane.c"
+#undef g_free
+
+/* and here chunks. */
+static guint n_made_chunks, n_freed_chunks;
+
+#undef g_malloc
+#define g_malloc(size) (n_made_chunks++, (g_malloc) (size))
+#define g_free(memory) (n_freed_chunks++, (g_free) (memory))
 #include "inbox/bg-queue.c"
+#undef g_malloc
+#undef g_free
+
 #undef g_get_monotonic_time
 #undef g_mutex_trylock
 #undef g_main_context_wakeup
@@ -371,12 +390,13 @@ test_nested (void)
   box_free (box);
 }
 
-/* However much there was, only so many chunks are kept. */
+/* However much there was, only so many chunks are kept; the others are freed. */
 static void
 test_spare_after_crowd (void)
 {
   Box *box = box_new ();
 
+  n_made_chunks = n_freed_chunks = 0;
   for (guint round = 0; round < 3; round++)
     {
       append_many (box, MANY);
@@ -387,9 +407,11 @@ test_spare_after_crowd (void)
       g_assert_cmpuint (count_chunks (box->inbox.pool.chunks), ==, box->inbox.pool.n);
       g_assert_cmpuint (box->inbox.pool.n + count_chunks (box->inbox.done), <=,
                         SPARE_CHUNKS + BATCH_CHUNKS);
+      g_assert_cmpuint (n_made_chunks - n_freed_chunks, <=, SPARE_CHUNKS + BATCH_CHUNKS);
     }
   assert_ran_in_order (box);
   box_free (box);
+  g_assert_cmpuint (n_made_chunks, ==, n_freed_chunks);
 }
 
 /* What is taken out does nothing when its turn comes, and does not count as queued until then;
@@ -452,6 +474,56 @@ test_urgent (void)
 }
 
 static void
+append_urgent_and_not (Box *self, guint number)
+{
+  if (number != 0)
+    return;
+
+  append (self, G_PRIORITY_HIGH);
+  append (self, G_PRIORITY_LOW);
+}
+
+/* What is less urgent and comes after it does not hide it. */
+static void
+test_urgent_hidden (void)
+{
+  static const guint expected[] = { 0, 2, 1, 3 };
+  Box *box = box_new ();
+
+  append_many (box, 2);
+  box->func = append_urgent_and_not;
+  run_all (box);
+  assert_ran (box, G_N_ELEMENTS (expected), expected);
+  box_free (box);
+}
+
+static void
+append_and_run_most_urgent (Box *self, guint number)
+{
+  if (number != 0)
+    return;
+
+  append (self, G_PRIORITY_DEFAULT);
+  append (self, G_PRIORITY_HIGH);
+  bg_inbox_run (&self->inbox);
+}
+
+/* Nor is it hidden by what was more urgent, and has run within the batch. */
+static void
+test_urgent_next (void)
+{
+  static const guint expected[] = { 0, 3, 2, 1 };
+  Box *box = box_new ();
+
+  append (box, G_PRIORITY_LOW);
+  append (box, G_PRIORITY_LOW);
+  box->func = append_and_run_most_urgent;
+  run_all (box);
+  assert_ran (box, G_N_ELEMENTS (expected), expected);
+  box_free (box);
+}
+
+static void
 append_one (Box *self, guint number)
 {
   append (self, G_PRIORITY_DEFAULT);
@@ -504,6 +576,35 @@ test_turns (void)
   box_free (box);
 }
 
+/* One turn in so many is what the less urgent has, after the first as well. */
+
+static guint n_low;
+
+static void
+append_as_urgent (Box *self, guint number)
+{
+  int priority = self->inbox.lane->priority;
+
+  n_low += priority == G_PRIORITY_LOW;
+  append (self, priority);
+}
+
+static void
+test_turns_go_on (void)
+{
+  Box *box = box_new ();
+
+  append (box, G_PRIORITY_DEFAULT);
+  append (box, G_PRIORITY_LOW);
+  box->func = append_as_urgent;
+  for (guint i = 1; i <= 3 * BG_LANE_TURNS; i++)
+    {
+      bg_inbox_run (&box->inbox);
+      g_assert_cmpuint (n_low, ==, i / BG_LANE_TURNS);
+    }
+  box_free (box);
+}
+
 /* Priorities that were used once do not cost each iteration something for ever, and can be
  * used again. */
 static void
@@ -513,15 +614,53 @@ test_retired (void)
 
   for (guint round = 1; round <= 3; round++)
     {
+      n_freed_lanes = 0;
       for (int priority = 1; priority <= 4 * KEPT_LANES; priority++)
         append (box, priority);
       g_assert_cmpuint (box->inbox.n_lanes, ==, 4 * KEPT_LANES + 1);
       while (bg_inbox_has_work (&box->inbox))
         g_assert_true (iterate (box));
       g_assert_cmpuint (box->inbox.n_lanes, ==, KEPT_LANES);
+      g_assert_cmpuint (n_freed_lanes, ==, 3 * KEPT_LANES + 1);
       g_assert_cmpuint (box->ran->len, ==, round * 4 * KEPT_LANES);
     }
   assert_ran_in_order (box);
+  box_free (box);
+}
+
+static gboolean
+has_lane (Box *self, int priority)
+{
+  guint position = bg_inbox_find_lane (&self->inbox, priority);
+
+  return position < self->inbox.n_lanes && self->inbox.lanes[position]->priority == priority;
+}
+
+static void
+iterate_in_first_lane (Box *self, guint number)
+{
+  if (number != 0)
+    return;
+
+  append (self, 1);
+  while (self->ran->len < 2)
+    g_assert_true (iterate (self));
+  g_assert_true (has_lane (self, 1));
+}
+
+/* But not while a record of that priority runs, though one within it was the last. */
+static void
+test_not_retired (void)
+{
+  Box *box = box_new ();
+
+  for (int priority = 1; priority <= 4 * KEPT_LANES; priority++)
+    append (box, priority);
+  box->func = iterate_in_first_lane;
+  while (bg_inbox_has_work (&box->inbox))
+    g_assert_true (iterate (box));
+  g_assert_false (has_lane (box, 1));
+  g_assert_cmpuint (box->ran->len, ==, box->n_appended);
   box_free (box);
 }
 
@@ -548,6 +687,80 @@ test_source_destroyed (void)
     g_assert_true (iterate (box));
   assert_ran_in_order (box);
   box_free (box);
+}
+
+static gboolean
+pause_source_cb (gpointer user_data)
+{
+  bg_inbox_pause (user_data);
+  return G_SOURCE_REMOVE;
+}
+
+/* An inbox that stands still since the context found its lane ready has nothing run. */
+static void
+test_paused_when_found (void)
+{
+  Box *box = box_new ();
+  g_autoptr (GSource) source = g_idle_source_new ();
+
+  /* Of two sources of one priority that which was there first is dispatched first. */
+  append_many (box, 1);
+  g_source_set_priority (source, G_PRIORITY_HIGH);
+  g_source_attach (source, box->context);
+  append (box, G_PRIORITY_HIGH);
+  g_source_set_callback (source, pause_source_cb, &box->inbox, NULL);
+  g_assert_true (iterate (box));
+  g_assert_true (bg_inbox_is_paused (&box->inbox));
+  g_assert_cmpuint (box->ran->len, ==, 0);
+  g_assert_cmpuint (count_queued (box), ==, 2);
+  run_all (box);
+  box_free (box);
+}
+
+/* A source tells by its tag that it is gone. That of the default lane is the last to go. */
+
+static guint n_gone;
+
+static void
+gone_ref (gpointer data)
+{
+}
+
+static void
+gone_unref (gpointer data)
+{
+  BgInbox *inbox = data;
+
+  for (guint i = 0; i < inbox->n_lanes; i++)
+    {
+      if (inbox->lanes[i] != inbox->default_lane)
+        g_assert_true (g_source_is_destroyed (&inbox->lanes[i]->source->source));
+    }
+  n_gone++;
+}
+
+static void
+gone_get (gpointer data, GSource *source, GSourceFunc *func, gpointer *user_data)
+{
+  *func = NULL;
+  *user_data = &n_gone;
+}
+
+static GSourceCallbackFuncs gone_funcs = { gone_ref, gone_unref, gone_get };
+
+static void
+test_tag_is_last (void)
+{
+  Box *box = box_new ();
+
+  bg_inbox_tag (&box->inbox, &gone_funcs, &box->inbox);
+  g_assert_true (bg_inbox_find (box->context, &n_gone) == &box->inbox);
+  append (box, G_PRIORITY_HIGH);
+  append (box, G_PRIORITY_LOW);
+  run_all (box);
+  g_assert_cmpuint (n_gone, ==, 0);
+  box_free (box);
+  g_assert_cmpuint (n_gone, ==, 1);
 }
 
 /* What is left when the context goes has its data destroyed, once, in its order. */
@@ -578,6 +791,35 @@ test_discarded (void)
   for (guint i = 0; i < destroyed->len; i++)
     g_assert_cmpuint (g_array_index (destroyed, guint, i), ==, box->ran->len + i);
   g_clear_pointer (&destroyed, g_array_unref);
+  box_free (box);
+}
+
+/* A child that a record forks off returns at once from the batch, which is its parent's. */
+
+static pid_t forked;
+
+static void
+fork_in_first (Box *self, guint number)
+{
+  if (number == 0)
+    forked = util_fork ();
+}
+
+static void
+test_batch_forked (void)
+{
+  Box *box;
+
+  bg_fork_watch ();
+  box = box_new ();
+  append_many (box, 3);
+  box->func = fork_in_first;
+  bg_inbox_run (&box->inbox);
+  if (forked == 0)
+    _exit (box->ran->len == 1 ? 0 : 1);
+
+  assert_ran_in_order (box);
+  util_wait_for_child (forked);
   box_free (box);
 }
 
@@ -677,6 +919,95 @@ test_woken_at_the_end (void)
   box_free (box);
 }
 
+/* It is woken once, however much is appended until it has looked. */
+static void
+test_woken_once (void)
+{
+  Box *box = box_new ();
+
+  for (guint round = 1; round <= 2; round++)
+    {
+      g_assert_false (iterate (box));
+      g_assert_true (bg_inbox_is_asleep (&box->inbox));
+      append_many (box, 3);
+      g_assert_false (bg_inbox_is_asleep (&box->inbox));
+      g_assert_cmpuint (box->inbox.wakeups, ==, round);
+      while (bg_inbox_has_work (&box->inbox))
+        g_assert_true (iterate (box));
+    }
+
+  /* Nor is it woken while it dispatches something else than records. */
+  g_assert_false (iterate (box));
+  bg_inbox_awake (&box->inbox);
+  append_many (box, 1);
+  g_assert_cmpuint (box->inbox.wakeups, ==, 2);
+  run_all (box);
+  assert_ran_in_order (box);
+  box_free (box);
+}
+
+/* For how long batches ran */
+
+static void
+assert_busy (Box *self, gint64 busy_usec, gint64 longest_usec)
+{
+  BgInboxTotals totals;
+
+  bg_inbox_lock (&self->inbox);
+  bg_inbox_get_totals (&self->inbox, &totals);
+  bg_inbox_unlock (&self->inbox);
+  g_assert_cmpint (totals.busy_usec, ==, busy_usec);
+  g_assert_cmpint (totals.longest_usec, ==, longest_usec);
+}
+
+static void
+run_batch_for (Box *self, gint64 usec)
+{
+  bg_inbox_begin_busy (&self->inbox, now);
+  now += usec;
+  bg_inbox_end_busy (&self->inbox, now);
+  now += 5;
+}
+
+static void
+test_busy (void)
+{
+  Box *box = box_new ();
+
+  assert_busy (box, 0, 0);
+  run_batch_for (box, 100);
+  assert_busy (box, 100, 100);
+  run_batch_for (box, 50);
+  assert_busy (box, 150, 100);
+  run_batch_for (box, 101);
+  assert_busy (box, 251, 101);
+
+  /* None runs that could be over. */
+  bg_inbox_end_busy (&box->inbox, now);
+  assert_busy (box, 251, 101);
+  box_free (box);
+}
+
+/* One that runs counts, and what was told of it is not taken back when its end turns out to have
+ * been before. */
+static void
+test_busy_now (void)
+{
+  Box *box = box_new ();
+
+  run_batch_for (box, 100);
+  bg_inbox_begin_busy (&box->inbox, now);
+  now += 60;
+  assert_busy (box, 160, 100);
+  now += 60;
+  assert_busy (box, 220, 120);
+  bg_inbox_end_busy (&box->inbox, now - 10);
+  assert_busy (box, 220, 120);
+  run_batch_for (box, 30);
+  assert_busy (box, 240, 120);
+  box_free (box);
+}
+
 int
 main (int argc, char *argv[])
 {
@@ -693,12 +1024,22 @@ main (int argc, char *argv[])
   g_test_add_func ("/queue/batch/what-comes-meanwhile-waits", test_batch);
   g_test_add_func ("/queue/batch/ends-early", test_batch_takes_long);
   g_test_add_func ("/queue/batch/nested", test_nested);
+  g_test_add_func ("/queue/batch/forked", test_batch_forked);
   g_test_add_func ("/queue/priority/urgent-comes-between", test_urgent);
+  g_test_add_func ("/queue/priority/urgent-comes-before-less-urgent", test_urgent_hidden);
+  g_test_add_func ("/queue/priority/next-urgent-comes-between", test_urgent_next);
   g_test_add_func ("/queue/priority/less-urgent-has-its-turn", test_turns);
+  g_test_add_func ("/queue/priority/less-urgent-has-its-turn/again", test_turns_go_on);
   g_test_add_func ("/queue/priority/used-once", test_retired);
+  g_test_add_func ("/queue/priority/used-once/within-itself", test_not_retired);
   g_test_add_func ("/queue/source/destroyed-by-mistake", test_source_destroyed);
+  g_test_add_func ("/queue/source/paused-when-found", test_paused_when_found);
+  g_test_add_func ("/queue/source/tag-is-last", test_tag_is_last);
   g_test_add_func ("/queue/asleep/never-beside-work", test_asleep);
   g_test_add_func ("/queue/asleep/woken-at-the-end", test_woken_at_the_end);
+  g_test_add_func ("/queue/asleep/woken-once", test_woken_once);
+  g_test_add_func ("/queue/busy/in-all-and-longest", test_busy);
+  g_test_add_func ("/queue/busy/now", test_busy_now);
 
   return g_test_run ();
 }

@@ -1347,6 +1347,35 @@ test_exit_dropped (void)
   util_latch_clear (&destroyed);
 }
 
+/* The destroy notify of what has ended the thread ends it once more: it is not called again. */
+
+static void
+exit_again_cb (gpointer user_data)
+{
+  util_count_cb (user_data);
+  g_thread_exit (NULL);
+}
+
+static void
+test_exit_twice (void)
+{
+  BgLoop *loop = util_loop_new ("exits");
+  int n_destroyed = 0, n_others = 0;
+  UtilBlock block;
+
+  util_catch_criticals ();
+  util_block (&block, loop);
+  g_assert_true (bg_loop_post (loop, exit_dropped_cb, &n_destroyed, exit_again_cb));
+  g_assert_true (bg_loop_post (loop, util_not_reached_cb, &n_others, util_count_cb));
+  util_unblock (&block);
+  g_assert_true (bg_loop_shutdown (loop, NULL));
+  util_take_critical ("*has ended the thread of the loop*exits*");
+  g_assert_cmpint (n_destroyed, ==, 1);
+  g_assert_cmpint (n_others, ==, 1);
+  g_object_unref (loop);
+  util_block_clear (&block);
+}
+
 #define TEST_EXIT(name, first, last)                                                               \
   static void test_exit_in_##name (void)                                                           \
   {                                                                                                \
@@ -1388,6 +1417,7 @@ main (int argc, char *argv[])
     }
   util_add_trapped ("/thread-end/exit/default-starts-anew", test_exit_default);
   util_add_trapped ("/thread-end/exit/dropped", test_exit_dropped);
+  util_add_trapped ("/thread-end/exit/twice", test_exit_twice);
   util_add_trapped ("/thread-end/exit/in-post", test_exit_in_post);
   util_add_trapped ("/thread-end/exit/in-delayed", test_exit_in_delayed);
   util_add_trapped ("/thread-end/exit/in-invoked", test_exit_in_invoked);

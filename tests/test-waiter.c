@@ -1,17 +1,33 @@
 /* Copyright 2026 The bgloop developers
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
+#include "config.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <unistd.h>
 
-/* The promises here are of the insides: who may hold which lock at a fork, and how
- * many waiters there are. So the insides are part of this program. */
+#include <gio/gio.h>
+
+/* The promises here are of the insides: who may hold which lock at a fork, how many waiters
+ * there are, and what comes at the same moment. So the insides are part of this program. */
 static int try_atfork (void (*prepare) (void), void (*parent) (void), void (*child) (void));
-#define pthread_atfork try_atfork
+static gulong connect_data_of_test (gpointer instance,
+                                    const char *signal,
+                                    GCallback handler,
+                                    gpointer data,
+                                    GClosureNotify destroy_data,
+                                    GConnectFlags flags);
+static gboolean wait_until_of_test (GCond *cond, GMutex *mutex, gint64 end);
+
+#define pthread_atfork        try_atfork
+#define g_signal_connect_data connect_data_of_test
+#define g_cond_wait_until     wait_until_of_test
 #include "base/bg-fork.c"
 #include "base/bg-waiter.c"
 #undef pthread_atfork
+#undef g_signal_connect_data
+#undef g_cond_wait_until
 
 #include "util.h"
 
@@ -261,7 +277,102 @@ test_settle (void)
     }
 }
 
+/* At the moment when the time is up. */
+
+static BgWaiter *settled_late; /* (nullable) */
+
+static gboolean
+wait_until_of_test (GCond *cond, GMutex *mutex, gint64 end)
+{
+  if (settled_late == NULL)
+    return g_cond_wait_until (cond, mutex, end);
+
+  g_atomic_int_set (&settled_late->state, SETTLED);
+  return FALSE;
+}
+
+static void
+test_settle_late (void)
+{
+  BgWaiter *waiter = bg_waiter_take (NULL);
+
+  settled_late = waiter;
+  g_assert_cmpint (bg_waiter_wait (waiter, bg_deadline (0)), ==, BG_WAIT_SETTLED);
+  settled_late = NULL;
+  bg_waiter_give_back (waiter, NULL);
+}
+
+/* A wait that was given up says nothing of the next one. */
+static void
+test_broken (void)
+{
+  BgWaiter *waiter = bg_waiter_take (NULL);
+
+  bg_waiter_break (waiter);
+  g_assert_true (bg_waiter_is_over (waiter));
+  g_assert_cmpint (bg_waiter_wait (waiter, -1), ==, BG_WAIT_BROKEN);
+  bg_waiter_settle (waiter);
+  bg_waiter_wait_settled (waiter);
+  bg_waiter_give_back (waiter, NULL);
+
+  g_assert_true (bg_waiter_take (NULL) == waiter);
+  g_assert_false (bg_waiter_is_over (waiter));
+  g_assert_cmpint (bg_waiter_wait (waiter, bg_deadline (0)), ==, BG_WAIT_TIMED_OUT);
+  bg_waiter_give_back (waiter, NULL);
+}
+
 /* Cancelling */
+
+static gboolean cancels_first;
+
+static gulong
+connect_data_of_test (gpointer instance,
+                      const char *signal,
+                      GCallback handler,
+                      gpointer data,
+                      GClosureNotify destroy_data,
+                      GConnectFlags flags)
+{
+  if (cancels_first)
+    g_cancellable_cancel (instance);
+  return g_signal_connect_data (instance, signal, handler, data, destroy_data, flags);
+}
+
+/* After it was found not to be cancelled, and before its handler is there. */
+static void
+test_cancel_between (void)
+{
+  g_autoptr (GCancellable) cancellable = g_cancellable_new ();
+  BgWaiter *waiter;
+
+  cancels_first = TRUE;
+  waiter = bg_waiter_take (cancellable);
+  cancels_first = FALSE;
+  g_assert_cmpint (bg_waiter_wait (waiter, bg_deadline (0)), ==, BG_WAIT_CANCELLED);
+  bg_waiter_give_back (waiter, cancellable);
+  g_assert_cmpuint (G_OBJECT (cancellable)->ref_count, ==, 1);
+}
+
+/* What has begun is waited for, though it is cancelled. */
+static void
+test_cancel_begun (void)
+{
+  g_autoptr (GCancellable) cancellable = g_cancellable_new ();
+  Settler self = { bg_waiter_take (cancellable) };
+  GThread *thread;
+
+  util_latch_init (&self.asked, 1);
+  bg_waiter_set_bound (self.waiter, TRUE);
+  g_cancellable_cancel (cancellable);
+  g_assert_false (bg_waiter_is_over (self.waiter));
+  thread = g_thread_new ("settles", settle_thread, &self);
+  util_latch_count_down (&self.asked);
+  bg_waiter_wait_settled (self.waiter);
+  g_assert_true (bg_waiter_is_settled (self.waiter));
+  g_thread_join (thread);
+  bg_waiter_give_back (self.waiter, cancellable);
+  util_latch_clear (&self.asked);
+}
 
 static void
 test_cancel (void)
@@ -578,7 +689,11 @@ main (int argc, char *argv[])
   util_add_trapped ("/waiter/thread-ends", test_thread_ends);
   util_add_trapped ("/waiter/thread-ends/within-wait", test_thread_ends_within_wait);
   util_add_trapped ("/waiter/settle", test_settle);
+  util_add_trapped ("/waiter/settle/late", test_settle_late);
+  util_add_trapped ("/waiter/broken", test_broken);
   util_add_trapped ("/waiter/cancel", test_cancel);
+  util_add_trapped ("/waiter/cancel/between-look-and-handler", test_cancel_between);
+  util_add_trapped ("/waiter/cancel/what-has-begun", test_cancel_begun);
   util_add_trapped ("/waiter/cancel/in-handler", test_cancel_in_handler);
   util_add_trapped ("/waiter/cancel/late", test_cancel_late);
   util_add_trapped ("/waiter/cancel/reset", test_cancel_reset);
