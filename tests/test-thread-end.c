@@ -1376,6 +1376,105 @@ test_exit_twice (void)
   util_block_clear (&block);
 }
 
+/* So may that of other work. What GLib's dispatch had of the loop's own source, in which the thread
+ * has ended, is given back once then: it is left with the reference of the test's, and the one that
+ * is kept for g_main_current_source(). */
+
+typedef struct
+{
+  BgLoop *loop;
+  GSource *source; /* (owned) */
+  int n_destroyed;
+} Again;
+
+static void
+exit_in_source_cb (gpointer user_data)
+{
+  ((Again *) user_data)->source = g_source_ref (g_main_current_source ());
+  g_thread_exit (NULL);
+}
+
+static void
+post_exits_cb (gpointer user_data)
+{
+  Again *self = user_data;
+
+  g_assert_true (bg_loop_post (self->loop, exit_in_source_cb, self, NULL));
+  g_assert_true (bg_loop_post (self->loop, util_not_reached_cb, &self->n_destroyed, exit_again_cb));
+  g_assert_true (bg_loop_post (self->loop, util_not_reached_cb, &self->n_destroyed, util_count_cb));
+}
+
+static void
+assert_ended (Again *self, const char *source)
+{
+  g_assert_true (bg_loop_wait (self->loop, -1, NULL, NULL));
+  util_take_critical ("*has ended the thread of the loop*exits*");
+  g_assert_cmpint (self->n_destroyed, ==, 2);
+  g_assert_finalize_object (self->loop);
+  g_assert_cmpstr (g_source_get_name (self->source), ==, source);
+  g_assert_cmpuint (self->source->ref_count, ==, 2);
+  g_source_unref (self->source);
+  util_loop_end (util_loop_new (NULL));
+}
+
+static void
+test_exit_again (void)
+{
+  Again self = { util_loop_new ("exits") };
+
+  util_catch_criticals ();
+  g_assert_true (bg_loop_post (self.loop, post_exits_cb, &self, NULL));
+  assert_ended (&self, "bgloop inbox");
+}
+
+/* The same while the loop drains, */
+static void
+test_exit_again_draining (void)
+{
+  Again self = { util_loop_new ("exits") };
+  UtilBlock block;
+
+  util_catch_criticals ();
+  util_block (&block, self.loop);
+  g_assert_true (bg_loop_post (self.loop, post_exits_cb, &self, NULL));
+  bg_loop_quit (self.loop, BG_SHUTDOWN_DRAIN);
+  util_unblock (&block);
+  assert_ended (&self, "bgloop drain");
+  util_block_clear (&block);
+}
+
+/* and in the callback of a reply. */
+
+static void
+exit_reply_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  exit_in_source_cb (user_data);
+}
+
+static void
+call_own_cb (gpointer user_data)
+{
+  Again *self = user_data;
+
+  bg_loop_call_async (self->loop, 0, -1, util_true_cb, NULL, NULL, NULL, exit_reply_cb, self);
+}
+
+static void
+test_exit_again_in_reply (void)
+{
+  Again self = { util_loop_new ("exits") };
+
+  util_catch_criticals ();
+  g_assert_cmpuint (bg_loop_post_after (self.loop, G_MAXINT, util_not_reached_cb, &self.n_destroyed,
+                                        util_count_cb),
+                    !=, 0);
+  g_assert_cmpuint (bg_loop_post_after (self.loop, G_MAXINT, util_not_reached_cb, &self.n_destroyed,
+                                        exit_again_cb),
+                    !=, 0);
+  g_assert_true (bg_loop_post (self.loop, call_own_cb, &self, NULL));
+  assert_ended (&self, "bgloop inbox");
+}
+
 #define TEST_EXIT(name, first, last)                                                               \
   static void test_exit_in_##name (void)                                                           \
   {                                                                                                \
@@ -1418,6 +1517,9 @@ main (int argc, char *argv[])
   util_add_trapped ("/thread-end/exit/default-starts-anew", test_exit_default);
   util_add_trapped ("/thread-end/exit/dropped", test_exit_dropped);
   util_add_trapped ("/thread-end/exit/twice", test_exit_twice);
+  util_add_trapped ("/thread-end/exit/twice/by-another", test_exit_again);
+  util_add_trapped ("/thread-end/exit/twice/draining", test_exit_again_draining);
+  util_add_trapped ("/thread-end/exit/twice/in-reply", test_exit_again_in_reply);
   util_add_trapped ("/thread-end/exit/in-post", test_exit_in_post);
   util_add_trapped ("/thread-end/exit/in-delayed", test_exit_in_delayed);
   util_add_trapped ("/thread-end/exit/in-invoked", test_exit_in_invoked);

@@ -218,8 +218,11 @@ bg_core_abandon_drain (BgCore *self)
 {
   BgDrain *drain = (BgDrain *) self->stopping.drain;
 
-  if (drain != NULL)
-    bg_glib_abandon_dispatches (&drain->source, drain->n_dispatches, bg_core_get_kept (self));
+  if (drain == NULL)
+    return;
+
+  bg_glib_abandon_dispatches (&drain->source, drain->n_dispatches, bg_core_get_kept (self));
+  drain->n_dispatches = 0;
 }
 
 static gboolean

@@ -70,7 +70,10 @@ bg_inbox_abandon_activities (BgInbox *self, GPtrArray *sources)
 
       lane->n_dispatches = 0;
       if (lane->source != NULL)
-        bg_glib_abandon_dispatches (&lane->source->source, lane->source->n_dispatches, sources);
+        {
+          bg_glib_abandon_dispatches (&lane->source->source, lane->source->n_dispatches, sources);
+          lane->source->n_dispatches = 0;
+        }
     }
   if (self->deferred != NULL)
     bg_inbox_append_deferred (self);
