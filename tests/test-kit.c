@@ -1799,6 +1799,35 @@ test_pause_quit_wait (void)
     }
 }
 
+/* Who waits for loops to be gone is told of it, and does not only look again when the time is up. */
+
+static gpointer
+unblock_thread (gpointer block)
+{
+  util_settle ();
+  util_unblock (block);
+  return NULL;
+}
+
+static void
+test_told_of_gone (void)
+{
+  for (guint i = 0; i < util_scale_at_least (20, 5); i++)
+    {
+      guint64 since = bg_test_mark_loops ();
+      BgLoop *loop = util_loop_new ("goes");
+      UtilBlock block;
+      GThread *thread;
+
+      util_block (&block, loop);
+      g_object_unref (loop);
+      thread = g_thread_new ("unblocks", unblock_thread, &block);
+      g_assert_null (bg_test_describe_loops (since, G_MAXINT));
+      g_thread_join (thread);
+      util_block_clear (&block);
+    }
+}
+
 int
 main (int argc, char *argv[])
 {
@@ -1821,6 +1850,7 @@ main (int argc, char *argv[])
   g_test_add_func ("/kit/leak/default-is-forgotten", test_default_is_forgotten);
   g_test_add_func ("/kit/pause/quit-then-wait", test_pause_quit_wait);
   g_test_add_func ("/kit/assert-no-loops", test_assert_no_loops);
+  util_add_trapped ("/kit/assert-no-loops/told", test_told_of_gone);
   g_test_add_func ("/kit/timeout-variable", test_timeout_variable);
 
   result = g_test_run ();

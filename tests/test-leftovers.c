@@ -113,6 +113,27 @@ test_destroyed (void)
   assert_nothing_left (&before);
 }
 
+/* At whatever priority, where the system tells what that is. */
+
+#define N_ODD 20
+
+static void
+test_destroyed_odd (void)
+{
+  Sources self = { util_loop_new ("sources") };
+
+  for (int i = 0; i < N_ODD; i++)
+    {
+      g_autoptr (GSource) source = watched_new (&self, (i % 2 ? -1 : 1) * (1003 + 17 * i));
+
+      g_source_attach (source, bg_loop_get_context (self.loop));
+    }
+  g_assert_true (bg_loop_shutdown (self.loop, NULL));
+  g_assert_cmpint (self.destroyed, ==, N_ODD);
+  g_assert_finalize_object (self.loop);
+  g_assert_cmpint (self.finalized, ==, N_ODD);
+}
+
 /* So is what nobody else has any more: its own code runs there, before the
  * shutdown returns. */
 
@@ -502,6 +523,84 @@ test_late_task (void)
   assert_nothing_left (&before);
 }
 
+/* Where an operation has begun, a task that returns when its loop has ended completes on the thread
+ * of another one, as if it were in its own context. */
+
+static BgLoop *
+loop_with_operation_new (void)
+{
+  BgLoop *loop = util_loop_new ("ended");
+  GAsyncResult *result = bg_loop_perform (loop, 0, -1, util_begin_cb, NULL, NULL, NULL);
+
+  g_assert_nonnull (result);
+  g_object_unref (result);
+  return loop;
+}
+
+static void
+completed_late_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  GMainContext *context = g_task_get_context (G_TASK (result));
+
+  g_assert_true (g_main_context_get_thread_default () == context);
+  g_assert_true (g_main_context_is_owner (context));
+  util_count_cb (user_data);
+}
+
+static gboolean
+make_late_task_cb (gpointer user_data, GError **error)
+{
+  Tasks *self = user_data;
+
+  self->task = g_task_new (NULL, NULL, completed_late_cb, &self->completed);
+  g_task_set_task_data (self->task, &self->destroyed, util_count_cb);
+  return TRUE;
+}
+
+static void
+test_after_the_end (void)
+{
+  Tasks self = { NULL };
+  Count before;
+
+  run_tasks (BG_SHUTDOWN_DRAIN, FALSE);
+  count (&before);
+  self.loop = loop_with_operation_new ();
+  g_assert_true (bg_loop_call (self.loop, make_late_task_cb, &self, NULL, NULL));
+  util_loop_end (self.loop);
+  g_task_return_boolean (self.task, TRUE);
+  g_object_unref (self.task);
+  g_assert_cmpint (self.completed, ==, 0);
+  util_loop_end (util_loop_new (NULL));
+  g_assert_cmpint (self.completed, ==, 1);
+  g_assert_cmpint (self.destroyed, ==, 1);
+  assert_nothing_left (&before);
+}
+
+/* Nothing else that comes then is run, though it be an idle function. */
+static void
+test_idle_after_the_end (void)
+{
+  BgLoop *loop;
+  g_autoptr (GMainContext) context = NULL;
+  GSource *source = g_idle_source_new ();
+  int destroyed = 0;
+  Count before;
+
+  count (&before);
+  loop = loop_with_operation_new ();
+  context = g_main_context_ref (bg_loop_get_context (loop));
+  util_loop_end (loop);
+  g_source_set_callback (source, util_no_source_cb, &destroyed, util_count_cb);
+  g_source_attach (source, context);
+  g_source_unref (source);
+  util_loop_end (util_loop_new (NULL));
+  g_assert_cmpint (destroyed, ==, 1);
+  g_clear_pointer (&context, g_main_context_unref);
+  util_loop_end (util_loop_new (NULL));
+  assert_nothing_left (&before);
+}
+
 /* Operations of GIO that have begun when the loop is cancelled complete in its context, or go with
  * it. */
 
@@ -797,6 +896,8 @@ main (int argc, char *argv[])
   util_init (&argc, &argv);
 
   util_add_trapped ("/leftovers/destroyed-on-the-loop", test_destroyed);
+  if (HAVE_PROCESS_VM_READV)
+    util_add_trapped ("/leftovers/destroyed-on-the-loop/odd-priorities", test_destroyed_odd);
   util_add_trapped ("/leftovers/finalized-on-the-loop", test_finalized);
   util_add_trapped ("/leftovers/attached-by-the-end", test_attached_by_the_end);
   util_add_trapped ("/leftovers/attached-endlessly", test_attached_endlessly);
@@ -806,6 +907,8 @@ main (int argc, char *argv[])
   util_add_trapped ("/leftovers/many-come-and-go", test_many_come_and_go);
   util_add_trapped ("/leftovers/tasks", test_tasks);
   util_add_trapped ("/leftovers/late-task", test_late_task);
+  util_add_trapped ("/leftovers/after-the-end/task", test_after_the_end);
+  util_add_trapped ("/leftovers/after-the-end/idle", test_idle_after_the_end);
   util_add_trapped ("/leftovers/gio", test_subprocesses);
   util_add_trapped ("/leftovers/always-ready", test_always_ready);
   util_add_trapped ("/leftovers/always-ready/above-a-completion", test_above_completion);

@@ -83,6 +83,20 @@ test_ends_the_process (gconstpointer path)
   g_test_trap_assert_stderr ("* under *of rank *");
 }
 
+static void
+test_given_up_by_nobody (void)
+{
+  if (g_test_subprocess ())
+    {
+      bg_lock_note_given_up (BG_LOCK_CORE);
+      return;
+    }
+
+  g_test_trap_subprocess (NULL, 0, 0);
+  g_test_trap_assert_failed ();
+  g_test_trap_assert_stderr ("*bg_lock_note_given_up*");
+}
+
 #define ADD_ENDING(path, func)                                                                     \
   g_test_add_func (path "/subprocess", func);                                                      \
   g_test_add_data_func (path, path "/subprocess", test_ends_the_process)
@@ -97,6 +111,7 @@ main (int argc, char *argv[])
   ADD_ENDING ("/lock/twice", test_twice);
   ADD_ENDING ("/lock/several-mailboxes", test_several_mailboxes);
   ADD_ENDING ("/lock/code-of-others", test_code_of_others);
+  g_test_add_func ("/lock/given-up-by-nobody", test_given_up_by_nobody);
 
   g_test_add_func ("/lock/schedule", test_schedule);
 
