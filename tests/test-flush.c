@@ -128,6 +128,7 @@ typedef struct
   UtilLatch released;
   gboolean seen;
   gboolean exits;
+  int n_dispatches; /* when everything has been seen */
 } Idle;
 
 static void
@@ -145,8 +146,8 @@ iterate_all_cb (gpointer user_data)
   util_latch_count_down (&self->entered);
   while (!self->seen)
     g_main_context_iteration (context, FALSE);
-  while (g_main_context_iteration (context, FALSE))
-    ;
+  for (guint i = 0; i < 1000; i++)
+    self->n_dispatches += g_main_context_iteration (context, FALSE);
   util_latch_count_down (&self->idle);
   util_latch_wait (&self->released);
   if (self->exits)
@@ -204,6 +205,7 @@ run_around (gboolean exits)
   wait_for_posted (self.loop, 2);
   g_assert_true (bg_loop_post (self.loop, idle_seen_cb, &self, NULL));
   util_latch_wait (&self.idle);
+  g_assert_cmpint (self.n_dispatches, <, 10);
   assert_queued_of (self.loop, 1, 3);
   util_latch_count_down (&self.released);
   g_thread_join (thread);

