@@ -55,6 +55,20 @@ test_life (void)
   g_assert_cmpuint (util_count_fds (), ==, fds);
 }
 
+/* Another loop that goes leaves it alone. */
+static void
+test_others_go (void)
+{
+  BgLoop *other = util_loop_new ("another");
+  g_autoptr (BgLoop) loop = dup_default ();
+  g_autoptr (BgLoop) same = NULL;
+
+  util_loop_shut_down (other);
+  g_assert_finalize_object (other);
+  same = dup_default ();
+  g_assert_true (same == loop);
+}
+
 /* After a shutdown, of whatever way, the next is fresh. */
 static void
 test_after_shutdown (void)
@@ -87,14 +101,18 @@ test_after_shutdown (void)
 static void
 test_reset_timeout (void)
 {
+  guint64 since = bg_test_mark_loops ();
   BgLoop *stuck = dup_default ();
   guint64 hold = bg_loop_hold (stuck, "stuck");
   g_autoptr (GError) error = NULL;
+  g_autofree char *described = NULL;
   BgLoop *fresh;
 
   g_assert_false (bg_loop_reset_default (1, &error));
   g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
   g_assert_nonnull (g_strstr_len (error->message, -1, "held by \"stuck\" for "));
+  described = bg_test_describe_loops (since, 0);
+  g_assert_true (g_str_has_prefix (described, "the loop \"default\", "));
   fresh = dup_default ();
   g_assert_true (fresh != stuck);
   g_assert_cmpint (bg_loop_get_state (stuck), ==, BG_LOOP_STOPPING);
@@ -102,6 +120,37 @@ test_reset_timeout (void)
   g_assert_cmpint (bg_loop_get_state (stuck), ==, BG_LOOP_STOPPING);
   bg_loop_release (stuck, hold);
   util_loop_end (stuck);
+  g_assert_finalize_object (fresh);
+}
+
+/* A reset that waits forgets the loop that it waits for, not the one that has been made
+ * meanwhile. */
+
+static gpointer
+reset_thread (gpointer data)
+{
+  assert_reset ();
+  return NULL;
+}
+
+static void
+test_reset_late (void)
+{
+  BgLoop *held = dup_default ();
+  guint64 hold = bg_loop_hold (held, "late");
+  GThread *thread = g_thread_new ("reset", reset_thread, NULL);
+  BgLoop *fresh, *same;
+
+  while (bg_loop_get_state (held) == BG_LOOP_RUNNING)
+    g_thread_yield ();
+  fresh = dup_default ();
+  g_assert_true (fresh != held);
+  bg_loop_release (held, hold);
+  g_thread_join (thread);
+  g_assert_finalize_object (held);
+  same = dup_default ();
+  g_assert_true (same == fresh);
+  g_object_unref (same);
   g_assert_finalize_object (fresh);
 }
 
@@ -336,6 +385,7 @@ typedef struct
 {
   int n_toggles;
   gboolean takes;
+  BgLoop *next;
 } Toggled;
 
 static void
@@ -412,7 +462,7 @@ test_toggled (void)
     }
 }
 
-/* And it may reset it: whoever takes it then has the next one. */
+/* And it may reset it, and take the next one: whoever takes it then has that, too. */
 static void
 reset_in_toggle_cb (gpointer data, GObject *object, gboolean is_last)
 {
@@ -423,6 +473,7 @@ reset_in_toggle_cb (gpointer data, GObject *object, gboolean is_last)
     {
       self->takes = FALSE;
       assert_reset ();
+      self->next = dup_default ();
     }
 }
 
@@ -440,6 +491,8 @@ test_toggled_reset (void)
       self.takes = TRUE;
       fresh = dup_default ();
       g_assert_true (fresh != loop);
+      g_assert_true (fresh == self.next);
+      g_object_unref (self.next);
       g_assert_cmpint (bg_loop_get_state (loop), ==, BG_LOOP_STOPPED);
       g_object_remove_toggle_ref (G_OBJECT (loop), reset_in_toggle_cb, &self);
       assert_reset ();
@@ -538,8 +591,10 @@ main (int argc, char *argv[])
   util_init (&argc, &argv);
 
   util_add_trapped ("/default/life", test_life);
+  util_add_trapped ("/default/others-go", test_others_go);
   util_add_trapped ("/default/after-shutdown", test_after_shutdown);
   util_add_trapped ("/default/reset/timeout", test_reset_timeout);
+  util_add_trapped ("/default/reset/while-others-take-the-next", test_reset_late);
   util_add_trapped ("/default/reset/own-thread", test_reset_own_thread);
   util_add_trapped ("/default/reset/timeout-of-0-asks", test_reset_asks);
   util_add_trapped ("/default/many", test_many);
