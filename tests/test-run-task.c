@@ -351,6 +351,93 @@ test_refused (void)
     }
 }
 
+/* In the context that the task was made in, whatever is the thread-default one by then. */
+static void
+test_refused_context (void)
+{
+  g_autoptr (GMainContext) pushed = g_main_context_new ();
+  UtilReply reply;
+  Job job;
+
+  job_init (&job, util_loop_new ("refused"));
+  util_loop_shut_down (job.loop);
+  util_reply_init (&reply);
+  {
+    g_autoptr (GTask) task = job_task_new (&job, NULL, util_reply_cb, &reply);
+
+    g_main_context_push_thread_default (pushed);
+    bg_loop_run_task (job.loop, G_PRIORITY_DEFAULT, task, util_no_task_cb);
+    g_main_context_pop_thread_default (pushed);
+  }
+  g_assert_false (g_main_context_pending (pushed));
+  assert_fails (&job, &reply, BG_ERROR, BG_ERROR_CLOSED);
+  assert_task_gone (&job, &reply);
+  job_end (&job);
+  g_assert_finalize_object (job.loop);
+}
+
+/* At the task's own priority: what is more urgent in the context comes before, what is less
+ * so after. */
+static void
+test_refused_priority (void)
+{
+  static const int priorities[] = { G_PRIORITY_HIGH, G_PRIORITY_DEFAULT, G_PRIORITY_LOW };
+
+  for (guint i = 0; i < G_N_ELEMENTS (priorities); i++)
+    {
+      g_autoptr (GTask) task = NULL;
+      UtilLatch before, after;
+      UtilReply reply;
+      Job job;
+
+      job_init (&job, util_loop_new ("refused"));
+      util_loop_shut_down (job.loop);
+      util_reply_init (&reply);
+      util_latch_init (&before, 1);
+      util_latch_init (&after, 1);
+      task = job_task_new (&job, NULL, util_reply_cb, &reply);
+      g_task_set_priority (task, priorities[i]);
+      g_idle_add_full (priorities[i] + 1, util_count_down_source_cb, &after, NULL);
+      bg_loop_run_task (job.loop, G_PRIORITY_DEFAULT, task, util_no_task_cb);
+      g_clear_object (&task);
+      g_idle_add_full (priorities[i] - 1, util_count_down_source_cb, &before, NULL);
+      util_iterate_until (&before);
+      g_assert_null (reply.result);
+      assert_fails (&job, &reply, BG_ERROR, BG_ERROR_CLOSED);
+      g_assert_false (util_latch_is_open (&after));
+      util_iterate_until (&after);
+      assert_task_gone (&job, &reply);
+      util_latch_clear (&before);
+      util_latch_clear (&after);
+      job_end (&job);
+      g_assert_finalize_object (job.loop);
+    }
+}
+
+/* One that was cancelled before says so, also if it does not look at its cancellable when it
+ * is asked for its result. */
+static void
+test_refused_cancelled (void)
+{
+  g_autoptr (GCancellable) cancellable = g_cancellable_new ();
+  g_autoptr (GTask) task = NULL;
+  UtilReply reply;
+  Job job;
+
+  job_init (&job, util_loop_new ("refused"));
+  util_loop_shut_down (job.loop);
+  util_reply_init (&reply);
+  g_cancellable_cancel (cancellable);
+  task = job_task_new (&job, cancellable, util_reply_cb, &reply);
+  g_task_set_check_cancellable (task, FALSE);
+  bg_loop_run_task (job.loop, G_PRIORITY_DEFAULT, task, util_no_task_cb);
+  g_clear_object (&task);
+  assert_fails (&job, &reply, G_IO_ERROR, G_IO_ERROR_CANCELLED);
+  assert_task_gone (&job, &reply);
+  job_end (&job);
+  g_assert_finalize_object (job.loop);
+}
+
 /* On its own thread too: while the teardown functions run nothing is taken. */
 
 static void
@@ -497,6 +584,9 @@ main (int argc, char *argv[])
   util_add ("/run-task/cancelled/queued", test_cancelled_queued);
   util_add ("/run-task/cancelled/race", test_cancelled_race);
   g_test_add_func ("/run-task/refused/returns-closed", test_refused);
+  g_test_add_func ("/run-task/refused/in-the-tasks-context", test_refused_context);
+  g_test_add_func ("/run-task/refused/at-the-tasks-priority", test_refused_priority);
+  g_test_add_func ("/run-task/refused/cancelled-before", test_refused_cancelled);
   util_add_trapped ("/run-task/refused/in-a-teardown", test_refused_in_teardown);
   util_add ("/run-task/shutdown/drain-runs-it", test_drained);
   util_add ("/run-task/shutdown/cancel-drops-it", test_dropped);
