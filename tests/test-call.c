@@ -331,6 +331,26 @@ test_timed_out_before_it_starts (BgTestFixture *fixture, gconstpointer data)
   util_block_clear (&block);
 }
 
+/* Nor does one on the loop's own thread. */
+static gboolean
+call_cancelled_cb (gpointer user_data, GError **error)
+{
+  Before *self = user_data;
+
+  before_thread (self);
+  return TRUE;
+}
+
+static void
+test_cancelled_before_on_own_thread (BgTestFixture *fixture, gconstpointer data)
+{
+  g_autoptr (GCancellable) cancellable = g_cancellable_new ();
+  Before before = { fixture->loop, cancellable, -1, G_IO_ERROR_CANCELLED };
+
+  g_cancellable_cancel (cancellable);
+  g_assert_true (bg_loop_call (fixture->loop, call_cancelled_cb, &before, NULL, NULL));
+}
+
 static gboolean
 cancel_and_fail_cb (gpointer user_data, GError **error)
 {
@@ -544,6 +564,7 @@ main (int argc, char *argv[])
   util_add ("/call/closed/while-stopping", test_closed_while_stopping);
   g_test_add_func ("/call/shutdown-race/each-ran-or-was-refused", test_shutdown_race);
   util_add ("/call/cancelled/before-it-starts", test_cancelled_before_it_starts);
+  util_add ("/call/cancelled/before-on-own-thread", test_cancelled_before_on_own_thread);
   util_add ("/call/cancelled/while-it-runs", test_cancelled_while_it_runs);
   util_add ("/call/cancelled/at-any-moment", test_cancelled_at_any_moment);
   util_add ("/call/timed-out/before-it-starts", test_timed_out_before_it_starts);

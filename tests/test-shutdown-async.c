@@ -130,6 +130,8 @@ test_cancelled_before (void)
 
       util_reply_init (&reply);
       g_cancellable_cancel (cancellable);
+      bg_loop_shutdown_async (loop, mode, -1, cancellable, NULL, NULL);
+      g_assert_cmpint (bg_loop_get_state (loop), ==, BG_LOOP_RUNNING);
       bg_loop_shutdown_async (loop, mode, -1, cancellable, util_reply_cb, &reply);
       g_assert_cmpint (bg_loop_get_state (loop), ==, BG_LOOP_RUNNING);
       util_reply_wait (&reply);
