@@ -331,6 +331,42 @@ test_timed_out_before_it_starts (BgTestFixture *fixture, gconstpointer data)
   util_block_clear (&block);
 }
 
+/* Nor one that the loop comes to before its thread is told: who cancels it lets the loop
+ * have it first. */
+
+typedef struct
+{
+  Before before;
+  UtilBlock block;
+} Untold;
+
+static void
+let_loop_have_it_cb (GCancellable *cancellable, gpointer user_data)
+{
+  Untold *self = user_data;
+
+  util_unblock (&self->block);
+  g_assert_true (bg_loop_flush (self->before.loop, -1, NULL, NULL));
+}
+
+static void
+test_cancelled_before_it_is_told (BgTestFixture *fixture, gconstpointer data)
+{
+  g_autoptr (GCancellable) cancellable = g_cancellable_new ();
+  Untold self = { .before = { fixture->loop, cancellable, -1, G_IO_ERROR_CANCELLED } };
+  gulong handler
+      = g_signal_connect (cancellable, "cancelled", G_CALLBACK (let_loop_have_it_cb), &self);
+  GThread *thread;
+
+  util_block (&self.block, fixture->loop);
+  thread = g_thread_new ("caller", before_thread, &self.before);
+  util_wait_for_queued (fixture->loop, 1);
+  g_cancellable_cancel (cancellable);
+  g_thread_join (thread);
+  g_signal_handler_disconnect (cancellable, handler);
+  util_block_clear (&self.block);
+}
+
 /* Nor does one on the loop's own thread. */
 static gboolean
 call_cancelled_cb (gpointer user_data, GError **error)
@@ -564,6 +600,7 @@ main (int argc, char *argv[])
   util_add ("/call/closed/while-stopping", test_closed_while_stopping);
   g_test_add_func ("/call/shutdown-race/each-ran-or-was-refused", test_shutdown_race);
   util_add ("/call/cancelled/before-it-starts", test_cancelled_before_it_starts);
+  util_add ("/call/cancelled/before-it-is-told", test_cancelled_before_it_is_told);
   util_add ("/call/cancelled/before-on-own-thread", test_cancelled_before_on_own_thread);
   util_add ("/call/cancelled/while-it-runs", test_cancelled_while_it_runs);
   util_add ("/call/cancelled/at-any-moment", test_cancelled_at_any_moment);

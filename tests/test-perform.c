@@ -615,6 +615,8 @@ test_async_shutdown (BgTestFixture *fixture, gconstpointer data)
   operation_init (&operation, loop);
   perform_async (&operation, &reply, NULL);
   util_latch_wait (&operation.destroyed);
+  if (data != NULL)
+    g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
   bg_loop_quit (loop, BG_SHUTDOWN_CANCEL);
   util_reply_wait (&reply);
   g_assert_null (bg_loop_perform_finish (loop, reply.result, &error));
@@ -964,7 +966,9 @@ main (int argc, char *argv[])
   util_add ("/perform-async/answer/inside-begin", test_async_inside_begin);
   util_add ("/perform-async/answer/twice", test_async_twice);
   util_add ("/perform-async/refused", test_async_refused);
-  util_add ("/perform-async/shutdown/cancel-ends-the-wait", test_async_shutdown);
+  util_add_data ("/perform-async/shutdown/cancel-ends-the-wait", test_async_shutdown, NULL);
+  util_add_data ("/perform-async/shutdown/cancel-ends-the-wait-once-begun", test_async_shutdown,
+                 "begun");
   util_add ("/perform-async/shutdown/cancel-drops-it", test_async_dropped);
   util_add_trapped ("/perform-async/shutdown/drain-gives-own-loop-its-replies",
                     test_async_drain_own_loop);
