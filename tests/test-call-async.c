@@ -129,6 +129,50 @@ test_refused (BgTestFixture *fixture, gconstpointer data)
   util_reply_clear (&reply);
 }
 
+/* The data goes first also where the destroy notify iterates the context that the reply goes
+ * to. */
+static void
+iterate_and_destroy_cb (gpointer user_data)
+{
+  while (g_main_context_iteration (g_main_context_get_thread_default (), FALSE))
+    ;
+  destroy_cb (user_data);
+}
+
+static void
+test_refused_destroyed_first (BgTestFixture *fixture, gconstpointer data)
+{
+  Work work = { .loop = fixture->loop };
+  UtilReply reply;
+
+  util_loop_shut_down (fixture->loop);
+  util_reply_init (&reply);
+  work.result = &reply.result;
+  bg_loop_call_async (work.loop, G_PRIORITY_DEFAULT, -1, run_cb, &work, iterate_and_destroy_cb,
+                      NULL, util_reply_cb, &reply);
+  g_assert_cmpint (work.n_destroyed, ==, 1);
+  util_reply_wait (&reply);
+  util_reply_clear (&reply);
+}
+
+/* The cancellable is let go of with the call, refused or not, however long its result is
+ * kept. */
+static void
+test_cancellable_let_go (BgTestFixture *fixture, gconstpointer refused)
+{
+  GCancellable *cancellable = g_cancellable_new ();
+  Work work = { .loop = fixture->loop };
+  UtilReply reply;
+
+  if (refused != NULL)
+    util_loop_shut_down (fixture->loop);
+  call_work (&work, &reply, cancellable);
+  util_reply_wait (&reply);
+  g_assert_cmpint (work.n_run, ==, refused == NULL);
+  g_assert_finalize_object (cancellable);
+  util_reply_clear (&reply);
+}
+
 static void
 test_no_callback (BgTestFixture *fixture, gconstpointer data)
 {
@@ -709,6 +753,9 @@ main (int argc, char *argv[])
   util_add ("/call-async/destroyed-then-answered-in-callers-context", test_answer);
   util_add ("/call-async/error-unchanged", test_error);
   util_add ("/call-async/refused", test_refused);
+  util_add ("/call-async/refused/destroyed-first", test_refused_destroyed_first);
+  util_add_data ("/call-async/cancellable-let-go", test_cancellable_let_go, NULL);
+  util_add_data ("/call-async/cancellable-let-go/refused", test_cancellable_let_go, "refused");
   util_add ("/call-async/no-callback", test_no_callback);
   util_add ("/call-async/shutdown/drain-runs-it", test_drained);
   util_add ("/call-async/shutdown/cancel-drops-it", test_dropped);

@@ -604,6 +604,40 @@ test_async_refused (BgTestFixture *fixture, gconstpointer data)
   operation_clear (&operation);
 }
 
+/* The data goes first also where the destroy notify iterates the context that the reply goes
+ * to. */
+
+typedef struct
+{
+  UtilReply reply;
+  gboolean destroyed;
+} Refused;
+
+static void
+iterate_and_destroy_cb (gpointer user_data)
+{
+  Refused *self = user_data;
+
+  while (g_main_context_iteration (g_main_context_get_thread_default (), FALSE))
+    ;
+  g_assert_null (self->reply.result);
+  self->destroyed = TRUE;
+}
+
+static void
+test_async_refused_destroyed_first (BgTestFixture *fixture, gconstpointer data)
+{
+  Refused self = { 0 };
+
+  util_loop_shut_down (fixture->loop);
+  util_reply_init (&self.reply);
+  bg_loop_perform_async (fixture->loop, G_PRIORITY_DEFAULT, -1, util_no_begin_cb, &self,
+                         iterate_and_destroy_cb, NULL, util_reply_cb, &self.reply);
+  g_assert_true (self.destroyed);
+  util_reply_wait (&self.reply);
+  util_reply_clear (&self.reply);
+}
+
 static void
 test_async_shutdown (BgTestFixture *fixture, gconstpointer data)
 {
@@ -966,6 +1000,7 @@ main (int argc, char *argv[])
   util_add ("/perform-async/answer/inside-begin", test_async_inside_begin);
   util_add ("/perform-async/answer/twice", test_async_twice);
   util_add ("/perform-async/refused", test_async_refused);
+  util_add ("/perform-async/refused/destroyed-first", test_async_refused_destroyed_first);
   util_add_data ("/perform-async/shutdown/cancel-ends-the-wait", test_async_shutdown, NULL);
   util_add_data ("/perform-async/shutdown/cancel-ends-the-wait-once-begun", test_async_shutdown,
                  "begun");

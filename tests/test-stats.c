@@ -85,6 +85,49 @@ test_counts (BgTestFixture *fixture, gconstpointer data)
   util_block_clear (&block);
 }
 
+/* What a loop posts to itself waits for the next batch each time, and wakes nobody. */
+
+typedef struct
+{
+  BgLoop *loop;
+  BgLoopStats *last; /* (owned) (nullable) */
+  guint n_left;
+  UtilLatch done;
+} Chain;
+
+static void
+chain_cb (gpointer user_data)
+{
+  Chain *self = user_data;
+  BgLoopStats *stats = get_stats (self->loop);
+
+  if (self->last != NULL)
+    {
+      g_assert_cmpuint (stats->batches, ==, self->last->batches + 1);
+      g_assert_cmpuint (stats->wakeups, ==, self->last->wakeups);
+      bg_loop_stats_free (self->last);
+    }
+  self->last = stats;
+  if (self->n_left-- > 0)
+    g_assert_true (bg_loop_post (self->loop, chain_cb, self, NULL));
+  else
+    util_latch_count_down (&self->done);
+}
+
+static void
+test_batches (BgTestFixture *fixture, gconstpointer data)
+{
+  Chain self = { .loop = fixture->loop, .n_left = 10 };
+
+  g_object_set (self.loop, "linger", 0, NULL);
+  util_latch_init (&self.done, 1);
+  g_assert_true (bg_loop_post (self.loop, chain_cb, &self, NULL));
+  util_latch_wait (&self.done);
+  bg_loop_stats_free (self.last);
+  util_loop_shut_down (self.loop);
+  util_latch_clear (&self.done);
+}
+
 /* A loop that is awake is not woken. */
 static void
 test_one_wake_up (BgTestFixture *fixture, gconstpointer data)
@@ -513,6 +556,7 @@ main (int argc, char *argv[])
 
   util_add ("/stats/new/is-all-zero", test_new);
   util_add ("/stats/counts", test_counts);
+  util_add ("/stats/batches/no-wake-ups", test_batches);
   util_add ("/stats/wake-ups/none-while-awake", test_one_wake_up);
   util_add ("/stats/cancelled", test_cancelled);
   util_add_data ("/stats/all-kinds/drained", test_all_kinds, GUINT_TO_POINTER (BG_SHUTDOWN_DRAIN));
