@@ -546,6 +546,21 @@ test_place (void)
   util_loop_end (self.loop);
 }
 
+/* Refused: destroyed here and at once. */
+static void
+test_refused (void)
+{
+  BgLoop *loop = util_loop_new ("refused");
+  int destroyed = 0;
+
+  util_loop_shut_down (loop);
+  g_assert_cmpuint (bg_loop_post_after (loop, 0, util_not_reached_cb, &destroyed, util_count_cb),
+                    ==, 0);
+  g_assert_cmpint (destroyed, ==, 1);
+  g_assert_cmpuint (bg_loop_post_after (loop, 0, util_not_reached_cb, NULL, NULL), ==, 0);
+  g_assert_finalize_object (loop);
+}
+
 int
 main (int argc, char *argv[])
 {
@@ -565,6 +580,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/delay/end/teardown", test_teardown);
   util_add_trapped ("/delay/end/due", test_due);
   util_add_trapped ("/delay/end/due-while-stopping", test_due_while_stopping);
+  util_add_trapped ("/delay/refused", test_refused);
 
   return g_test_run ();
 }

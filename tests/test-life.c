@@ -456,6 +456,30 @@ test_linger (void)
   util_loop_end (loop);
 }
 
+static void
+count_notify_cb (GObject *object, GParamSpec *pspec, gpointer user_data)
+{
+  util_count_cb (user_data);
+}
+
+/* A property is notified when it has another value, and not else. */
+static void
+test_notified (gconstpointer data)
+{
+  const char *name = data;
+  BgLoop *loop = util_loop_new ("notified");
+  g_autofree char *signal = g_strconcat ("notify::", name, NULL);
+  int n = 0;
+
+  g_object_set (loop, name, 10, NULL);
+  g_signal_connect (loop, signal, G_CALLBACK (count_notify_cb), &n);
+  g_object_set (loop, name, 10, NULL);
+  g_assert_cmpint (n, ==, 0);
+  g_object_set (loop, name, 20, NULL);
+  g_assert_cmpint (n, ==, 1);
+  util_loop_end (loop);
+}
+
 int
 main (int argc, char *argv[])
 {
@@ -484,6 +508,8 @@ main (int argc, char *argv[])
   g_test_add_data_func ("/life/1000-loops/dropped/leave-nothing-behind", GINT_TO_POINTER (TRUE),
                         test_leaves_nothing_behind);
   g_test_add_func ("/life/linger", test_linger);
+  g_test_add_data_func ("/life/notified/linger", "linger", test_notified);
+  g_test_add_data_func ("/life/notified/stall-threshold", "stall-threshold", test_notified);
 
   return g_test_run ();
 }

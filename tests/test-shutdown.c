@@ -610,6 +610,19 @@ waiting_thread (gpointer user_data)
   return NULL;
 }
 
+static gpointer
+performing_thread (gpointer user_data)
+{
+  Waiters *self = user_data;
+  g_autoptr (GError) error = NULL;
+
+  g_assert_null (
+      bg_loop_perform (self->loop, G_PRIORITY_DEFAULT, -1, util_no_begin_cb, NULL, NULL, &error));
+  g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
+  util_latch_count_down (&self->woken);
+  return NULL;
+}
+
 static gboolean
 blocking_call_cb (gpointer user_data, GError **error)
 {
@@ -647,7 +660,7 @@ test_cancel_wakes_waiters (void)
   threads[0] = g_thread_new ("running", running_thread, &self);
   util_latch_wait (&block.entered);
   for (guint i = 1; i < G_N_ELEMENTS (threads); i++)
-    threads[i] = g_thread_new ("waiting", waiting_thread, &self);
+    threads[i] = g_thread_new ("waiting", i % 2 == 0 ? performing_thread : waiting_thread, &self);
   while (queued < G_N_ELEMENTS (threads) - 1)
     {
       stats = bg_loop_get_stats (self.loop);

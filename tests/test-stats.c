@@ -168,6 +168,24 @@ test_cancelled (BgTestFixture *fixture, gconstpointer data)
   util_block_clear (&block);
 }
 
+/* A task that was cancelled before its turn counts as cancelled, and only so. */
+static void
+test_cancelled_task (BgTestFixture *fixture, gconstpointer data)
+{
+  BgLoop *loop = fixture->loop;
+  g_autoptr (GCancellable) cancellable = g_cancellable_new ();
+  g_autoptr (GTask) task = g_task_new (NULL, cancellable, NULL, NULL);
+  g_autoptr (BgLoopStats) stats = NULL;
+
+  g_cancellable_cancel (cancellable);
+  bg_loop_run_task (loop, G_PRIORITY_DEFAULT, task, util_no_task_cb);
+  util_loop_shut_down (loop);
+  stats = get_stats (loop);
+  g_assert_cmpuint (stats->posted, ==, 1);
+  g_assert_cmpuint (stats->run, ==, 0);
+  g_assert_cmpuint (stats->cancelled, ==, 1);
+}
+
 /* One piece of work is one, by whatever way it came and however often it ran. */
 static void
 test_all_kinds (BgTestFixture *fixture, gconstpointer data)
@@ -559,6 +577,7 @@ main (int argc, char *argv[])
   util_add ("/stats/batches/no-wake-ups", test_batches);
   util_add ("/stats/wake-ups/none-while-awake", test_one_wake_up);
   util_add ("/stats/cancelled", test_cancelled);
+  util_add ("/stats/cancelled/task", test_cancelled_task);
   util_add_data ("/stats/all-kinds/drained", test_all_kinds, GUINT_TO_POINTER (BG_SHUTDOWN_DRAIN));
   util_add_data ("/stats/all-kinds/cancelled", test_all_kinds,
                  GUINT_TO_POINTER (BG_SHUTDOWN_CANCEL));

@@ -1314,6 +1314,30 @@ test_exit_default (void)
   g_assert_finalize_object (fresh);
 }
 
+/* A task that somebody else has is theirs to return from. */
+static void
+test_exit_task_kept (void)
+{
+  Exit self = { util_loop_new ("exits") };
+  GTask *task = g_task_new (NULL, NULL, util_reply_cb, &self.reply);
+  g_autoptr (GError) error = NULL;
+
+  util_catch_criticals ();
+  util_reply_init (&self.reply);
+  g_task_set_task_data (task, &self, NULL);
+  bg_loop_run_task (self.loop, 0, task, exit_task_cb);
+  g_assert_true (bg_loop_wait (self.loop, -1, NULL, NULL));
+  util_take_critical ("*has ended the thread of the loop*exits*");
+  g_assert_false (g_task_get_completed (task));
+  g_task_return_boolean (task, TRUE);
+  g_object_unref (task);
+  util_reply_wait (&self.reply);
+  g_assert_true (g_task_propagate_boolean (G_TASK (self.reply.result), &error));
+  g_assert_no_error (error);
+  util_reply_clear (&self.reply);
+  g_object_unref (self.loop);
+}
+
 /* Nobody has the loop any more. */
 
 static void
@@ -1505,6 +1529,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/thread-end/exit/in-begin", test_exit_in_begin);
   util_add_trapped ("/thread-end/exit/in-operation", test_exit_in_operation);
   util_add_trapped ("/thread-end/exit/in-task", test_exit_in_task);
+  util_add_trapped ("/thread-end/exit/in-task/that-others-have", test_exit_task_kept);
   util_add_trapped ("/thread-end/exit/in-source", test_exit_in_source);
   util_add_trapped ("/thread-end/exit/in-nested", test_exit_in_nested);
   util_add_trapped ("/thread-end/exit/in-pushed-context", test_exit_in_pushed_context);
