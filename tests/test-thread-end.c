@@ -1314,9 +1314,10 @@ test_exit_default (void)
   g_assert_finalize_object (fresh);
 }
 
-/* A task that somebody else has is theirs to return from. */
+/* A task is returned from, unless somebody else has it: then it is theirs to return from. */
+
 static void
-test_exit_task_kept (void)
+run_exit_task (gboolean kept)
 {
   Exit self = { util_loop_new ("exits") };
   GTask *task = g_task_new (NULL, NULL, util_reply_cb, &self.reply);
@@ -1324,18 +1325,39 @@ test_exit_task_kept (void)
 
   util_catch_criticals ();
   util_reply_init (&self.reply);
+  util_block (&self.block, self.loop);
   g_task_set_task_data (task, &self, NULL);
   bg_loop_run_task (self.loop, 0, task, exit_task_cb);
+  if (!kept)
+    g_clear_object (&task);
+  util_unblock (&self.block);
   g_assert_true (bg_loop_wait (self.loop, -1, NULL, NULL));
   util_take_critical ("*has ended the thread of the loop*exits*");
-  g_assert_false (g_task_get_completed (task));
-  g_task_return_boolean (task, TRUE);
-  g_object_unref (task);
+  if (kept)
+    {
+      g_assert_false (g_task_get_completed (task));
+      g_task_return_boolean (task, TRUE);
+      g_object_unref (task);
+    }
   util_reply_wait (&self.reply);
-  g_assert_true (g_task_propagate_boolean (G_TASK (self.reply.result), &error));
-  g_assert_no_error (error);
+  if (!g_task_propagate_boolean (G_TASK (self.reply.result), &error))
+    g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
+  g_assert_cmpint (error == NULL, ==, kept);
   util_reply_clear (&self.reply);
+  util_block_clear (&self.block);
   g_object_unref (self.loop);
+}
+
+static void
+test_exit_task_told (void)
+{
+  run_exit_task (FALSE);
+}
+
+static void
+test_exit_task_kept (void)
+{
+  run_exit_task (TRUE);
 }
 
 /* Nobody has the loop any more. */
@@ -1529,6 +1551,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/thread-end/exit/in-begin", test_exit_in_begin);
   util_add_trapped ("/thread-end/exit/in-operation", test_exit_in_operation);
   util_add_trapped ("/thread-end/exit/in-task", test_exit_in_task);
+  util_add_trapped ("/thread-end/exit/in-task/that-nobody-has", test_exit_task_told);
   util_add_trapped ("/thread-end/exit/in-task/that-others-have", test_exit_task_kept);
   util_add_trapped ("/thread-end/exit/in-source", test_exit_in_source);
   util_add_trapped ("/thread-end/exit/in-nested", test_exit_in_nested);
