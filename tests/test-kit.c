@@ -144,6 +144,45 @@ test_source_dropped_late (BgTestFixture *fixture, gconstpointer data)
   g_thread_unref (g_thread_new ("dropper", drop_source_thread, dropper));
 }
 
+/* Thread-local destructors are part of the loop's end. */
+
+static void
+end_slowly_cb (gpointer data)
+{
+  util_spin_until (util_msec_from_now (5));
+}
+
+static GPrivate slow_end = G_PRIVATE_INIT (end_slowly_cb);
+
+static void
+set_private_cb (gpointer private)
+{
+  g_private_set (private, private);
+}
+
+static void
+test_ends_slowly (BgTestFixture *fixture, gconstpointer data)
+{
+  g_assert_true (bg_loop_post (fixture->loop, set_private_cb, &slow_end, NULL));
+}
+
+/* The last reference goes a while after the loop has stopped. */
+static gpointer
+drop_late_thread (gpointer loop)
+{
+  while (bg_loop_get_state (loop) != BG_LOOP_STOPPED)
+    g_thread_yield ();
+  util_spin_until (util_msec_from_now (2));
+  g_object_unref (loop);
+  return NULL;
+}
+
+static void
+test_reference_dropped_late (BgTestFixture *fixture, gconstpointer data)
+{
+  g_thread_unref (g_thread_new ("dropper", drop_late_thread, g_object_ref (fixture->loop)));
+}
+
 static void
 test_data (BgTestFixture *fixture, gconstpointer data)
 {
@@ -171,6 +210,19 @@ test_ignored_eventfd (BgTestFixture *fixture, gconstpointer data)
   bg_test_fixture_ignore_eventfd (fixture, fd);
   bg_test_fixture_ignore_eventfd (fixture, fd);
   bg_test_fixture_ignore_eventfd (fixture, STDERR_FILENO);
+}
+
+/* In a process of its own, which has none yet. */
+static void
+test_main_context (BgTestFixture *fixture, gconstpointer data)
+{
+  if (!g_test_subprocess ())
+    {
+      util_assert_subprocess_passes (NULL);
+      return;
+    }
+
+  g_main_context_default ();
 }
 
 /* In a process of its own, where GLib has started none yet. */
@@ -254,10 +306,35 @@ test_older_loop (void)
 
   g_assert_true (g_str_has_prefix (all, "the loop \"older\", "));
   g_assert_null (bg_test_describe_loops (since, 0));
+  g_assert_null (bg_test_describe_loops (since, G_MAXINT));
   bg_test_fixture_set_up (&fixture, NULL);
   bg_test_fixture_tear_down (&fixture, NULL);
   util_loop_end (older);
   bg_test_assert_no_loops ();
+}
+
+/* The kit itself leaves no descriptor open, also where it looks at what a worker polls. */
+static void
+test_descriptors (void)
+{
+  guint fds = 0;
+
+  if (!g_test_subprocess ())
+    {
+      util_assert_subprocess_passes (NULL);
+      return;
+    }
+
+  g_source_unref (g_unix_signal_source_new (SIGUSR1));
+  for (guint i = 0; i < 5; i++)
+    {
+      BgTestFixture fixture = { NULL };
+
+      bg_test_fixture_set_up (&fixture, NULL);
+      bg_test_fixture_tear_down (&fixture, NULL);
+      g_assert_true (i == 0 || util_count_fds () == fds);
+      fds = util_count_fds ();
+    }
 }
 
 /* Something is left */
@@ -313,6 +390,26 @@ leak_reference (BgTestFixture *fixture)
   g_object_ref (fixture->loop);
 }
 
+/* Nobody has the loop any more, and its thread does not end. */
+
+static void
+never_end_cb (gpointer data)
+{
+  for (;;)
+    g_usleep (G_USEC_PER_SEC);
+}
+
+static GPrivate endless_end = G_PRIVATE_INIT (never_end_cb);
+
+static void
+leak_thread (BgTestFixture *fixture)
+{
+  BgLoop *loop = util_loop_new ("endless");
+
+  g_assert_true (bg_loop_post (loop, set_private_cb, &endless_end, NULL));
+  g_object_unref (loop);
+}
+
 /* Not static, so that they have names in messages. */
 gboolean begin_nothing (gpointer user_data,
                         GCancellable *cancellable,
@@ -359,6 +456,19 @@ static void
 leak_context (BgTestFixture *fixture)
 {
   g_main_context_new ();
+}
+
+static void
+leak_contexts (BgTestFixture *fixture)
+{
+  g_main_context_new ();
+  g_main_context_new ();
+}
+
+static void
+leak_own_context (BgTestFixture *fixture)
+{
+  g_main_context_ref (bg_loop_get_context (fixture->loop));
 }
 
 /* A task that completes in a context that nobody iterates. */
@@ -410,6 +520,29 @@ leak_after_ignored (BgTestFixture *fixture)
   bg_test_fixture_ignore_eventfd (fixture, fd);
   close (fd);
   g_assert_cmpint (eventfd (0, EFD_CLOEXEC), ==, fd);
+}
+
+/* The file that had the number is still open, under another one that is known. */
+static void
+before_closing_one (void)
+{
+  closing = eventfd (0, EFD_CLOEXEC);
+  g_assert_cmpint (dup (closing), !=, -1);
+}
+
+/* A thread that is no worker of GLib's polls what is left. */
+static gpointer
+iterate_thread (gpointer context)
+{
+  for (;;)
+    g_main_context_iteration (context, TRUE);
+  return NULL;
+}
+
+static void
+leak_polled (BgTestFixture *fixture)
+{
+  g_thread_unref (g_thread_new ("mine", iterate_thread, g_main_context_new ()));
 }
 
 /* Threads that are no worker of GLib's: one sleeps, the other polls something else. */
@@ -470,16 +603,24 @@ static const Leak leaks[] = {
   { "dropped-hold", leak_dropped_hold,
     "left behind: the loop ?dropped?, * was dropped and is still stopping: held by ?an upload? for "
     "*" },
+  { "thread", leak_thread,
+    "left behind: the loop ?endless?, * ms old, was dropped and is still stopping: destructors of "
+    "its thread run\n" },
   { "operation", leak_operation,
     "*waiting for the operation begun by " UTIL_NAME (begin_nothing, "*") " for * ms\n" },
   { "busy-loop", leak_busy_loop,
     "*: running " UTIL_NAME (block_for_ever, "*") " for * ms; 1 queued at priority 7\n" },
   { "context", leak_context, "left behind: 1 eventfd more than before the test (*): *" },
+  { "contexts", leak_contexts, "left behind: 2 eventfds more than before the test (*, *): *" },
+  { "own-context", leak_own_context, "left behind: 1 eventfd more than before the test (*): *" },
   { "task", leak_task, "left behind: 1 eventfd more than before the test (*): *" },
   { "before-another-is-closed", leak_before_other_closes,
     "left behind: 1 eventfd more than before the test (*): *", before_closing },
   { "after-another-was-closed", leak_after_other_closed,
     "left behind: 1 eventfd more than before the test (*): *", before_closing },
+  { "after-one-of-two-was-closed", leak_after_other_closed,
+    "left behind: 1 eventfd more than before the test (*): *", before_closing_one },
+  { "polled", leak_polled, "left behind: 1 eventfd more than before the test (*): *" },
   { "after-ignored", leak_after_ignored,
     "left behind: 1 eventfd more than before the test (*): *" },
   { "beside-namesakes-of-workers", leak_beside_namesakes,
@@ -522,6 +663,9 @@ test_leak (gconstpointer data)
   g_test_trap_subprocess (path, 0, 0);
   g_test_trap_assert_failed ();
   g_test_trap_assert_stderr (message);
+  /* That of a loop which is left belongs to that. */
+  if (strstr (leak->pattern, "eventfd") == NULL)
+    g_test_trap_assert_stderr_unmatched ("*eventfd*");
 }
 
 /* The next fixture finds everything in order. */
@@ -587,6 +731,31 @@ test_default_is_forgotten (void)
   fresh = bg_loop_dup_default (NULL);
   if (fresh != left)
     g_print ("another one\n");
+}
+
+/* What holds the loop keeps it, but whatever else can be is cancelled. */
+static void
+test_cancelled (void)
+{
+  BgTestFixture fixture = { NULL };
+  BgLoop *loop;
+
+  if (!g_test_subprocess ())
+    {
+      g_test_trap_subprocess (NULL, 0, 0);
+      g_test_trap_assert_failed ();
+      g_test_trap_assert_stdout ("*is cancelled*");
+      return;
+    }
+
+  set_timeout (SHORT_TIMEOUT);
+  bg_test_fixture_set_up (&fixture, NULL);
+  loop = g_object_ref (fixture.loop);
+  leak_hold (&fixture);
+  bg_test_fixture_tear_down (&fixture, NULL);
+  if (g_cancellable_is_cancelled (bg_loop_get_cancellable (loop)))
+    g_print ("is cancelled\n");
+  g_object_unref (loop);
 }
 
 static void
@@ -663,6 +832,8 @@ static const struct
   { "work-is-done", test_work_is_done },
   { "source-outlives-loop", test_source_outlives_loop },
   { "source-dropped-late", test_source_dropped_late },
+  { "ends-slowly", test_ends_slowly },
+  { "reference-dropped-late", test_reference_dropped_late },
 };
 
 static void
@@ -727,6 +898,32 @@ test_left_with_timeout (gconstpointer msec)
   bg_test_fixture_tear_down (&fixture, NULL);
   if (waits == (g_get_monotonic_time () - start > 4 * G_TIME_SPAN_SECOND))
     g_print ("in time\n");
+}
+
+/* Without a limit what nobody tells of is looked for as long as by default. */
+static void
+test_context_left_without_limit (void)
+{
+  BgTestFixture fixture = { NULL };
+
+  if (!HAVE_PROC)
+    {
+      g_test_skip ("without /proc no descriptor is looked for");
+      return;
+    }
+
+  if (!g_test_subprocess ())
+    {
+      g_test_trap_subprocess (NULL, 0, 0);
+      g_test_trap_assert_failed ();
+      g_test_trap_assert_stderr ("*left behind: 1 eventfd more than before the test*");
+      return;
+    }
+
+  set_timeout ("-1");
+  bg_test_fixture_set_up (&fixture, NULL);
+  leak_context (&fixture);
+  bg_test_fixture_tear_down (&fixture, NULL);
 }
 
 static void
@@ -1290,6 +1487,8 @@ test_step_races_shutdown (Steps *self, gconstpointer data)
   GThread *threads[4];
   int n = 0;
 
+  /* Who was not told of the end would wait for ever. */
+  set_timeout ("-1");
   for (guint i = 0; i < G_N_ELEMENTS (threads); i++)
     threads[i] = g_thread_new ("stepper", step_thread, self->base.loop);
   for (guint i = 0; i < util_scale (1000); i++)
@@ -1302,6 +1501,7 @@ test_step_races_shutdown (Steps *self, gconstpointer data)
   g_assert_true (bg_loop_shutdown (self->base.loop, NULL));
   for (guint i = 0; i < G_N_ELEMENTS (threads); i++)
     g_thread_join (threads[i]);
+  set_timeout (LONG_TIMEOUT);
   g_assert_cmpint (n, ==, util_scale (1000));
 }
 
@@ -1378,6 +1578,8 @@ test_without_end (Steps *self, gconstpointer data)
   g_clear_error (&error);
   util_unblock (&block);
   set_timeout (LONG_TIMEOUT);
+  /* A pause that was given up does not come later. */
+  g_assert_true (bg_loop_flush (self->base.loop, -1, NULL, NULL));
   assert_idle (self);
   util_block_clear (&block);
 
@@ -1709,6 +1911,60 @@ test_step_forks (Steps *self, gconstpointer data)
   assert_idle (self);
 }
 
+/* What was invoked before the pause waits for its turn, too. */
+static void
+test_step_each_earlier_invoke (Steps *self, gconstpointer data)
+{
+  UtilBlock block;
+  GThread *thread;
+
+  if (!HAVE_PROC)
+    {
+      g_test_skip ("without /proc nobody knows which threads sleep");
+      return;
+    }
+
+  util_block (&block, self->base.loop);
+  invoke (self, G_PRIORITY_DEFAULT, "a");
+  invoke (self, G_PRIORITY_DEFAULT, "b");
+  thread = g_thread_new ("pauser", pause_thread, self);
+  while (util_count_threads () < 3 || util_count_threads_awake () > 1)
+    g_thread_yield ();
+  util_unblock (&block);
+  g_thread_join (thread);
+  assert_step (self, "a");
+  assert_step (self, "ab");
+  assert_idle (self);
+  util_block_clear (&block);
+}
+
+/* A step that ends the pause, and so wakes whoever waits for the step, is waited for to its
+ * end. */
+static void
+resume_and_go_on_cb (gpointer user_data)
+{
+  Steps *self = user_data;
+
+  bg_test_resume (self->base.loop);
+  while (util_count_threads_awake () > 1)
+    g_thread_yield ();
+  g_string_append (self->log, "resumed");
+}
+
+static void
+test_step_resumes (Steps *self, gconstpointer data)
+{
+  if (!HAVE_PROC)
+    {
+      g_test_skip ("without /proc nobody knows which threads sleep");
+      return;
+    }
+
+  pause_loop (self);
+  g_assert_true (bg_loop_post (self->base.loop, resume_and_go_on_cb, self, NULL));
+  assert_step (self, "resumed");
+}
+
 static const struct
 {
   const char *path;
@@ -1723,7 +1979,10 @@ static const struct
   { "/kit/fixture/work-is-done", test_work_is_done },
   { "/kit/fixture/source-outlives-loop", test_source_outlives_loop },
   { "/kit/fixture/source-dropped-late", test_source_dropped_late },
+  { "/kit/fixture/ends-slowly", test_ends_slowly },
+  { "/kit/fixture/reference-dropped-late", test_reference_dropped_late },
   { "/kit/fixture/trapped", test_subprocess },
+  { "/kit/fixture/main-context", test_main_context },
   { "/kit/fixture/file-named-eventfd", test_file_named_eventfd },
   { "/kit/fixture/ignored-eventfd", test_ignored_eventfd },
   { "/kit/fixture/worker", test_worker },
@@ -1740,6 +1999,7 @@ static const struct
   { "/kit/step/many", NULL, test_step_many },
   { "/kit/step/invokes", NULL, test_step_invokes },
   { "/kit/step/earlier-invokes", NULL, test_step_earlier_invokes },
+  { "/kit/step/each-earlier-invoke", NULL, test_step_each_earlier_invoke },
   { "/kit/step/repeated-invoke", NULL, test_step_repeated_invoke },
   { "/kit/step/sources", NULL, test_step_sources },
   { "/kit/step/source-posts", NULL, test_step_source_posts },
@@ -1761,6 +2021,7 @@ static const struct
   { "/kit/step/blocks", NULL, test_step_blocks },
   { "/kit/step/forks", NULL, test_step_forks },
   { "/kit/resume/frees-step", NULL, test_resume_frees_step },
+  { "/kit/resume/by-the-step", NULL, test_step_resumes },
   { "/kit/resume/pause-within-step", NULL, test_pause_within_step },
   { "/kit/paused/waits-are-refused", NULL, test_wait_for_paused },
   { "/kit/paused/waits-of-others-are-queued", NULL, test_wait_for_paused_elsewhere },
@@ -1845,8 +2106,11 @@ main (int argc, char *argv[])
   add_leak_tests ();
   add_timeout_tests ("0");
   add_timeout_tests ("-1");
+  g_test_add_func ("/kit/timeout-and-leak-of-context/-1", test_context_left_without_limit);
   g_test_add_func ("/kit/fixture/older-loop", test_older_loop);
+  g_test_add_func ("/kit/fixture/leaves-no-descriptors", test_descriptors);
   g_test_add_func ("/kit/leak/goes-on", test_goes_on);
+  g_test_add_func ("/kit/leak/is-cancelled", test_cancelled);
   g_test_add_func ("/kit/leak/default-is-forgotten", test_default_is_forgotten);
   g_test_add_func ("/kit/pause/quit-then-wait", test_pause_quit_wait);
   g_test_add_func ("/kit/assert-no-loops", test_assert_no_loops);
