@@ -604,6 +604,88 @@ test_async_refused (BgTestFixture *fixture, gconstpointer data)
   operation_clear (&operation);
 }
 
+/* Of two reasons to give up the first is told, whichever that is. */
+static void
+test_async_first_reason (BgTestFixture *fixture, gconstpointer cancelled_first)
+{
+  int code = cancelled_first != NULL ? G_IO_ERROR_CANCELLED : G_IO_ERROR_TIMED_OUT;
+  BgLoop *loop = fixture->loop;
+  g_autoptr (GCancellable) cancellable = g_cancellable_new ();
+  g_autoptr (GError) error = NULL;
+  UtilReply reply;
+  UtilBlock block;
+
+  util_block (&block, loop);
+  util_reply_init (&reply);
+  bg_loop_perform_async (loop, G_PRIORITY_DEFAULT, 1, util_no_begin_cb, NULL, NULL, cancellable,
+                         util_reply_cb, &reply);
+  if (cancelled_first != NULL)
+    g_cancellable_cancel (cancellable);
+  util_spin_until (util_msec_from_now (2));
+  while (g_main_context_iteration (NULL, FALSE))
+    ;
+  g_cancellable_cancel (cancellable);
+  util_unblock (&block);
+  util_reply_wait (&reply);
+  g_assert_null (bg_loop_perform_finish (loop, reply.result, &error));
+  g_assert_error (error, G_IO_ERROR, code);
+  util_reply_clear (&reply);
+  util_loop_shut_down (loop);
+  util_block_clear (&block);
+}
+
+/* A loop that was to have the answer, and is shut down with CANCEL, does not want it any
+ * more: the operation is cancelled. */
+
+static void
+ignore_reply_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+}
+
+static void
+perform_there_cb (gpointer user_data)
+{
+  Operation *operation = user_data;
+
+  bg_loop_perform_async (operation->loop, G_PRIORITY_DEFAULT, -1, begin_cb, operation, destroy_cb,
+                         NULL, ignore_reply_cb, NULL);
+}
+
+static void
+test_async_caller_cancelled (BgTestFixture *fixture, gconstpointer data)
+{
+  BgLoop *caller = util_loop_new ("caller");
+  Operation operation;
+
+  operation_init (&operation, fixture->loop);
+  g_assert_true (bg_loop_post (caller, perform_there_cb, &operation, NULL));
+  util_latch_wait (&operation.destroyed);
+  g_assert_true (bg_loop_shutdown_full (caller, BG_SHUTDOWN_CANCEL, -1, NULL, NULL));
+  g_assert_true (g_cancellable_is_cancelled (operation.cancellable));
+  operation_answer (&operation);
+  util_loop_shut_down (fixture->loop);
+  operation_clear (&operation);
+  g_assert_finalize_object (caller);
+  util_assert_no_answers ();
+}
+
+/* One that was cancelled before is not handed over. */
+static void
+test_cancelled_before (BgTestFixture *fixture, gconstpointer data)
+{
+  g_autoptr (GCancellable) cancellable = g_cancellable_new ();
+  g_autoptr (GError) error = NULL;
+  g_autoptr (BgLoopStats) stats = NULL;
+
+  g_cancellable_cancel (cancellable);
+  g_assert_null (bg_loop_perform (fixture->loop, G_PRIORITY_DEFAULT, -1, util_no_begin_cb, NULL,
+                                  cancellable, &error));
+  g_assert_error (error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
+  stats = bg_loop_get_stats (fixture->loop);
+  g_assert_cmpuint (stats->posted, ==, 0);
+  g_assert_cmpuint (stats->cancelled, ==, 0);
+}
+
 /* The data goes first also where the destroy notify iterates the context that the reply goes
  * to. */
 
@@ -992,6 +1074,7 @@ main (int argc, char *argv[])
   util_add ("/perform/cancellable-cancelled", test_cancellable_cancelled);
   util_add ("/perform/cancellable-with-handler", test_cancellable_with_handler);
   util_add ("/perform/cancellable-of-the-loop-cancelled", test_loop_cancelled);
+  util_add ("/perform/cancelled-before", test_cancelled_before);
   util_add ("/perform/refused", test_refused);
   util_add ("/perform/shutdown/cancel-ends-the-wait", test_shutdown_cancel);
   util_add ("/perform/shutdown/cancel-tells-all", test_shutdown_cancel_all);
@@ -999,6 +1082,10 @@ main (int argc, char *argv[])
   util_add ("/perform-async/destroyed-then-answered-in-callers-context", test_async);
   util_add ("/perform-async/answer/inside-begin", test_async_inside_begin);
   util_add ("/perform-async/answer/twice", test_async_twice);
+  util_add_data ("/perform-async/first-reason-is-told/timed-out", test_async_first_reason, NULL);
+  util_add_data ("/perform-async/first-reason-is-told/cancelled", test_async_first_reason,
+                 "cancelled");
+  util_add ("/perform-async/callers-loop-cancelled", test_async_caller_cancelled);
   util_add ("/perform-async/refused", test_async_refused);
   util_add ("/perform-async/refused/destroyed-first", test_async_refused_destroyed_first);
   util_add_data ("/perform-async/shutdown/cancel-ends-the-wait", test_async_shutdown, NULL);
