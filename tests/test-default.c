@@ -499,6 +499,39 @@ test_toggled_reset (void)
     }
 }
 
+/* And it may dispose of it: whoever is just taking it has it all the same. */
+static void
+dispose_in_toggle_cb (gpointer data, GObject *object, gboolean is_last)
+{
+  Toggled *self = data;
+
+  if (!is_last && self->takes)
+    {
+      self->takes = FALSE;
+      g_object_run_dispose (object);
+    }
+}
+
+static void
+test_toggled_disposed (void)
+{
+  Toggled self = { 0 };
+  BgLoop *loop = dup_default (), *taken;
+
+  g_object_add_toggle_ref (G_OBJECT (loop), dispose_in_toggle_cb, &self);
+  g_object_unref (loop);
+  self.takes = TRUE;
+  taken = dup_default ();
+  g_assert_true (taken == loop);
+  /* The toggle reference, and this one */
+  g_assert_cmpuint (G_OBJECT (loop)->ref_count, ==, 2);
+  g_assert_true (bg_loop_call (taken, util_true_cb, NULL, NULL, NULL));
+  g_object_unref (taken);
+  g_object_add_weak_pointer (G_OBJECT (loop), (gpointer *) &taken);
+  g_object_remove_toggle_ref (G_OBJECT (loop), dispose_in_toggle_cb, &self);
+  g_assert_null (taken);
+}
+
 /* Threads take and drop it, and the last reference comes and goes: who takes it here has
  * one that runs. */
 
@@ -604,6 +637,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/default/taken/by-finalizers", test_taken_by_finalizers);
   util_add_trapped ("/default/toggle-references/take-it", test_toggled);
   util_add_trapped ("/default/toggle-references/reset-it", test_toggled_reset);
+  util_add_trapped ("/default/toggle-references/dispose-of-it", test_toggled_disposed);
   util_add_trapped ("/default/toggle-references/race", test_toggled_race);
 
   return g_test_run ();
