@@ -172,7 +172,7 @@ drop_late_thread (gpointer loop)
 {
   while (bg_loop_get_state (loop) != BG_LOOP_STOPPED)
     g_thread_yield ();
-  util_spin_until (util_msec_from_now (2));
+  util_spin_until (util_msec_from_now (10));
   g_object_unref (loop);
   return NULL;
 }
@@ -210,19 +210,6 @@ test_ignored_eventfd (BgTestFixture *fixture, gconstpointer data)
   bg_test_fixture_ignore_eventfd (fixture, fd);
   bg_test_fixture_ignore_eventfd (fixture, fd);
   bg_test_fixture_ignore_eventfd (fixture, STDERR_FILENO);
-}
-
-/* In a process of its own, which has none yet. */
-static void
-test_main_context (BgTestFixture *fixture, gconstpointer data)
-{
-  if (!g_test_subprocess ())
-    {
-      util_assert_subprocess_passes (NULL);
-      return;
-    }
-
-  g_main_context_default ();
 }
 
 /* In a process of its own, where GLib has started none yet. */
@@ -1912,30 +1899,45 @@ test_step_forks (Steps *self, gconstpointer data)
 }
 
 /* What was invoked before the pause waits for its turn, too. */
+
 static void
-test_step_each_earlier_invoke (Steps *self, gconstpointer data)
+invoke_and_pause (Steps *self)
 {
   UtilBlock block;
   GThread *thread;
 
+  util_block (&block, self->base.loop);
+  invoke (self, G_PRIORITY_DEFAULT, "a");
+  invoke (self, G_PRIORITY_DEFAULT, "b");
+  thread = g_thread_new ("pauser", pause_thread, self);
+  while (util_count_threads_awake () > 1)
+    g_thread_yield ();
+  util_unblock (&block);
+  g_thread_join (thread);
+  util_block_clear (&block);
+}
+
+static void
+test_step_each_earlier_invoke (Steps *self, gconstpointer data)
+{
   if (!HAVE_PROC)
     {
       g_test_skip ("without /proc nobody knows which threads sleep");
       return;
     }
 
-  util_block (&block, self->base.loop);
-  invoke (self, G_PRIORITY_DEFAULT, "a");
-  invoke (self, G_PRIORITY_DEFAULT, "b");
-  thread = g_thread_new ("pauser", pause_thread, self);
-  while (util_count_threads () < 3 || util_count_threads_awake () > 1)
-    g_thread_yield ();
-  util_unblock (&block);
-  g_thread_join (thread);
+  /* The thread may have slept before it had asked. */
+  invoke_and_pause (self);
+  while (*self->log->str != '\0')
+    {
+      g_assert_cmpint (bg_test_run_until_idle (self->base.loop, NULL), >=, 0);
+      bg_test_resume (self->base.loop);
+      g_string_truncate (self->log, 0);
+      invoke_and_pause (self);
+    }
   assert_step (self, "a");
   assert_step (self, "ab");
   assert_idle (self);
-  util_block_clear (&block);
 }
 
 /* A step that ends the pause, and so wakes whoever waits for the step, is waited for to its
@@ -1965,6 +1967,54 @@ test_step_resumes (Steps *self, gconstpointer data)
   assert_step (self, "resumed");
 }
 
+/* The loop is paused again before it was told that the pause before is over: to be told then
+ * is no step, and it lets nothing go. */
+static void
+resume_and_await_pause_cb (gpointer user_data)
+{
+  Steps *self = user_data;
+  GThread *thread;
+
+  bg_test_resume (self->base.loop);
+  thread = g_thread_new ("pauser", pause_thread, self);
+  while (util_count_threads_awake () > 1)
+    g_thread_yield ();
+  g_thread_unref (thread);
+  g_string_append (self->log, "resumed");
+}
+
+static void
+iterate_cb (gpointer user_data)
+{
+  Steps *self = user_data;
+
+  while (g_main_context_iteration (bg_loop_get_context (self->base.loop), FALSE))
+    ;
+  g_string_append (self->log, "iterated");
+}
+
+static void
+test_paused_again (Steps *self, gconstpointer data)
+{
+  if (!HAVE_PROC)
+    {
+      g_test_skip ("without /proc nobody knows which threads sleep");
+      return;
+    }
+
+  pause_loop (self);
+  g_assert_true (bg_loop_post (self->base.loop, resume_and_await_pause_cb, self, NULL));
+  assert_step (self, "resumed");
+  pause_loop (self);
+  assert_idle (self);
+  g_string_truncate (self->log, 0);
+  g_assert_true (bg_loop_post (self->base.loop, iterate_cb, self, NULL));
+  post (self, G_PRIORITY_DEFAULT, "a");
+  assert_step (self, "iterated");
+  assert_step (self, "iterateda");
+  assert_idle (self);
+}
+
 static const struct
 {
   const char *path;
@@ -1982,7 +2032,6 @@ static const struct
   { "/kit/fixture/ends-slowly", test_ends_slowly },
   { "/kit/fixture/reference-dropped-late", test_reference_dropped_late },
   { "/kit/fixture/trapped", test_subprocess },
-  { "/kit/fixture/main-context", test_main_context },
   { "/kit/fixture/file-named-eventfd", test_file_named_eventfd },
   { "/kit/fixture/ignored-eventfd", test_ignored_eventfd },
   { "/kit/fixture/worker", test_worker },
@@ -2022,6 +2071,7 @@ static const struct
   { "/kit/step/forks", NULL, test_step_forks },
   { "/kit/resume/frees-step", NULL, test_resume_frees_step },
   { "/kit/resume/by-the-step", NULL, test_step_resumes },
+  { "/kit/resume/paused-again", NULL, test_paused_again },
   { "/kit/resume/pause-within-step", NULL, test_pause_within_step },
   { "/kit/paused/waits-are-refused", NULL, test_wait_for_paused },
   { "/kit/paused/waits-of-others-are-queued", NULL, test_wait_for_paused_elsewhere },
