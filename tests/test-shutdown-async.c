@@ -278,6 +278,25 @@ test_forgotten (void)
   util_wait_for_threads (threads);
 }
 
+/* Without a callback it is the request alone, in the mode that was asked for. */
+static void
+test_no_callback (void)
+{
+  for (BgShutdownMode mode = BG_SHUTDOWN_DRAIN; mode <= BG_SHUTDOWN_CANCEL; mode++)
+    {
+      BgLoop *loop = util_loop_new ("no callback");
+      guint64 hold = bg_loop_hold (loop, "a reason");
+
+      bg_loop_shutdown_async (loop, mode, -1, NULL, NULL, NULL);
+      g_assert_cmpint (bg_loop_get_state (loop), ==, BG_LOOP_STOPPING);
+      bg_loop_release (loop, hold);
+      g_assert_true (bg_loop_wait (loop, -1, NULL, NULL));
+      g_assert_cmpint (g_cancellable_is_cancelled (bg_loop_get_cancellable (loop)), ==,
+                       mode == BG_SHUTDOWN_CANCEL);
+      g_assert_finalize_object (loop);
+    }
+}
+
 /* While one waits the object lives; then nothing of it does. */
 static void
 test_only_reference (void)
@@ -349,6 +368,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/shutdown-async/many", test_many);
   util_add_trapped ("/shutdown-async/race", test_race);
   util_add_trapped ("/shutdown-async/forgotten", test_forgotten);
+  util_add_trapped ("/shutdown-async/no-callback", test_no_callback);
   util_add_trapped ("/shutdown-async/only-reference", test_only_reference);
   util_add_trapped ("/shutdown-async/across", test_across);
 
