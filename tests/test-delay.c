@@ -488,7 +488,8 @@ test_priority (void)
 {
   BgLoop *loop = util_loop_new ("priority");
   g_autoptr (GString) order = g_string_new (NULL);
-  gconstpointer urgent[] = { order, "urgent " }, due[] = { order, "due " }, low[] = { order, "low" };
+  gconstpointer urgent[] = { order, "urgent " }, due[] = { order, "due " },
+                low[] = { order, "low" };
   UtilBlock block;
 
   util_block (&block, loop);
