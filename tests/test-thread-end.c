@@ -1467,6 +1467,44 @@ test_exit_again_draining (void)
   util_block_clear (&block);
 }
 
+/* and of the very work that has ended the thread: who waits for the loop is told all the same, */
+
+static gpointer
+call_closed_thread (gpointer loop)
+{
+  g_autoptr (GError) error = NULL;
+
+  g_assert_false (bg_loop_call (loop, util_no_call_cb, NULL, NULL, &error));
+  g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
+  return NULL;
+}
+
+static void
+test_exit_again_itself (void)
+{
+  BgLoop *loop = util_loop_new ("exits");
+  g_autoptr (GError) error = NULL;
+  UtilBlock block;
+  GThread *caller;
+  int n = 0;
+
+  util_catch_criticals ();
+  util_block (&block, loop);
+  g_assert_true (bg_loop_post (loop, exit_again_cb, &n, exit_again_cb));
+  g_assert_true (bg_loop_post (loop, util_not_reached_cb, &n, util_count_cb));
+  caller = g_thread_new ("caller", call_closed_thread, loop);
+  util_wait_for_queued (loop, 3);
+  util_unblock (&block);
+
+  g_assert_true (bg_loop_shutdown (loop, &error));
+  g_assert_no_error (error);
+  g_thread_join (caller);
+  util_take_critical ("*has ended the thread of the loop*exits*");
+  g_assert_cmpint (n, ==, 3);
+  util_block_clear (&block);
+  g_assert_finalize_object (loop);
+}
+
 /* and in the callback of a reply. */
 
 static void
@@ -1542,6 +1580,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/thread-end/exit/dropped", test_exit_dropped);
   util_add_trapped ("/thread-end/exit/twice/by-another", test_exit_again);
   util_add_trapped ("/thread-end/exit/twice/draining", test_exit_again_draining);
+  util_add_trapped ("/thread-end/exit/twice/itself", test_exit_again_itself);
   util_add_trapped ("/thread-end/exit/twice/in-reply", test_exit_again_in_reply);
   util_add_trapped ("/thread-end/exit/in-post", test_exit_in_post);
   util_add_trapped ("/thread-end/exit/in-delayed", test_exit_in_delayed);

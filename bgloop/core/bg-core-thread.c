@@ -207,11 +207,12 @@ abandon_current_source (BgCore *self)
 }
 
 /* Something has ended the thread under the loop: everything gets its outcome here, as
- * in CANCEL mode, whatever holds the loop. */
+ * in CANCEL mode, whatever holds the loop. What gets its outcome may end the thread once more:
+ * then the next call goes on with what this one has left. */
 static void
 abandon (BgCore *self)
 {
-  GQueue blocked = G_QUEUE_INIT;
+  GQueue blocked;
   gpointer func = bg_inbox_get_running (&self->inbox, NULL);
   g_autofree char *name = NULL;
   gboolean cancels;
@@ -231,7 +232,8 @@ abandon (BgCore *self)
   if (cancels)
     {
       self->stopping.n_handling++;
-      bg_core_take_blocked (self, &blocked);
+      bg_core_take_blocked (self, &self->thread.blocked);
+      self->thread.cancels = TRUE;
     }
   self->stopping.closed = TRUE;
   bg_core_note_changed (self);
@@ -254,8 +256,13 @@ abandon (BgCore *self)
   bg_core_lock (self);
   bg_core_begin_drain (self);
   bg_core_unlock (self);
-  if (cancels)
-    bg_core_cancel (self, &blocked);
+  if (self->thread.cancels)
+    {
+      self->thread.cancels = FALSE;
+      blocked = self->thread.blocked;
+      g_queue_init (&self->thread.blocked);
+      bg_core_cancel (self, &blocked);
+    }
   while (g_main_context_get_thread_default () != self->context
          && g_main_context_get_thread_default () != NULL)
     g_main_context_pop_thread_default (g_main_context_get_thread_default ());
