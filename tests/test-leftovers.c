@@ -222,9 +222,9 @@ attach_endlessly_cb (gpointer stops)
 static void
 test_attached_endlessly (void)
 {
+  static int stops; /* the last source is destroyed by the next loop, or never */
   BgLoop *loop = util_loop_new ("endless");
   g_autoptr (GSource) source = g_idle_source_new ();
-  int stops = FALSE;
 
   g_source_set_callback (source, util_continue_cb, &stops, attach_endlessly_cb);
   g_assert_true (bg_loop_attach (loop, source));
