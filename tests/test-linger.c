@@ -407,8 +407,9 @@ test_gathers (void)
   g_assert_cmpuint (count_pauses (self), ==, 0);
   atomic_store (&self->inbox.linger.interrupted, FALSE);
 
+  /* Whoever has this processor would only be kept from it, where that is known. */
   atomic_store (&self->inbox.linger.poster_processor, THIS_PROCESSOR);
-  g_assert_cmpuint (count_pauses (self), ==, 0);
+  g_assert_cmpuint (count_pauses (self), ==, HAVE_SCHED_GETCPU ? 0 : COALESCE_LOOKS);
   idle_free (self);
 }
 
@@ -505,7 +506,8 @@ main (int argc, char *argv[])
   g_test_add_func ("/linger/loop/not-beyond-what-is-due", test_due);
   g_test_add_func ("/linger/loop/not-beyond-the-next-thing-to-do", test_something_to_do);
   g_test_add_func ("/linger/loop/not-when-nothing-is-expected", test_nothing_expected);
-  g_test_add_func ("/linger/loop/not-where-its-poster-is", test_same_processor);
+  if (HAVE_SCHED_GETCPU)
+    g_test_add_func ("/linger/loop/not-where-its-poster-is", test_same_processor);
   g_test_add_func ("/linger/loop/learns-without-wake-ups", test_poster_slept);
   g_test_add_func ("/linger/loop/lets-work-gather", test_gathers);
   g_test_add_func ("/linger/loop/is-told-of-other-work", test_told);

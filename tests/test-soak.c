@@ -131,17 +131,19 @@ call_async (BgLoop *loop, User *self)
 static void
 performed_cb (GObject *source, GAsyncResult *result, gpointer user_data)
 {
-  g_autoptr (GAsyncResult) answer = bg_loop_perform_finish (BG_LOOP (source), result, NULL);
+  GAsyncResult *answer = bg_loop_perform_finish (BG_LOOP (source), result, NULL);
 
+  g_clear_object (&answer);
   ((User *) user_data)->n_pending--;
 }
 
 static void
 perform (BgLoop *loop, User *self)
 {
-  g_autoptr (GAsyncResult) answer
+  GAsyncResult *answer
       = bg_loop_perform (loop, G_PRIORITY_DEFAULT, -1, util_begin_cb, NULL, NULL, NULL);
 
+  g_clear_object (&answer);
   self->n_pending++;
   give ();
   bg_loop_perform_async (loop, G_PRIORITY_DEFAULT, -1, util_begin_cb, NULL, destroyed_cb, NULL,
@@ -204,9 +206,10 @@ tear_down (BgLoop *loop, User *self)
 static void
 look (BgLoop *loop, User *self)
 {
-  g_autofree char *text = bg_loop_describe (loop);
+  char *text = bg_loop_describe (loop);
   BgLoopStats *stats = bg_loop_get_stats (loop);
 
+  g_free (text);
   bg_loop_stats_free (stats);
 }
 
