@@ -1925,6 +1925,10 @@ test_step_each_earlier_invoke (Steps *self, gconstpointer data)
       g_test_skip ("without /proc nobody knows which threads sleep");
       return;
     }
+#ifdef __SANITIZE_THREAD__
+  g_test_skip ("an iteration more finds something to do there, and dispatches nothing");
+  return;
+#endif
 
   /* The thread may have slept before it had asked. */
   invoke_and_pause (self);

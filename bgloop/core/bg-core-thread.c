@@ -206,6 +206,22 @@ abandon_current_source (BgCore *self)
   self->thread.abandoned_depth = g_main_depth ();
 }
 
+/* Says so once. What it takes is given back before anybody else's code can end the thread. */
+static void
+report_exit (BgCore *self)
+{
+  gpointer func = bg_inbox_get_running (&self->inbox, NULL);
+  g_autofree char *name = NULL;
+
+  if (self->thread.exited)
+    return;
+
+  name = func != NULL ? bg_symbol_describe (func) : g_strdup ("a source of its context");
+  self->thread.exited = TRUE;
+  g_critical ("%s has ended the thread of the loop \"%s\", which is the loop's own", name,
+              self->name);
+}
+
 /* Something has ended the thread under the loop: everything gets its outcome here, as
  * in CANCEL mode, whatever holds the loop. What gets its outcome may end the thread once more:
  * then the next call goes on with what this one has left. */
@@ -213,18 +229,9 @@ static void
 abandon (BgCore *self)
 {
   GQueue blocked;
-  gpointer func = bg_inbox_get_running (&self->inbox, NULL);
-  g_autofree char *name = NULL;
   gboolean cancels;
 
-  if (!self->thread.exited)
-    {
-      name = func != NULL ? bg_symbol_describe (func) : g_strdup ("a source of its context");
-      self->thread.exited = TRUE;
-      g_critical ("%s has ended the thread of the loop \"%s\", which is the loop's own", name,
-                  self->name);
-    }
-
+  report_exit (self);
   bg_core_lock (self);
   cancels = !bg_core_is_cancelling (self);
   atomic_store (&self->state, BG_LOOP_STOPPING);
