@@ -439,16 +439,20 @@ object_finalize (GObject *object)
   klass->real->finalize (object);
 }
 
+/* NULL for a type of a loaded module, of whose size GType tells nothing. */
 static Class *
 class_new (GObjectClass *real)
 {
-  Class *self = g_new (Class, 1);
-  GTypeQuery query;
+  GTypeQuery query = { 0 };
+  Class *self;
 
   is_quiet = TRUE;
   g_type_query (G_OBJECT_CLASS_TYPE (real), &query);
   is_quiet = FALSE;
+  if (query.class_size == 0)
+    return NULL;
 
+  self = g_new (Class, 1);
   self->real = real;
   self->copy = g_memdup2 (real, query.class_size);
   self->copy->dispose = object_dispose;
@@ -471,6 +475,8 @@ watch_end (GObject *object)
 
   if (klass == NULL)
     klass = class_new (real);
+  if (klass == NULL)
+    return;
   __atomic_store_n (&object->g_type_instance.g_class, (GTypeClass *) klass->copy, __ATOMIC_RELEASE);
 }
 
