@@ -127,6 +127,8 @@ SHORT = [
 # What bounds a figure of the short form on a machine: another system, and the workload to look at.
 # Where two processors talk more slowly to each other the bound is lower, and so is the figure.
 BOUNDS = {
+    'W1-1': ('bare', 'W1-1'),
+    'W1-4': ('bare', 'W1-4'),
     'W2': ('bare-spin', 'W2'),
     'W3-1': ('bare-spin', 'W3-1'),
     'W4': ('bare', 'W4'),
