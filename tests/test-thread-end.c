@@ -1275,9 +1275,8 @@ run_exit (Place place, Way way, gboolean stopping)
     }
 
   g_assert_finalize_object (self.loop);
-  /* What is inside goes, too, unless GLib's dispatch of what others run within has it, or what
-   * tells ThreadSanitizer of that. */
-  if (place != IN_NESTED_IN_INVOKED && !IS_SANITIZED)
+  /* What is inside goes, too, unless GLib's dispatch of what others run within has it. */
+  if (place != IN_NESTED_IN_INVOKED)
     g_assert_null (bg_test_describe_loops (mark, 60000));
 }
 

@@ -718,19 +718,6 @@ callback_get (gpointer data, GSource *source, GSourceFunc *func, gpointer *user_
   *user_data = self->data;
 }
 
-static gboolean
-callback_run (gpointer data)
-{
-  Callback *self = data;
-  gboolean again;
-
-  acquire (self);
-  again = self->func (self->data);
-  release (self);
-
-  return again;
-}
-
 static GSourceCallbackFuncs callback_funcs = { callback_ref, callback_unref, callback_get };
 
 /* A callback of the program's own making: it is to hear of the context's end, too. */
@@ -891,7 +878,8 @@ g_timeout_add_seconds (guint interval, GSourceFunc func, gpointer data)
   return g_timeout_add_seconds_full (G_PRIORITY_DEFAULT, interval, func, data, NULL);
 }
 
-DEFINE_REAL (g_main_context_invoke_full)
+/* As GLib does it, but with the functions above: whoever looks for the source of an invoked function
+ * finds it by its data. */
 EXPORT void
 g_main_context_invoke_full (GMainContext *context,
                             int priority,
@@ -899,8 +887,34 @@ g_main_context_invoke_full (GMainContext *context,
                             gpointer data,
                             GDestroyNotify notify)
 {
-  REAL (g_main_context_invoke_full)
-  (context, priority, callback_run, callback_new (function, data, notify), callback_unref);
+  GMainContext *own = g_main_context_get_thread_default ();
+  gboolean is_owner, is_acquired = FALSE;
+  GSource *source;
+
+  if (context == NULL)
+    context = g_main_context_default ();
+  if (own == NULL)
+    own = g_main_context_default ();
+  is_owner = g_main_context_is_owner (context);
+  if (!is_owner && own == context)
+    is_acquired = g_main_context_acquire (context);
+
+  if (is_owner || is_acquired)
+    {
+      while (function (data))
+        continue;
+      if (is_acquired)
+        g_main_context_release (context);
+      if (notify != NULL)
+        notify (data);
+      return;
+    }
+
+  source = g_idle_source_new ();
+  g_source_set_priority (source, priority);
+  g_source_set_callback (source, function, data, notify);
+  g_source_attach (source, context);
+  g_source_unref (source);
 }
 
 EXPORT void
