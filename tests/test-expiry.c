@@ -5,37 +5,14 @@
 
 #include <unistd.h>
 
-#include <gio/gio.h>
+#include "cancels-first.h"
 
 /* What comes at the same moment as the end of an asynchronous wait is made to come there. So the
  * insides are part of this program. */
-static gulong connect_data_of_test (gpointer instance,
-                                    const char *signal,
-                                    GCallback handler,
-                                    gpointer data,
-                                    GClosureNotify destroy_data,
-                                    GConnectFlags flags);
-
-#define g_signal_connect_data connect_data_of_test
 #include "base/bg-expiry.c"
 #undef g_signal_connect_data
 
 #include "util.h"
-
-static gboolean cancels_first;
-
-static gulong
-connect_data_of_test (gpointer instance,
-                      const char *signal,
-                      GCallback handler,
-                      gpointer data,
-                      GClosureNotify destroy_data,
-                      GConnectFlags flags)
-{
-  if (cancels_first)
-    g_cancellable_cancel (instance);
-  return g_signal_connect_data (instance, signal, handler, data, destroy_data, flags);
-}
 
 /* A wait, and what it was told */
 typedef struct

@@ -7,22 +7,15 @@
 #include <pthread.h>
 #include <unistd.h>
 
-#include <gio/gio.h>
+#include "cancels-first.h"
 
 /* The promises here are of the insides: who may hold which lock at a fork, how many waiters
  * there are, and what comes at the same moment. So the insides are part of this program. */
 static int try_atfork (void (*prepare) (void), void (*parent) (void), void (*child) (void));
-static gulong connect_data_of_test (gpointer instance,
-                                    const char *signal,
-                                    GCallback handler,
-                                    gpointer data,
-                                    GClosureNotify destroy_data,
-                                    GConnectFlags flags);
 static gboolean wait_until_of_test (GCond *cond, GMutex *mutex, gint64 end);
 
-#define pthread_atfork        try_atfork
-#define g_signal_connect_data connect_data_of_test
-#define g_cond_wait_until     wait_until_of_test
+#define pthread_atfork    try_atfork
+#define g_cond_wait_until wait_until_of_test
 #include "base/bg-fork.c"
 #include "base/bg-waiter.c"
 #undef pthread_atfork
@@ -322,21 +315,6 @@ test_broken (void)
 }
 
 /* Cancelling */
-
-static gboolean cancels_first;
-
-static gulong
-connect_data_of_test (gpointer instance,
-                      const char *signal,
-                      GCallback handler,
-                      gpointer data,
-                      GClosureNotify destroy_data,
-                      GConnectFlags flags)
-{
-  if (cancels_first)
-    g_cancellable_cancel (instance);
-  return g_signal_connect_data (instance, signal, handler, data, destroy_data, flags);
-}
 
 /* After it was found not to be cancelled, and before its handler is there. */
 static void

@@ -1,7 +1,7 @@
 /* Copyright 2026 The bgloop developers
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
-#include "util.h"
+#include "util-meddler.h"
 
 /* Whatever happens on the loop's thread while its context decides to sleep, work that
  * comes from another thread after that is run at once: no wake-up is lost. */
@@ -25,16 +25,7 @@ typedef enum
   N_EVENTS,
 } Event;
 
-/* in one of these functions of a source, */
-typedef enum
-{
-  IN_PREPARE,
-  IN_CHECK,
-  IN_DISPATCH,
-  N_MOMENTS,
-} Moment;
-
-/* and then this comes. */
+/* in one of the functions of a source, and then this comes. */
 typedef enum
 {
   THEN_POST,
@@ -46,16 +37,13 @@ typedef enum
   N_NEXT,
 } Next;
 
-#define MAX_DEPTH 2
-
 typedef struct
 {
   Event event;
-  Moment moment;
   BgLoop *loop;
+  UtilMeddler meddler;
   GTask *result; /* that has been returned: nothing is left to happen to it */
   UtilLatch begun;
-  UtilLatch happened;
   UtilLatch ran;
 
   /* what is to happen */
@@ -65,18 +53,7 @@ typedef struct
   guint64 work;
   guint64 hold;
   guint64 teardown;
-
-  /* the loop's thread only */
-  gboolean armed;
-  guint depth; /* of iterations within each other that are to come */
-  GMainLoop *nested[MAX_DEPTH];
 } Wakeup;
-
-typedef struct
-{
-  GSource source;
-  Wakeup *wakeup;
-} Meddler;
 
 /* Operations that have begun */
 
@@ -132,8 +109,9 @@ attach (Wakeup *self)
 }
 
 static void
-let_it_happen (Wakeup *self)
+let_it_happen (gpointer data)
 {
+  Wakeup *self = data;
   BgLoop *loop = self->loop;
 
   switch (self->event)
@@ -180,78 +158,6 @@ let_it_happen (Wakeup *self)
     }
 }
 
-/* The source in whose functions it happens */
-
-static void
-meddle (GSource *source, Moment moment)
-{
-  Wakeup *self = ((Meddler *) source)->wakeup;
-
-  if (!self->armed || self->moment != moment)
-    return;
-
-  self->armed = FALSE;
-  let_it_happen (self);
-  util_latch_count_down (&self->happened);
-}
-
-static gboolean
-meddler_prepare (GSource *source, int *timeout_msec)
-{
-  Wakeup *self = ((Meddler *) source)->wakeup;
-
-  *timeout_msec = self->armed && self->moment == IN_CHECK ? 0 : -1;
-  meddle (source, IN_PREPARE);
-  return self->armed && self->moment == IN_DISPATCH;
-}
-
-static gboolean
-meddler_check (GSource *source)
-{
-  meddle (source, IN_CHECK);
-  return FALSE;
-}
-
-static gboolean
-meddler_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
-{
-  meddle (source, IN_DISPATCH);
-  return G_SOURCE_CONTINUE;
-}
-
-static GSourceFuncs meddler_funcs = { meddler_prepare, meddler_check, meddler_dispatch, NULL };
-
-static void
-attach_meddler (Wakeup *self, int priority)
-{
-  g_autoptr (GSource) source = g_source_new (&meddler_funcs, sizeof (Meddler));
-
-  ((Meddler *) source)->wakeup = self;
-  g_source_set_priority (source, priority);
-  g_source_set_can_recurse (source, TRUE);
-  g_assert_true (bg_loop_attach (self->loop, source));
-}
-
-/* In iterations of the context within each other */
-static void
-iterate_cb (gpointer user_data)
-{
-  Wakeup *self = user_data;
-  GMainLoop *nested;
-
-  if (self->depth == 0)
-    {
-      self->armed = TRUE;
-      return;
-    }
-
-  nested = g_main_loop_new (bg_loop_get_context (self->loop), FALSE);
-  self->nested[--self->depth] = nested;
-  g_assert_true (bg_loop_post (self->loop, iterate_cb, self, NULL));
-  g_main_loop_run (nested);
-  g_main_loop_unref (nested);
-}
-
 /* What comes then */
 
 static void
@@ -259,11 +165,7 @@ ran_cb (gpointer user_data)
 {
   Wakeup *self = user_data;
 
-  for (guint i = 0; i < MAX_DEPTH; i++)
-    {
-      if (self->nested[i] != NULL)
-        g_main_loop_quit (self->nested[i]);
-    }
+  util_meddler_quit (&self->meddler);
   util_latch_count_down (&self->ran);
 }
 
@@ -326,18 +228,16 @@ then (Wakeup *self, Next next)
 }
 
 static void
-run (Event event, Moment moment, int priority, guint depth, Next next)
+run (Event event, UtilMoment moment, int priority, guint depth, Next next)
 {
-  Wakeup self = { event, moment, util_loop_new ("wakeup"), .depth = depth };
+  Wakeup self = { event, util_loop_new ("wakeup") };
 
+  self.meddler = (UtilMeddler){ self.loop, moment, depth, let_it_happen, &self };
   util_latch_init (&self.begun, 1);
-  util_latch_init (&self.happened, 1);
   util_latch_init (&self.ran, 1);
   self.result = g_task_new (NULL, NULL, NULL, NULL);
   prepare_event (&self);
-  attach_meddler (&self, priority);
-  g_assert_true (bg_loop_post (self.loop, iterate_cb, &self, NULL));
-  util_latch_wait (&self.happened);
+  util_meddler_run (&self.meddler, priority);
   then (&self, next);
 
   if (self.hold != 0)
@@ -346,7 +246,7 @@ run (Event event, Moment moment, int priority, guint depth, Next next)
   g_clear_pointer (&self.operation, bg_operation_unref);
   g_object_unref (self.result);
   util_latch_clear (&self.begun);
-  util_latch_clear (&self.happened);
+  util_meddler_clear (&self.meddler);
   util_latch_clear (&self.ran);
 }
 
@@ -358,9 +258,9 @@ run_all (guint depth)
 
   for (Event event = 0; event < N_EVENTS; event++)
     {
-      for (guint i = 0; i < N_MOMENTS * G_N_ELEMENTS (priorities) * N_NEXT; i++)
-        run (event, i % N_MOMENTS, priorities[i / N_MOMENTS % G_N_ELEMENTS (priorities)], depth,
-             i / N_MOMENTS / G_N_ELEMENTS (priorities));
+      for (guint i = 0; i < UTIL_N_MOMENTS * G_N_ELEMENTS (priorities) * N_NEXT; i++)
+        run (event, i % UTIL_N_MOMENTS, priorities[i / UTIL_N_MOMENTS % G_N_ELEMENTS (priorities)],
+             depth, i / UTIL_N_MOMENTS / G_N_ELEMENTS (priorities));
     }
 }
 

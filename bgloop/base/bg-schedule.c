@@ -70,7 +70,8 @@ bg_schedule_point (void)
   switch (bg_schedule_draw (&state, &usec))
     {
     case BG_SCHEDULE_SLEEP:
-      /* A signal may cut it short: g_usleep() would go on for as long as signals come. */
+      /* To sleep is what this is for: others come in between, and nobody waits for it. A
+       * signal may cut it short; g_usleep() would go on for as long as signals come. */
       moment.tv_nsec = (long) usec * 1000;
       nanosleep (&moment, NULL);
       break;

@@ -206,7 +206,8 @@ abandon_current_source (BgCore *self)
   self->thread.abandoned_depth = g_main_depth ();
 }
 
-/* Says so once. What it takes is given back before anybody else's code can end the thread. */
+/* Says once that something has ended the thread. The name of it is freed before a destroy notify
+ * can end the thread once more. */
 static void
 report_exit (BgCore *self)
 {
@@ -223,8 +224,8 @@ report_exit (BgCore *self)
 }
 
 /* Something has ended the thread under the loop: everything gets its outcome here, as
- * in CANCEL mode, whatever holds the loop. What gets its outcome may end the thread once more:
- * then the next call goes on with what this one has left. */
+ * in CANCEL mode, whatever holds the loop. A destroy notify that is called here may end the
+ * thread once more: then abandon() is called again and goes on with what is left. */
 static void
 abandon (BgCore *self)
 {

@@ -3,7 +3,7 @@
  */
 #include "model-apart.h"
 #include "model-world.h"
-#include "util.h"
+#include "util-meddler.h"
 
 /* Sources on a loop that nobody else uses. */
 
@@ -171,15 +171,6 @@ model_apart_let_go (const ModelOp *op)
 /* Whatever a source does while its context decides to sleep, in whichever of its functions and also
  * in a nested iteration: what another thread gives to the loop then runs at once. */
 
-typedef enum
-{
-  IN_PREPARE,
-  IN_CHECK,
-  IN_DISPATCH,
-  N_MOMENTS,
-} Moment;
-
-#define MAX_NESTED   2
 #define LOW_PRIORITY 300
 
 #define N_MEDDLINGS   6
@@ -187,27 +178,18 @@ typedef enum
 
 typedef struct
 {
-  guint what; /* it does */
-  Moment moment;
+  guint what; /* the source does */
   BgLoop *loop;
+  UtilMeddler meddler;
   guint64 work; /* that is never due */
-  UtilLatch happened, ran;
-
-  /* the loop's thread only */
-  gboolean armed;
-  guint n_nested; /* iterations within each other that are to come */
-  GMainLoop *nested[MAX_NESTED];
+  UtilLatch ran;
 } Meddling;
 
-typedef struct
-{
-  GSource source;
-  Meddling *meddling;
-} Meddler;
-
 static void
-do_something (Meddling *self)
+do_something (gpointer data)
 {
+  Meddling *self = data;
+
   switch (self->what % 7)
     {
     case 0:
@@ -234,81 +216,11 @@ do_something (Meddling *self)
 }
 
 static void
-meddle (GSource *source, Moment moment)
-{
-  Meddling *self = ((Meddler *) source)->meddling;
-
-  if (!self->armed || self->moment != moment)
-    return;
-  self->armed = FALSE;
-  do_something (self);
-  util_latch_count_down (&self->happened);
-}
-
-static gboolean
-meddler_prepare (GSource *source, int *timeout_msec)
-{
-  Meddling *self = ((Meddler *) source)->meddling;
-
-  *timeout_msec = self->armed && self->moment == IN_CHECK ? 0 : -1;
-  meddle (source, IN_PREPARE);
-  return self->armed && self->moment == IN_DISPATCH;
-}
-
-static gboolean
-meddler_check (GSource *source)
-{
-  meddle (source, IN_CHECK);
-  return FALSE;
-}
-
-static gboolean
-meddler_dispatch (GSource *source, GSourceFunc callback, gpointer data)
-{
-  meddle (source, IN_DISPATCH);
-  return G_SOURCE_CONTINUE;
-}
-
-static GSourceFuncs meddler_funcs = { meddler_prepare, meddler_check, meddler_dispatch, NULL };
-
-static void
-attach_meddler (Meddling *self, int priority)
-{
-  g_autoptr (GSource) source = g_source_new (&meddler_funcs, sizeof (Meddler));
-
-  ((Meddler *) source)->meddling = self;
-  g_source_set_priority (source, priority);
-  g_source_set_can_recurse (source, TRUE);
-  g_assert_true (bg_loop_attach (self->loop, source));
-}
-
-static void
-iterate_cb (gpointer data)
-{
-  Meddling *self = data;
-  GMainLoop *nested;
-
-  if (self->n_nested == 0)
-    {
-      self->armed = TRUE;
-      return;
-    }
-
-  nested = g_main_loop_new (bg_loop_get_context (self->loop), FALSE);
-  self->nested[--self->n_nested] = nested;
-  g_assert_true (bg_loop_post (self->loop, iterate_cb, self, NULL));
-  g_main_loop_run (nested);
-  g_main_loop_unref (nested);
-}
-
-static void
 ran_cb (gpointer data)
 {
   Meddling *self = data;
 
-  for (guint i = 0; i < MAX_NESTED; i++)
-    if (self->nested[i] != NULL)
-      g_main_loop_quit (self->nested[i]);
+  util_meddler_quit (&self->meddler);
   util_latch_count_down (&self->ran);
 }
 
@@ -352,21 +264,19 @@ static void
 run_meddling (guint variant, guint number)
 {
   static const int priorities[] = { LOW_PRIORITY, 0, -LOW_PRIORITY };
-  static const Moment moments[] = { IN_PREPARE, IN_PREPARE, IN_CHECK, IN_DISPATCH };
+  static const UtilMoment moments[]
+      = { UTIL_IN_PREPARE, UTIL_IN_PREPARE, UTIL_IN_CHECK, UTIL_IN_DISPATCH };
   Meddling self = { .what = variant, .loop = util_loop_new ("meddle") };
 
-  self.moment = moments[variant / 8 % G_N_ELEMENTS (moments)];
-  self.n_nested = number % (MAX_NESTED + 1);
+  self.meddler = (UtilMeddler){ self.loop, moments[variant / 8 % G_N_ELEMENTS (moments)],
+                                number % (UTIL_MAX_DEPTH + 1), do_something, &self };
   self.work = bg_loop_post_after (self.loop, G_MAXINT, util_not_reached_cb, NULL, util_nothing_cb);
-  util_latch_init (&self.happened, 1);
   util_latch_init (&self.ran, 1);
-  attach_meddler (&self, priorities[variant / 32 % G_N_ELEMENTS (priorities)]);
-  g_assert_true (bg_loop_post (self.loop, iterate_cb, &self, NULL));
-  util_latch_wait (&self.happened);
+  util_meddler_run (&self.meddler, priorities[variant / 32 % G_N_ELEMENTS (priorities)]);
   give_next (&self, variant / 128);
   util_latch_wait (&self.ran);
   util_loop_end (self.loop);
-  util_latch_clear (&self.happened);
+  util_meddler_clear (&self.meddler);
   util_latch_clear (&self.ran);
 }
 
