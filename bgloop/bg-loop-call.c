@@ -281,12 +281,10 @@ bg_loop_call_full (BgLoop *self,
 /* The record's data is the reply, which has the function's. */
 
 static void
-end_async_call (BgReply *reply, GDestroyNotify destroy, GError *error)
+end_async_call (BgReply *reply, GError *error)
 {
   BgRequest *request = bg_reply_get_request (reply);
 
-  if (destroy != NULL)
-    destroy (request->data);
   g_clear_object (&request->cancellable);
   bg_reply_return (reply, NULL, error);
 }
@@ -307,12 +305,27 @@ get_reason_not_to_run (BgCore *core, BgRequest *request)
   return error;
 }
 
+/* The reply is owed also if this ends the thread: until then the record is kept, without the
+ * notify. */
+static void
+destroy_kept_data (BgRecord *record)
+{
+  GDestroyNotify destroy = g_steal_pointer (&record->destroy);
+
+  if (destroy != NULL)
+    destroy (bg_reply_get_request (record->data)->data);
+  record->outcome = NULL;
+}
+
+/* Its function, or the destroy notify after it, has ended the thread. */
 static void
 half_done_async_call_outcome (BgRecord *slot, gpointer owner)
 {
   BgCore *core = owner;
+  BgRecord *record = bg_core_keep (core, slot);
 
-  end_async_call (slot->data, slot->destroy,
+  destroy_kept_data (record);
+  end_async_call (record->data,
                   g_error_new (BG_ERROR, BG_ERROR_CLOSED,
                                _ ("The thread of the loop \"%s\" ended before the call did"),
                                bg_core_get_name (core)));
@@ -324,7 +337,6 @@ async_call_outcome (BgRecord *slot, gpointer owner)
   BgCore *core = owner;
   BgRecord *record = bg_core_keep (core, slot);
   BgRequest *request = bg_reply_get_request (record->data);
-  GDestroyNotify destroy;
   GError *error = get_reason_not_to_run (core, request);
 
   record->outcome = half_done_async_call_outcome;
@@ -338,13 +350,9 @@ async_call_outcome (BgRecord *slot, gpointer owner)
       bg_core_count_cancelled (core);
     }
 
-  destroy = record->destroy;
-  record->destroy = NULL;
   bg_core_step (core);
-  if (destroy != NULL)
-    destroy (request->data);
-  record->outcome = NULL;
-  end_async_call (record->data, NULL, error);
+  destroy_kept_data (record);
+  end_async_call (record->data, error);
 }
 
 /**

@@ -370,6 +370,255 @@ test_iterating (void)
   util_latch_clear (&finalized);
 }
 
+/* What a source runs as it goes is on the loop, which is about to sleep: it does not. */
+
+typedef struct
+{
+  GSource source;
+  void (*func) (gpointer data);
+  gpointer data;
+} Last;
+
+static gboolean
+last_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
+{
+  return G_SOURCE_REMOVE;
+}
+
+static void
+last_finalize (GSource *source)
+{
+  ((Last *) source)->func (((Last *) source)->data);
+}
+
+static GSourceFuncs last_funcs = { .dispatch = last_dispatch, .finalize = last_finalize };
+
+/* On the loop, so that nobody has the source when it goes */
+static gboolean
+attach_last_cb (gpointer user_data, GError **error)
+{
+  g_autoptr (GSource) source = user_data;
+  g_autoptr (BgLoop) loop = bg_loop_dup_current ();
+
+  return bg_loop_attach (loop, source);
+}
+
+/* A source of @loop that is dispatched once, and calls @func as it goes. */
+static void
+attach_last (BgLoop *loop, void (*func) (gpointer data), gpointer data)
+{
+  GSource *source = g_source_new (&last_funcs, sizeof (Last));
+
+  ((Last *) source)->func = func;
+  ((Last *) source)->data = data;
+  g_source_set_ready_time (source, 0);
+  g_assert_true (bg_loop_call (loop, attach_last_cb, source, NULL, NULL));
+}
+
+typedef struct
+{
+  BgLoop *loop;
+  UtilLatch done;
+  gboolean directly;
+} Attaching;
+
+static gboolean
+done_cb (gpointer user_data)
+{
+  util_latch_count_down (user_data);
+  return G_SOURCE_REMOVE;
+}
+
+static void
+attach_another (gpointer user_data)
+{
+  Attaching *self = user_data;
+  g_autoptr (GSource) source = g_idle_source_new ();
+
+  g_source_set_callback (source, done_cb, &self->done, NULL);
+  if (self->directly)
+    g_source_attach (source, bg_loop_get_context (self->loop));
+  else
+    g_assert_true (bg_loop_attach (self->loop, source));
+}
+
+static void
+test_finalizer_attaches (void)
+{
+  Attaching self = { .loop = util_loop_new ("attaches") };
+
+  for (guint i = 0; i < 4; i++)
+    {
+      self.directly = i % 2;
+      util_latch_init (&self.done, 1);
+      attach_last (self.loop, attach_another, &self);
+      util_latch_wait (&self.done);
+      util_latch_clear (&self.done);
+    }
+  util_loop_end (self.loop);
+}
+
+static void
+quit_drain (gpointer loop)
+{
+  bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
+}
+
+static void
+quit_cancel (gpointer loop)
+{
+  bg_loop_quit (loop, BG_SHUTDOWN_CANCEL);
+}
+
+/* Nobody else asks it to end. */
+static void
+test_finalizer_quits (void)
+{
+  for (guint i = 0; i < 4; i++)
+    {
+      BgLoop *loop = util_loop_new ("quits");
+
+      attach_last (loop, i % 2 ? quit_cancel : quit_drain, loop);
+      g_assert_true (bg_loop_wait (loop, -1, NULL, NULL));
+      g_assert_finalize_object (loop);
+    }
+}
+
+typedef struct
+{
+  BgLoop *loop;
+  UtilLatch attached;
+  UtilLatch dropped;
+} Dropping;
+
+static void
+drop_attached (gpointer user_data)
+{
+  Dropping *self = user_data;
+
+  util_latch_wait (&self->attached);
+  g_object_unref (self->loop);
+  util_latch_count_down (&self->dropped);
+}
+
+static void
+test_finalizer_drops (void)
+{
+  guint threads;
+
+  util_loop_end (util_loop_new (NULL));
+  threads = util_count_threads ();
+  for (guint i = 0; i < 4; i++)
+    {
+      Dropping self = { .loop = util_loop_new ("drops") };
+
+      util_latch_init (&self.attached, 1);
+      util_latch_init (&self.dropped, 1);
+      attach_last (self.loop, drop_attached, &self);
+      util_latch_count_down (&self.attached);
+      util_latch_wait (&self.dropped);
+      util_wait_for_threads (threads);
+      util_latch_clear (&self.attached);
+      util_latch_clear (&self.dropped);
+    }
+}
+
+/* The same in the prepare of a source, wherever among the others it stands. */
+
+typedef struct
+{
+  GSource source;
+  void (*func) (gpointer data);
+  gpointer data;
+  guint n_left; /* iterations until it calls it: by then the loop would sleep */
+} Preparing;
+
+static gboolean
+preparing_prepare (GSource *source, int *timeout)
+{
+  Preparing *self = (Preparing *) source;
+
+  *timeout = self->n_left > 1 ? 0 : -1;
+  if (self->n_left > 0 && --self->n_left == 0)
+    self->func (self->data);
+  return FALSE;
+}
+
+static GSourceFuncs preparing_funcs = { .prepare = preparing_prepare, .dispatch = last_dispatch };
+
+/* On the loop, where it is prepared */
+static gboolean
+attach_preparing_cb (gpointer user_data, GError **error)
+{
+  ((Preparing *) user_data)->n_left = 20;
+  return attach_last_cb (user_data, error);
+}
+
+/* Calls @func in a prepare of a source of @priority. */
+static void
+prepare_once (BgLoop *loop, int priority, void (*func) (gpointer data), gpointer data)
+{
+  GSource *source = g_source_new (&preparing_funcs, sizeof (Preparing));
+  Preparing *self = (Preparing *) source;
+
+  self->func = func;
+  self->data = data;
+  g_source_set_priority (source, priority);
+  g_assert_true (bg_loop_call (loop, attach_preparing_cb, source, NULL, NULL));
+}
+
+static void
+post_urgently (gpointer user_data)
+{
+  Attaching *self = user_data;
+
+  g_assert_true (bg_loop_post_full (self->loop, -200, util_count_down_cb, &self->done, NULL));
+}
+
+static void
+post_later (gpointer user_data)
+{
+  Attaching *self = user_data;
+
+  g_assert_cmpuint (bg_loop_post_after (self->loop, 1, util_count_down_cb, &self->done, NULL), !=,
+                    0);
+}
+
+static const int prepare_priorities[] = { -300, -50, 0, 300 };
+
+static void
+test_prepare_hands_over (void)
+{
+  static void (*const funcs[]) (gpointer) = { attach_another, post_urgently, post_later };
+
+  for (guint i = 0; i < G_N_ELEMENTS (prepare_priorities); i++)
+    {
+      for (guint j = 0; j < G_N_ELEMENTS (funcs); j++)
+        {
+          Attaching self = { .loop = util_loop_new ("prepares") };
+
+          util_latch_init (&self.done, 1);
+          prepare_once (self.loop, prepare_priorities[i], funcs[j], &self);
+          util_latch_wait (&self.done);
+          util_latch_clear (&self.done);
+          util_loop_end (self.loop);
+        }
+    }
+}
+
+static void
+test_prepare_quits (void)
+{
+  for (guint i = 0; i < G_N_ELEMENTS (prepare_priorities); i++)
+    {
+      BgLoop *loop = util_loop_new ("quits");
+
+      prepare_once (loop, prepare_priorities[i], i % 2 ? quit_cancel : quit_drain, loop);
+      g_assert_true (bg_loop_wait (loop, -1, NULL, NULL));
+      g_assert_finalize_object (loop);
+    }
+}
+
 int
 main (int argc, char *argv[])
 {
@@ -382,6 +631,11 @@ main (int argc, char *argv[])
   util_add_trapped ("/attach/gone/sockets-are-closed", test_sockets);
   util_add_trapped ("/attach/gone/sockets-are-closed/elsewhere", test_sockets_elsewhere);
   util_add_trapped ("/attach/gone/iterating", test_iterating);
+  util_add_trapped ("/attach/finalizer/attaches", test_finalizer_attaches);
+  util_add_trapped ("/attach/finalizer/quits", test_finalizer_quits);
+  util_add_trapped ("/attach/finalizer/drops-the-loop", test_finalizer_drops);
+  util_add_trapped ("/attach/prepare/hands-over", test_prepare_hands_over);
+  util_add_trapped ("/attach/prepare/quits", test_prepare_quits);
   util_add_trapped ("/attach/refused", test_refused);
 
   return g_test_run ();

@@ -5,6 +5,12 @@
 
 #include "util.h"
 
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define IS_SANITIZED TRUE
+#else
+#define IS_SANITIZED FALSE
+#endif
+
 /* Code that ends the loop's thread under it: a critical, and everything gets its
  * outcome, as in CANCEL mode. */
 
@@ -252,6 +258,222 @@ test_exit (gconstpointer data)
   _exit (0);
 }
 
+/* A reply is owed also for what ends the thread, and then does so once more in its destroy
+ * notify: here, and to another loop, whose end waits for it. */
+
+typedef struct
+{
+  BgLoop *loop;
+  gboolean performs;
+  int n_ended;
+  UtilReply reply;
+} Replied;
+
+static void
+exit_counted_cb (gpointer user_data)
+{
+  util_count_cb (user_data);
+  g_thread_exit (NULL);
+}
+
+static gboolean
+exit_counted_call_cb (gpointer user_data, GError **error)
+{
+  exit_counted_cb (user_data);
+  return FALSE;
+}
+
+static gboolean
+exit_counted_begin_cb (gpointer user_data,
+                       GCancellable *cancellable,
+                       GAsyncReadyCallback callback,
+                       gpointer callback_data,
+                       GError **error)
+{
+  exit_counted_cb (user_data);
+  return FALSE;
+}
+
+static void
+ask_for_exits (gpointer user_data)
+{
+  Replied *self = user_data;
+
+  if (self->performs)
+    bg_loop_perform_async (self->loop, 0, -1, exit_counted_begin_cb, &self->n_ended,
+                           exit_counted_cb, NULL, util_reply_cb, &self->reply);
+  else
+    bg_loop_call_async (self->loop, 0, -1, exit_counted_call_cb, &self->n_ended, exit_counted_cb,
+                        NULL, util_reply_cb, &self->reply);
+}
+
+static void
+run_replied (gboolean performs, BgLoop *other)
+{
+  Replied self = { .loop = util_loop_new ("exits"), .performs = performs };
+  g_autoptr (GError) error = NULL;
+
+  util_catch_criticals ();
+  util_reply_init (&self.reply);
+  if (other != NULL)
+    g_assert_true (bg_loop_post (other, ask_for_exits, &self, NULL));
+  else
+    ask_for_exits (&self);
+  if (other != NULL)
+    util_loop_end (other);
+  else
+    util_reply_wait (&self.reply);
+
+  if (performs)
+    g_assert_null (bg_loop_perform_finish (self.loop, self.reply.result, &error));
+  else
+    g_assert_false (bg_loop_call_finish (self.loop, self.reply.result, &error));
+  g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
+  g_assert_true (bg_loop_wait (self.loop, -1, NULL, NULL));
+  g_assert_cmpint (self.n_ended, ==, 2);
+  util_take_critical ("*has ended the thread of the loop*exits*");
+  util_reply_clear (&self.reply);
+  util_loop_end (self.loop);
+}
+
+static void
+test_exit_again_owing (void)
+{
+  run_replied (FALSE, NULL);
+  run_replied (TRUE, NULL);
+}
+
+static void
+test_exit_again_owing_loop (void)
+{
+  run_replied (FALSE, util_loop_new ("owed"));
+  run_replied (TRUE, util_loop_new ("owed"));
+}
+
+static void
+exit_cb (gpointer user_data)
+{
+  g_thread_exit (NULL);
+}
+
+/* Whoever waits is told before the notifies run: one of them may wait for the waiter. */
+
+static void
+join_cb (gpointer user_data)
+{
+  g_thread_join (*(GThread **) user_data);
+}
+
+static void
+test_exit_joins (void)
+{
+  BgLoop *loop = util_loop_new ("exits");
+  UtilBlock block;
+  GThread *caller;
+
+  util_catch_criticals ();
+  util_block (&block, loop);
+  g_assert_true (bg_loop_post (loop, exit_cb, &caller, join_cb));
+  caller = g_thread_new ("caller", call_thread, loop);
+  util_wait_for_queued (loop, 2);
+  util_unblock (&block);
+  g_assert_true (bg_loop_wait (loop, -1, NULL, NULL));
+  util_take_critical ("*has ended the thread of the loop*exits*");
+  util_block_clear (&block);
+  g_assert_finalize_object (loop);
+}
+
+/* A handler of the loop's cancellable that ends the thread which asked for the end */
+
+static void
+exit_handler_cb (GCancellable *cancellable, gpointer user_data)
+{
+  g_thread_exit (NULL);
+}
+
+static void
+quit_cancel_cb (gpointer user_data)
+{
+  bg_loop_quit (user_data, BG_SHUTDOWN_CANCEL);
+}
+
+static void
+test_exit_in_handler (void)
+{
+  guint n_eventfds, n_threads;
+  BgLoop *loop;
+
+  util_catch_criticals ();
+  util_loop_end (util_loop_new (NULL));
+  n_eventfds = util_count_eventfds ();
+  n_threads = util_count_threads ();
+  loop = util_loop_new ("exits");
+  g_signal_connect (bg_loop_get_cancellable (loop), "cancelled", G_CALLBACK (exit_handler_cb),
+                    NULL);
+  g_assert_true (bg_loop_post (loop, quit_cancel_cb, loop, NULL));
+  g_assert_true (bg_loop_wait (loop, -1, NULL, NULL));
+  util_take_critical ("*has ended the thread of the loop*exits*");
+  g_assert_finalize_object (loop);
+  util_wait_for_threads (n_threads);
+  util_loop_end (util_loop_new (NULL));
+  g_assert_cmpuint (util_count_eventfds (), ==, n_eventfds);
+}
+
+/* A notify that forks: the child does nothing of what is left. */
+
+typedef struct
+{
+  BgLoop *loop;
+  pid_t parent;
+  int n_called;
+} Forking;
+
+static void
+fork_destroy_cb (gpointer user_data)
+{
+  pid_t pid = util_fork ();
+
+  /* The child's only thread goes on to its end. */
+  if (pid != 0)
+    util_wait_for_child (pid);
+}
+
+static void
+only_in_parent_cb (gpointer user_data)
+{
+  Forking *self = user_data;
+
+  if (getpid () != self->parent)
+    _exit (1);
+  self->n_called++;
+}
+
+static void
+nest_and_exit_cb (gpointer user_data)
+{
+  Forking *self = user_data;
+
+  g_assert_true (bg_loop_post (self->loop, exit_cb, NULL, fork_destroy_cb));
+  while (TRUE)
+    g_main_context_iteration (bg_loop_get_context (self->loop), TRUE);
+}
+
+static void
+test_exit_forks (void)
+{
+  Forking self = { .loop = util_loop_new ("exits"), .parent = getpid () };
+
+  util_catch_criticals ();
+  g_signal_connect_swapped (bg_loop_get_cancellable (self.loop), "cancelled",
+                            G_CALLBACK (only_in_parent_cb), &self);
+  g_assert_true (bg_loop_post (self.loop, nest_and_exit_cb, &self, only_in_parent_cb));
+  g_assert_true (bg_loop_add_teardown (self.loop, util_nothing_cb, &self, only_in_parent_cb));
+  g_assert_true (bg_loop_wait (self.loop, -1, NULL, NULL));
+  util_take_critical ("*has ended the thread of the loop*exits*");
+  g_assert_cmpint (self.n_called, ==, 3);
+  g_assert_finalize_object (self.loop);
+}
+
 static void
 trapped_cb (gconstpointer path)
 {
@@ -262,10 +484,10 @@ static void
 add (const char *name, Kind kind)
 {
   g_autofree char *path = g_strdup_printf ("/thread-exit/%s", name);
-  char *trapped = g_strconcat (path, "/subprocess", NULL);
+  g_autofree char *trapped = g_strconcat (path, "/subprocess", NULL);
 
   g_test_add_data_func (trapped, GINT_TO_POINTER (kind), test_exit);
-  g_test_add_data_func_full (path, trapped, trapped_cb, g_free);
+  g_test_add_data_func (path, g_intern_string (trapped), trapped_cb);
 }
 
 int
@@ -281,6 +503,12 @@ main (int argc, char *argv[])
   add ("source", SOURCE);
   add ("delay", DELAY);
   add ("teardown", TEARDOWN);
+  util_add_trapped ("/thread-exit/twice/owing-a-reply", test_exit_again_owing);
+  util_add_trapped ("/thread-exit/twice/owing-a-loop", test_exit_again_owing_loop);
+  util_add_trapped ("/thread-exit/notify-waits-for-waiter", test_exit_joins);
+  util_add_trapped ("/thread-exit/handler", test_exit_in_handler);
+  if (!IS_SANITIZED)
+    util_add_trapped ("/thread-exit/notify-forks", test_exit_forks);
 
   return g_test_run ();
 }

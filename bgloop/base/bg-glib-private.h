@@ -18,6 +18,7 @@ guint bg_glib_list_sources (GMainContext *context,
                             GArray *priorities,
                             guint n_own,
                             GPtrArray *sources);
+void bg_glib_attach_source (GSource *source, GMainContext *context);
 gboolean bg_glib_source_is_unshared (GSource *source);
 guint bg_glib_get_source_id (GSource *source);
 void bg_glib_abandon_dispatches (GSource *source, guint n, GPtrArray *sources);

@@ -53,6 +53,17 @@ bg_glib_source_is_unshared (GSource *source)
   return g_atomic_int_get ((int *) &source->ref_count) == 1;
 }
 
+/* g_source_attach() does not wake the context of the calling thread, which is about to prepare
+ * it again. That is not so in the prepare of a source, whose place may be behind that of the new
+ * one, and in what is run before the poll: then the context would sleep. */
+void
+bg_glib_attach_source (GSource *source, GMainContext *context)
+{
+  g_source_attach (source, context);
+  if (g_main_context_is_owner (context))
+    g_main_context_wakeup (context);
+}
+
 /* Since 2.85 g_source_get_id() is an error for a source that another thread has just
  * destroyed. (A public field.) */
 guint

@@ -110,7 +110,7 @@ bg_core_heed_cancellable (BgCore *self)
 typedef struct
 {
   BgHandling handling;
-  BgCore *core;
+  BgCore *core; /* (owned) */
 } BgCancelling;
 
 /* Also if a handler has ended the thread. */
@@ -122,25 +122,25 @@ end_handling (gpointer data)
 
   bg_handling_end (&cancelling->handling);
 
-  /* A handler has forked, and has come back in the child. */
-  if (bg_core_is_forked (self))
-    return;
-
-  bg_core_lock (self);
-  self->stopping.n_handling--;
-  bg_core_unlock (self);
-  bg_core_report_end (self);
+  /* If it is, a handler has forked, and has come back in the child. */
+  if (!bg_core_is_forked (self))
+    {
+      bg_core_lock (self);
+      self->stopping.n_handling--;
+      bg_core_unlock (self);
+      bg_core_report_end (self);
+    }
+  bg_core_unref (self);
 }
 
-/* Tells everybody that the loop is being cancelled: the second half of what began with
- * n_handling. */
+/* Tells the handlers that the loop is being cancelled: the second half of what began with
+ * n_handling. Takes over a reference, which is given back also if a handler ends the thread. */
 void
-bg_core_cancel (BgCore *self, GQueue *blocked)
+bg_core_cancel (BgCore *self)
 {
   BgCancelling cancelling = { .core = self };
 
   bg_handling_begin (&cancelling.handling, &self->waits.actor);
-  bg_core_close_blocked (blocked);
 #if HAVE_PTHREAD_ATFORK
   pthread_cleanup_push (end_handling, &cancelling);
 #endif

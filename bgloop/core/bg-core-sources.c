@@ -60,7 +60,7 @@ bg_core_attach (BgCore *self, GSource *source)
                          memory_order_relaxed);
   atomic_store_explicit (&self->sources.has_attached, TRUE, memory_order_relaxed);
   remember_priority (self, g_source_get_priority (source));
-  g_source_attach (source, self->context);
+  bg_glib_attach_source (source, self->context);
   bg_linger_interrupt (&self->inbox);
   return TRUE;
 }
@@ -107,7 +107,9 @@ get_n_attached (BgCore *self)
 
 /* Sources that were destroyed and that nobody else has are let go of before the loop
  * sleeps. Others may still have one, and only looking again tells when they do not:
- * for a while the loop wakes up for that. */
+ * for a while the loop wakes up for that. What a source runs as it goes may have attached
+ * another one, which the context sees only when it prepares again: then the loop does not
+ * sleep. */
 void
 bg_core_release_attached (BgCore *self, int *timeout_msec)
 {
@@ -142,6 +144,7 @@ bg_core_release_attached (BgCore *self, int *timeout_msec)
       bg_core_unlock (self);
       /* What it runs as it goes may iterate the context, and come here again. */
       g_source_unref (source);
+      *timeout_msec = 0;
     }
 
   if (n_shared != self->sources.n_shared)

@@ -54,7 +54,7 @@ void bg_core_take_blocked (BgCore *self, GQueue *blocked);
 /* without */
 void bg_core_quit (BgCore *self, BgShutdownMode mode);
 void bg_core_close_blocked (GQueue *blocked);
-void bg_core_cancel (BgCore *self, GQueue *blocked);
+void bg_core_cancel (BgCore *self);
 void bg_core_heed_cancellable (BgCore *self);
 void bg_core_stop_heeding (BgCore *self);
 

@@ -197,7 +197,7 @@ attach_drain (BgCore *self)
   g_source_set_static_name (source, "bgloop drain");
   g_source_set_priority (source, DRAIN_PRIORITY);
   g_source_set_can_recurse (source, TRUE);
-  g_source_attach (source, self->context);
+  bg_glib_attach_source (source, self->context);
   g_source_unref (source);
   self->stopping.drain = source;
   self->sources.n_own++;
@@ -285,7 +285,9 @@ bg_core_quit (BgCore *self, BgShutdownMode mode)
 
   if (first && here)
     g_main_context_invoke_full (self->context, DRAIN_PRIORITY, begin_drain_cb, self, NULL);
+  bg_core_close_blocked (&blocked);
   if (cancels)
-    bg_core_cancel (self, &blocked);
-  bg_core_unref (self);
+    bg_core_cancel (self);
+  else
+    bg_core_unref (self);
 }

@@ -31,8 +31,7 @@ typedef struct
   gboolean finished;   /* the main loop is to return */
   gboolean exited;     /* something has ended it under the loop */
   int abandoned_depth; /* g_main_depth() then */
-  gboolean cancels;    /* something has ended it, and who is to be told of that has not been yet: */
-  GQueue blocked;      /* those who wait for what will not start any more, and all handlers */
+  gboolean cancels;    /* something has ended it, and handlers have not been told of that yet */
 
   /* atomic, written by it */
   _Atomic gint64 awake_at; /* monotonic microseconds; 0: it sleeps */

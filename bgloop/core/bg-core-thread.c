@@ -160,6 +160,8 @@ bg_core_poll_cb (GPollFD *fds, guint n_fds, int timeout_msec)
   if (timeout_msec == 0 && atomic_load_explicit (&self->sources.has_attached, memory_order_relaxed)
       && bg_core_has_attached_to_release (self))
     bg_core_release_attached (self, &timeout_msec);
+  if (G_UNLIKELY (atomic_load_explicit (&self->ownership.keeps, memory_order_relaxed)))
+    bg_core_release_object (self, &timeout_msec);
 
   n_ready = poll_own (self, fds, n_fds, timeout_msec);
   if (!bg_core_is_forked (self))
@@ -229,23 +231,24 @@ report_exit (BgCore *self)
 static void
 abandon (BgCore *self)
 {
-  GQueue blocked;
-  gboolean cancels;
+  GQueue blocked = G_QUEUE_INIT;
+  GPtrArray *kept = bg_core_get_kept (self);
 
   report_exit (self);
   bg_core_lock (self);
-  cancels = !bg_core_is_cancelling (self);
   atomic_store (&self->state, BG_LOOP_STOPPING);
-  atomic_store (&self->stopping.cancelling, TRUE);
-  if (cancels)
+  if (!bg_core_is_cancelling (self))
     {
+      atomic_store (&self->stopping.cancelling, TRUE);
       self->stopping.n_handling++;
-      bg_core_take_blocked (self, &self->thread.blocked);
+      bg_core_take_blocked (self, &blocked);
       self->thread.cancels = TRUE;
     }
   self->stopping.closed = TRUE;
   bg_core_note_changed (self);
   bg_core_unlock (self);
+  /* Before what is called here, which may wait for whoever waits */
+  bg_core_close_blocked (&blocked);
 
   /* g_main_loop_run() does not return to give back what it has. */
   if (self->thread.runs)
@@ -257,9 +260,9 @@ abandon (BgCore *self)
 
   abandon_current_source (self);
   bg_actor_abandon_waits (&self->waits.actor);
-  bg_inbox_abandon_activities (&self->inbox, bg_core_get_kept (self));
-  if (self->mailbox != NULL)
-    bg_mailbox_abandon (self->mailbox, bg_core_get_kept (self));
+  if (!bg_inbox_abandon_activities (&self->inbox, kept)
+      || (self->mailbox != NULL && !bg_mailbox_abandon (self->mailbox, kept)))
+    return;
   bg_core_abandon_drain (self);
   bg_core_lock (self);
   bg_core_begin_drain (self);
@@ -267,10 +270,10 @@ abandon (BgCore *self)
   if (self->thread.cancels)
     {
       self->thread.cancels = FALSE;
-      blocked = self->thread.blocked;
-      g_queue_init (&self->thread.blocked);
-      bg_core_cancel (self, &blocked);
+      bg_core_cancel (bg_core_ref (self));
     }
+  if (bg_core_is_forked (self))
+    return;
   while (g_main_context_get_thread_default () != self->context
          && g_main_context_get_thread_default () != NULL)
     g_main_context_pop_thread_default (g_main_context_get_thread_default ());
@@ -308,6 +311,7 @@ leave (BgCore *self)
   atomic_store (&self->state, BG_LOOP_STOPPED);
   self->thread.gone = TRUE;
   bg_core_unlock (self);
+  bg_core_stop_keeping_object (self);
   bg_core_report_end (self);
 
   bg_actor_set_current (NULL);

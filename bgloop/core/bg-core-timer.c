@@ -3,6 +3,7 @@
  */
 #include "config.h"
 
+#include <bgloop/base/bg-glib-private.h>
 #include <bgloop/core/bg-work-private.h>
 
 /* Delayed work becomes due: a heap of it under the core's lock, and a source of the loop's
@@ -161,7 +162,7 @@ bg_core_add_delay (BgCore *self,
     {
       self->timer.source = g_source_new (&timer_funcs, sizeof (GSource));
       g_source_set_static_name (self->timer.source, "bgloop timer");
-      g_source_attach (self->timer.source, self->context);
+      bg_glib_attach_source (self->timer.source, self->context);
       self->sources.n_own++;
     }
 

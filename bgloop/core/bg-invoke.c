@@ -3,6 +3,7 @@
  */
 #include "config.h"
 
+#include <bgloop/base/bg-glib-private.h>
 #include <bgloop/core/bg-work-private.h>
 
 /* Invoked functions. One waits in a source of its own, ordered like any source of its
@@ -269,7 +270,7 @@ invoke_here (BgCore *core, BgInvoke *self)
       source = g_idle_source_new ();
       g_source_set_priority (source, self->priority);
       g_source_set_callback (source, invoke_cb, self, invoke_source_gone);
-      g_source_attach (source, core->context);
+      bg_glib_attach_source (source, core->context);
       g_source_unref (source);
     }
   bg_core_unlock (core);

@@ -45,7 +45,7 @@ void bg_mailbox_unref (gpointer data);
 /* Of a loop's own context, on the loop's thread. */
 gboolean bg_mailbox_has_replies (BgMailbox *self);
 gboolean bg_mailbox_is_owed (BgMailbox *self);
-void bg_mailbox_abandon (BgMailbox *self, GPtrArray *sources);
+gboolean bg_mailbox_abandon (BgMailbox *self, GPtrArray *sources);
 void bg_mailbox_serve (BgMailbox *self);
 gboolean bg_mailbox_serve_one (BgMailbox *self);
 void bg_mailbox_close_owed (BgMailbox *self, const char *name);

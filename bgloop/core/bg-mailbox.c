@@ -299,10 +299,10 @@ bg_mailbox_find_owing (BgMailbox *self, gboolean will_drain, BgOwingFunc func, g
 }
 
 /* The thread has ended in the midst of it. */
-void
+gboolean
 bg_mailbox_abandon (BgMailbox *self, GPtrArray *sources)
 {
-  bg_inbox_abandon_activities (&self->inbox, sources);
+  return bg_inbox_abandon_activities (&self->inbox, sources);
 }
 
 /* Calls callbacks of replies that have arrived. */

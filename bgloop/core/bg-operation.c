@@ -293,12 +293,15 @@ static void
 half_begun_outcome (BgRecord *slot, gpointer owner)
 {
   BgCore *core = owner;
-  BgPerform *self = slot->data;
-  BgPerform *unanswered = bg_perform_unpublish (GSIZE_TO_POINTER (self->id));
+  BgPerform *self = slot->data, *unanswered;
+  GError *error;
 
-  GError *error = g_steal_pointer (&self->begin_error);
-
+  bg_inbox_keep (&core->inbox, slot);
   destroy_data (self);
+  bg_inbox_drop_kept (&core->inbox);
+
+  unanswered = bg_perform_unpublish (GSIZE_TO_POINTER (self->id));
+  error = g_steal_pointer (&self->begin_error);
   if (unanswered != NULL && error == NULL)
     error = g_error_new (BG_ERROR, BG_ERROR_CLOSED,
                          _ ("The thread of the loop \"%s\" ended before the operation had begun"),

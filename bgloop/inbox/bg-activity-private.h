@@ -39,7 +39,7 @@ typedef struct
 /* the serving thread */
 void bg_inbox_push_activity (BgInbox *self, gpointer func);
 gint64 bg_inbox_pop_activity (BgInbox *self);
-void bg_inbox_abandon_activities (BgInbox *self, GPtrArray *sources);
+gboolean bg_inbox_abandon_activities (BgInbox *self, GPtrArray *sources);
 
 /* any thread */
 gpointer bg_inbox_get_running (BgInbox *self, gint64 *started_at);

@@ -46,8 +46,9 @@ bg_inbox_pop_activity (BgInbox *self)
 }
 
 /* Something has ended the thread: what ran does not go on, and what is half done gets
- * its outcome. Sources that the thread dispatched are added to @sources. */
-void
+ * its outcome. Sources that the thread dispatched are added to @sources. FALSE if a destroy
+ * notify has forked, and this is the child. */
+gboolean
 bg_inbox_abandon_activities (BgInbox *self, GPtrArray *sources)
 {
   bg_serving = NULL;
@@ -59,6 +60,8 @@ bg_inbox_abandon_activities (BgInbox *self, GPtrArray *sources)
       self->activities.current->kept.outcome = NULL;
       if (kept.outcome != NULL)
         kept.outcome (&kept, self->owner);
+      if (bg_inbox_is_inherited (self))
+        return FALSE;
       self->activities.current = self->activities.current->outer;
     }
   atomic_store_explicit (&self->activities.running, NULL, memory_order_relaxed);
@@ -77,6 +80,7 @@ bg_inbox_abandon_activities (BgInbox *self, GPtrArray *sources)
     }
   if (self->deferred != NULL)
     bg_inbox_append_deferred (self);
+  return TRUE;
 }
 
 /* What runs now, since @started_at (nullable); NULL if nothing that was given to the inbox. */

@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include <bgloop/base/bg-glib-private.h>
 #include <bgloop/inbox/bg-inbox-private.h>
 
 /* One priority's lane, and the source by which GLib has it served. On the serving thread,
@@ -222,7 +223,7 @@ bg_lane_attach (BgLane *lane)
   g_source_set_static_name (source, "bgloop inbox");
   g_source_set_priority (source, lane->priority);
   g_source_set_can_recurse (source, TRUE);
-  g_source_attach (source, inbox->context);
+  bg_glib_attach_source (source, inbox->context);
   inbox->n_sources++;
 }
 
