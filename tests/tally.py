@@ -17,7 +17,7 @@ import sys
 TAP_RESULT = re.compile(r'(not )?ok\b\s*(?:\d+\s*)?(?:- )?([^#]*)(?:#\s*(skip|todo)?.*)?', re.IGNORECASE)
 TAP_PLAN = re.compile(r'1\.\.(\d+)')
 GTEST_RESULT = re.compile(r'\[\s*(OK|FAILED|SKIPPED)\s*\] (\S+) \(\d+ ms\)')
-NOISE = re.compile(r'# GLib-DEBUG: g_set_user_dirs:')
+NOISE = re.compile(r'# GLib-DEBUG: g_set_user_dirs:|ok\b|# (Start|End) of ')
 # What the test setups leave out: see tests/meson.build.
 SETUP_LOG = re.compile(r'testlog-\w+\.json')
 NOT_IN_SETUPS = {'bindings', 'consumers', 'docs', 'gates'}
@@ -125,7 +125,7 @@ def main(arguments):
         total.extend(tally, f'{name}: ')
         for entry in bad:
             print(f'\n-- {name}: {entry["name"]}, exit status {entry["returncode"]}')
-            for stream in ('stdout', 'stderr'):
+            for stream in ('stderr', 'stdout'):
                 lines = (entry.get(stream) or '').splitlines()
                 lines = [line for line in lines if not NOISE.match(line)]
                 if len(lines) > TAIL:
