@@ -19,4 +19,10 @@ BgLoop *bg_loop_dup_from_core (BgCore *core);
 void bg_loop_unpublish (BgCore *core);
 gpointer bg_loop_peek_default (void);
 
+gboolean bg_call_is_too_late (BgCore *core,
+                              GCancellable *cancellable,
+                              gint64 deadline,
+                              GError **error);
+gboolean bg_call_run (BgCallFunc func, gpointer data, GError **error);
+
 G_END_DECLS
