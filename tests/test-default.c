@@ -587,7 +587,7 @@ test_toggled_disposed (void)
 }
 
 /* Threads take and drop it, and the last reference comes and goes: who takes it here has
- * one that runs. */
+ * one that runs, that knows itself, and that is the default one for as long. */
 
 static void
 count_toggle_cb (gpointer data, GObject *object, gboolean is_last)
@@ -602,11 +602,13 @@ toggle_thread (gpointer data)
   for (guint i = 0; i < util_scale (500); i++)
     {
       g_autoptr (BgLoop) loop = bg_loop_dup_default (NULL);
+      g_autoptr (BgLoop) again = bg_loop_dup_default (NULL);
 
       g_assert_true (BG_IS_LOOP (loop));
       g_assert_cmpint (bg_loop_get_state (loop), ==, BG_LOOP_RUNNING);
+      g_assert_true (again == loop);
       if (i % 3 == 0)
-        g_assert_true (bg_loop_call (loop, util_true_cb, NULL, NULL, NULL));
+        g_assert_true (bg_loop_call (loop, is_current_cb, loop, NULL, NULL));
       if (i % 50 == 0)
         {
           g_object_add_toggle_ref (G_OBJECT (loop), count_toggle_cb, data);
