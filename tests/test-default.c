@@ -304,6 +304,20 @@ static void (*loop_dispose) (GObject *object);
 static BgLoop *taken;
 static gboolean keep_taken;
 
+static gboolean
+is_current_cb (gpointer user_data, GError **error)
+{
+  g_autoptr (BgLoop) loop = bg_loop_dup_current ();
+
+  return loop == user_data;
+}
+
+static void
+gone_cb (gpointer user_data)
+{
+  g_assert_null (bg_loop_dup_current ());
+}
+
 static void
 take_and_dispose (GObject *object)
 {
@@ -311,8 +325,14 @@ take_and_dispose (GObject *object)
   taken = dup_default ();
   g_assert_true (taken == BG_LOOP (object));
   loop_dispose (object);
-  if (!keep_taken)
-    g_object_unref (taken);
+  if (keep_taken)
+    return;
+
+  /* The loop has looked at it several times before the thread that disposes of it is done. */
+  g_assert_cmpuint (bg_loop_add_teardown (taken, gone_cb, NULL, NULL), !=, 0);
+  for (guint i = 0; i < 10; i++)
+    g_assert_true (bg_loop_call (taken, is_current_cb, taken, NULL, NULL));
+  g_object_unref (taken);
 }
 
 static void
@@ -346,14 +366,6 @@ test_taken_while_it_goes (void)
       assert_reset ();
       g_assert_finalize_object (loop);
     }
-}
-
-static gboolean
-is_current_cb (gpointer user_data, GError **error)
-{
-  g_autoptr (BgLoop) loop = bg_loop_dup_current ();
-
-  return loop == user_data;
 }
 
 /* Whoever has it has the default loop, and it knows itself. */

@@ -10,9 +10,35 @@
 #include <bgloop/core/bg-core-join-private.h>
 #include <bgloop/core/bg-core-private.h>
 
-/* A CANCEL shutdown tells everybody: whoever waits for what will not start any more, and
- * the handlers of the loop's cancellable, which cancels the operations. On the thread
- * that asks for it. */
+/* What does not start any more leaves the queue: the work of whoever is cancelled, or has
+ * waited long enough, on that thread; and in a CANCEL shutdown all of it, on the thread that
+ * asks for that. Then whoever waits is told, and so are the handlers of the loop's cancellable,
+ * which cancels the operations. The list of those who wait is under the core's lock. */
+
+/* With the lock held. Takes work back that has not started: it counts as cancelled from now
+ * on. */
+void
+bg_core_cancel_unstarted (BgCore *self, BgBlocked *blocked)
+{
+  bg_inbox_withdraw (&self->inbox, blocked->slot, blocked->priority);
+  blocked->slot = NULL;
+  self->waits.withdrawn++;
+}
+
+/* Takes back what somebody waits for, if that has not started. */
+gboolean
+bg_core_abandon_wait (BgCore *core, BgBlocked *blocked)
+{
+  gboolean withdrawn;
+
+  bg_core_lock (core);
+  withdrawn = bg_core_remove_blocked (core, blocked);
+  if (withdrawn && blocked->slot != NULL)
+    bg_core_cancel_unstarted (core, blocked);
+  bg_core_unlock (core);
+
+  return withdrawn;
+}
 
 /* Wakes everybody who waits for something that will not start any more. */
 void

@@ -104,8 +104,8 @@ bg_core_forget_object (BgCore *self, gpointer object)
   return !keeps;
 }
 
-/* Before the loop polls: gives the kept reference back if it is the last one, after which the
- * loop does not sleep, and looks again after a while if not. The loop's thread. */
+/* Before the loop polls: gives the kept reference back if it is the last one, which ends the
+ * loop and so wakes it, and looks again after a while if not. The loop's thread. */
 void
 bg_core_release_object (BgCore *self, int *timeout_msec)
 {
@@ -120,9 +120,7 @@ bg_core_release_object (BgCore *self, int *timeout_msec)
   bg_core_unlock (self);
 
   give_back (kept);
-  if (kept != NULL)
-    *timeout_msec = 0;
-  else if (*timeout_msec < 0 || *timeout_msec > msec)
+  if (kept == NULL && (*timeout_msec < 0 || *timeout_msec > msec))
     *timeout_msec = msec;
 }
 

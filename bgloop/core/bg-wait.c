@@ -6,11 +6,11 @@
 #include <bgloop/bg-error.h>
 #include <bgloop/core/bg-core-private.h>
 
-/* A thread waits for a loop to do something: the list of those who do, under the core's
- * lock, and how one of them that is cancelled or has waited long enough takes its work out
- * of the queue again, if that has not started. The thread sleeps, until its deadline, in
- * base/bg-waiter.c; who is called back instead has his in base/bg-expiry.c. Whether a wait
- * could ever end is for bg-deadlock.c to find out. */
+/* A thread waits for a loop to do something, and the list of those who do is under the core's
+ * lock. The thread sleeps, until its deadline, in base/bg-waiter.c. Who is called back instead
+ * has his deadline in base/bg-expiry.c; that of a call is looked at when its turn comes. Work
+ * that nobody waits for any more is taken back in bg-core-cancel.c. Whether a wait could ever
+ * end is for bg-deadlock.c to find out. */
 
 void
 bg_core_add_blocked (BgCore *self, BgBlocked *blocked)
@@ -32,15 +32,6 @@ bg_core_remove_blocked (BgCore *self, BgBlocked *blocked)
   return TRUE;
 }
 
-/* Takes work back that has not started: it counts as cancelled from now on. */
-void
-bg_core_cancel_unstarted (BgCore *self, BgBlocked *blocked)
-{
-  bg_inbox_withdraw (&self->inbox, blocked->slot, blocked->priority);
-  blocked->slot = NULL;
-  self->waits.withdrawn++;
-}
-
 /* So many pieces of work were taken back. */
 void
 bg_core_count_withdrawn (BgCore *self, guint n)
@@ -52,21 +43,6 @@ void
 bg_blocked_settle (BgBlocked *blocked)
 {
   bg_waiter_settle (blocked->waiter);
-}
-
-/* Takes the call back, if it has not started. */
-gboolean
-bg_core_abandon_wait (BgCore *core, BgBlocked *blocked)
-{
-  gboolean withdrawn;
-
-  bg_core_lock (core);
-  withdrawn = bg_core_remove_blocked (core, blocked);
-  if (withdrawn && blocked->slot != NULL)
-    bg_core_cancel_unstarted (core, blocked);
-  bg_core_unlock (core);
-
-  return withdrawn;
 }
 
 /* Whether the loop stands still and it is this thread that has it do so: then it
