@@ -445,17 +445,16 @@ attach_another (gpointer user_data)
 static void
 test_finalizer_attaches (void)
 {
-  Attaching self = { .loop = util_loop_new ("attaches") };
-
   for (guint i = 0; i < 4; i++)
     {
-      self.directly = i % 2;
+      Attaching self = { .loop = util_loop_new ("attaches"), .directly = i % 2 };
+
       util_latch_init (&self.done, 1);
       attach_last (self.loop, attach_another, &self);
       util_latch_wait (&self.done);
       util_latch_clear (&self.done);
+      util_loop_end (self.loop);
     }
-  util_loop_end (self.loop);
 }
 
 static void
