@@ -411,7 +411,8 @@ attach_last (BgLoop *loop, void (*func) (gpointer data), gpointer data)
 
   ((Last *) source)->func = func;
   ((Last *) source)->data = data;
-  g_source_set_ready_time (source, 0);
+  /* Later, so that what wakes the loop now does not wake it then. */
+  g_source_set_ready_time (source, g_get_monotonic_time () + G_TIME_SPAN_MILLISECOND);
   g_assert_true (bg_loop_call (loop, attach_last_cb, source, NULL, NULL));
 }
 
