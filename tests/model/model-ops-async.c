@@ -175,7 +175,8 @@ do_end_async (const ModelOp *op, ModelLife *life, BgLoop *loop)
   if (asks && op->cancel && me != NULL)
     handling = model_graph_add (&life->actor, me);
   model_life_take (life);
-  model_store (&piece->keeps_ref, TRUE);
+  /* Whoever looks at it reads the rest of the piece, too. */
+  atomic_store_explicit (&piece->keeps_ref, TRUE, memory_order_release);
   model_piece_expect_reply (piece);
   if (asks)
     bg_loop_shutdown_async (loop, mode, op->timeout, piece->cancellable, end_reply_cb, piece);

@@ -248,7 +248,7 @@ give_ended_back (ModelWorld *self)
     {
       ModelPiece *piece = &self->pieces[i];
 
-      if (model_load (&piece->keeps_ref)
+      if (atomic_load_explicit (&piece->keeps_ref, memory_order_acquire)
           && bg_loop_get_state (piece->life->loop) == BG_LOOP_STOPPED)
         model_piece_drop_ref (piece);
     }
