@@ -419,7 +419,7 @@ test_exit_in_handler (void)
   g_assert_cmpuint (util_count_eventfds (), ==, n_eventfds);
 }
 
-/* A notify that forks: the child does nothing of what is left. */
+/* A notify that forks, or a handler: the child does nothing of what is left. */
 
 typedef struct
 {
@@ -429,7 +429,7 @@ typedef struct
 } Forking;
 
 static void
-fork_destroy_cb (gpointer user_data)
+fork_cb (gpointer user_data)
 {
   pid_t pid = util_fork ();
 
@@ -453,7 +453,7 @@ nest_and_exit_cb (gpointer user_data)
 {
   Forking *self = user_data;
 
-  g_assert_true (bg_loop_post (self->loop, exit_cb, NULL, fork_destroy_cb));
+  g_assert_true (bg_loop_post (self->loop, exit_cb, NULL, fork_cb));
   while (TRUE)
     g_main_context_iteration (bg_loop_get_context (self->loop), TRUE);
 }
@@ -471,6 +471,27 @@ test_exit_forks (void)
   g_assert_true (bg_loop_wait (self.loop, -1, NULL, NULL));
   util_take_critical ("*has ended the thread of the loop*exits*");
   g_assert_cmpint (self.n_called, ==, 3);
+  g_assert_finalize_object (self.loop);
+}
+
+static void
+test_exit_handler_forks (void)
+{
+  Forking self = { .loop = util_loop_new ("exits"), .parent = getpid () };
+  UtilBlock block;
+
+  util_catch_criticals ();
+  g_signal_connect_swapped (bg_loop_get_cancellable (self.loop), "cancelled", G_CALLBACK (fork_cb),
+                            NULL);
+  util_block (&block, self.loop);
+  g_assert_true (bg_loop_post (self.loop, exit_cb, NULL, NULL));
+  g_assert_true (bg_loop_post (self.loop, util_not_reached_cb, &self, only_in_parent_cb));
+  g_assert_true (bg_loop_add_teardown (self.loop, util_nothing_cb, &self, only_in_parent_cb));
+  util_unblock (&block);
+  g_assert_true (bg_loop_wait (self.loop, -1, NULL, NULL));
+  util_take_critical ("*has ended the thread of the loop*exits*");
+  g_assert_cmpint (self.n_called, ==, 2);
+  util_block_clear (&block);
   g_assert_finalize_object (self.loop);
 }
 
@@ -508,7 +529,10 @@ main (int argc, char *argv[])
   util_add_trapped ("/thread-exit/notify-waits-for-waiter", test_exit_joins);
   util_add_trapped ("/thread-exit/handler", test_exit_in_handler);
   if (!IS_SANITIZED)
-    util_add_trapped ("/thread-exit/notify-forks", test_exit_forks);
+    {
+      util_add_trapped ("/thread-exit/notify-forks", test_exit_forks);
+      util_add_trapped ("/thread-exit/handler-forks", test_exit_handler_forks);
+    }
 
   return g_test_run ();
 }
