@@ -960,6 +960,162 @@ test_returns (void)
     fork_and_return (i % N_PLACES, i / N_PLACES % 2);
 }
 
+/* Less urgent work was found ready, when a source of its priority, which is asked after it,
+ * has more urgent work done, and that forks: the work is ready in the child, too. */
+
+#define LESS_URGENT 5
+
+typedef struct
+{
+  GSource source;
+  BgLoop *loop;
+  pid_t child;
+  guint armed;
+  UtilLatch forked;
+} Urging;
+
+static void
+ready_of_parent_cb (gpointer user_data)
+{
+  Urging *self = user_data;
+
+  if (self->child == 0)
+    _exit (1);
+}
+
+static gboolean
+end_child_cb (gpointer user_data)
+{
+  _exit (0);
+}
+
+static void
+fork_and_go_on_cb (gpointer user_data)
+{
+  Urging *self = user_data;
+  g_autoptr (GSource) source = NULL;
+
+  self->child = util_fork ();
+  if (self->child != 0)
+    {
+      util_latch_count_down (&self->forked);
+      return;
+    }
+
+  /* What comes after all that was ready */
+  source = g_idle_source_new ();
+  g_source_set_callback (source, end_child_cb, NULL, NULL);
+  g_source_attach (source, bg_loop_get_context (self->loop));
+}
+
+static gboolean
+urging_prepare (GSource *source, int *timeout)
+{
+  Urging *self = (Urging *) source;
+
+  *timeout = -1;
+  if (self->armed > 0)
+    g_assert_true (bg_loop_post (self->loop, fork_and_go_on_cb, self, NULL));
+  self->armed = 0;
+  return FALSE;
+}
+
+static GSourceFuncs urging_funcs = { .prepare = urging_prepare };
+
+static void
+hand_over_ready_cb (gpointer user_data)
+{
+  Urging *self = user_data;
+
+  self->armed = 1;
+  g_assert_true (bg_loop_post_full (self->loop, LESS_URGENT, ready_of_parent_cb, self, NULL));
+}
+
+static Urging *
+urging_new (GSourceFuncs *funcs, BgLoop *loop, int priority)
+{
+  GSource *source = g_source_new (funcs, sizeof (Urging));
+  Urging *self = (Urging *) source;
+
+  self->loop = loop;
+  self->child = -1;
+  util_latch_init (&self->forked, 1);
+  g_source_set_priority (source, priority);
+  g_assert_true (bg_loop_attach (loop, source));
+  return self;
+}
+
+static void
+urging_end (Urging *self)
+{
+  util_latch_wait (&self->forked);
+  g_assert_true (bg_loop_shutdown (self->loop, NULL));
+  util_wait_for_child (self->child);
+  util_latch_clear (&self->forked);
+  g_object_unref (self->loop);
+  g_source_unref (&self->source);
+}
+
+static void
+test_returned_runs_nothing_ready (void)
+{
+  BgLoop *loop = util_loop_new ("parent");
+  Urging *self;
+
+  g_assert_true (bg_loop_post_full (loop, LESS_URGENT, util_nothing_cb, NULL, NULL));
+  g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
+  self = urging_new (&urging_funcs, loop, LESS_URGENT);
+  g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
+  g_assert_true (bg_loop_post (loop, hand_over_ready_cb, self, NULL));
+  urging_end (self);
+}
+
+/* The same of a loop that drains: a source as urgent as that is dispatched before it does. */
+
+static gboolean
+draining_prepare (GSource *source, int *timeout)
+{
+  Urging *self = (Urging *) source;
+
+  *timeout = -1;
+  return self->armed > 0 && --self->armed == 0;
+}
+
+static gboolean
+draining_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
+{
+  fork_and_go_on_cb (source);
+  return G_SOURCE_REMOVE;
+}
+
+static GSourceFuncs draining_funcs = { .prepare = draining_prepare, .dispatch = draining_dispatch };
+
+/* Draining skips every other iteration. */
+static void
+drain_ready_cb (gpointer user_data)
+{
+  Urging *self = user_data;
+
+  self->armed = 2;
+  for (guint i = 0; i < 3; i++)
+    g_assert_true (bg_loop_post_full (self->loop, LESS_URGENT, ready_of_parent_cb, self, NULL));
+}
+
+static void
+test_returned_does_not_drain (void)
+{
+  BgLoop *loop = util_loop_new ("parent");
+  Urging *self = urging_new (&draining_funcs, loop, G_MININT);
+  UtilBlock block;
+
+  util_block (&block, loop);
+  g_assert_true (bg_loop_post (loop, drain_ready_cb, self, NULL));
+  bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
+  util_unblock (&block);
+  urging_end (self);
+  util_block_clear (&block);
+}
+
 static void
 fork_and_stay_cancelled_cb (GCancellable *cancellable, gpointer user_data)
 {
@@ -1306,6 +1462,8 @@ main (int argc, char *argv[])
   /* Without a descriptor of its own the child has its parent's wake-ups. */
   if (HAVE_EVENTFD)
     {
+      util_add_trapped ("/fork/returned/runs-nothing-ready", test_returned_runs_nothing_ready);
+      util_add_trapped ("/fork/returned/does-not-drain", test_returned_does_not_drain);
       util_add_trapped ("/fork/returned/takes-no-wakeup", test_returned_takes_no_wakeup);
       util_add_trapped ("/fork/returned/closes-on-exec", test_returned_closes);
     }

@@ -138,6 +138,8 @@ drain_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
   BgCore *self = drain->core;
   gboolean idle;
 
+  if (bg_core_is_forked (self))
+    return G_SOURCE_CONTINUE;
   if (self->stopping.starved > LAST_TURNS)
     {
       self->stopping.starved = 0;

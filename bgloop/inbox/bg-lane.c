@@ -141,7 +141,11 @@ lane_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
   if (lane == NULL)
     return G_SOURCE_REMOVE;
 
+  /* What was ready when more urgent work forked is still ready in the child. */
   inbox = lane->inbox;
+  if (bg_inbox_is_inherited (inbox))
+    return G_SOURCE_CONTINUE;
+
   /* The loop may have begun to stop, or stands still, since the lane was found
    * ready. Only this thread writes it. */
   if (inbox->paused)

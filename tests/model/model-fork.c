@@ -278,9 +278,11 @@ can_go_on (const ModelOp *op)
 
 /* Something of the parent's runs. */
 void
-model_fork_fail (void)
+model_fork_fail (const char *piece)
 {
-  fail ("the loop's work goes on");
+  g_autofree char *what = g_strconcat (piece, " runs", NULL);
+
+  fail (what);
 }
 
 /* AddressSanitizer does not take the locks of its allocator for a fork. A child that waits for one

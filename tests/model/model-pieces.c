@@ -122,7 +122,7 @@ model_piece_run_begin (ModelPiece *self)
 
   /* Sources that were attached are GLib's. */
   if (model_world->is_child && self->op->kind != MODEL_ATTACH)
-    model_fork_fail ();
+    model_fork_fail (model_piece_name (self));
   if (!self->is_handler)
     model_actor_enter (self->life);
   if (model_increment (&self->n_run) > 0 && !may_repeat (self))

@@ -283,6 +283,6 @@ void model_do_living (const ModelOp *op, ModelLife *life, BgLoop *loop);
 void model_do_ending (const ModelOp *op, ModelLife *life, BgLoop *loop);
 void model_do_other (const ModelOp *op, ModelLife *life, BgLoop *loop);
 void model_fork (const ModelOp *op, BgLoop *loop);
-void model_fork_fail (void);
+void model_fork_fail (const char *piece);
 
 G_END_DECLS
