@@ -123,7 +123,9 @@ replace_default (BgDefault *shared, BgCore *core, GError **error)
  *   bg_loop_flush (shared, -1, NULL, error);
  * ```
  *
- * When the last reference goes, the loop ends. After
+ * When the last reference goes, the loop ends. Whoever calls this in the very moment in which
+ * another thread drops that one may still get the loop: it runs for as long as it is referred to,
+ * but it is not the default one any more, and [func@Bg.Loop.dup_current] does not know it. After
  * [func@Bg.Loop.reset_default], a shutdown, or in a forked child, the next call
  * starts a fresh one. Any thread may call it; it does not wait for work.
  *

@@ -55,7 +55,7 @@ refuse_task (BgTaskRun *self)
   g_source_set_priority (source, g_task_get_priority (self->task));
   g_source_set_static_name (source, "bgloop refusal");
   g_source_set_callback (source, refuse_task_cb, self, task_run_free);
-  g_source_attach (source, g_task_get_context (self->task));
+  bg_glib_attach_source (source, g_task_get_context (self->task));
   g_source_unref (source);
 }
 

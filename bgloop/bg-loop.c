@@ -143,9 +143,15 @@ bg_loop_dispose (GObject *object)
 {
   BgLoop *self = BG_LOOP (object);
   BgCore *core = self->core;
+  guint n = 0;
 
-  if (!bg_core_is_forked (core) && bg_core_forget_object (core, self))
-    bg_loop_unpublish (core);
+  if (!bg_core_is_forked (core))
+    {
+      n = bg_core_forget_object (core);
+      bg_loop_unpublish (core);
+    }
+  for (; n > 0; n--)
+    g_object_ref (self);
 
   G_OBJECT_CLASS (bg_loop_parent_class)->dispose (object);
 }

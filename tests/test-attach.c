@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include <gio/gio.h>
+#include <glib-unix.h>
+#include <glib/gstdio.h>
 
 #include "util.h"
 
@@ -419,6 +421,8 @@ attach_last (BgLoop *loop, void (*func) (gpointer data), gpointer data)
 typedef struct
 {
   BgLoop *loop;
+  BgLoop *other;
+  BgLoop *ended;
   UtilLatch done;
   gboolean directly;
 } Attaching;
@@ -453,6 +457,52 @@ test_finalizer_attaches (void)
       util_latch_init (&self.done, 1);
       attach_last (self.loop, attach_another, &self);
       util_latch_wait (&self.done);
+      util_latch_clear (&self.done);
+      util_loop_end (self.loop);
+    }
+}
+
+/* It may iterate the context, which polls more than it did before. */
+
+#define MORE_FDS 40
+
+static void
+iterate_with_more_fds (gpointer user_data)
+{
+  Attaching *self = user_data;
+  GMainContext *context = bg_loop_get_context (self->loop);
+  GSource *sources[MORE_FDS];
+  int fds[2 + MORE_FDS];
+
+  g_assert_cmpint (pipe (fds), ==, 0);
+  for (guint i = 0; i < MORE_FDS; i++)
+    {
+      fds[2 + i] = dup (fds[0]);
+      sources[i] = g_unix_fd_source_new (fds[2 + i], G_IO_IN);
+      g_source_attach (sources[i], context);
+    }
+  g_main_context_iteration (context, FALSE);
+  for (guint i = 0; i < MORE_FDS; i++)
+    {
+      g_source_destroy (sources[i]);
+      g_source_unref (sources[i]);
+    }
+  for (guint i = 0; i < G_N_ELEMENTS (fds); i++)
+    g_close (fds[i], NULL);
+  util_latch_count_down (&self->done);
+}
+
+static void
+test_finalizer_iterates (void)
+{
+  for (guint i = 0; i < 4; i++)
+    {
+      Attaching self = { .loop = util_loop_new ("iterates") };
+
+      util_latch_init (&self.done, 1);
+      attach_last (self.loop, iterate_with_more_fds, &self);
+      util_latch_wait (&self.done);
+      g_assert_true (bg_loop_call (self.loop, util_true_cb, NULL, NULL, NULL));
       util_latch_clear (&self.done);
       util_loop_end (self.loop);
     }
@@ -530,7 +580,7 @@ typedef struct
   GSource source;
   void (*func) (gpointer data);
   gpointer data;
-  guint n_left; /* iterations until it calls it: by then the loop would sleep */
+  guint n_left; /* iterations until it calls it: by then nothing that has woken the loop is left */
 } Preparing;
 
 static gboolean
@@ -538,7 +588,7 @@ preparing_prepare (GSource *source, int *timeout)
 {
   Preparing *self = (Preparing *) source;
 
-  *timeout = self->n_left > 1 ? 0 : -1;
+  *timeout = self->n_left > 1 ? 1 : -1;
   if (self->n_left > 0 && --self->n_left == 0)
     self->func (self->data);
   return FALSE;
@@ -550,7 +600,7 @@ static GSourceFuncs preparing_funcs = { .prepare = preparing_prepare, .dispatch 
 static gboolean
 attach_preparing_cb (gpointer user_data, GError **error)
 {
-  ((Preparing *) user_data)->n_left = 20;
+  ((Preparing *) user_data)->n_left = 5;
   return attach_last_cb (user_data, error);
 }
 
@@ -584,26 +634,68 @@ post_later (gpointer user_data)
                     0);
 }
 
+static void
+done_reply_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  util_latch_count_down (user_data);
+}
+
+/* The limit of time is kept by the loop that asks. */
+static void
+wait_for_other (gpointer user_data)
+{
+  Attaching *self = user_data;
+
+  bg_loop_wait_async (self->other, 5, NULL, done_reply_cb, &self->done);
+}
+
+static void
+wait_for_ended (gpointer user_data)
+{
+  Attaching *self = user_data;
+
+  bg_loop_wait_async (self->ended, -1, NULL, done_reply_cb, &self->done);
+}
+
+/* It is refused, and returns here. */
+static void
+run_task_on_ended (gpointer user_data)
+{
+  Attaching *self = user_data;
+  g_autoptr (GTask) task = g_task_new (NULL, NULL, done_reply_cb, &self->done);
+
+  bg_loop_run_task (self->ended, 0, task, util_no_task_cb);
+}
+
 static const int prepare_priorities[] = { -300, -50, 0, 300 };
 
 static void
 test_prepare_hands_over (void)
 {
-  static void (*const funcs[]) (gpointer) = { attach_another, post_urgently, post_later };
+  static void (*const funcs[]) (gpointer)
+      = { attach_another, post_urgently, post_later, wait_for_other, run_task_on_ended };
+  BgLoop *other = util_loop_new ("other"), *ended = util_loop_new ("ended");
+
+  g_assert_true (bg_loop_shutdown (ended, NULL));
 
   for (guint i = 0; i < G_N_ELEMENTS (prepare_priorities); i++)
     {
       for (guint j = 0; j < G_N_ELEMENTS (funcs); j++)
         {
-          Attaching self = { .loop = util_loop_new ("prepares") };
+          Attaching self = { util_loop_new ("prepares"), other, ended };
 
-          util_latch_init (&self.done, 1);
+          util_latch_init (&self.done, 2);
+          /* The first reply makes a source, which is seen. */
+          g_assert_true (bg_loop_post (self.loop, wait_for_ended, &self, NULL));
+          g_assert_true (bg_loop_flush (self.loop, -1, NULL, NULL));
           prepare_once (self.loop, prepare_priorities[i], funcs[j], &self);
           util_latch_wait (&self.done);
           util_latch_clear (&self.done);
           util_loop_end (self.loop);
         }
     }
+  util_loop_end (other);
+  util_loop_end (ended);
 }
 
 static void
@@ -632,6 +724,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/attach/gone/sockets-are-closed/elsewhere", test_sockets_elsewhere);
   util_add_trapped ("/attach/gone/iterating", test_iterating);
   util_add_trapped ("/attach/finalizer/attaches", test_finalizer_attaches);
+  util_add_trapped ("/attach/finalizer/iterates", test_finalizer_iterates);
   util_add_trapped ("/attach/finalizer/quits", test_finalizer_quits);
   util_add_trapped ("/attach/finalizer/drops-the-loop", test_finalizer_drops);
   util_add_trapped ("/attach/prepare/hands-over", test_prepare_hands_over);

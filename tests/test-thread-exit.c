@@ -419,6 +419,38 @@ test_exit_in_handler (void)
   g_assert_cmpuint (util_count_eventfds (), ==, n_eventfds);
 }
 
+/* A source that was attached and that ends the thread keeps nothing of the loop. */
+static gboolean
+exit_source_cb (gpointer user_data)
+{
+  g_thread_exit (NULL);
+  return G_SOURCE_REMOVE;
+}
+
+static void
+test_exit_in_attached (void)
+{
+  guint n_eventfds;
+
+  util_catch_criticals ();
+  util_loop_end (util_loop_new (NULL));
+  n_eventfds = util_count_eventfds ();
+  for (guint i = 0; i < 5; i++)
+    {
+      BgLoop *loop = util_loop_new ("exits");
+      g_autoptr (GSource) source = g_idle_source_new ();
+
+      g_source_set_callback (source, exit_source_cb, NULL, NULL);
+      g_assert_true (bg_loop_attach (loop, source));
+      g_clear_pointer (&source, g_source_unref);
+      g_assert_true (bg_loop_wait (loop, -1, NULL, NULL));
+      util_take_critical ("*has ended the thread of the loop*exits*");
+      g_assert_finalize_object (loop);
+    }
+  util_loop_end (util_loop_new (NULL));
+  g_assert_cmpuint (util_count_eventfds (), ==, n_eventfds);
+}
+
 /* A notify that forks, or a handler: the child does nothing of what is left. */
 
 typedef struct
@@ -527,6 +559,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/thread-exit/twice/owing-a-reply", test_exit_again_owing);
   util_add_trapped ("/thread-exit/twice/owing-a-loop", test_exit_again_owing_loop);
   util_add_trapped ("/thread-exit/notify-waits-for-waiter", test_exit_joins);
+  util_add_trapped ("/thread-exit/attached", test_exit_in_attached);
   util_add_trapped ("/thread-exit/handler", test_exit_in_handler);
   if (!IS_SANITIZED)
     {

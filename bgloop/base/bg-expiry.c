@@ -5,6 +5,7 @@
 
 #include <bgloop/base/bg-expiry-private.h>
 #include <bgloop/base/bg-fork-private.h>
+#include <bgloop/base/bg-glib-private.h>
 
 /* What ends an asynchronous wait early: a limit of time, counted in the context in
  * which its outcome is told, and a cancellable. Both may come at the same time, from
@@ -90,7 +91,7 @@ bg_expiry_new (GMainContext *context,
       self->timer = g_timeout_source_new ((guint) timeout_msec);
       g_source_set_static_name (self->timer, "bgloop timeout");
       g_source_set_callback (self->timer, timeout_cb, self, expiry_unref);
-      g_source_attach (self->timer, context);
+      bg_glib_attach_source (self->timer, context);
     }
 
   /* This may be a handler of the cancellable, where GLib 2.82 and later do not let

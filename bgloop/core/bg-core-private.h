@@ -46,11 +46,10 @@ typedef struct
 /* The BgLoop, which may go while others are about to refer to it. Under lock. */
 typedef struct
 {
-  gpointer object;        /* (unowned) (nullable) until it is disposed of */
-  gboolean dropped;       /* nobody has it any more */
-  guint n_claims;         /* threads that are about to refer to it */
-  _Atomic gboolean keeps; /* the core refers to it: somebody took it as it was disposed of */
-  int release_msec;       /* after how long to look again whether the core is the last who does */
+  gpointer object;  /* (unowned) (nullable) until it is disposed of */
+  gboolean dropped; /* nobody has it any more */
+  guint n_claims;   /* threads that are about to refer to it */
+  guint n_granted;  /* of them, those for whom it refers to itself */
 } BgOwnership;
 
 typedef struct
@@ -212,9 +211,7 @@ gboolean bg_core_has_ended (BgCore *self);
 gboolean bg_core_is_dropped (BgCore *self);
 void bg_core_set_object (BgCore *self, gpointer object);
 gpointer bg_core_dup_object (BgCore *self);
-gboolean bg_core_forget_object (BgCore *self, gpointer object);
-void bg_core_release_object (BgCore *self, int *timeout_msec);
-void bg_core_stop_keeping_object (BgCore *self);
+guint bg_core_forget_object (BgCore *self);
 void bg_core_get_stats (BgCore *self, BgLoopStats *stats);
 void bg_core_post_outcome (BgRecord *slot, gpointer owner);
 void bg_core_drop_outcome (BgRecord *slot, gpointer owner);

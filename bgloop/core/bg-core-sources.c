@@ -105,13 +105,11 @@ get_n_attached (BgCore *self)
   return self->sources.attached != NULL ? self->sources.attached->len : 0;
 }
 
-/* Sources that were destroyed and that nobody else has are let go of before the loop
- * sleeps. Others may still have one, and only looking again tells when they do not:
- * for a while the loop wakes up for that. What a source runs as it goes may have attached
- * another one, which the context sees only when it prepares again: then the loop does not
- * sleep. */
-void
-bg_core_release_attached (BgCore *self, int *timeout_msec)
+/* Lets go of those that were destroyed and that nobody else has. What a source runs as it goes
+ * may iterate the context, which is not to be while that polls: then this is left to a record,
+ * and the poll does not wait. Returns how many are destroyed that others have. */
+static guint
+release_unshared (BgCore *self, int *poll_msec)
 {
   guint n_shared = 0, n;
 
@@ -141,12 +139,33 @@ bg_core_release_attached (BgCore *self, int *timeout_msec)
 
       bg_core_lock (self);
       g_ptr_array_steal_index_fast (self->sources.attached, i - 1);
+      if (poll_msec != NULL)
+        {
+          *poll_msec = 0;
+          bg_inbox_stay_awake (&self->inbox);
+          bg_core_drop_later (self, source, (GDestroyNotify) g_source_unref);
+        }
       bg_core_unlock (self);
-      /* What it runs as it goes may iterate the context, and come here again. */
-      g_source_unref (source);
-      *timeout_msec = 0;
+      if (poll_msec == NULL)
+        g_source_unref (source);
     }
 
+  return n_shared;
+}
+
+/* In a poll: sources that were destroyed and that nobody else has are let go of before the loop
+ * sleeps. Others may still have one, and only looking again tells when they do not: for a while
+ * the loop wakes up for that. */
+void
+bg_core_release_attached (BgCore *self, int *timeout_msec)
+{
+  guint n_shared;
+
+  /* The end does it then. */
+  if (bg_inbox_is_stopped (&self->inbox))
+    return;
+
+  n_shared = release_unshared (self, timeout_msec);
   if (n_shared != self->sources.n_shared)
     self->sources.recheck_msec = 0;
   self->sources.n_shared = n_shared;
@@ -294,20 +313,34 @@ bg_core_clear_context (BgCore *self)
 void
 bg_core_clear_attached (BgCore *self)
 {
-  int timeout = 0;
-
   bg_core_lock (self);
   if (self->sources.arriving == NULL)
     self->sources.arriving = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
   bg_core_unlock (self);
 
-  bg_core_release_attached (self, &timeout);
+  release_unshared (self, NULL);
   for (guint i = 0; self->sources.attached != NULL && i < self->sources.attached->len; i++)
     {
       bg_core_step (self);
       g_source_destroy (g_ptr_array_index (self->sources.attached, i));
     }
-  bg_core_release_attached (self, &timeout);
+  release_unshared (self, NULL);
+}
+
+/* A source that the thread has ended in may be one that was attached: its context can go when
+ * nobody else has it, and so it is to be had once. */
+static void
+add_kept (BgCore *self, GPtrArray *handles)
+{
+  g_autoptr (GPtrArray) kept = g_steal_pointer (&self->sources.kept);
+
+  for (guint i = 0; kept != NULL && i < kept->len; i++)
+    {
+      GSource *source = g_ptr_array_index (kept, i);
+
+      if (!g_ptr_array_find (handles, source, NULL))
+        g_ptr_array_add (handles, g_source_ref (source));
+    }
 }
 
 /* The context outlives the loop where an operation that was begun there may come back,
@@ -321,9 +354,7 @@ bg_core_free_context (BgCore *self)
     handles = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
   if (self->sources.arriving != NULL)
     g_ptr_array_extend_and_steal (handles, g_steal_pointer (&self->sources.arriving));
-
-  if (self->sources.kept != NULL)
-    g_ptr_array_extend_and_steal (handles, g_steal_pointer (&self->sources.kept));
+  add_kept (self, handles);
 
   if (self->operations.began || handles->len > 0)
     {

@@ -160,8 +160,6 @@ bg_core_poll_cb (GPollFD *fds, guint n_fds, int timeout_msec)
   if (timeout_msec == 0 && atomic_load_explicit (&self->sources.has_attached, memory_order_relaxed)
       && bg_core_has_attached_to_release (self))
     bg_core_release_attached (self, &timeout_msec);
-  if (G_UNLIKELY (atomic_load_explicit (&self->ownership.keeps, memory_order_relaxed)))
-    bg_core_release_object (self, &timeout_msec);
 
   n_ready = poll_own (self, fds, n_fds, timeout_msec);
   if (!bg_core_is_forked (self))
@@ -311,7 +309,6 @@ leave (BgCore *self)
   atomic_store (&self->state, BG_LOOP_STOPPED);
   self->thread.gone = TRUE;
   bg_core_unlock (self);
-  bg_core_stop_keeping_object (self);
   bg_core_report_end (self);
 
   bg_actor_set_current (NULL);

@@ -146,6 +146,13 @@ bg_inbox_unlock (BgInbox *self)
     bg_inbox_unlock_and_wake (self);
 }
 
+/* Whether its sources are out of the context for good. The serving thread. */
+static inline gboolean
+bg_inbox_is_stopped (BgInbox *self)
+{
+  return self->stopped;
+}
+
 static inline GMainContext *
 bg_inbox_get_context (BgInbox *self)
 {

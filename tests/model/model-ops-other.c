@@ -60,7 +60,9 @@ do_look (ModelLife *life, BgLoop *loop)
     model_fail ("%s has another context or no name", life->actor.name);
   if (bg_loop_is_current (loop) != own)
     model_fail ("%s: is_current is wrong in %s", life->actor.name, me ? me->name : "a thread");
-  if (own ? current != loop : current == loop)
+  /* What was taken as its last reference went does not know itself. */
+  if ((own ? current != loop : current == loop)
+      && !(own && current == NULL && life->slot == MODEL_DEFAULT))
     model_fail ("%s: dup_current is wrong in %s", life->actor.name, me ? me->name : "a thread");
   if (me != NULL && me->life == NULL && current != NULL)
     model_fail ("%s has a current loop", me->name);
