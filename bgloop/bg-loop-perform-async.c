@@ -11,25 +11,27 @@
 /* How callers have the answer of an operation come to their context. */
 
 /* The caller does not want to wait any longer, or not at all. What is queued is dropped
- * when its turn comes, since its data is destroyed there. */
+ * when its turn comes, since its data is destroyed there. An answer that is there and that the
+ * loop has not come to hand over is dropped. */
 static void
 expired_cb (gpointer data, BgWaitResult why)
 {
   BgPerform *self = data;
   BgReply *reply = NULL;
   GError *error = NULL;
-  gboolean expires;
+  gboolean expires, cancels;
 
   bg_core_lock (self->core);
-  expires = !self->answered && !self->blocked.closed && self->phase < BG_OPERATION_ANSWERED
-            && self->gave_up == BG_WAIT_SETTLED;
+  expires = !self->blocked.closed && self->phase < BG_OPERATION_ENDED
+            && self->gave_up == BG_WAIT_SETTLED && (self->blocked.listed || !self->answered);
+  cancels = expires && !self->answered;
   if (expires)
     self->gave_up = why;
-  if (expires && self->phase == BG_OPERATION_PENDING && bg_perform_remove_blocked (self))
+  if (expires && self->phase >= BG_OPERATION_PENDING && bg_perform_remove_blocked (self))
     reply = g_steal_pointer (&self->reply);
   bg_core_unlock (self->core);
 
-  if (expires)
+  if (cancels)
     g_cancellable_cancel (self->cancellable);
   if (reply == NULL)
     return;

@@ -48,7 +48,7 @@ give_up (BgPerform *self, BgWaitResult why)
       bg_core_cancel_unstarted (core, &self->blocked);
       end_unstarted (self);
     }
-  if (!self->answered && !self->blocked.closed)
+  if ((listed || !self->answered) && !self->blocked.closed)
     self->gave_up = why;
   if (listed)
     self->blocked.waiter = NULL;
@@ -85,14 +85,16 @@ wait_for_answer (BgPerform *self, BgWaiter *waiter, gint64 deadline, GError **er
   BgWaitResult why = bg_waiter_wait (waiter, deadline);
   GAsyncResult *result;
   GError *failure;
-  gboolean closed;
+  gboolean closed, handed_over;
 
   if (why != BG_WAIT_SETTLED && !give_up (self, why))
     bg_waiter_wait_settled (waiter);
 
+  /* The callback that has answered may not have returned, until the loop hands the answer over. */
   bg_core_lock (core);
-  result = g_steal_pointer (&self->result);
-  failure = g_steal_pointer (&self->error);
+  handed_over = self->phase != BG_OPERATION_ANSWERED;
+  result = handed_over ? g_steal_pointer (&self->result) : NULL;
+  failure = handed_over ? g_steal_pointer (&self->error) : NULL;
   closed = self->blocked.closed;
   bg_core_unlock (core);
 

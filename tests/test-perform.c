@@ -550,6 +550,80 @@ test_async (BgTestFixture *fixture, gconstpointer data)
   util_assert_no_answers ();
 }
 
+/* Whoever does not want to wait any longer, or is not to, does not wait for a loop that is too busy
+ * to hand an answer over: the answer is dropped. */
+
+static void
+end_wait (BgLoop *loop, GCancellable *cancellable, gboolean shuts_down)
+{
+  if (shuts_down)
+    bg_loop_quit (loop, BG_SHUTDOWN_CANCEL);
+  else
+    g_cancellable_cancel (cancellable);
+}
+
+static void
+assert_ended (const GError *error, gboolean shuts_down)
+{
+  if (shuts_down)
+    g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
+  else
+    g_assert_error (error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
+}
+
+static void
+test_answered_busy (BgTestFixture *fixture, gconstpointer shuts_down)
+{
+  g_autoptr (GCancellable) cancellable = g_cancellable_new ();
+  Performer performer = { .timeout_msec = -1, .cancellable = cancellable };
+  UtilBlock block;
+
+  operation_init (&performer.operation, fixture->loop);
+  performer.thread = g_thread_new ("performer", perform_thread_cb, &performer);
+  util_latch_wait (&performer.operation.begun);
+  util_block (&block, fixture->loop);
+  operation_answer (&performer.operation);
+  end_wait (fixture->loop, cancellable, shuts_down != NULL);
+  g_thread_join (performer.thread);
+  g_assert_null (performer.answer);
+  assert_ended (performer.error, shuts_down != NULL);
+  g_assert_cmpint (g_cancellable_is_cancelled (performer.operation.cancellable), ==,
+                   shuts_down != NULL);
+
+  util_unblock (&block);
+  util_loop_shut_down (fixture->loop);
+  util_block_clear (&block);
+  performer_clear (&performer);
+  util_assert_no_answers ();
+}
+
+static void
+test_async_answered_busy (BgTestFixture *fixture, gconstpointer shuts_down)
+{
+  g_autoptr (GCancellable) cancellable = g_cancellable_new ();
+  g_autoptr (GError) error = NULL;
+  Operation operation;
+  UtilReply reply;
+  UtilBlock block;
+
+  operation_init (&operation, fixture->loop);
+  perform_async (&operation, &reply, cancellable);
+  util_latch_wait (&operation.begun);
+  util_block (&block, fixture->loop);
+  operation_answer (&operation);
+  end_wait (fixture->loop, cancellable, shuts_down != NULL);
+  util_reply_wait (&reply);
+  g_assert_null (bg_loop_perform_finish (fixture->loop, reply.result, &error));
+  assert_ended (error, shuts_down != NULL);
+
+  util_unblock (&block);
+  util_reply_clear (&reply);
+  operation_clear (&operation);
+  util_loop_shut_down (fixture->loop);
+  util_block_clear (&block);
+  util_assert_no_answers ();
+}
+
 static void
 test_async_inside_begin (BgTestFixture *fixture, gconstpointer data)
 {
@@ -1081,6 +1155,10 @@ main (int argc, char *argv[])
   util_add ("/perform/shutdown/drain-waits-for-it", test_shutdown_drain);
   util_add ("/perform-async/destroyed-then-answered-in-callers-context", test_async);
   util_add ("/perform-async/answer/inside-begin", test_async_inside_begin);
+  util_add_data ("/perform/answered-while-busy/cancelled", test_answered_busy, NULL);
+  util_add_data ("/perform/answered-while-busy/shut-down", test_answered_busy, "");
+  util_add_data ("/perform-async/answered-while-busy/cancelled", test_async_answered_busy, NULL);
+  util_add_data ("/perform-async/answered-while-busy/shut-down", test_async_answered_busy, "");
   util_add ("/perform-async/answer/twice", test_async_twice);
   util_add_data ("/perform-async/first-reason-is-told/timed-out", test_async_first_reason, NULL);
   util_add_data ("/perform-async/first-reason-is-told/cancelled", test_async_first_reason,

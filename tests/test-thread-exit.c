@@ -498,8 +498,8 @@ test_exit_forks (void)
   util_catch_criticals ();
   g_signal_connect_swapped (bg_loop_get_cancellable (self.loop), "cancelled",
                             G_CALLBACK (only_in_parent_cb), &self);
-  g_assert_true (bg_loop_post (self.loop, nest_and_exit_cb, &self, only_in_parent_cb));
   g_assert_true (bg_loop_add_teardown (self.loop, util_nothing_cb, &self, only_in_parent_cb));
+  g_assert_true (bg_loop_post (self.loop, nest_and_exit_cb, &self, only_in_parent_cb));
   g_assert_true (bg_loop_wait (self.loop, -1, NULL, NULL));
   util_take_critical ("*has ended the thread of the loop*exits*");
   g_assert_cmpint (self.n_called, ==, 3);

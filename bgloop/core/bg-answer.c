@@ -91,6 +91,7 @@ bg_perform_hand_over (BgPerform *self)
 
   bg_core_lock (core);
   self->phase = BG_OPERATION_ENDED;
+  bg_perform_remove_blocked (self);
   waiter = g_steal_pointer (&self->blocked.waiter);
   reply = g_steal_pointer (&self->reply);
   if (reply != NULL)
@@ -173,7 +174,6 @@ bg_perform_answer (BgPerform *self, GAsyncResult *result, GError *error)
   if (self->phase == BG_OPERATION_PENDING)
     {
       self->phase = BG_OPERATION_ANSWERED;
-      bg_perform_remove_blocked (self);
       hands_over = core->stopping.closed;
       if (!hands_over)
         {
