@@ -94,7 +94,7 @@ bg_perform_hand_over (BgPerform *self)
   bg_perform_remove_blocked (self);
   waiter = g_steal_pointer (&self->blocked.waiter);
   reply = g_steal_pointer (&self->reply);
-  if (reply != NULL)
+  if (reply != NULL || waiter == NULL)
     {
       result = g_steal_pointer (&self->result);
       error = g_steal_pointer (&self->error);
@@ -107,6 +107,12 @@ bg_perform_hand_over (BgPerform *self)
       if (result == NULL && error == NULL)
         bg_perform_set_error (self, &error);
       bg_reply_return (reply, (GObject *) result, error);
+    }
+  else
+    {
+      /* Nobody waits any more: what is dropped goes here. */
+      g_clear_object (&result);
+      g_clear_error (&error);
     }
 
   /* Not before the reply is on its way: it may go to the loop itself, and keep it from

@@ -105,6 +105,17 @@ get_n_attached (BgCore *self)
   return self->sources.attached != NULL ? self->sources.attached->len : 0;
 }
 
+/* With the lock held, in a poll: that does not make this thread the poster. */
+static void
+drop_unshared (BgCore *self, GSource *source)
+{
+  int poster = bg_linger_get_poster (&self->inbox);
+
+  bg_inbox_stay_awake (&self->inbox);
+  bg_core_drop_later (self, source, (GDestroyNotify) g_source_unref);
+  bg_linger_set_poster (&self->inbox, poster);
+}
+
 /* Lets go of those that were destroyed and that nobody else has. What a source runs as it goes
  * may iterate the context, which is not to be while that polls: then this is left to a record,
  * and the poll does not wait. Returns how many are destroyed that others have. */
@@ -142,8 +153,7 @@ release_unshared (BgCore *self, int *poll_msec)
       if (poll_msec != NULL)
         {
           *poll_msec = 0;
-          bg_inbox_stay_awake (&self->inbox);
-          bg_core_drop_later (self, source, (GDestroyNotify) g_source_unref);
+          drop_unshared (self, source);
         }
       bg_core_unlock (self);
       if (poll_msec == NULL)
