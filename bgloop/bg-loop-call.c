@@ -8,7 +8,6 @@
 
 #include <bgloop/bg-error.h>
 #include <bgloop/bg-loop-private.h>
-#include <bgloop/core/bg-reply-private.h>
 #include <bgloop/core/bg-work-private.h>
 
 /* A function on the loop's thread, and its answer, which the caller waits for. */

@@ -90,7 +90,8 @@ wait_for_answer (BgPerform *self, BgWaiter *waiter, gint64 deadline, GError **er
   if (why != BG_WAIT_SETTLED && !give_up (self, why))
     bg_waiter_wait_settled (waiter);
 
-  /* The callback that has answered may not have returned, until the loop hands the answer over. */
+  /* Until the loop hands the answer over, the callback that has brought it may not have returned:
+   * an answer that is not handed over yet stays where it is. */
   bg_core_lock (core);
   handed_over = self->phase != BG_OPERATION_ANSWERED;
   result = handed_over ? g_steal_pointer (&self->result) : NULL;

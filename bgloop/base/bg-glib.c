@@ -53,9 +53,10 @@ bg_glib_source_is_unshared (GSource *source)
   return g_atomic_int_get ((int *) &source->ref_count) == 1;
 }
 
-/* g_source_attach() does not wake the context of the calling thread, which is about to prepare
- * it again. That is not so in the prepare of a source, whose place may be behind that of the new
- * one, and in what is run before the poll: then the context would sleep. */
+/* g_source_attach() does not wake a context that the calling thread owns, as if that thread were
+ * always about to prepare the context again. In the prepare of a source, which may come after the
+ * new source's place, and between prepare and poll it is not: the context would sleep although the
+ * new source is ready. */
 void
 bg_glib_attach_source (GSource *source, GMainContext *context)
 {

@@ -110,7 +110,7 @@ bg_perform_hand_over (BgPerform *self)
     }
   else
     {
-      /* Nobody waits any more: what is dropped goes here. */
+      /* Nobody waits any more: the answer is freed on the loop's thread. */
       g_clear_object (&result);
       g_clear_error (&error);
     }

@@ -25,7 +25,7 @@ bg_core_cancel_unstarted (BgCore *self, BgBlocked *blocked)
   self->waits.withdrawn++;
 }
 
-/* Takes back what somebody waits for, if that has not started. */
+/* Takes back the work that somebody waits for, if the work has not started. */
 gboolean
 bg_core_abandon_wait (BgCore *core, BgBlocked *blocked)
 {
@@ -148,7 +148,7 @@ end_handling (gpointer data)
 
   bg_handling_end (&cancelling->handling);
 
-  /* If it is, a handler has forked, and has come back in the child. */
+  /* A handler that has forked comes back in the child, too, where nobody counts. */
   if (!bg_core_is_forked (self))
     {
       bg_core_lock (self);

@@ -105,7 +105,8 @@ get_n_attached (BgCore *self)
   return self->sources.attached != NULL ? self->sources.attached->len : 0;
 }
 
-/* With the lock held, in a poll: that does not make this thread the poster. */
+/* With the lock held, in a poll. The record comes from the loop itself, which goes on taking
+ * whoever posted last for the poster. */
 static void
 drop_unshared (BgCore *self, GSource *source)
 {

@@ -245,7 +245,7 @@ abandon (BgCore *self)
   self->stopping.closed = TRUE;
   bg_core_note_changed (self);
   bg_core_unlock (self);
-  /* Before what is called here, which may wait for whoever waits */
+  /* Before any destroy notify runs: it may join a thread that waits for the loop. */
   bg_core_close_blocked (&blocked);
 
   /* g_main_loop_run() does not return to give back what it has. */

@@ -141,7 +141,7 @@ lane_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
   if (lane == NULL)
     return G_SOURCE_REMOVE;
 
-  /* What was ready when more urgent work forked is still ready in the child. */
+  /* A source that was ready when more urgent work forked is still ready in the child. */
   inbox = lane->inbox;
   if (bg_inbox_is_inherited (inbox))
     return G_SOURCE_CONTINUE;
