@@ -38,6 +38,7 @@ typedef struct
   int n_destroyed;
   int n_answered; /* callbacks that got their answer */
   int n_closed;   /* callbacks that were told CLOSED */
+  int n_refused;  /* the same of what was refused at once */
 } Owed;
 
 gboolean owed_call_cb (gpointer user_data, GError **error);
@@ -507,12 +508,15 @@ test_own (void)
     }
 }
 
-/* Also when each of them tries again: only what is refused then is not told for ever. */
+/* Also when each of them tries again, and is refused: that is told as well. */
 
 static void
 refused_cb (GObject *source, GAsyncResult *result, gpointer user_data)
 {
+  Owed *self = user_data;
+
   g_assert_false (bg_loop_call_finish (BG_LOOP (source), result, NULL));
+  self->n_refused++;
 }
 
 static void
@@ -521,7 +525,7 @@ try_again_cb (GObject *source, GAsyncResult *result, gpointer user_data)
   Owed *self = user_data;
 
   replied_cb (source, result, self);
-  bg_loop_call_async (self->asked, 0, -1, owed_call_cb, self, destroyed_cb, NULL, refused_cb, NULL);
+  bg_loop_call_async (self->asked, 0, -1, owed_call_cb, self, destroyed_cb, NULL, refused_cb, self);
 }
 
 static void
@@ -545,7 +549,31 @@ test_own_tries_again (void)
   util_loop_end (self.asker);
   g_assert_cmpint (self.n_run, ==, 0);
   g_assert_cmpint (self.n_closed, ==, self.n);
+  g_assert_cmpint (self.n_refused, ==, self.n);
   g_assert_cmpint (self.n_destroyed, ==, 2 * self.n);
+}
+
+/* However many are refused as what is queued is dropped. */
+
+static void
+ask_of_ending_cb (gpointer user_data)
+{
+  Owed *self = user_data;
+
+  bg_loop_call_async (self->asked, 0, -1, util_no_call_cb, NULL, NULL, NULL, refused_cb, self);
+}
+
+static void
+test_own_dropped (void)
+{
+  Owed self = { .n = util_scale (30000) };
+
+  self.asked = util_loop_new ("itself");
+  for (guint i = 0; i < self.n; i++)
+    bg_loop_post_after (self.asked, 1000000, util_not_reached_cb, &self, ask_of_ending_cb);
+  bg_loop_quit (self.asked, BG_SHUTDOWN_CANCEL);
+  util_loop_end (self.asked);
+  g_assert_cmpint (self.n_refused, ==, self.n);
 }
 
 /* Those that come last, at a lower priority, are told as well, though others try again for ever. */
@@ -1543,6 +1571,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/owed/arrived-is-handed-over", test_arrived);
   util_add_trapped ("/owed/own-loop/cancel-tells-each", test_own);
   util_add_trapped ("/owed/own-loop/cancel-tells-each-that-tries-again", test_own_tries_again);
+  util_add_trapped ("/owed/own-loop/cancel-tells-each-that-is-refused", test_own_dropped);
   util_add_trapped ("/owed/own-loop/cancel-tells-those-at-a-low-priority", test_own_low);
   util_add_trapped ("/owed/own-loop/begun", test_own_begun);
   util_add_trapped ("/owed/teardown/told-closed", test_teardown);

@@ -34,8 +34,9 @@ struct _BgMailbox
   guint64 end_search; /* the last one along ends that has come here; under the waits' lock */
   gboolean waiting;   /* the loop drains and waits for replies; written by its thread under
                      * the waits' lock */
-  guint n_answers;    /* replies that have arrived, of those that were not refused at once */
-  guint n_refusals;   /* that were given while the loop cancels */
+  gboolean last;      /* the loop cancels, and has had nothing but replies left */
+  guint n_awaited;    /* replies that have arrived, without late refusals */
+  guint n_late;       /* late refusals that were given */
 };
 
 BgMailbox *bg_mailbox_get (BgMailbox *last, GMainContext *context);

@@ -11,9 +11,8 @@
  * found and made by the context's own thread only; anybody puts replies into it, under its
  * inbox's lock, which may be taken under a core's. */
 
-/* How many callbacks that are refused something while the loop cancels, and so try
- * again, are called. */
-#define LAST_REFUSALS 128
+/* How many callbacks of late refusals are called: some of them try again, for ever. */
+#define LATE_REFUSALS 10000
 
 void
 bg_mailbox_unref (gpointer data)
@@ -127,20 +126,24 @@ bg_mailbox_get (BgMailbox *last, GMainContext *context)
 /* A loop's own mailbox */
 
 /* Whether there are replies whose callbacks are to be called before the loop ends.
- * While it cancels, callbacks that are refused something, and so try again, are not
- * called for ever. */
+ * While it cancels, what is refused from the first time on that it has nothing but
+ * replies left is late, and does not keep it for ever. */
 gboolean
 bg_mailbox_has_replies (BgMailbox *self)
 {
-  gboolean bg_core_has_replies;
+  gboolean has_replies;
 
   bg_inbox_lock (&self->inbox);
-  bg_core_has_replies = bg_inbox_has_work (&self->inbox);
-  if (bg_core_has_replies && bg_core_is_cancelling (self->core))
-    bg_core_has_replies = self->n_answers > 0 || self->n_refusals < LAST_REFUSALS;
+  has_replies = bg_inbox_has_work (&self->inbox);
+  if (bg_core_is_cancelling (self->core))
+    {
+      self->last = TRUE;
+      if (has_replies)
+        has_replies = self->n_awaited > 0 || self->n_late < LATE_REFUSALS;
+    }
   bg_inbox_unlock (&self->inbox);
 
-  return bg_core_has_replies;
+  return has_replies;
 }
 
 /* A search through mailboxes locks each that is on its way, and may come to it again. All

@@ -51,6 +51,7 @@ struct _BgReply
   BgRequest request;
   BgCore *ended; /* (owned) (nullable) the loop whose end this tells of */
   gboolean refused;
+  gboolean late; /* refused when the caller's loop cancels and has nothing but replies left */
   gboolean finished;
   GObject *value; /* (owned) (nullable) */
   GError *error;  /* (owned) (nullable) */

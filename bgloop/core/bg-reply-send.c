@@ -41,10 +41,10 @@ note_given (BgReply *self)
   BgMailbox *mailbox = self->mailbox;
 
   bg_inbox_lock (&mailbox->inbox);
-  if (!self->refused)
-    mailbox->n_answers--;
-  else if (bg_core_is_cancelling (mailbox->core))
-    mailbox->n_refusals++;
+  if (self->late)
+    mailbox->n_late++;
+  else
+    mailbox->n_awaited--;
   bg_inbox_unlock (&mailbox->inbox);
 }
 
@@ -82,8 +82,9 @@ append (BgReply *self)
 {
   BgMailbox *mailbox = self->mailbox;
 
-  if (!self->refused)
-    mailbox->n_answers++;
+  self->late = self->refused && mailbox->last;
+  if (!self->late)
+    mailbox->n_awaited++;
   bg_inbox_append (&mailbox->inbox, self->priority, reply_outcome, self->callback, self, NULL);
   bg_linger_set_awaited (&mailbox->inbox);
 }
