@@ -38,7 +38,8 @@ typedef enum
   DRAINING,
   NESTED,
   DRAINING_NESTED,
-  N_SITUATIONS,
+  GOES_ON, /* what has destroyed the source iterates the context, for others */
+  DRAINING_GOES_ON,
 } Situation;
 
 typedef struct
@@ -50,8 +51,47 @@ typedef struct
   int n_destroyed;
   int n_others;
   int n_replies;
+  int n_within;    /* of those that what has destroyed the source waits for */
   GThread *thread; /* (nullable) that blocks */
 } Meddler;
+
+static void
+within_cb (gpointer user_data)
+{
+  ((Meddler *) user_data)->n_within++;
+}
+
+static gboolean
+within_invoked_cb (gpointer user_data)
+{
+  within_cb (user_data);
+  return G_SOURCE_REMOVE;
+}
+
+static void
+within_replied_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  g_assert_true (bg_loop_call_finish (BG_LOOP (source), result, NULL));
+  within_cb (user_data);
+}
+
+static void
+go_on_within (Meddler *self)
+{
+  static const int priorities[] = { G_PRIORITY_DEFAULT, G_PRIORITY_LOW };
+
+  for (guint i = 0; i < G_N_ELEMENTS (priorities); i++)
+    {
+      int priority = priorities[i];
+
+      g_assert_true (bg_loop_post_full (self->loop, priority, within_cb, self, NULL));
+      g_assert_true (bg_loop_invoke_full (self->loop, priority, within_invoked_cb, self, NULL));
+      bg_loop_call_async (self->loop, priority, -1, util_true_cb, NULL, NULL, NULL,
+                          within_replied_cb, self);
+    }
+  while (self->n_within < 6)
+    g_main_context_iteration (bg_loop_get_context (self->loop), TRUE);
+}
 
 static void
 destroy_current_cb (gpointer user_data)
@@ -63,6 +103,8 @@ destroy_current_cb (gpointer user_data)
   g_assert_nonnull (source);
   g_source_destroy (source);
   self->n_destroyed++;
+  if (self->situation == GOES_ON || self->situation == DRAINING_GOES_ON)
+    go_on_within (self);
   util_latch_count_down (&self->meddled);
 }
 
@@ -316,12 +358,12 @@ run (Kind kind, Situation situation, guint n_before)
   give_others (&self, n_before);
   give (&self);
   give_others (&self, n - n_before);
-  if (situation == DRAINING || situation == DRAINING_NESTED)
+  if (situation == DRAINING || situation == DRAINING_NESTED || situation == DRAINING_GOES_ON)
     bg_loop_quit (self.loop, BG_SHUTDOWN_DRAIN);
   util_unblock (&block);
 
   util_latch_wait (&self.meddled);
-  if (situation == RUNNING || situation == NESTED)
+  if (situation == RUNNING || situation == NESTED || situation == GOES_ON)
     {
       give_others (&self, n);
       n *= 2;
@@ -372,6 +414,61 @@ static void
 test_draining_nested (void)
 {
   run_all (DRAINING_NESTED);
+}
+
+static void
+test_iterates (void)
+{
+  run_all (GOES_ON);
+}
+
+static void
+test_draining_iterates (void)
+{
+  run_all (DRAINING_GOES_ON);
+}
+
+/* Somebody else destroys it, while it is dispatched. */
+
+typedef struct
+{
+  GSource *source; /* (owned) */
+  UtilLatch taken;
+  UtilLatch destroyed;
+} Taken;
+
+static void
+take_current_cb (gpointer user_data)
+{
+  Taken *self = user_data;
+
+  self->source = g_source_ref (g_main_current_source ());
+  util_latch_count_down (&self->taken);
+  util_latch_wait (&self->destroyed);
+}
+
+static void
+test_elsewhere (void)
+{
+  static const int priorities[] = { G_PRIORITY_DEFAULT, G_PRIORITY_LOW };
+  BgLoop *loop = util_loop_new ("taken");
+
+  for (guint i = 0; i < G_N_ELEMENTS (priorities); i++)
+    {
+      Taken self = { NULL };
+
+      util_latch_init (&self.taken, 1);
+      util_latch_init (&self.destroyed, 1);
+      g_assert_true (bg_loop_post_full (loop, priorities[i], take_current_cb, &self, NULL));
+      util_latch_wait (&self.taken);
+      g_source_destroy (self.source);
+      util_latch_count_down (&self.destroyed);
+      g_assert_true (bg_loop_call_full (loop, priorities[i], -1, util_true_cb, NULL, NULL, NULL));
+      g_source_unref (self.source);
+      util_latch_clear (&self.taken);
+      util_latch_clear (&self.destroyed);
+    }
+  util_loop_end (loop);
 }
 
 /* Where an invoked function goes on, that another piece of work has destroyed what runs
@@ -495,6 +592,52 @@ test_replies (void)
     run_replies (i % 3 == 0 ? g_main_context_default () : context, i % 2);
 }
 
+/* The callback goes on with others, which it iterates the context for. */
+
+static void
+count_reply_cb (GObject *source, GAsyncResult *result, gpointer latch)
+{
+  util_latch_count_down (latch);
+}
+
+static void
+destroy_and_ask_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  UtilLatch replied;
+
+  util_latch_init (&replied, 2);
+  g_source_destroy (g_main_current_source ());
+  bg_loop_call_async (BG_LOOP (source), G_PRIORITY_DEFAULT, -1, util_true_cb, NULL, NULL, NULL,
+                      count_reply_cb, &replied);
+  bg_loop_call_async (BG_LOOP (source), G_PRIORITY_LOW, -1, util_true_cb, NULL, NULL, NULL,
+                      count_reply_cb, &replied);
+  util_iterate_until (&replied);
+  util_latch_clear (&replied);
+  util_latch_count_down (user_data);
+}
+
+static void
+test_reply_iterates (void)
+{
+  static const int priorities[] = { G_PRIORITY_DEFAULT, G_PRIORITY_LOW };
+  g_autoptr (GMainContext) context = g_main_context_new ();
+  BgLoop *loop = util_loop_new ("replies");
+
+  for (guint i = 0; i < 4; i++)
+    {
+      UtilLatch replied;
+
+      g_main_context_push_thread_default (i / 2 ? context : NULL);
+      util_latch_init (&replied, 1);
+      bg_loop_call_async (loop, priorities[i % 2], -1, util_true_cb, NULL, NULL, NULL,
+                          destroy_and_ask_cb, &replied);
+      util_iterate_until (&replied);
+      g_main_context_pop_thread_default (i / 2 ? context : NULL);
+      util_latch_clear (&replied);
+    }
+  util_loop_end (loop);
+}
+
 int
 main (int argc, char *argv[])
 {
@@ -504,8 +647,12 @@ main (int argc, char *argv[])
   util_add_trapped ("/current-source/destroyed/draining", test_draining);
   util_add_trapped ("/current-source/destroyed/nested", test_nested);
   util_add_trapped ("/current-source/destroyed/draining-nested", test_draining_nested);
+  util_add_trapped ("/current-source/destroyed/iterates", test_iterates);
+  util_add_trapped ("/current-source/destroyed/draining-iterates", test_draining_iterates);
+  util_add_trapped ("/current-source/destroyed/elsewhere", test_elsewhere);
   util_add_trapped ("/current-source/destroyed/others-go-on", test_goes_on);
   util_add_trapped ("/current-source/destroyed/in-replies", test_replies);
+  util_add_trapped ("/current-source/destroyed/reply-iterates", test_reply_iterates);
 
   return g_test_run ();
 }

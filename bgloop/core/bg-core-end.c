@@ -189,8 +189,7 @@ bg_core_run_end (BgCore *self)
   bg_inbox_stop (&self->inbox);
   /* The context may outlive the core. */
   if (self->stopping.drain != NULL)
-    g_source_destroy (self->stopping.drain);
-  self->stopping.drain = NULL;
+    g_source_destroy (g_steal_pointer (&self->stopping.drain));
   /* Notifies run, and what they bring about goes with what is left here. */
   bg_release_retired ();
   do

@@ -178,9 +178,6 @@ drain_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
       g_main_loop_quit (self->main_loop);
     }
 
-  /* Being run by it, somebody has destroyed it by mistake. */
-  if (G_UNLIKELY (g_source_is_destroyed (source)))
-    attach_drain (self);
   return G_SOURCE_CONTINUE;
 }
 
@@ -191,11 +188,41 @@ static GSourceFuncs drain_funcs = {
 };
 
 static void
+drain_callback_ref (gpointer data)
+{
+}
+
+/* See bg_lane_replace_destroyed(). */
+static void
+drain_callback_unref (gpointer data)
+{
+  BgCore *self = bg_core_get_current ();
+  GSource *drain = self != NULL && !bg_core_is_forked (self) ? self->stopping.drain : NULL;
+
+  if (drain != NULL && g_source_is_destroyed (drain))
+    attach_drain (self);
+}
+
+static void
+drain_callback_get (gpointer data, GSource *source, GSourceFunc *func, gpointer *user_data)
+{
+  *func = NULL;
+  *user_data = NULL;
+}
+
+static GSourceCallbackFuncs drain_callback_funcs = {
+  .ref = drain_callback_ref,
+  .unref = drain_callback_unref,
+  .get = drain_callback_get,
+};
+
+static void
 attach_drain (BgCore *self)
 {
   GSource *source = g_source_new (&drain_funcs, sizeof (BgDrain));
 
   ((BgDrain *) source)->core = self;
+  g_source_set_callback_indirect (source, NULL, &drain_callback_funcs);
   g_source_set_static_name (source, "bgloop drain");
   g_source_set_priority (source, DRAIN_PRIORITY);
   g_source_set_can_recurse (source, TRUE);

@@ -48,7 +48,10 @@ mailbox_source_unref (gpointer data)
   BgMailbox *self = data;
 
   if (!g_atomic_int_dec_and_test (&self->source_count))
-    return;
+    {
+      bg_lane_replace_destroyed ();
+      return;
+    }
 
   if (!bg_inbox_is_inherited (&self->inbox))
     {

@@ -276,6 +276,7 @@ void bg_inbox_defer (BgInbox *self, const BgRecord *record);
 guint bg_inbox_find_lane (BgInbox *self, int priority);
 void bg_inbox_free_lanes (BgInbox *self);
 void bg_lane_attach (BgLane *lane);
+void bg_lane_replace_destroyed (void);
 void bg_lane_serve (BgLane *lane);
 
 /* Whether this is a forked child, which has nothing to do with the parent's work: the

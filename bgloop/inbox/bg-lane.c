@@ -201,6 +201,47 @@ detach_lane (BgLane *lane)
   lane->source = NULL;
 }
 
+/* GLib lets go of a source's callback when somebody destroys the source, and after each
+ * dispatch. What is being run may have destroyed the source that runs it, and iterate the
+ * context then: the lane is served by another one from now on. */
+void
+bg_lane_replace_destroyed (void)
+{
+  BgInbox *inbox = bg_serving;
+  BgLane *lane = inbox != NULL && !bg_inbox_is_inherited (inbox) ? inbox->lane : NULL;
+
+  if (lane == NULL || lane->source == NULL || !g_source_is_destroyed (&lane->source->source))
+    return;
+
+  bg_inbox_lock (inbox);
+  bg_lane_attach (lane);
+  bg_inbox_unlock (inbox);
+}
+
+static void
+lane_callback_ref (gpointer data)
+{
+}
+
+static void
+lane_callback_unref (gpointer data)
+{
+  bg_lane_replace_destroyed ();
+}
+
+static void
+lane_callback_get (gpointer data, GSource *source, GSourceFunc *func, gpointer *user_data)
+{
+  *func = NULL;
+  *user_data = NULL;
+}
+
+static GSourceCallbackFuncs lane_callback_funcs = {
+  .ref = lane_callback_ref,
+  .unref = lane_callback_unref,
+  .get = lane_callback_get,
+};
+
 /* Gives the lane a source, or another one. */
 void
 bg_lane_attach (BgLane *lane)
@@ -212,15 +253,17 @@ bg_lane_attach (BgLane *lane)
     return;
 
   source = g_source_new (&lane_funcs, sizeof (BgLaneSource));
-  if (lane->source != NULL)
+  if (lane == inbox->default_lane && inbox->tag_funcs != NULL)
     {
-      if (lane == inbox->default_lane && inbox->tag_funcs != NULL)
-        {
-          inbox->tag_funcs->ref (inbox->tag_data);
-          g_source_set_callback_indirect (source, inbox->tag_data, inbox->tag_funcs);
-        }
-      detach_lane (lane);
+      inbox->tag_funcs->ref (inbox->tag_data);
+      g_source_set_callback_indirect (source, inbox->tag_data, inbox->tag_funcs);
     }
+  else
+    {
+      g_source_set_callback_indirect (source, NULL, &lane_callback_funcs);
+    }
+  if (lane->source != NULL)
+    detach_lane (lane);
 
   lane->source = (BgLaneSource *) source;
   lane->source->lane = lane;
