@@ -419,6 +419,52 @@ test_exit_in_handler (void)
   g_assert_cmpuint (util_count_eventfds (), ==, n_eventfds);
 }
 
+/* Replies, each at another priority, arrive as the thread ends. */
+
+#define N_REPLIES 50
+
+typedef struct
+{
+  BgLoop *asked;
+  int n_replied;
+} Asking;
+
+static void
+count_reply_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  ((Asking *) user_data)->n_replied++;
+}
+
+static void
+ask_and_exit_cb (gpointer user_data)
+{
+  Asking *self = user_data;
+
+  for (int i = 0; i < N_REPLIES; i++)
+    bg_loop_call_async (self->asked, -i, -1, util_true_cb, NULL, NULL, NULL, count_reply_cb, self);
+  g_thread_exit (NULL);
+}
+
+static void
+test_exit_as_replies_come (void)
+{
+  Asking self = { .asked = util_loop_new ("asked") };
+  guint n = util_scale_at_least (100, 20);
+
+  util_catch_criticals ();
+  for (guint i = 0; i < n; i++)
+    {
+      BgLoop *loop = util_loop_new ("exits");
+
+      g_assert_true (bg_loop_post (loop, ask_and_exit_cb, &self, NULL));
+      g_assert_true (bg_loop_wait (loop, -1, NULL, NULL));
+      util_take_critical ("*has ended the thread of the loop*exits*");
+      g_assert_finalize_object (loop);
+      g_assert_cmpint (self.n_replied, ==, N_REPLIES * ((int) i + 1));
+    }
+  util_loop_end (self.asked);
+}
+
 /* A source that was attached and that ends the thread keeps nothing of the loop. */
 static gboolean
 exit_source_cb (gpointer user_data)
@@ -559,6 +605,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/thread-exit/twice/owing-a-reply", test_exit_again_owing);
   util_add_trapped ("/thread-exit/twice/owing-a-loop", test_exit_again_owing_loop);
   util_add_trapped ("/thread-exit/notify-waits-for-waiter", test_exit_joins);
+  util_add_trapped ("/thread-exit/replies-arrive", test_exit_as_replies_come);
   util_add_trapped ("/thread-exit/attached", test_exit_in_attached);
   util_add_trapped ("/thread-exit/handler", test_exit_in_handler);
   if (!IS_SANITIZED)

@@ -45,12 +45,27 @@ bg_inbox_pop_activity (BgInbox *self)
   return now;
 }
 
+/* The lane at that place, which only the serving thread frees; NULL if there is none. Any
+ * thread may put another one before it. */
+static BgLane *
+get_lane_at (BgInbox *self, guint position)
+{
+  BgLane *lane;
+
+  bg_inbox_lock (self);
+  lane = position < self->n_lanes ? self->lanes[position] : NULL;
+  bg_inbox_unlock (self);
+  return lane;
+}
+
 /* Something has ended the thread: what ran does not go on, and what is half done gets
  * its outcome. Sources that the thread dispatched are added to @sources. FALSE if a destroy
  * notify has forked, and this is the child. */
 gboolean
 bg_inbox_abandon_activities (BgInbox *self, GPtrArray *sources)
 {
+  BgLane *lane;
+
   bg_serving = NULL;
   self->depth = 0;
   while (self->activities.current != &self->activities.root)
@@ -67,10 +82,8 @@ bg_inbox_abandon_activities (BgInbox *self, GPtrArray *sources)
   atomic_store_explicit (&self->activities.running, NULL, memory_order_relaxed);
   bg_inbox_end_busy (self, g_get_monotonic_time ());
 
-  for (guint i = 0; i < self->n_lanes; i++)
+  for (guint i = 0; (lane = get_lane_at (self, i)) != NULL; i++)
     {
-      BgLane *lane = self->lanes[i];
-
       lane->n_dispatches = 0;
       if (lane->source != NULL)
         {
