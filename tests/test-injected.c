@@ -200,6 +200,7 @@ test_no_watchdog (void)
 
   g_log_set_always_fatal (G_LOG_FATAL_MASK);
   loop = util_loop_new ("unwatched");
+  g_assert_true (bg_loop_call (loop, util_true_cb, NULL, NULL, NULL)); /* its thread has begun */
   injected.threads = 1;
   g_object_set (loop, "stall-threshold", 100, NULL);
   g_assert_cmpint (injected.threads, ==, 0);
