@@ -603,16 +603,19 @@ count_reply_cb (GObject *source, GAsyncResult *result, gpointer latch)
 static void
 destroy_and_ask_cb (GObject *source, GAsyncResult *result, gpointer user_data)
 {
-  UtilLatch replied;
+  static const int priorities[] = { G_PRIORITY_DEFAULT, G_PRIORITY_LOW };
 
-  util_latch_init (&replied, 2);
   g_source_destroy (g_main_current_source ());
-  bg_loop_call_async (BG_LOOP (source), G_PRIORITY_DEFAULT, -1, util_true_cb, NULL, NULL, NULL,
-                      count_reply_cb, &replied);
-  bg_loop_call_async (BG_LOOP (source), G_PRIORITY_LOW, -1, util_true_cb, NULL, NULL, NULL,
-                      count_reply_cb, &replied);
-  util_iterate_until (&replied);
-  util_latch_clear (&replied);
+  for (guint i = 0; i < G_N_ELEMENTS (priorities); i++)
+    {
+      UtilLatch replied;
+
+      util_latch_init (&replied, 1);
+      bg_loop_call_async (BG_LOOP (source), priorities[i], -1, util_true_cb, NULL, NULL, NULL,
+                          count_reply_cb, &replied);
+      util_iterate_until (&replied);
+      util_latch_clear (&replied);
+    }
   util_latch_count_down (user_data);
 }
 
