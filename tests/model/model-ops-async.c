@@ -75,11 +75,28 @@ do_call_async (const ModelOp *op, ModelLife *life, BgLoop *loop)
 
 /* Tasks */
 
+static gboolean
+may_end_thread (const ModelProgram *program)
+{
+  gboolean ends = FALSE;
+
+  for (guint i = 0; program != NULL && i < program->len && !ends; i++)
+    {
+      const ModelOp *op = g_ptr_array_index (program, i);
+
+      ends = op->kind == MODEL_EXIT || may_end_thread (op->body) || may_end_thread (op->destroy);
+    }
+  return ends;
+}
+
+/* A function that ends the thread has the task returned if nobody else has it, and so might. */
 static void
 task_cb (GTask *task, gpointer source, gpointer data, GCancellable *cancellable)
 {
   ModelPiece *piece = data;
 
+  while (model_load (&piece->given_after) == 0 && may_end_thread (piece->op->body))
+    g_thread_yield ();
   model_piece_run_begin (piece);
   model_do_program (piece->op->body);
   if (piece->op->variant % 4 == 0)
@@ -115,7 +132,7 @@ may_use_task (ModelActor *me)
 static void
 do_run_task (const ModelOp *op, ModelLife *life, BgLoop *loop)
 {
-  g_autoptr (GTask) task = NULL;
+  GTask *task;
   ModelPiece *piece;
 
   if (!may_use_task (model_actor_self ()) || (piece = model_piece_new (op, life)) == NULL)
@@ -128,6 +145,7 @@ do_run_task (const ModelOp *op, ModelLife *life, BgLoop *loop)
   g_task_set_task_data (task, piece, NULL);
   piece->accepted = TRUE;
   bg_loop_run_task (loop, op->priority, task, task_cb);
+  g_object_unref (task);
   piece->given_after = model_stamp ();
 }
 
