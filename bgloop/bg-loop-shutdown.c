@@ -206,7 +206,7 @@ bg_loop_shutdown_async (BgLoop *self,
                         G_PRIORITY_DEFAULT, callback, user_data);
   if (!bg_core_check_end (self->core, cancellable, &error))
     {
-      bg_reply_refuse (reply, error);
+      bg_reply_return (reply, NULL, error);
     }
   else if (callback == NULL)
     {
@@ -289,7 +289,7 @@ bg_loop_wait_async (BgLoop *self,
   if (bg_core_check_end (self->core, cancellable, &error))
     bg_core_end_async (self->core, NULL, timeout_msec, cancellable, reply);
   else
-    bg_reply_refuse (reply, error);
+    bg_reply_return (reply, NULL, error);
 }
 
 /**

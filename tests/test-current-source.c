@@ -428,6 +428,47 @@ test_draining_iterates (void)
   run_all (DRAINING_GOES_ON);
 }
 
+/* Sources without data are found by that: the library's are not among them. */
+
+static gboolean
+attach_and_find_cb (gpointer loop, GError **error)
+{
+  GMainContext *context = bg_loop_get_context (loop);
+  GSource *source = g_timeout_source_new_seconds (1000);
+
+  g_source_set_callback (source, util_remove_cb, NULL, NULL);
+  g_assert_true (bg_loop_attach (loop, source));
+  g_assert_true (g_main_context_find_source_by_user_data (context, NULL) == source);
+  g_source_destroy (source);
+  g_source_unref (source);
+  g_assert_null (g_main_context_find_source_by_user_data (context, NULL));
+  return TRUE;
+}
+
+static void
+find_cb (gpointer loop)
+{
+  g_assert_null (g_main_context_find_source_by_user_data (bg_loop_get_context (loop), NULL));
+}
+
+static void
+test_without_data (void)
+{
+  static const int priorities[] = { G_PRIORITY_LOW, G_PRIORITY_DEFAULT };
+  BgLoop *loop = util_loop_new ("data");
+  UtilBlock block;
+
+  for (guint i = 0; i < G_N_ELEMENTS (priorities); i++)
+    g_assert_true (
+        bg_loop_call_full (loop, priorities[i], -1, attach_and_find_cb, loop, NULL, NULL));
+  util_block (&block, loop);
+  g_assert_true (bg_loop_post (loop, find_cb, loop, NULL));
+  bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
+  util_unblock (&block);
+  util_loop_end (loop);
+  util_block_clear (&block);
+}
+
 /* Somebody else destroys it, while it is dispatched. */
 
 typedef struct
@@ -653,6 +694,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/current-source/destroyed/iterates", test_iterates);
   util_add_trapped ("/current-source/destroyed/draining-iterates", test_draining_iterates);
   util_add_trapped ("/current-source/destroyed/elsewhere", test_elsewhere);
+  util_add_trapped ("/current-source/without-data", test_without_data);
   util_add_trapped ("/current-source/destroyed/others-go-on", test_goes_on);
   util_add_trapped ("/current-source/destroyed/in-replies", test_replies);
   util_add_trapped ("/current-source/destroyed/reply-iterates", test_reply_iterates);

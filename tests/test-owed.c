@@ -564,16 +564,235 @@ ask_of_ending_cb (gpointer user_data)
 }
 
 static void
-test_own_dropped (void)
+told_before_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  g_assert_true (bg_loop_call_finish (BG_LOOP (source), result, NULL));
+  util_latch_count_down (user_data);
+}
+
+static void
+ask_before_cb (gpointer latch)
+{
+  g_autoptr (BgLoop) loop = bg_loop_dup_current ();
+
+  bg_loop_call_async (loop, 0, -1, util_true_cb, NULL, NULL, NULL, told_before_cb, latch);
+}
+
+/* @asked_before: the loop has had replies, too. */
+static void
+run_own_dropped (gboolean asked_before)
 {
   Owed self = { .n = util_scale (30000) };
+  UtilLatch told;
 
+  util_latch_init (&told, 1);
   self.asked = util_loop_new ("itself");
+  if (asked_before)
+    {
+      g_assert_true (bg_loop_post (self.asked, ask_before_cb, &told, NULL));
+      util_latch_wait (&told);
+    }
   for (guint i = 0; i < self.n; i++)
     bg_loop_post_after (self.asked, 1000000, util_not_reached_cb, &self, ask_of_ending_cb);
   bg_loop_quit (self.asked, BG_SHUTDOWN_CANCEL);
   util_loop_end (self.asked);
   g_assert_cmpint (self.n_refused, ==, self.n);
+  util_latch_clear (&told);
+}
+
+static void
+test_own_dropped (void)
+{
+  run_own_dropped (FALSE);
+  run_own_dropped (TRUE);
+}
+
+/* By a teardown function, too. */
+
+static void
+ask_many_cb (gpointer user_data)
+{
+  Owed *self = user_data;
+
+  for (guint i = 0; i < self->n; i++)
+    ask_of_ending_cb (self);
+}
+
+static void
+ask_once_cb (gpointer user_data)
+{
+  ask_of_ending_cb (user_data);
+  bg_loop_quit (((Owed *) user_data)->asked, BG_SHUTDOWN_CANCEL);
+}
+
+static void
+test_own_teardown (void)
+{
+  Owed self = { .n = util_scale (30000) };
+
+  self.asked = util_loop_new ("itself");
+  g_assert_cmpuint (bg_loop_add_teardown (self.asked, ask_many_cb, &self, NULL), !=, 0);
+  g_assert_true (bg_loop_post (self.asked, ask_once_cb, &self, NULL));
+  util_loop_end (self.asked);
+  g_assert_cmpint (self.n_refused, ==, self.n + 1);
+}
+
+/* A source that asks whenever it has its turn does not keep the loop. */
+
+static gboolean
+ask_in_source_cb (gpointer user_data)
+{
+  ask_of_ending_cb (user_data);
+  return G_SOURCE_CONTINUE;
+}
+
+static void
+cancel_and_attach_cb (gpointer user_data)
+{
+  Owed *self = user_data;
+  g_autoptr (GSource) source = g_idle_source_new ();
+
+  bg_loop_quit (self->asked, BG_SHUTDOWN_CANCEL);
+  ask_of_ending_cb (self);
+  g_source_set_callback (source, ask_in_source_cb, self, NULL);
+  g_source_attach (source, bg_loop_get_context (self->asked));
+}
+
+static void
+test_own_source (void)
+{
+  Owed self = { .n = 1 };
+
+  self.asked = util_loop_new ("itself");
+  g_assert_true (bg_loop_post (self.asked, cancel_and_attach_cb, &self, NULL));
+  util_loop_end (self.asked);
+  g_assert_cmpint (self.n_refused, >, 0);
+}
+
+/* Nor do others keep it that try again for ever at higher priorities, several times each, or take
+ * their time: those that have been told before are behind those that have not. */
+
+#define N_LANES 8
+
+typedef struct
+{
+  BgLoop *loop;
+  BgLoop *other; /* (nullable) that is asked */
+  int usec;      /* that a callback takes */
+  guint fan;     /* how often it tries again */
+  guint n_told;
+  guint n_low;
+} Trying;
+
+static void
+try_all_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  Trying *self = user_data;
+
+  self->n_told++;
+  g_usleep ((gulong) self->usec);
+  for (guint i = 0; i < self->fan; i++)
+    bg_loop_call_async (self->loop, (int) (i % N_LANES), -1, util_true_cb, NULL, NULL, NULL,
+                        try_all_cb, self);
+}
+
+static void
+told_low_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  ((Trying *) user_data)->n_low++;
+}
+
+static void
+ask_all (Trying *self)
+{
+  for (int i = 0; i < N_LANES; i++)
+    bg_loop_call_async (self->loop, i, -1, util_true_cb, NULL, NULL, NULL, try_all_cb, self);
+  bg_loop_call_async (self->loop, N_LANES, -1, util_true_cb, NULL, NULL, NULL, told_low_cb, self);
+}
+
+static void
+ask_and_cancel_cb (gpointer user_data)
+{
+  Trying *self = user_data;
+
+  ask_all (self);
+  bg_loop_quit (self->loop, BG_SHUTDOWN_CANCEL);
+}
+
+static void
+cancel_and_ask_cb (gpointer user_data)
+{
+  Trying *self = user_data;
+
+  bg_loop_quit (self->loop, BG_SHUTDOWN_CANCEL);
+  ask_all (self);
+}
+
+static void
+run_trying (Trying self, guint most)
+{
+  for (guint i = 0; i < 2; i++)
+    {
+      self.loop = util_loop_new ("itself");
+      self.n_told = self.n_low = 0;
+      g_assert_true (
+          bg_loop_post (self.loop, i == 0 ? ask_and_cancel_cb : cancel_and_ask_cb, &self, NULL));
+      util_loop_end (self.loop);
+      g_assert_cmpuint (self.n_low, ==, 1);
+      g_assert_cmpuint (self.n_told, >=, N_LANES);
+      g_assert_cmpuint (self.n_told, <, most);
+    }
+}
+
+static void
+test_own_lanes (void)
+{
+  run_trying ((Trying){ .fan = 1 }, 200 * N_LANES);
+  run_trying ((Trying){ .fan = 1, .usec = 20 }, 200 * N_LANES);
+  run_trying ((Trying){ .fan = 20 }, 20000);
+}
+
+/* What they ask may be another loop, and answered before they return; or no work at all. */
+
+static void
+ask_other_again_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  Trying *self = user_data;
+
+  self->n_told++;
+  if (bg_loop_get_state (self->other) == BG_LOOP_STOPPED)
+    {
+      bg_loop_wait_async (self->other, -1, NULL, ask_other_again_cb, self);
+      return;
+    }
+
+  bg_loop_call_async (self->other, 0, -1, util_true_cb, NULL, NULL, NULL, ask_other_again_cb, self);
+  g_assert_true (bg_loop_flush (self->other, -1, NULL, NULL));
+}
+
+static void
+ask_other_cb (gpointer user_data)
+{
+  Trying *self = user_data;
+
+  bg_loop_wait_async (self->other, 0, NULL, ask_other_again_cb, self);
+}
+
+static void
+test_other_again (void)
+{
+  for (guint i = 0; i < 2; i++)
+    {
+      Trying self = { .loop = util_loop_new ("asks"), .other = util_loop_new ("other") };
+
+      if (i == 1)
+        util_loop_shut_down (self.other);
+      g_assert_true (bg_loop_post (self.loop, ask_other_cb, &self, NULL));
+      g_assert_true (bg_loop_flush (self.loop, -1, NULL, NULL));
+      bg_loop_quit (self.loop, BG_SHUTDOWN_CANCEL);
+      util_loop_end (self.loop);
+      util_loop_end (self.other);
+    }
 }
 
 /* Those that come last, at a lower priority, are told as well, though others try again for ever. */
@@ -1572,6 +1791,10 @@ main (int argc, char *argv[])
   util_add_trapped ("/owed/own-loop/cancel-tells-each", test_own);
   util_add_trapped ("/owed/own-loop/cancel-tells-each-that-tries-again", test_own_tries_again);
   util_add_trapped ("/owed/own-loop/cancel-tells-each-that-is-refused", test_own_dropped);
+  util_add_trapped ("/owed/own-loop/cancel-tells-teardowns", test_own_teardown);
+  util_add_trapped ("/owed/own-loop/cancel-ends-sources", test_own_source);
+  util_add_trapped ("/owed/own-loop/cancel-ends-those-at-many-priorities", test_own_lanes);
+  util_add_trapped ("/owed/cancel/ends-those-that-are-answered-at-once", test_other_again);
   util_add_trapped ("/owed/own-loop/cancel-tells-those-at-a-low-priority", test_own_low);
   util_add_trapped ("/owed/own-loop/begun", test_own_begun);
   util_add_trapped ("/owed/teardown/told-closed", test_teardown);

@@ -560,12 +560,13 @@ static guint
 count_threads (gboolean (*counts) (const char *path))
 {
   GStatBuf before, after;
-  guint n = 0;
+  guint counted, n = 0;
 
   for (guint i = 0; i < 100; i++)
     {
       g_assert_cmpint (g_stat ("/proc/self/task", &before), ==, 0);
-      n = MAX (n, count_entries ("/proc/self/task", counts));
+      counted = count_entries ("/proc/self/task", counts);
+      n = MAX (n, counted);
       g_assert_cmpint (g_stat ("/proc/self/task", &after), ==, 0);
       if (before.st_nlink == after.st_nlink)
         break;

@@ -51,10 +51,17 @@ bg_core_has_replies (BgCore *self)
 
 /* With the lock held. */
 static gboolean
+has_own_work (BgCore *self)
+{
+  return bg_inbox_has_work (&self->inbox)
+         || (bg_core_is_cancelling (self) && bg_delays_get_next_due (&self->timer.delays) != -1);
+}
+
+/* With the lock held. */
+static gboolean
 has_work (BgCore *self)
 {
-  return bg_inbox_has_work (&self->inbox) || bg_core_has_replies (self)
-         || (bg_core_is_cancelling (self) && bg_delays_get_next_due (&self->timer.delays) != -1);
+  return has_own_work (self) || bg_core_has_replies (self);
 }
 
 /* With the lock held. In CANCEL mode nobody waits for other loops' replies. */
@@ -72,7 +79,12 @@ is_held (BgCore *self)
 gboolean
 bg_core_is_idle (BgCore *self)
 {
-  return !is_held (self) && !has_work (self);
+  if (is_held (self) || has_own_work (self))
+    return FALSE;
+
+  if (self->mailbox != NULL)
+    bg_mailbox_set_last (self->mailbox, TRUE);
+  return !bg_core_has_replies (self);
 }
 
 static gboolean
@@ -207,7 +219,7 @@ static void
 drain_callback_get (gpointer data, GSource *source, GSourceFunc *func, gpointer *user_data)
 {
   *func = NULL;
-  *user_data = NULL;
+  *user_data = &drain_funcs;
 }
 
 static GSourceCallbackFuncs drain_callback_funcs = {

@@ -34,9 +34,12 @@ struct _BgMailbox
   guint64 end_search; /* the last one along ends that has come here; under the waits' lock */
   gboolean waiting;   /* the loop drains and waits for replies; written by its thread under
                      * the waits' lock */
-  gboolean last;      /* the loop cancels, and has had nothing but replies left */
-  guint n_awaited;    /* replies that have arrived, without late refusals */
-  guint n_late;       /* late refusals that were given */
+  guint n_awaited;    /* replies that have arrived and that the loop does not end without */
+
+  /* of a loop's, its thread only */
+  gboolean last; /* see bg_mailbox_set_last() */
+  guint giving;  /* the round of what is asked now, in a reply's callback; 0: in none */
+  guint n_late;  /* replies asked for in a later round than the first */
 };
 
 BgMailbox *bg_mailbox_get (BgMailbox *last, GMainContext *context);
@@ -45,6 +48,7 @@ void bg_mailbox_unref (gpointer data);
 
 /* Of a loop's own context, on the loop's thread. */
 gboolean bg_mailbox_has_replies (BgMailbox *self);
+void bg_mailbox_set_last (BgMailbox *self, gboolean last);
 gboolean bg_mailbox_is_owed (BgMailbox *self);
 gboolean bg_mailbox_abandon (BgMailbox *self, GPtrArray *sources);
 void bg_mailbox_serve (BgMailbox *self);

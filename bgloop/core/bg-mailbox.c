@@ -11,9 +11,6 @@
  * found and made by the context's own thread only; anybody puts replies into it, under its
  * inbox's lock, which may be taken under a core's. */
 
-/* How many callbacks of late refusals are called: some of them try again, for ever. */
-#define LATE_REFUSALS 10000
-
 void
 bg_mailbox_unref (gpointer data)
 {
@@ -128,25 +125,26 @@ bg_mailbox_get (BgMailbox *last, GMainContext *context)
 
 /* A loop's own mailbox */
 
-/* Whether there are replies whose callbacks are to be called before the loop ends.
- * While it cancels, what is refused from the first time on that it has nothing but
- * replies left is late, and does not keep it for ever. */
+/* Whether there are replies whose callbacks are to be called before the loop ends. */
 gboolean
 bg_mailbox_has_replies (BgMailbox *self)
 {
   gboolean has_replies;
 
   bg_inbox_lock (&self->inbox);
-  has_replies = bg_inbox_has_work (&self->inbox);
-  if (bg_core_is_cancelling (self->core))
-    {
-      self->last = TRUE;
-      if (has_replies)
-        has_replies = self->n_awaited > 0 || self->n_late < LATE_REFUSALS;
-    }
+  has_replies
+      = bg_core_is_cancelling (self->core) ? self->n_awaited > 0 : bg_inbox_has_work (&self->inbox);
   bg_inbox_unlock (&self->inbox);
 
   return has_replies;
+}
+
+/* The loop has nothing left but replies; or it does not run any more, and teardown functions
+ * and notifies have their turn. */
+void
+bg_mailbox_set_last (BgMailbox *self, gboolean last)
+{
+  self->last = last;
 }
 
 /* A search through mailboxes locks each that is on its way, and may come to it again. All
@@ -308,6 +306,7 @@ bg_mailbox_find_owing (BgMailbox *self, gboolean will_drain, BgOwingFunc func, g
 gboolean
 bg_mailbox_abandon (BgMailbox *self, GPtrArray *sources)
 {
+  self->giving = 0;
   return bg_inbox_abandon_activities (&self->inbox, sources);
 }
 

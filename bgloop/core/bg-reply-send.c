@@ -41,9 +41,7 @@ note_given (BgReply *self)
   BgMailbox *mailbox = self->mailbox;
 
   bg_inbox_lock (&mailbox->inbox);
-  if (self->late)
-    mailbox->n_late++;
-  else
+  if (self->awaited)
     mailbox->n_awaited--;
   bg_inbox_unlock (&mailbox->inbox);
 }
@@ -60,6 +58,7 @@ reply_outcome (BgRecord *slot, gpointer owner)
 {
   BgMailbox *mailbox = owner;
   BgReply *self = slot->data;
+  guint outer_giving = mailbox->giving;
 
   bg_inbox_keep (&mailbox->inbox, &(BgRecord){ half_given_outcome, NULL, self, NULL });
   if (mailbox->core != NULL)
@@ -71,7 +70,9 @@ reply_outcome (BgRecord *slot, gpointer owner)
   if (self->ended != NULL && self->error == NULL)
     bg_core_join (self->ended);
 
+  mailbox->giving = self->round + 1;
   self->callback (self->source, G_ASYNC_RESULT (self), self->callback_data);
+  mailbox->giving = outer_giving;
   bg_inbox_drop_kept (&mailbox->inbox);
   bg_reply_recycle (self);
 }
@@ -82,10 +83,10 @@ append (BgReply *self)
 {
   BgMailbox *mailbox = self->mailbox;
 
-  self->late = self->refused && mailbox->last;
-  if (!self->late)
+  if (self->awaited)
     mailbox->n_awaited++;
-  bg_inbox_append (&mailbox->inbox, self->priority, reply_outcome, self->callback, self, NULL);
+  bg_inbox_append (&mailbox->inbox, self->round == 0 ? self->priority : G_MAXINT, reply_outcome,
+                   self->callback, self, NULL);
   bg_linger_set_awaited (&mailbox->inbox);
 }
 
@@ -196,12 +197,4 @@ bg_reply_return (BgReply *self, GObject *value, GError *error)
     {
       bg_linger_note_wakeup (&here->inbox);
     }
-}
-
-/* The same for what was not accepted. */
-void
-bg_reply_refuse (BgReply *self, GError *error)
-{
-  self->refused = TRUE;
-  bg_reply_return (self, NULL, error);
 }

@@ -232,8 +232,9 @@ lane_callback_unref (gpointer data)
 static void
 lane_callback_get (gpointer data, GSource *source, GSourceFunc *func, gpointer *user_data)
 {
+  /* Not what anybody finds a source of theirs by. */
   *func = NULL;
-  *user_data = NULL;
+  *user_data = &lane_funcs;
 }
 
 static GSourceCallbackFuncs lane_callback_funcs = {
