@@ -181,7 +181,7 @@ bg_loop_call_async (BgLoop *self,
         destroy (user_data);
       g_clear_object (&request->cancellable);
       bg_core_set_refused_error (core, &error);
-      bg_reply_return (reply, NULL, error);
+      bg_reply_refuse (reply, error);
     }
 }
 

@@ -89,7 +89,7 @@ perform_async (BgPerform *self, BgLoop *loop, GAsyncReadyCallback callback, gpoi
       if (self->destroy != NULL)
         self->destroy (self->data);
       bg_core_set_refused_error (core, &error);
-      bg_reply_return (reply, NULL, error);
+      bg_reply_refuse (reply, error);
     }
   bg_perform_unref (self);
 }

@@ -85,11 +85,11 @@ bg_loop_shutdown (BgLoop *self, GError **error)
  * what is running, for holds, and for operations that have not answered; neither
  * for delayed work that is not due, nor for attached sources. Replies of other loops
  * to code on this one are waited for with %BG_SHUTDOWN_DRAIN; with %BG_SHUTDOWN_CANCEL
- * their callbacks are told %BG_ERROR_CLOSED. Those that ask something again, whenever they
- * are told, are called for 128 rounds then, and 10,000 times in all. While the loop
- * stops, a source that is always ready goes behind all others. Then the teardown
- * functions run, sources that are left are destroyed on the loop's thread, and the
- * thread ends, its thread-local destructors included.
+ * their callbacks are told %BG_ERROR_CLOSED. Callbacks that ask again what they were
+ * refused are called 128 times then, all in all. While the loop stops, a source that is
+ * always ready goes behind all others. Then the teardown functions run, sources that
+ * are left are destroyed on the loop's thread, and the thread ends, its thread-local
+ * destructors included.
  *
  * Blocks. It may be called any number of times and from many threads at once:
  * there is one shutdown, and everyone gets its outcome. When the deadline is
@@ -207,7 +207,7 @@ bg_loop_shutdown_async (BgLoop *self,
                         G_PRIORITY_DEFAULT, callback, user_data);
   if (!bg_core_check_end (self->core, cancellable, &error))
     {
-      bg_reply_return (reply, NULL, error);
+      bg_reply_refuse (reply, error);
     }
   else if (callback == NULL)
     {
@@ -290,7 +290,7 @@ bg_loop_wait_async (BgLoop *self,
   if (bg_core_check_end (self->core, cancellable, &error))
     bg_core_end_async (self->core, NULL, timeout_msec, cancellable, reply);
   else
-    bg_reply_return (reply, NULL, error);
+    bg_reply_refuse (reply, error);
 }
 
 /**

@@ -669,6 +669,44 @@ test_own_source (void)
   g_assert_cmpint (self.n_refused, >, 0);
 }
 
+/* What a callback asks again in the end it may iterate the context for, beside a source that is
+ * always ready. */
+
+static void
+ask_and_iterate_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  Owed *self = user_data;
+
+  refused_cb (source, result, self);
+  ask_of_ending_cb (self);
+  while (self->n_refused < 2)
+    g_main_context_iteration (bg_loop_get_context (self->asked), TRUE);
+}
+
+static void
+ask_in_teardown_cb (gpointer user_data)
+{
+  Owed *self = user_data;
+
+  bg_loop_call_async (self->asked, 0, -1, util_no_call_cb, NULL, NULL, NULL, ask_and_iterate_cb,
+                      self);
+}
+
+static void
+test_end_iterates (void)
+{
+  Owed self = { .n = 1 };
+  g_autoptr (GSource) source = g_idle_source_new ();
+
+  self.asked = util_loop_new ("itself");
+  g_source_set_callback (source, util_continue_cb, NULL, NULL);
+  g_assert_true (bg_loop_attach (self.asked, source));
+  g_assert_cmpuint (bg_loop_add_teardown (self.asked, ask_in_teardown_cb, &self, NULL), !=, 0);
+  bg_loop_quit (self.asked, BG_SHUTDOWN_CANCEL);
+  util_loop_end (self.asked);
+  g_assert_cmpint (self.n_refused, ==, 2);
+}
+
 /* Nor do others keep it that try again for ever at higher priorities, several times each, or take
  * their time: those that have been told before are behind those that have not. */
 
@@ -677,9 +715,8 @@ test_own_source (void)
 typedef struct
 {
   BgLoop *loop;
-  BgLoop *other; /* (nullable) that is asked */
-  int usec;      /* that a callback takes */
-  guint fan;     /* how often it tries again */
+  int usec;  /* that a callback takes */
+  guint fan; /* how often it tries again */
   guint n_told;
   guint n_low;
 } Trying;
@@ -745,54 +782,30 @@ run_trying (Trying self, guint most)
 }
 
 static void
+ask_all_cb (gpointer user_data)
+{
+  ask_all (user_data);
+}
+
+/* The same of what a teardown function asks. */
+static void
+test_end_lanes (void)
+{
+  Trying self = { .loop = util_loop_new ("itself"), .fan = 20 };
+
+  g_assert_cmpuint (bg_loop_add_teardown (self.loop, ask_all_cb, &self, NULL), !=, 0);
+  bg_loop_quit (self.loop, BG_SHUTDOWN_CANCEL);
+  util_loop_end (self.loop);
+  g_assert_cmpuint (self.n_low, ==, 1);
+  g_assert_cmpuint (self.n_told, <, 20000);
+}
+
+static void
 test_own_lanes (void)
 {
   run_trying ((Trying){ .fan = 1 }, 200 * N_LANES);
   run_trying ((Trying){ .fan = 1, .usec = 20 }, 200 * N_LANES);
   run_trying ((Trying){ .fan = 20 }, 20000);
-}
-
-/* What they ask may be another loop, and answered before they return; or no work at all. */
-
-static void
-ask_other_again_cb (GObject *source, GAsyncResult *result, gpointer user_data)
-{
-  Trying *self = user_data;
-
-  self->n_told++;
-  if (bg_loop_get_state (self->other) == BG_LOOP_STOPPED)
-    {
-      bg_loop_wait_async (self->other, -1, NULL, ask_other_again_cb, self);
-      return;
-    }
-
-  bg_loop_call_async (self->other, 0, -1, util_true_cb, NULL, NULL, NULL, ask_other_again_cb, self);
-  g_assert_true (bg_loop_flush (self->other, -1, NULL, NULL));
-}
-
-static void
-ask_other_cb (gpointer user_data)
-{
-  Trying *self = user_data;
-
-  bg_loop_wait_async (self->other, 0, NULL, ask_other_again_cb, self);
-}
-
-static void
-test_other_again (void)
-{
-  for (guint i = 0; i < 2; i++)
-    {
-      Trying self = { .loop = util_loop_new ("asks"), .other = util_loop_new ("other") };
-
-      if (i == 1)
-        util_loop_shut_down (self.other);
-      g_assert_true (bg_loop_post (self.loop, ask_other_cb, &self, NULL));
-      g_assert_true (bg_loop_flush (self.loop, -1, NULL, NULL));
-      bg_loop_quit (self.loop, BG_SHUTDOWN_CANCEL);
-      util_loop_end (self.loop);
-      util_loop_end (self.other);
-    }
 }
 
 /* Those that come last, at a lower priority, are told as well, though others try again for ever. */
@@ -1793,8 +1806,9 @@ main (int argc, char *argv[])
   util_add_trapped ("/owed/own-loop/cancel-tells-each-that-is-refused", test_own_dropped);
   util_add_trapped ("/owed/own-loop/cancel-tells-teardowns", test_own_teardown);
   util_add_trapped ("/owed/own-loop/cancel-ends-sources", test_own_source);
+  util_add_trapped ("/owed/own-loop/end-iterates", test_end_iterates);
+  util_add_trapped ("/owed/own-loop/end-at-many-priorities", test_end_lanes);
   util_add_trapped ("/owed/own-loop/cancel-ends-those-at-many-priorities", test_own_lanes);
-  util_add_trapped ("/owed/cancel/ends-those-that-are-answered-at-once", test_other_again);
   util_add_trapped ("/owed/own-loop/cancel-tells-those-at-a-low-priority", test_own_low);
   util_add_trapped ("/owed/own-loop/begun", test_own_begun);
   util_add_trapped ("/owed/teardown/told-closed", test_teardown);

@@ -182,8 +182,6 @@ bg_core_run_end (BgCore *self)
       g_source_unref (timer);
     }
 
-  if (self->mailbox != NULL)
-    bg_mailbox_set_last (self->mailbox, FALSE);
   run_last (self);
   if (bg_core_is_forked (self))
     return;

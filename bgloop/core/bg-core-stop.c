@@ -79,12 +79,11 @@ is_held (BgCore *self)
 gboolean
 bg_core_is_idle (BgCore *self)
 {
-  if (is_held (self) || has_own_work (self))
-    return FALSE;
+  gboolean has_rest = is_held (self) || has_own_work (self);
 
   if (self->mailbox != NULL)
-    bg_mailbox_set_last (self->mailbox, TRUE);
-  return !bg_core_has_replies (self);
+    bg_mailbox_set_only_replies (self->mailbox, !has_rest);
+  return !has_rest && !bg_core_has_replies (self);
 }
 
 static gboolean

@@ -34,12 +34,11 @@ struct _BgMailbox
   guint64 end_search; /* the last one along ends that has come here; under the waits' lock */
   gboolean waiting;   /* the loop drains and waits for replies; written by its thread under
                      * the waits' lock */
-  guint n_awaited;    /* replies that have arrived and that the loop does not end without */
 
   /* of a loop's, its thread only */
-  gboolean last; /* see bg_mailbox_set_last() */
-  guint giving;  /* the round of what is asked now, in a reply's callback; 0: in none */
-  guint n_late;  /* replies asked for in a later round than the first */
+  struct _BgReply *giving; /* (unowned) (nullable) whose callback is called */
+  gboolean only_replies;   /* a loop that stops has nothing left but these */
+  guint n_late;            /* see bg_mailbox_is_late() */
 };
 
 BgMailbox *bg_mailbox_get (BgMailbox *last, GMainContext *context);
@@ -48,7 +47,9 @@ void bg_mailbox_unref (gpointer data);
 
 /* Of a loop's own context, on the loop's thread. */
 gboolean bg_mailbox_has_replies (BgMailbox *self);
-void bg_mailbox_set_last (BgMailbox *self, gboolean last);
+void bg_mailbox_set_only_replies (BgMailbox *self, gboolean only_replies);
+gboolean bg_mailbox_asks_again (BgMailbox *self);
+gboolean bg_mailbox_is_late (BgMailbox *self, struct _BgReply *reply);
 gboolean bg_mailbox_is_owed (BgMailbox *self);
 gboolean bg_mailbox_abandon (BgMailbox *self, GPtrArray *sources);
 void bg_mailbox_serve (BgMailbox *self);

@@ -37,9 +37,8 @@ struct _BgReply
   gpointer callback_data;
   BgMailbox *mailbox; /* (owned) (nullable) where it goes: nowhere without a callback */
   gboolean soon;
-  guint round;      /* of what the callbacks of a loop that cancels ask again; 0: none of that */
-  gboolean awaited; /* the loop that it goes to does not end without */
-  BgReply *next;    /* (owned) (nullable) of those that are to be used again */
+  gboolean again; /* see bg_mailbox_asks_again() */
+  BgReply *next;  /* (owned) (nullable) of those that are to be used again */
 
   _Atomic gboolean due; /* whoever is to send it has to do something for that yet */
 
@@ -52,6 +51,7 @@ struct _BgReply
   /* of whoever has the reply; once it is claimed, of the caller's loop */
   BgRequest request;
   BgCore *ended; /* (owned) (nullable) the loop whose end this tells of */
+  gboolean refused;
   gboolean finished;
   GObject *value; /* (owned) (nullable) */
   GError *error;  /* (owned) (nullable) */
@@ -77,6 +77,7 @@ void bg_reply_set_expiry (BgReply *self,
                           GDestroyNotify destroy);
 void bg_reply_recycle (BgReply *self);
 void bg_reply_return (BgReply *self, GObject *value, GError *error);
+void bg_reply_refuse (BgReply *self, GError *error);
 void bg_reply_expect_soon (BgReply *self, gboolean asleep);
 gboolean bg_reply_is_valid (GAsyncResult *result, gpointer source, gpointer tag);
 gboolean bg_reply_propagate (BgReply *self, GObject **value, GError **error);

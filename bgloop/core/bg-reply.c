@@ -142,7 +142,7 @@ bg_reply_recycle (BgReply *self)
     }
 
   clear (self);
-  self->soon = self->claimed = self->finished = FALSE;
+  self->soon = self->claimed = self->refused = self->finished = FALSE;
   atomic_store_explicit (&self->due, FALSE, memory_order_relaxed);
   self->owed_at = 0;
   self->next = cache->spare;
@@ -163,25 +163,6 @@ take_spare (BgReplyCache *cache)
   return self;
 }
 
-/* A loop that cancels ends when the callback of each reply has been called. A callback may ask
- * again, and so for ever; so may a source of the user's. What a callback asks is of the round
- * after its own reply's, and what anybody else asks when nothing but replies is left, of the first.
- * Replies to it come behind those to all that was asked before; the loop waits for those of so many
- * rounds, and for so many in all. */
-#define LAST_ROUND   128
-#define LATE_REPLIES 10000
-
-static void
-set_round (BgReply *self, BgMailbox *mailbox)
-{
-  if (!bg_core_is_cancelling (mailbox->core))
-    return;
-
-  self->round = mailbox->giving > 0 ? mailbox->giving : mailbox->last ? 1 : 0;
-  if (self->round > 0)
-    self->awaited = self->round <= LAST_ROUND && mailbox->n_late++ < LATE_REPLIES;
-}
-
 /* Has the reply go to @mailbox, which it may have gone to before. */
 static void
 set_mailbox (BgReply *self, BgMailbox *mailbox)
@@ -194,12 +175,11 @@ set_mailbox (BgReply *self, BgMailbox *mailbox)
 
   if (atomic_fetch_add (&mailbox->n_outstanding, 1) == 0)
     g_main_context_ref (bg_inbox_get_context (&mailbox->inbox));
-  self->round = 0;
-  self->awaited = TRUE;
+  self->again = FALSE;
   if (mailbox->core == NULL)
     return;
 
-  set_round (self, mailbox);
+  self->again = bg_mailbox_asks_again (mailbox);
   self->link.data = self;
   self->owed_at = g_get_monotonic_time ();
   bg_inbox_lock (&mailbox->inbox);
