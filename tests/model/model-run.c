@@ -22,7 +22,7 @@
 #define BURSTS           500
 #define LOOK_USEC        200
 #define LOOK_MSEC        5
-#define FORGIVEN_USEC    (100 * G_TIME_SPAN_MILLISECOND)
+#define FORGIVEN_USEC    (300 * G_TIME_SPAN_MILLISECOND)
 #define STILL_LOOKS      12 /* without an event before the closing begins, or goes on */
 #define CANCEL_STEP      3  /* of the closing: only now is everything cancelled */
 #define MAX_PROGRAM_USEC (60 * G_TIME_SPAN_MILLISECOND) /* then the closing begins anyway */
@@ -258,11 +258,14 @@ give_ended_back (ModelWorld *self)
 static void
 await_loops (gint64 limit, guint64 since)
 {
-  gint64 end = g_get_monotonic_time () + limit;
+  gint64 moved = g_get_monotonic_time (), end = moved + limit;
+  ModelStamp last = model_stamp ();
   g_autofree char *left = NULL;
 
   while ((left = bg_test_describe_loops (since, LOOK_MSEC)) != NULL)
     {
+      if (model_stamp () != last + 1)
+        moved = g_get_monotonic_time ();
       close_step (CANCEL_STEP);
       /* One that is always ready, and that came late, keeps what is less urgent from running. */
       model_destroy_sources ();
@@ -274,10 +277,10 @@ await_loops (gint64 limit, guint64 since)
           return;
         }
       /* An operation whose source went with an ended thread cannot answer. */
-      if (model_load (&model_world->forgiving)
-          && g_get_monotonic_time () > end - limit + FORGIVEN_USEC)
+      if (model_load (&model_world->forgiving) && g_get_monotonic_time () > moved + FORGIVEN_USEC)
         return;
       g_clear_pointer (&left, g_free);
+      last = model_stamp ();
     }
 }
 
