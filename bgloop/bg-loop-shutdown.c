@@ -85,11 +85,11 @@ bg_loop_shutdown (BgLoop *self, GError **error)
  * what is running, for holds, and for operations that have not answered; neither
  * for delayed work that is not due, nor for attached sources. Replies of other loops
  * to code on this one are waited for with %BG_SHUTDOWN_DRAIN; with %BG_SHUTDOWN_CANCEL
- * their callbacks are told %BG_ERROR_CLOSED. Callbacks that ask again what they were
- * refused are called 128 times then, all in all. While the loop stops, a source that is
- * always ready goes behind all others. Then the teardown functions run, sources that
- * are left are destroyed on the loop's thread, and the thread ends, its thread-local
- * destructors included.
+ * their callbacks are told %BG_ERROR_CLOSED, and of those of its own code that are
+ * refused something meanwhile 128 at least, as they may ask again for ever. While the
+ * loop stops, a source that is always ready goes behind all others. Then the teardown
+ * functions run, sources that are left are destroyed on the loop's thread, and the
+ * thread ends, its thread-local destructors included.
  *
  * Blocks. It may be called any number of times and from many threads at once:
  * there is one shutdown, and everyone gets its outcome. When the deadline is

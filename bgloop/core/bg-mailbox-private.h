@@ -34,11 +34,8 @@ struct _BgMailbox
   guint64 end_search; /* the last one along ends that has come here; under the waits' lock */
   gboolean waiting;   /* the loop drains and waits for replies; written by its thread under
                      * the waits' lock */
-
-  /* of a loop's, its thread only */
-  struct _BgReply *giving; /* (unowned) (nullable) whose callback is called */
-  gboolean only_replies;   /* a loop that stops has nothing left but these */
-  guint n_late;            /* see bg_mailbox_is_late() */
+  guint n_answers;    /* replies that have arrived, of those that were not refused at once */
+  guint n_refusals;   /* that were given while the loop cancels */
 };
 
 BgMailbox *bg_mailbox_get (BgMailbox *last, GMainContext *context);
@@ -47,9 +44,6 @@ void bg_mailbox_unref (gpointer data);
 
 /* Of a loop's own context, on the loop's thread. */
 gboolean bg_mailbox_has_replies (BgMailbox *self);
-void bg_mailbox_set_only_replies (BgMailbox *self, gboolean only_replies);
-gboolean bg_mailbox_asks_again (BgMailbox *self);
-gboolean bg_mailbox_is_late (BgMailbox *self, struct _BgReply *reply);
 gboolean bg_mailbox_is_owed (BgMailbox *self);
 gboolean bg_mailbox_abandon (BgMailbox *self, GPtrArray *sources);
 void bg_mailbox_serve (BgMailbox *self);

@@ -11,8 +11,9 @@
  * found and made by the context's own thread only; anybody puts replies into it, under its
  * inbox's lock, which may be taken under a core's. */
 
-/* How many callbacks of refusals are called that were asked for again. */
-#define LATE_REFUSALS 128
+/* How many callbacks that are refused something while the loop cancels, and so try
+ * again, are called. */
+#define LAST_REFUSALS 128
 
 void
 bg_mailbox_unref (gpointer data)
@@ -128,7 +129,9 @@ bg_mailbox_get (BgMailbox *last, GMainContext *context)
 
 /* A loop's own mailbox */
 
-/* Whether there are replies whose callbacks are to be called before the loop ends. */
+/* Whether there are replies whose callbacks are to be called before the loop ends.
+ * While it cancels, callbacks that are refused something, and so try again, are not
+ * called for ever. */
 gboolean
 bg_mailbox_has_replies (BgMailbox *self)
 {
@@ -136,38 +139,11 @@ bg_mailbox_has_replies (BgMailbox *self)
 
   bg_inbox_lock (&self->inbox);
   has_replies = bg_inbox_has_work (&self->inbox);
+  if (has_replies && bg_core_is_cancelling (self->core))
+    has_replies = self->n_answers > 0 || self->n_refusals < LAST_REFUSALS;
   bg_inbox_unlock (&self->inbox);
 
   return has_replies;
-}
-
-/* Whether the loop, which stops, has nothing left but replies. */
-void
-bg_mailbox_set_only_replies (BgMailbox *self, gboolean only_replies)
-{
-  self->only_replies = only_replies;
-}
-
-/* Whether somebody may ask so for ever while the loop cancels, and be refused each time: the
- * callback of a refusal, or a source when the loop has nothing but replies left. Teardown functions
- * and the last notifies have an end. */
-gboolean
-bg_mailbox_asks_again (BgMailbox *self)
-{
-  if (!bg_core_is_cancelling (self->core))
-    return FALSE;
-  return self->giving != NULL ? self->giving->refused
-                              : self->only_replies && !self->core->stopping.closed;
-}
-
-/* Whether the loop ends without the callback of the reply, which refuses what was asked again: so
- * many of those have been called since nothing but replies was left. Not in a nested iteration,
- * which may wait for just that. */
-gboolean
-bg_mailbox_is_late (BgMailbox *self, BgReply *reply)
-{
-  return reply->refused && reply->again && (self->only_replies || self->core->stopping.closed)
-         && self->giving == NULL && g_main_depth () <= 1 && self->n_late++ >= LATE_REFUSALS;
 }
 
 /* A search through mailboxes locks each that is on its way, and may come to it again. All
@@ -329,7 +305,6 @@ bg_mailbox_find_owing (BgMailbox *self, gboolean will_drain, BgOwingFunc func, g
 gboolean
 bg_mailbox_abandon (BgMailbox *self, GPtrArray *sources)
 {
-  self->giving = NULL;
   return bg_inbox_abandon_activities (&self->inbox, sources);
 }
 

@@ -37,8 +37,7 @@ struct _BgReply
   gpointer callback_data;
   BgMailbox *mailbox; /* (owned) (nullable) where it goes: nowhere without a callback */
   gboolean soon;
-  gboolean again; /* see bg_mailbox_asks_again() */
-  BgReply *next;  /* (owned) (nullable) of those that are to be used again */
+  BgReply *next; /* (owned) (nullable) of those that are to be used again */
 
   _Atomic gboolean due; /* whoever is to send it has to do something for that yet */
 

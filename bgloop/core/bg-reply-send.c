@@ -35,6 +35,19 @@ complete (BgReply *self, BgCore **ended)
   return atomic_fetch_sub (&mailbox->n_outstanding, 1) == 1;
 }
 
+static void
+note_given (BgReply *self)
+{
+  BgMailbox *mailbox = self->mailbox;
+
+  bg_inbox_lock (&mailbox->inbox);
+  if (!self->refused)
+    mailbox->n_answers--;
+  else if (bg_core_is_cancelling (mailbox->core))
+    mailbox->n_refusals++;
+  bg_inbox_unlock (&mailbox->inbox);
+}
+
 /* The callback has ended the thread. */
 static void
 half_given_outcome (BgRecord *slot, gpointer owner)
@@ -47,25 +60,18 @@ reply_outcome (BgRecord *slot, gpointer owner)
 {
   BgMailbox *mailbox = owner;
   BgReply *self = slot->data;
-  BgReply *outer_giving = mailbox->giving;
-
-  if (bg_mailbox_is_late (mailbox, self))
-    {
-      g_object_unref (self);
-      return;
-    }
 
   bg_inbox_keep (&mailbox->inbox, &(BgRecord){ half_given_outcome, NULL, self, NULL });
   if (mailbox->core != NULL)
     bg_core_step (mailbox->core);
 
+  if (self->mailbox->core != NULL)
+    note_given (self);
   /* The thread is about to be gone: this takes no longer than it needs to return. */
   if (self->ended != NULL && self->error == NULL)
     bg_core_join (self->ended);
 
-  mailbox->giving = self;
   self->callback (self->source, G_ASYNC_RESULT (self), self->callback_data);
-  mailbox->giving = outer_giving;
   bg_inbox_drop_kept (&mailbox->inbox);
   bg_reply_recycle (self);
 }
@@ -76,6 +82,8 @@ append (BgReply *self)
 {
   BgMailbox *mailbox = self->mailbox;
 
+  if (!self->refused)
+    mailbox->n_answers++;
   bg_inbox_append (&mailbox->inbox, self->priority, reply_outcome, self->callback, self, NULL);
   bg_linger_set_awaited (&mailbox->inbox);
 }

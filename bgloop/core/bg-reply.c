@@ -175,11 +175,9 @@ set_mailbox (BgReply *self, BgMailbox *mailbox)
 
   if (atomic_fetch_add (&mailbox->n_outstanding, 1) == 0)
     g_main_context_ref (bg_inbox_get_context (&mailbox->inbox));
-  self->again = FALSE;
   if (mailbox->core == NULL)
     return;
 
-  self->again = bg_mailbox_asks_again (mailbox);
   self->link.data = self;
   self->owed_at = g_get_monotonic_time ();
   bg_inbox_lock (&mailbox->inbox);

@@ -6,8 +6,11 @@
 /* What is checked when everything is over and all threads but one are gone. */
 
 #define MAX_PASSED 10
-#define MAX_SLOW   40
-#define SLOW_USEC  100
+
+/* Of 128 callbacks of refusals some are of what is no piece. */
+#define MANY_REFUSALS 64
+#define MAX_SLOW      40
+#define SLOW_USEC     100
 
 static gboolean
 has_function (const ModelPiece *piece)
@@ -186,6 +189,28 @@ check_blocking (ModelPiece *piece)
     model_fail ("%s has gone on after its caller had woken", model_piece_name (piece));
 }
 
+/* Whether a loop that cancels has refused its own code that. */
+static gboolean
+is_refused_by_own_loop (const ModelPiece *piece, const ModelLife *life)
+{
+  gboolean waits = piece->op->kind == MODEL_SHUTDOWN_ASYNC || piece->op->kind == MODEL_WAIT_ASYNC;
+
+  return life->cancel_begin != 0 && piece->replied_to == &life->actor
+         && (piece->destroyed_by_giver || (waits && piece->life == life));
+}
+
+/* A loop that cancels calls the callbacks of so many refusals, and ends without the others. */
+static gboolean
+has_refused_many (const ModelLife *life)
+{
+  guint n_pieces = model_load_up_to (&model_world->n_pieces, MODEL_MAX_PIECES), n = 0;
+
+  for (guint i = 0; i < n_pieces; i++)
+    n += model_world->pieces[i].n_replied > 0
+         && is_refused_by_own_loop (&model_world->pieces[i], life);
+  return n >= MANY_REFUSALS;
+}
+
 /* Whether a reply may be missing: nobody iterates its context any more, or whoever asked for it
  * is a loop that ends. */
 static gboolean
@@ -202,7 +227,9 @@ reply_may_be_missing (ModelPiece *piece)
   if (life->with_teardown ? life->end_begin != 0 && life->end_begin < piece->given_after
                           : life->stop_begin != 0)
     return TRUE;
-  return piece->destroyed_by_giver && life->cancel_begin != 0;
+  return life->cancel_begin != 0
+         && (piece->destroyed_by_giver
+             || (is_refused_by_own_loop (piece, life) && has_refused_many (life)));
 }
 
 static void
