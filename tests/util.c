@@ -555,7 +555,8 @@ util_count_eventfds (void)
   return count_entries ("/proc/self/fd", is_eventfd);
 }
 
-/* Where a thread goes as the system lists them, others are left out. It keeps their number, too. */
+/* A thread that goes while the system lists the threads may hide those behind it. How many there
+ * are is right in the folder's count of links: the list is, too, if that has not changed meanwhile. */
 static guint
 count_threads (gboolean (*counts) (const char *path))
 {
