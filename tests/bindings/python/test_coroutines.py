@@ -68,20 +68,21 @@ class Run(LoopTestCase):
             self.loop.run(fail(asyncio.CancelledError()))
 
     def test_deadline(self):
-        cancelled = threading.Event()
-
         async def coroutine():
+            begun.set()
             try:
                 await forever()
             finally:
                 cancelled.set()
 
         for limit in 0.001, 0.02:
-            with self.assertRaises(TimeoutError) as caught:
-                self.loop.run(coroutine(), timeout=limit)
-            self.assertIn('test_deadline.<locals>.coroutine', str(caught.exception))
-            self.assertTrue(cancelled.wait(HANG))
-            cancelled.clear()
+            begun, cancelled = threading.Event(), threading.Event()
+            with Bg.Loop('limited') as loop:
+                with self.assertRaises(TimeoutError) as caught:
+                    loop.run(coroutine(), timeout=limit)
+                self.assertIn('test_deadline.<locals>.coroutine', str(caught.exception))
+                loop.shutdown(timeout=HANG)
+            self.assertEqual(begun.is_set(), cancelled.is_set())
 
     def test_deadline_names_what_is_pending(self):
         started = threading.Event()
@@ -212,6 +213,7 @@ class Run(LoopTestCase):
 
             with self.assertRaises(Bg.WouldDeadlockError):
                 self.loop.call(lambda: other.run(back()))
+            other.flush()  # it may have been the one that waited first
             self.assertEqual(self.loop.call(lambda: other.run(asyncio.sleep(0, 'fine'))), 'fine')
             with self.assertRaises(TimeoutError):
                 self.loop.call(lambda: other.run(forever(), timeout=0.01))
@@ -426,9 +428,13 @@ class Asyncio(LoopTestCase):
     def test_timers_and_gather(self):
         async def coroutine():
             seen = []
+            event_loop = asyncio.get_running_loop()
+            begin = event_loop.time()
 
             async def wait(seconds):
-                await asyncio.sleep(seconds)
+                due = event_loop.create_future()
+                event_loop.call_at(begin + seconds, due.set_result, None)
+                await due
                 seen.append(seconds)
 
             await asyncio.gather(wait(0.02), wait(0), wait(0.01))

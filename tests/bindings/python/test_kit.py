@@ -286,5 +286,5 @@ class Timeout(unittest.TestCase):
         ''')
         with tempfile.TemporaryDirectory() as folder:
             path = write(folder, 'program.py', text)
-            self.assertIn('FAILED (failures=1)', run(path, timeout='50')[1])
+            self.assertIn('FAIL: test_slow', run(path, timeout='50')[1])
             self.assertIn('OK', run(path, timeout='-1')[1])
