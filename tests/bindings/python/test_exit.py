@@ -238,15 +238,20 @@ class Exit(unittest.TestCase):
                 time.sleep(0.05)
                 return 'returned'
 
+            def call():
+                say(loop.call(work))
+                said.release()
+
             loop = Bg.Loop()
-            entered, go = threading.Event(), threading.Event()
+            entered, go, said = threading.Event(), threading.Event(), threading.Semaphore(0)
             for daemon in False, True:
-                threading.Thread(target=lambda: say(loop.call(work)), daemon=daemon).start()
+                threading.Thread(target=call, daemon=daemon).start()
             entered.wait()
             while loop.get_stats().queued == 0:
                 pass
             go.set()
-            atexit.register(time.sleep, 0.01)
+            for _ in range(2):  # Python does not wait for daemons
+                atexit.register(said.acquire, timeout=30)
         ''', 'returned', 'returned')
 
     def test_function_that_does_not_return_is_ended_by_ctrl_c(self):
