@@ -76,8 +76,12 @@ run_twice (const Kind *kind, BgLoop *loop, gboolean succeeds)
   g_assert_true (kind->finish (loop, reply.result, &error) == succeeds);
   g_assert_true ((error == NULL) == succeeds);
 
+  g_clear_error (&error);
+  g_assert_false (kind->finish (loop, reply.result, &error));
+  g_assert_error (error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT);
+  util_take_critical ("*asked for a second time*");
   g_assert_false (kind->finish (loop, reply.result, NULL));
-  util_take_critical ("*");
+  util_take_critical ("*asked for a second time*");
   util_reply_clear (&reply);
 }
 

@@ -1,6 +1,10 @@
 /* Copyright 2026 The bgloop developers
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
+#include <dlfcn.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include "util.h"
 
 /* What there is before and must be there again afterwards */
@@ -222,7 +226,7 @@ attach_endlessly_cb (gpointer stops)
 static void
 test_attached_endlessly (void)
 {
-  static int stops; /* the last source is destroyed by the next loop, or never */
+  static int stops; /* what is left is destroyed with the context, or never */
   BgLoop *loop = util_loop_new ("endless");
   g_autoptr (GSource) source = g_idle_source_new ();
 
@@ -231,6 +235,71 @@ test_attached_endlessly (void)
   g_assert_true (bg_loop_shutdown (loop, NULL));
   g_atomic_int_set (&stops, TRUE);
   g_assert_finalize_object (loop);
+}
+
+/* Sources that somebody has attached to the context itself are looked up by their ids, as GLib
+ * does not list them. */
+
+static int n_lookups;
+static GSource *found; /* instead of what there is, if that is not NULL */
+
+GSource *
+g_main_context_find_source_by_id (GMainContext *context, guint id)
+{
+  GSource *(*next) (GMainContext *, guint) = dlsym (RTLD_NEXT, "g_main_context_find_source_by_id");
+
+  g_atomic_int_inc (&n_lookups);
+  return found != NULL ? found : next (context, id);
+}
+
+#define MANY_PAST 100000
+
+static void
+attach_many_cb (gpointer user_data)
+{
+  GMainContext *context = g_main_context_get_thread_default ();
+  g_autoptr (GSource) left = g_timeout_source_new (G_MAXINT);
+
+  for (guint i = 0; i < MANY_PAST; i++)
+    {
+      g_autoptr (GSource) source = g_idle_source_new ();
+
+      g_source_attach (source, context);
+      g_source_destroy (source);
+    }
+  g_source_set_callback (left, util_continue_cb, user_data, util_count_cb);
+  g_source_attach (left, context);
+}
+
+/* The end does not look for all that the context has ever had. */
+static void
+test_many_in_the_past (void)
+{
+  BgLoop *loop = util_loop_new ("past");
+  int destroyed = 0;
+
+  g_assert_true (bg_loop_post (loop, attach_many_cb, &destroyed, NULL));
+  util_loop_end (loop);
+  g_assert_cmpint (destroyed, ==, 1);
+  g_assert_cmpint (n_lookups, >, 0);
+  g_assert_cmpint (n_lookups, <, MANY_PAST / 2);
+}
+
+/* Another thread may free what was found before it is looked at. */
+static void
+test_found_and_freed (void)
+{
+  gsize n_bytes = sysconf (_SC_PAGESIZE);
+  BgLoop *loop = util_loop_new ("freed");
+  int destroyed = 0;
+
+  found = mmap (NULL, n_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  g_assert_true (found != MAP_FAILED);
+  g_assert_true (bg_loop_post (loop, attach_many_cb, &destroyed, NULL));
+  util_loop_end (loop);
+  g_assert_cmpint (destroyed, ==, 1);
+  g_assert_cmpint (n_lookups, >, 0);
+  munmap (found, n_bytes);
 }
 
 /* A handle may be destroyed by any thread, at any time (trap 14). */
@@ -911,7 +980,11 @@ main (int argc, char *argv[])
 
   util_add_trapped ("/leftovers/destroyed-on-the-loop", test_destroyed);
   if (HAVE_PROCESS_VM_READV)
-    util_add_trapped ("/leftovers/destroyed-on-the-loop/odd-priorities", test_destroyed_odd);
+    {
+      util_add_trapped ("/leftovers/destroyed-on-the-loop/odd-priorities", test_destroyed_odd);
+      util_add_trapped ("/leftovers/looked-up/many-in-the-past", test_many_in_the_past);
+      util_add_trapped ("/leftovers/looked-up/found-and-freed", test_found_and_freed);
+    }
   util_add_trapped ("/leftovers/finalized-on-the-loop", test_finalized);
   util_add_trapped ("/leftovers/attached-by-the-end", test_attached_by_the_end);
   util_add_trapped ("/leftovers/attached-endlessly", test_attached_endlessly);

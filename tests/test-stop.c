@@ -489,8 +489,8 @@ test_leaves_nothing (void)
   g_assert_cmpuint (util_count_eventfds (), ==, n_eventfds);
 }
 
-/* A destroy notify, the last thing that there is, has the loop find that nothing is left, and
- * posts then; and so does what it posts. */
+/* A destroy notify, that of the last thing that there is or of a source, has the loop find that
+ * nothing is left, and posts then; and so does what it posts. */
 
 typedef struct
 {
@@ -525,6 +525,22 @@ test_drain_goes_on (void)
                                         iterate_and_post_cb));
       util_loop_end (self.loop);
       g_assert_cmpuint (self.n_left, ==, 0);
+    }
+}
+
+static void
+test_drain_goes_on_source (void)
+{
+  for (guint i = 0; i < util_scale (100); i++)
+    {
+      Relay self = { util_loop_new ("goes on"), 9 };
+      g_autoptr (GSource) source = g_idle_source_new ();
+
+      g_source_set_callback (source, util_remove_cb, &self, iterate_and_post_cb);
+      g_assert_true (bg_loop_attach (self.loop, source));
+      g_assert_true (bg_loop_wait (self.loop, -1, NULL, NULL));
+      g_assert_cmpuint (self.n_left, ==, 0);
+      util_loop_end (self.loop);
     }
 }
 
@@ -610,6 +626,7 @@ add_tests_of_drain (void)
   g_test_add_func ("/stop/drain/runs-all-that-was-accepted", test_drain_runs_all);
   g_test_add_func ("/stop/drain/runs-a-chain", test_drain_runs_a_chain);
   util_add_trapped ("/stop/drain/goes-on-as-long-as-it-posts", test_drain_goes_on);
+  util_add_trapped ("/stop/drain/goes-on-as-long-as-it-posts/source", test_drain_goes_on_source);
   g_test_add_func ("/stop/drain/drops-what-is-not-due", test_drain_drops_what_is_not_due);
   g_test_add_func ("/stop/drain/beside-busy-sources", test_drain_beside_busy_sources);
   util_add_trapped ("/stop/drain/beside-a-source", test_drain_beside_a_source);

@@ -309,6 +309,8 @@ bg_reply_propagate (BgReply *self, GObject **value, GError **error)
   if (self->finished)
     {
       g_critical ("A result was asked for a second time");
+      g_set_error_literal (error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+                           "The result was asked for before");
       return FALSE;
     }
 

@@ -193,7 +193,22 @@ for name, run in pairs { perform = perform, ['perform-async'] = perform_async } 
   end)
 end
 
--- Lua cannot make one, but for an operation that of the caller is another one.
+-- Lua cannot make a thread: that of another loop is one, and so is that of the caller.
+add_test('perform/answers-from-another-thread', function()
+  local loop, other = new_loop(), new_loop()
+  local result = assert(perform(loop, -1, on_loop(function(operation)
+    local kept = operation:ref()
+    assert(other:post(on_loop(function()
+      assert(other:is_current())
+      kept:answer(new_result(42))
+    end)))
+    return true
+  end)))
+  assert(result:propagate_int() == 42)
+  end_loop(loop)
+  end_loop(other)
+end)
+
 add_test('perform-async/answers-from-another-thread', function()
   local loop = new_loop()
   local kept
