@@ -88,8 +88,10 @@ bg_loop_shutdown (BgLoop *self, GError **error)
  * their callbacks are told %BG_ERROR_CLOSED, and of those of its own code that are
  * refused something meanwhile 128 at least, as they may ask again for ever. While the
  * loop stops, a source that is always ready goes behind all others. Then the teardown
- * functions run, sources that are left are destroyed on the loop's thread, and the
- * thread ends, its thread-local destructors included.
+ * functions run, sources that are left are destroyed on the loop's thread (and what
+ * their destroy notifies attach, and theirs, but not for ever: of those that go on
+ * after 10000 rounds the last stay behind), and the thread ends, its thread-local
+ * destructors included.
  *
  * Blocks. It may be called any number of times and from many threads at once:
  * there is one shutdown, and everyone gets its outcome. When the deadline is

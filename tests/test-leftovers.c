@@ -210,30 +210,47 @@ test_attached_by_the_end (void)
   g_assert_cmpint (left, <=, 0);
 }
 
-/* One that never stops doing so does not keep the loop from ending either. */
-static void
-attach_endlessly_cb (gpointer stops)
+/* One that never stops doing so does not keep the loop from ending either: one source is left, and
+ * destroyed with the context, or never. */
+
+typedef struct
 {
+  GMainContext *context;
+  int n_attached;
+  int n_elsewhere; /* destroyed, but not on the loop's thread */
+  int stops;
+} Endless;
+
+static void
+attach_endlessly_cb (gpointer user_data)
+{
+  Endless *self = user_data;
   g_autoptr (GSource) source = g_idle_source_new ();
 
-  if (g_atomic_int_get ((int *) stops))
+  if (g_atomic_int_get (&self->stops))
     return;
 
-  g_source_set_callback (source, util_continue_cb, stops, attach_endlessly_cb);
-  g_source_attach (source, g_main_context_get_thread_default ());
+  if (!g_main_context_is_owner (self->context))
+    g_atomic_int_inc (&self->n_elsewhere);
+  g_source_set_callback (source, util_continue_cb, self, attach_endlessly_cb);
+  g_atomic_int_inc (&self->n_attached);
+  g_source_attach (source, self->context);
 }
 
 static void
 test_attached_endlessly (void)
 {
-  static int stops; /* what is left is destroyed with the context, or never */
+  static Endless self; /* until what is left is destroyed */
   BgLoop *loop = util_loop_new ("endless");
   g_autoptr (GSource) source = g_idle_source_new ();
 
-  g_source_set_callback (source, util_continue_cb, &stops, attach_endlessly_cb);
+  self.context = bg_loop_get_context (loop);
+  g_source_set_callback (source, util_continue_cb, &self, attach_endlessly_cb);
   g_assert_true (bg_loop_attach (loop, source));
   g_assert_true (bg_loop_shutdown (loop, NULL));
-  g_atomic_int_set (&stops, TRUE);
+  g_atomic_int_set (&self.stops, TRUE);
+  g_assert_cmpint (self.n_elsewhere, ==, 0);
+  g_assert_cmpint (self.n_attached, >, 1);
   g_assert_finalize_object (loop);
 }
 
