@@ -1317,6 +1317,11 @@ run_bad (const Function *function, const Bad *fault)
   ok = function->call (&self.given);
   take_critical (function, fault);
   g_assert_true (has (&self, VOID) || !ok);
+  if (fault->set == set_used_result)
+    {
+      g_assert_error (self.error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT);
+      g_clear_error (&self.error);
+    }
   assert_unchanged (&self, &before, stats);
   assert_goes_on (&self, state);
 

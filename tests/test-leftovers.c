@@ -319,6 +319,35 @@ test_found_and_freed (void)
   munmap (found, n_bytes);
 }
 
+static void
+exit_cb (gpointer user_data)
+{
+  g_thread_exit (NULL);
+}
+
+/* What the loop was sent, and never came to, as something ended its thread, is not taken up again
+ * and again at the end. */
+static void
+test_never_began_to_stop (void)
+{
+  BgLoop *loop = util_loop_new ("exits");
+  UtilBlock block;
+  int destroyed = 0;
+
+  util_catch_criticals ();
+  g_assert_true (bg_loop_post (loop, attach_many_cb, &destroyed, NULL));
+  util_block (&block, loop);
+  g_assert_true (bg_loop_post (loop, exit_cb, NULL, NULL));
+  bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
+  util_unblock (&block);
+  util_block_clear (&block);
+  util_loop_end (loop);
+  util_take_critical ("*has ended the thread of the loop*exits*");
+  g_assert_cmpint (destroyed, ==, 1);
+  g_assert_cmpint (n_lookups, >, 0);
+  g_assert_cmpint (n_lookups, <, MANY_PAST / 2);
+}
+
 /* A handle may be destroyed by any thread, at any time (trap 14). */
 
 typedef struct
@@ -1001,6 +1030,7 @@ main (int argc, char *argv[])
       util_add_trapped ("/leftovers/destroyed-on-the-loop/odd-priorities", test_destroyed_odd);
       util_add_trapped ("/leftovers/looked-up/many-in-the-past", test_many_in_the_past);
       util_add_trapped ("/leftovers/looked-up/found-and-freed", test_found_and_freed);
+      util_add_trapped ("/leftovers/looked-up/never-began-to-stop", test_never_began_to_stop);
     }
   util_add_trapped ("/leftovers/finalized-on-the-loop", test_finalized);
   util_add_trapped ("/leftovers/attached-by-the-end", test_attached_by_the_end);

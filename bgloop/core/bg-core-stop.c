@@ -216,11 +216,17 @@ static GSourceCallbackFuncs drain_callback_funcs = {
   .get = drain_callback_get,
 };
 
+/* At the end what is left is destroyed: a drain source that came then would be replaced, and
+ * that again. */
 static void
 attach_drain (BgCore *self)
 {
-  GSource *source = g_source_new (&drain_funcs, sizeof (BgDrain));
+  GSource *source;
 
+  if (bg_inbox_is_stopped (&self->inbox))
+    return;
+
+  source = g_source_new (&drain_funcs, sizeof (BgDrain));
   ((BgDrain *) source)->core = self;
   g_source_set_callback_indirect (source, NULL, &drain_callback_funcs);
   g_source_set_static_name (source, "bgloop drain");
