@@ -284,10 +284,10 @@ model_children_run (const ModelChildren *self)
 
   if (self->tap)
     print_tap (&campaign, n_blocks);
-  printf ("%s%u passed, %u failed\n", self->tap ? "# " : "", campaign.n_passed, campaign.n_failed);
   if (!self->tap)
     printf ("%.1f seeds a second\n", (campaign.n_passed + campaign.n_failed) * 1e6
                                          / (double) (g_get_monotonic_time () - begin));
+  printf ("%s%u passed, %u failed\n", self->tap ? "# " : "", campaign.n_passed, campaign.n_failed);
   munmap (campaign.progress, MAX_JOBS * sizeof (Progress));
   g_free (campaign.failed);
   g_free (campaign.passed);

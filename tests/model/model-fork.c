@@ -19,6 +19,7 @@
 #include <bgloop/bg-test.h>
 
 #include "model-world.h"
+#include "util.h"
 
 /* A forked child that uses everything: of the loops that it has inherited each answers FORKED, or
  * FALSE, at once; loops of its own work.
@@ -32,6 +33,7 @@
 #define LATE_PART    2 /* of the limit: the child does not even notice that it hangs */
 #define MOMENT_USEC  20000
 #define MAX_FRAMES   32
+#define MAX_TEXT     512
 
 enum
 {
@@ -173,15 +175,70 @@ try_looking (BgLoop *loop)
     fail ("an inherited loop has other statistics, or no name");
 }
 
+static void
+count_task_cb (GTask *task, gpointer source, gpointer data, GCancellable *cancellable)
+{
+  ++*(int *) data;
+  g_task_return_boolean (task, TRUE);
+}
+
+/* Whoever would wait for an inherited loop is told so at once. */
+static void
+try_waiting (BgLoop *loop)
+{
+  g_autoptr (GError) error = NULL;
+  int n_run = 0;
+
+  expect_forked (bg_loop_call (loop, count_call_cb, &n_run, NULL, &error), &error, "call");
+  expect_forked (bg_loop_call_full (loop, 7, -1, count_call_cb, &n_run, NULL, &error), &error,
+                 "call_full");
+  expect_forked (bg_loop_flush (loop, -1, NULL, &error), &error, "flush");
+  expect_forked (bg_loop_wait (loop, -1, NULL, &error), &error, "wait");
+  expect_forked (bg_loop_shutdown (loop, &error), &error, "shutdown");
+  expect_forked (bg_loop_shutdown_full (loop, BG_SHUTDOWN_CANCEL, -1, NULL, &error), &error,
+                 "shutdown_full");
+  expect_forked (bg_loop_perform (loop, 0, -1, model_begin_cb, NULL, NULL, &error) != NULL, &error,
+                 "perform");
+  expect_forked (bg_loop_perform_operation (loop, 0, -1, model_operation_cb, NULL, NULL, &error)
+                     != NULL,
+                 &error, "perform_operation");
+  expect_forked (bg_test_pause (loop, &error), &error, "pause");
+  if (n_run != 0)
+    fail ("a call to an inherited loop has run");
+}
+
+/* Nobody is to be replied to: where the child was forked off, nobody may iterate. */
+static void
+try_asking (BgLoop *loop)
+{
+  GTask *task = g_task_new (NULL, NULL, NULL, NULL);
+  int n_run = 0, n_destroyed = 0;
+
+  bg_loop_call_async (loop, 0, -1, count_call_cb, &n_destroyed, (GDestroyNotify) count_cb, NULL,
+                      NULL, NULL);
+  bg_loop_perform_async (loop, 0, -1, model_begin_cb, &n_destroyed, (GDestroyNotify) count_cb, NULL,
+                         NULL, NULL);
+  bg_loop_perform_operation_async (loop, 0, -1, model_operation_cb, &n_destroyed,
+                                   (GDestroyNotify) count_cb, NULL, NULL, NULL);
+  bg_loop_wait_async (loop, -1, NULL, NULL, NULL);
+  bg_loop_shutdown_async (loop, BG_SHUTDOWN_DRAIN, -1, NULL, NULL, NULL);
+  g_task_set_task_data (task, &n_run, NULL);
+  bg_loop_run_task (loop, 0, task, count_task_cb);
+  g_object_unref (task);
+  bg_loop_quit (loop, BG_SHUTDOWN_CANCEL);
+  bg_test_resume (loop);
+  if (n_run != 0 || n_destroyed != 3)
+    fail ("what an inherited loop was asked for has run, or was not destroyed");
+}
+
 /* An inherited loop. What is given to it is destroyed at once. */
 static void
 try_inherited (BgLoop *loop)
 {
-  g_autoptr (GError) error = NULL;
   GSource *source = g_idle_source_new ();
-  int n_run = 0, n_destroyed = 0;
+  int n_run = 0;
 
-  if (bg_loop_post (loop, count_cb, &n_run, NULL)
+  if (bg_loop_post (loop, count_cb, &n_run, NULL) || bg_loop_invoke (loop, count_source_cb, &n_run)
       || bg_loop_invoke_full (loop, 0, count_source_cb, &n_run, NULL)
       || bg_loop_post_after (loop, 0, count_cb, &n_run, NULL) != 0
       || bg_loop_add_teardown (loop, count_cb, &n_run, NULL) != 0
@@ -190,19 +247,10 @@ try_inherited (BgLoop *loop)
     fail ("an inherited loop takes work");
   bg_loop_post_full (loop, 7, count_cb, &n_run, (GDestroyNotify) count_cb);
   g_source_unref (source);
-  expect_forked (bg_loop_call (loop, count_call_cb, &n_run, NULL, &error), &error, "call");
-  expect_forked (bg_loop_flush (loop, -1, NULL, &error), &error, "flush");
-  expect_forked (bg_loop_wait (loop, -1, NULL, &error), &error, "wait");
-  expect_forked (bg_loop_shutdown (loop, &error), &error, "shutdown");
-  expect_forked (bg_loop_perform (loop, 0, -1, model_begin_cb, NULL, NULL, &error) != NULL, &error,
-                 "perform");
-  expect_forked (bg_test_pause (loop, &error), &error, "pause");
-  bg_loop_call_async (loop, 0, -1, count_call_cb, &n_destroyed, (GDestroyNotify) count_cb, NULL,
-                      NULL, NULL);
-  bg_loop_quit (loop, BG_SHUTDOWN_CANCEL);
-  bg_test_resume (loop);
-  if (n_run != 1 || n_destroyed != 1)
+  if (n_run != 1)
     fail ("what was given to an inherited loop has run, or was not destroyed");
+  try_waiting (loop);
+  try_asking (loop);
   try_looking (loop);
 }
 
@@ -210,22 +258,61 @@ try_inherited (BgLoop *loop)
 static void
 try_own (BgLoop *loop)
 {
+  g_autoptr (GAsyncResult) begun = NULL, answer = NULL;
   g_autoptr (GError) error = NULL;
+  guint64 hold;
   int n_run = 0;
 
   if (loop == NULL || bg_loop_get_state (loop) != BG_LOOP_RUNNING)
     fail ("no loop of its own");
-  if (!bg_loop_post (loop, count_cb, &n_run, NULL)
+  hold = bg_loop_hold (loop, "child");
+  if (hold == 0 || bg_loop_add_teardown (loop, count_cb, &n_run, NULL) == 0
+      || !bg_loop_post (loop, count_cb, &n_run, NULL)
+      || bg_loop_post_after (loop, 0, count_cb, &n_run, NULL) == 0
       || !bg_loop_call (loop, count_call_cb, &n_run, NULL, &error)
       || !bg_loop_flush (loop, -1, NULL, &error))
     fail ("its own loop does not work");
-  if (!bg_loop_shutdown (loop, &error) || n_run != 2)
+  begun = bg_loop_perform (loop, 0, -1, util_begin_cb, NULL, NULL, &error);
+  answer = bg_loop_perform_operation (loop, 0, -1, util_operation_cb, NULL, NULL, &error);
+  if (begun == NULL || answer == NULL)
+    fail ("its own loop performs nothing");
+  bg_loop_release (loop, hold);
+  if (!bg_loop_shutdown (loop, &error) || n_run < 3 || n_run > 4)
     fail ("its own loop does not end");
   g_object_unref (loop);
 }
 
+/* Instead of GLib's: what the fixture finds left behind. */
+void
+g_test_fail_printf (const char *format, ...)
+{
+  va_list arguments;
+  char text[MAX_TEXT];
+
+  va_start (arguments, format);
+  g_vsnprintf (text, sizeof text, format, arguments);
+  va_end (arguments);
+  fail (text);
+}
+
+/* A test of the child's own, alone as in a test program. It leaves nothing behind. */
 static void
-run_child (BgLoop *loop)
+try_fixture (gboolean waits)
+{
+  BgTestFixture fixture = { NULL };
+  g_autoptr (GError) error = NULL;
+  int n_run = 0;
+
+  setenv ("BG_TEST_TIMEOUT", waits ? "-1" : "0", TRUE);
+  bg_test_fixture_set_up (&fixture, NULL);
+  bg_test_fixture_ignore_eventfd (&fixture, STDERR_FILENO);
+  if (!bg_loop_call (fixture.loop, count_call_cb, &n_run, NULL, &error) || n_run != 1)
+    fail ("the fixture's loop does not work");
+  bg_test_fixture_tear_down (&fixture, NULL);
+}
+
+static void
+run_child (const ModelOp *op, BgLoop *loop)
 {
   struct sigaction action = { .sa_handler = hang_cb, .sa_flags = SA_NODEFER | SA_RESETHAND };
   ModelWorld *world = model_world;
@@ -239,6 +326,7 @@ run_child (BgLoop *loop)
   for (guint i = 0; i < model_load_up_to (&world->n_lives, MODEL_MAX_LIVES); i++)
     if (world->lives[i].loop == loop)
       try_inherited (loop);
+  try_fixture (op->variant & 2);
   try_own (bg_loop_new ("child", NULL));
   try_own (bg_loop_dup_default (NULL));
   if (!bg_loop_reset_default (-1, NULL))
@@ -349,7 +437,7 @@ model_fork (const ModelOp *op, BgLoop *loop)
   pid = fork ();
   if (pid == 0)
     {
-      run_child (loop);
+      run_child (op, loop);
       if (!goes_on)
         _exit (CHILD_PASSED);
       go_on ();

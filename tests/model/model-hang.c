@@ -12,6 +12,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <bgloop/bg-test.h>
+
 #include "model-world.h"
 
 /* What is told of a hang: every loop, and the stack of every thread, which each writes itself when
@@ -67,13 +69,14 @@ model_hang_init (void)
 }
 
 static void
-report_actor (ModelActor *actor)
+report_actor (ModelActor *actor, GHashTable *reported)
 {
   const ModelOp *op = model_load (&actor->op);
   long id = model_load (&actor->id);
 
   if (id == 0)
     return;
+  g_hash_table_add (reported, GSIZE_TO_POINTER (id));
   fprintf (stderr, "-- %s", actor->name);
   if (op != NULL)
     fprintf (stderr, ", in %u: %s", op->id, model_kind_name (op->kind));
@@ -97,10 +100,34 @@ report_replies (ModelWorld *self)
     }
 }
 
+/* Those of what is tried apart, and GIO's. */
+static void
+report_other_threads (GHashTable *reported)
+{
+  g_autoptr (GDir) tasks = g_dir_open ("/proc/self/task", 0, NULL);
+  const char *name;
+
+  while (tasks != NULL && (name = g_dir_read_name (tasks)) != NULL)
+    {
+      long id = strtol (name, NULL, 10);
+      g_autofree char *path = g_build_filename ("/proc/self/task", name, "comm", NULL);
+      g_autofree char *title = NULL;
+
+      if (id == syscall (SYS_gettid) || g_hash_table_contains (reported, GSIZE_TO_POINTER (id))
+          || !g_file_get_contents (path, &title, NULL, NULL))
+        continue;
+      fprintf (stderr, "-- thread %s", title);
+      fflush (stderr);
+      model_hang_ask (id);
+    }
+}
+
 void
 model_hang_report (void)
 {
   ModelWorld *self = model_world;
+  g_autoptr (GHashTable) reported = g_hash_table_new (NULL, NULL);
+  g_autofree char *loops = NULL;
 
   model_fail ("hangs");
   for (guint i = 0; i < model_load_up_to (&self->n_lives, MODEL_MAX_LIVES); i++)
@@ -111,12 +138,16 @@ model_hang_report (void)
       if (text != NULL)
         fprintf (stderr, "-- %s: %s\n", self->lives[i].actor.name, text);
     }
+  loops = bg_test_describe_loops (0, 0);
+  if (loops != NULL)
+    fprintf (stderr, "-- all loops:\n%s\n", loops);
   for (guint i = 0; i < self->scenario->n_threads; i++)
-    report_actor (&self->threads[i]);
+    report_actor (&self->threads[i], reported);
   report_replies (self);
-  report_actor (&self->closer);
-  report_actor (&self->server);
+  report_actor (&self->closer, reported);
+  report_actor (&self->server, reported);
   for (guint i = 0; i < model_load_up_to (&self->n_lives, MODEL_MAX_LIVES); i++)
     if (!model_load (&self->lives[i].finalized))
-      report_actor (&self->lives[i].actor);
+      report_actor (&self->lives[i].actor, reported);
+  report_other_threads (reported);
 }

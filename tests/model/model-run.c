@@ -339,11 +339,15 @@ run_threads (gint64 limit)
 {
   ModelWorld *self = model_world;
   GThread *threads[MODEL_MAX_THREADS], *closer;
-  guint n = self->scenario->n_threads;
+  guint n = 0;
 
+  for (guint i = 0; i < self->scenario->n_threads; i++)
+    n += self->scenario->threads[i].program->len > 0;
   model_store (&self->unfinished, (int) n);
-  for (guint i = 0; i < n; i++)
-    threads[i] = g_thread_new ("model", thread_cb, &self->threads[i]);
+  n = 0;
+  for (guint i = 0; i < self->scenario->n_threads; i++)
+    if (self->scenario->threads[i].program->len > 0)
+      threads[n++] = g_thread_new ("model", thread_cb, &self->threads[i]);
   attend (limit);
   for (guint i = 0; i < n; i++)
     g_thread_join (threads[i]);

@@ -5,8 +5,9 @@
 
 #include "model-children.h"
 
-/* Makes a scenario smaller as long as it fails: leaves out halves, quarters and at last single
- * operations, each with all that is within it. */
+/* Makes a scenario smaller as long as it fails: leaves out kinds of operations, then halves,
+ * quarters and at last single operations, each with all that is within it. A thread that nothing
+ * is left of is not started. */
 
 #define TIMES 40 /* that a smaller one may pass before it is held to be a good one */
 
@@ -58,6 +59,24 @@ leave_out (const ModelChildren *children,
   return TRUE;
 }
 
+/* The more of a kind there are, the more goes with it; those that are not drawn cost no try. */
+static void
+leave_out_kinds (const ModelChildren *children, guint64 seed, ModelFilter *filter)
+{
+  for (guint kind = 0; kind < MODEL_N_KINDS; kind++)
+    {
+      g_autoptr (GArray) ids = list_left (seed, filter), fewer = NULL;
+
+      if (filter->without[kind])
+        continue;
+
+      filter->without[kind] = TRUE;
+      fewer = list_left (seed, filter);
+      if (fewer->len == ids->len || model_children_try (children, filter, seed, TIMES, TRUE))
+        filter->without[kind] = FALSE;
+    }
+}
+
 static void
 print_left (guint64 seed, const ModelFilter *filter)
 {
@@ -68,7 +87,12 @@ print_left (guint64 seed, const ModelFilter *filter)
   char separator = ' ';
 
   model_scenario_print (scenario, text);
-  g_string_append_printf (text, "--seed %" G_GUINT64_FORMAT " --skip", seed);
+  g_string_append_printf (text, "--seed %" G_GUINT64_FORMAT, seed);
+  for (guint kind = 0; kind < MODEL_N_KINDS; kind++)
+    if (filter->without[kind])
+      g_string_append_printf (text, " --without %s", model_kind_name (kind));
+  if (g_hash_table_size (filter->skipped) > 0)
+    g_string_append (text, " --skip");
   g_hash_table_iter_init (&iter, filter->skipped);
   while (g_hash_table_iter_next (&iter, &id, NULL))
     {
@@ -92,6 +116,7 @@ model_shrink (const ModelChildren *children, guint64 seed)
       return 0;
     }
 
+  leave_out_kinds (children, seed, &filter);
   {
     g_autoptr (GArray) ids = list_left (seed, &filter);
 

@@ -12,9 +12,6 @@ import subprocess
 import sys
 
 LEFT_OUT = {
-    'bg_test_fixture_set_up': 'asks GTest for the path of the test that runs',
-    'bg_test_fixture_tear_down': 'the same',
-    'bg_test_fixture_ignore_eventfd': 'needs a fixture',
     'bg_loop_state_get_type': 'a type, for bindings',
     'bg_shutdown_mode_get_type': 'a type, for bindings',
     'bg_error_get_type': 'a type, for bindings',
