@@ -22,14 +22,17 @@ BELOW = {
 }
 
 # Where the fields of a type are named, and other ways to one than a variable of the type.
-OWNERS = {'BgCore': ('core', r'\w+->core'), 'BgInbox': ('inbox', r'(?:\w+(?:->|\.))?inbox')}
+OWNERS = {
+    'BgCore': ('core', r'\w+(?:->|\.)core|bg_\w+_core \([^()]*\)'),
+    'BgInbox': ('inbox', r'(?:\w+(?:->|\.))?inbox|bg_\w+_inbox \([^()]*\)'),
+}
 
 
 def get_row(path):
     """The row of a file that is named from the library's folder."""
     if len(path.parts) > 1:
         return path.parts[0]
-    return 'public' if path.suffix == '.h' and 'private' not in path.name else 'top'
+    return 'public' if path.suffix != '.c' and 'private' not in path.name else 'top'
 
 
 def strip(text):
@@ -40,10 +43,14 @@ def strip(text):
 def check(path, text):
     """What is wrong with a file, a line each."""
     row = get_row(path)
-    for name in re.findall(r'#include <bgloop/(\S+)>', text):
-        other = get_row(pathlib.PurePath(name))
-        if other not in BELOW[row]:
+    for quote, folder, name in re.findall(r'#\s*include\s*([<"])(bgloop/)?([^>"]+)[>"]', text):
+        if quote == '"':
+            if name != 'config.h':
+                yield f'{path} includes {name} in quotes'
+        elif folder and get_row(pathlib.PurePath(name)) not in BELOW[row]:
             yield f'{path} includes {name}'
+        elif not folder and get_row(pathlib.PurePath(name)) in BELOW and '/' in name:
+            yield f'{path} includes {name} without bgloop/'
 
     code = strip(text)
     if row == 'core':
@@ -52,8 +59,10 @@ def check(path, text):
                 yield f'{path} calls {name}()'
     for kind, (owner, way) in OWNERS.items():
         if row != owner:
-            ways = '|'.join([way, *set(re.findall(rf'\b{kind} \*(\w+)', code))])
-            for name in re.findall(rf'\b(?:{ways})(?:->|\.)(\w+)', code):
+            names = set(re.findall(rf'\b{kind} \*+(\w+)|\({kind}\) (\w+)', code))
+            ways = '|'.join([way, *(first or second for first, second in names)])
+            way = rf'(?:\b(?:{ways})(?:\[[^]]*\])?|(?<!\w )\((?:{ways})\))'
+            for name in re.findall(rf'{way}(?:->|\.)(\w+)', code):
                 yield f'{path} names {name} of a {kind}'
 
 
@@ -68,12 +77,21 @@ PLANTED = {
     'core/bg-mailbox.c': 'BgInbox *other;\nother->asleep = TRUE;\n',
     'testing/bg-test-step.c': 'BgCore *self;\nself->pause.step = NULL;\n',
     'bg-loop.h': '#include <bgloop/core/bg-core-private.h>\n',
+    'bg-version.h.in': '# include <bgloop/base/bg-spin-private.h>\n',
+    'bgloop.hpp': '#include <bgloop/bg-loop-private.h>\n',
+    'base/bg-fork.c': '#include "../core/bg-core-private.h"\n',
+    'base/bg-text.c': '#include <inbox/bg-inbox-private.h>\n',
+    'bg-loop-flush.c': 'bg_core_get_inbox (core)->posted++;\n',
+    'bg-loop-info.c': 'record.core->name = NULL;\n',
+    'bg-loop-task.c': 'BgCore **cores;\ncores[0]->name = NULL;\n',
+    'bg-stats.c': 'BgCore *core;\n(core)->name = NULL;\n',
+    'bg-loop-attach.c': 'g_autoptr (BgCore) held = NULL;\nheld->name = NULL;\n',
 }
 
 
 def main():
     root = pathlib.Path(sys.argv[1])
-    files = sorted([*root.glob('*.[ch]'), *root.glob('[a-z]*/*.[ch]')])
+    files = sorted([*root.glob('*.[ch]'), *root.glob('*.hpp'), *root.glob('*.h.in'), *root.glob('[a-z]*/*.[ch]')])
     files = [path for path in files if get_row(path.relative_to(root)) in BELOW]
     faults = [fault for path in files for fault in check(path.relative_to(root), path.read_text())]
     print('1..2')
