@@ -61,7 +61,6 @@ git -c safe.directory='*' clone -q . "$root/src"
 
 # What is mounted goes with the command, and so do processes that it leaves behind.
 export root
-# shellcheck disable=SC2016 # the inner shell expands them
 exec unshare --mount --propagation private --pid --fork --kill-child sh -c '
   mount -t proc proc "$root/proc"
   mount --rbind /dev "$root/dev"
