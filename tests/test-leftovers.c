@@ -269,7 +269,7 @@ g_main_context_find_source_by_id (GMainContext *context, guint id)
   return found != NULL ? found : next (context, id);
 }
 
-#define MANY_PAST 100000
+#define MANY_PAST 40000
 
 static void
 attach_many_cb (gpointer user_data)
