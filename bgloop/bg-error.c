@@ -5,6 +5,9 @@
 
 #include <bgloop/bg-error.h>
 
+/* The domain and the codes of the library's own errors. Any thread, without a lock of its own. The
+ * quark does without a once, too: another thread may be in that when a child is forked off. */
+
 /**
  * bg_error_quark:
  *

@@ -10,7 +10,9 @@
 #include <bgloop/bg-loop-private.h>
 #include <bgloop/core/bg-work-private.h>
 
-/* A function on the loop's thread, and its answer, which the caller waits for. */
+/* A function on the loop's thread, and its answer, which the caller waits for on its own. Whether
+ * the loop starts a call or the caller takes it back is decided under the core's lock; the function
+ * runs without. */
 
 typedef struct
 {

@@ -7,8 +7,10 @@
 #include <bgloop/bg-error.h>
 #include <bgloop/bg-loop-private.h>
 
-/* The default loop is known by its core, without a reference to the object: that takes
- * itself out when it is disposed of. */
+/* The loop that all share, and the one that the caller is on. Any thread. The default loop is known
+ * by its core, without a reference to the object: that takes itself out when it is disposed of.
+ * Which one it is, is under a lock of this file's own. A loop is started under that, but its end is
+ * not waited for under it. */
 
 typedef struct
 {

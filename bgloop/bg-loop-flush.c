@@ -9,7 +9,9 @@
 #include <bgloop/bg-loop-private.h>
 #include <bgloop/core/bg-work-private.h>
 
-/* Waiting for all work that was accepted so far: on the caller's thread. */
+/* Waiting for all work that was accepted so far: on the caller's thread, while markers between the
+ * work come out of the queue on the loop's. What both know of a flush is under the core's lock, and
+ * so is which of the two frees it. */
 
 typedef struct _BgFlush BgFlush;
 

@@ -8,7 +8,9 @@
 #include <bgloop/core/bg-operation-private.h>
 #include <bgloop/core/bg-reply-private.h>
 
-/* How callers have the answer of an operation come to their context. */
+/* How callers have the answer of an operation come to their context. The operation is handed over
+ * on the caller's thread. A limit of time comes on that of the caller's context, a cancellation and
+ * a CANCEL shutdown on any: which of them ends the wait is decided under the core's lock. */
 
 /* The caller does not want to wait any longer, or not at all. What is queued is dropped
  * when its turn comes, since its data is destroyed there. An answer that is there and that the

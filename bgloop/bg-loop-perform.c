@@ -8,7 +8,8 @@
 #include <bgloop/core/bg-operation-private.h>
 #include <bgloop/core/bg-work-private.h>
 
-/* How callers wait for an operation: on their own thread. */
+/* How callers wait for an operation: on their own thread. Under the core's lock they give it up, or
+ * take its answer. A CANCEL shutdown settles the wait on the thread that asks for it. */
 
 static void
 settle_closed (BgBlocked *blocked)

@@ -6,7 +6,8 @@
 #include <bgloop/bg-loop-private.h>
 
 /* Hand over and forget: functions that run once, after a while, or as those of
- * g_main_context_invoke(). Any thread; none of them waits. */
+ * g_main_context_invoke(). Any thread; none of them waits. Work is appended and taken back under
+ * the core's lock; the data of what is refused is destroyed without. */
 
 /* Post */
 

@@ -8,6 +8,10 @@
 #include <bgloop/core/bg-core-join-private.h>
 #include <bgloop/core/bg-reply-private.h>
 
+/* Asking for the end of a loop and waiting for it, on the thread of whoever does. Arguments are
+ * looked at and replies made here, without a lock: what is asked for is in core/bg-core-stop.c, how
+ * it is waited for in core/bg-core-join.c. */
+
 /* Quit */
 
 static gboolean

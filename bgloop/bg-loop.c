@@ -9,6 +9,9 @@
 #include <bgloop/bg-operation.h>
 #include <bgloop/core/bg-reply-private.h>
 
+/* The object that people hold: its type, its properties, how it is made and dropped. Any thread;
+ * no lock is taken here, as all that an object has is its core, from construction on. */
+
 /**
  * BgLoop:
  *

@@ -5,6 +5,9 @@
 
 #include <bgloop/bg-stats.h>
 
+/* The type of a snapshot of a loop's numbers, which bg_core_get_stats() fills in. It belongs to
+ * whoever has it, on any thread, and needs no lock. */
+
 G_DEFINE_BOXED_TYPE (BgLoopStats, bg_loop_stats, bg_loop_stats_copy, bg_loop_stats_free)
 
 /**

@@ -9,7 +9,8 @@
 #include <bgloop/testing/bg-test-private.h>
 
 /* The fixture. What it does with loops it does by public headers only: the suites of
- * other projects can do it as well. */
+ * other projects can do it as well. A fixture is for the thread that runs the test alone, and has
+ * no lock. */
 
 /* How often it is looked for what nobody tells of, in milliseconds: at once at first,
  * for most is over soon. */

@@ -5,6 +5,9 @@
 
 #include <bgloop/bg-version.h>
 
+/* Which version of the library a program runs with. Any thread, without a lock: all of it is
+ * constant. */
+
 /**
  * bg_get_major_version:
  *

@@ -15,7 +15,13 @@
  * been used, and that is the generation of the next use. When no place is in use the
  * block is freed, but for one that is kept in case; its slot keeps the count, from
  * which the next block there goes on. So no id is ever given twice. A slot whose
- * count is at its end is not used again. */
+ * count is at its end is not used again.
+ *
+ * Any thread, with the lock that guards the delays: a loop's are under its core's. Only
+ * bg_delay_start() needs none.
+ *
+ * Heap and blocks are in one file, though that makes it longer than others: what is cancelled in a
+ * block stays in the heap, which gives its place back later, and nobody else knows of either. */
 #define CHILDREN        4
 #define BLOCK           256
 #define FIRST_ALLOCATED 16

@@ -9,6 +9,9 @@
 
 G_BEGIN_DECLS
 
+/* What ends an asynchronous wait early. Any thread begins and ends it, without a lock, and on any
+ * thread its function may be called. */
+
 typedef struct _BgExpiry BgExpiry;
 
 /* @result is BG_WAIT_TIMED_OUT or BG_WAIT_CANCELLED. */

@@ -7,6 +7,8 @@
 
 G_BEGIN_DECLS
 
+/* What GLib does not offer, and is had from its insides: see bg-glib.c. */
+
 gboolean bg_glib_is_unshared (gpointer object, int n_refs);
 gboolean bg_glib_is_referenced_once (gpointer object);
 void bg_glib_wait_for_disposal (gpointer object);

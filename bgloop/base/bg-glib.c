@@ -27,7 +27,8 @@
 
 /* All that relies on what GLib does not promise, and with which versions it was
  * seen to hold: 2.74 to 2.87. Where it does not hold nothing breaks but what is
- * named at each part. */
+ * named at each part. Any thread, unless a function says otherwise; there is no lock here but
+ * GLib's own of a context, under which probe_get() looks at its sources. */
 
 /* How often to let others run until a thread in the midst of g_object_unref() is done. */
 #define DISPOSAL_YIELDS 10000
@@ -193,7 +194,8 @@ bg_glib_context_new (GError **error)
   return context;
 }
 
-/* The descriptor that wakes a context which has no other; -1 if it cannot be told. */
+/* The descriptor that wakes a context which has no other; -1 if it cannot be told. On the thread
+ * that owns the context. */
 int
 bg_glib_get_wakeup_fd (GMainContext *context)
 {

@@ -7,6 +7,9 @@
 
 G_BEGIN_DECLS
 
+/* Contexts that others still use when their loop has ended. Any thread retires one; those that
+ * nobody uses any more are released on the threads of loops. */
+
 void bg_retire_context (GMainContext *context, GPtrArray *handles, guint n_sources);
 void bg_release_retired (void);
 

@@ -22,7 +22,8 @@
  *    they bring about. Anything else that comes late is destroyed.
  *
  * Both is done on the threads of other loops, as they start and end, until so many
- * contexts are found that have to stay. */
+ * contexts are found that have to stay. The list of them has a lock of its own, a leaf; a context
+ * is out of the list while it is looked at, since code of others may run then. */
 
 #define STAY       8
 #define LATE_TURNS 16

@@ -7,6 +7,8 @@
 
 G_BEGIN_DECLS
 
+/* Functions by their names and their libraries. Any thread, under no lock of the library's. */
+
 char *bg_symbol_describe (gpointer func);
 gboolean bg_symbol_share_module (gpointer func, gpointer other);
 

@@ -18,6 +18,10 @@
 #include <string.h>
 #endif
 
+/* What functions are called, and which library they are in, as the dynamic linker knows it. Any
+ * thread, but under no lock of the library's: the linker has one of its own, under which code of
+ * modules that are being loaded may run and use a loop. */
+
 #if HAVE_DLADDR
 /* By how much a module's addresses are off from those in its file, which is not where it
  * begins: a program that is no PIE is linked to where it is, and some libraries as well

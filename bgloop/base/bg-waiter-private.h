@@ -9,6 +9,9 @@
 
 G_BEGIN_DECLS
 
+/* A thread that waits takes a waiter, waits, and gives it back. Any other settles the wait, or
+ * breaks it. */
+
 typedef struct _BgWaiter BgWaiter;
 
 typedef enum

@@ -10,7 +10,8 @@
 
 /* The end of the loop, on its own thread: teardown functions, what they and the last
  * notifies bring about, and the context. Any of the functions here may fork, and the
- * child return: it does nothing more. */
+ * child return: it does nothing more. The list of the teardown functions, which any thread adds
+ * to, is under the core's lock; they run without. */
 
 /* How often what is destroyed at the end may bring about more to be destroyed. */
 #define LAST_ROUNDS 10000

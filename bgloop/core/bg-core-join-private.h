@@ -9,6 +9,9 @@
 
 G_BEGIN_DECLS
 
+/* The end of a loop, for those who wait for it: on their thread, without the core's lock. The
+ * loop's own thread reports it. */
+
 typedef struct _BgCore BgCore;
 
 void bg_core_report_end (BgCore *self);

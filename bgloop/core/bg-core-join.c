@@ -21,7 +21,9 @@
 #include <bgloop/core/bg-report-private.h>
 
 /* Waiting for the end of a loop, until a deadline or without one: on the waiting thread,
- * or, for those who wait for a callback, on the thread that ends. */
+ * or, for those who wait for a callback, on the thread that ends. The list of those
+ * who wait is under the core's lock, and so is which of them joins the thread; the join itself is
+ * not. */
 
 /* Watching */
 

@@ -66,7 +66,10 @@ typedef struct
 } BgOperations;
 
 /* What the loop's thread owns. The BgLoop that people hold has one reference,
- * the thread another, and so the object may go at any time. */
+ * the thread another, and so the object may go at any time.
+ *
+ * It has many fields since there is one for each part of a loop that has something to remember;
+ * most of them are structs. */
 struct _BgCore
 {
   int ref_count; /* atomic */

@@ -22,7 +22,11 @@
  *  5. The thread's own destructors run; the last is the library's. The loop is STOPPED,
  *     and whoever waits for the end is told.
  *  6. Whoever waits joins it, as bg-core-join.c has it; if nobody does, the last
- *     reference lets it go. */
+ *     reference lets it go.
+ *
+ * Step 1 is on the thread that asks, 2 to 5 are on the loop's own. The state changes
+ * under the core's lock, and under it the loop looks whether anything is left; what was accepted
+ * runs without. */
 
 #define DRAIN_PRIORITY G_MININT
 

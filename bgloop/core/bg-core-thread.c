@@ -27,7 +27,8 @@
 #include <bgloop/core/bg-mailbox-private.h>
 
 /* The loop's thread: it polls, runs, and ends, whether it comes to its end by itself or
- * something ends it under the loop. All of it is on that thread, but for its start. */
+ * something ends it under the loop. All of it is on that thread, but for its start. What other
+ * threads ask for or wait for, such as its state, changes under the core's lock. */
 
 /* A thread's destructors run in so many rounds, as long as some have more to do. The
  * library's destructor does its work in the last but one: GLib makes what it keeps for the

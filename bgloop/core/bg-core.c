@@ -11,8 +11,10 @@
 #include <bgloop/core/bg-mailbox-private.h>
 #include <bgloop/core/bg-work-private.h>
 
-/* A loop's core: its life, its state, and who may hand it work. Any thread. The struct
- * itself and the order of locks are in bg-core-private.h. */
+/* A loop's core: its life, its state, and who may hand it work. Any thread, but for
+ * the outcomes of records, which are the loop's thread's; what changes is atomic or under the
+ * core's lock. The struct itself is in bg-core-private.h, the order of locks in
+ * base/bg-lock-private.h. */
 
 /* Life */
 

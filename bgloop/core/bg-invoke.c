@@ -8,7 +8,8 @@
 
 /* Invoked functions. One waits in a source of its own, ordered like any source of its
  * priority, and in the core's list; while the loop stops, or stands still for a test, it
- * comes from the inbox. Any thread hands one over; the loop's thread runs it. */
+ * comes from the inbox. Any thread hands one over; the loop's thread runs it. The list, and so
+ * which of the two a function comes from, is under the core's lock. */
 
 static void
 invoke_unref (BgInvoke *self)

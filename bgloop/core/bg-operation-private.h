@@ -9,6 +9,9 @@
 
 G_BEGIN_DECLS
 
+/* Operations, for the verbs that wait for them: from when one is accepted, on any thread, until its
+ * answer is handed over on the loop's. */
+
 typedef enum
 {
   BG_OPERATION_QUEUED,    /* begin() has not started */
@@ -19,7 +22,10 @@ typedef enum
 } BgPhase;
 
 /* An operation. It holds the loop from when it is accepted until it answers,
- * whether or not anybody still waits for it. */
+ * whether or not anybody still waits for it.
+ *
+ * It has many fields since it is the call with its arguments, the hold, the wait and the answer in
+ * one: one allocation, with one count of references. */
 typedef struct
 {
   int ref_count; /* atomic: one for whoever began it, one in the inbox or among

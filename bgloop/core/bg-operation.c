@@ -19,7 +19,10 @@
  *    └─────────────────────────────────────────────────┘
  *
  * The callback that answers leaves the result behind and has a record appended:
- * only when that runs, the callback has returned, and the result is handed over. */
+ * only when that runs, the callback has returned, and the result is handed over.
+ *
+ * An operation is made on its caller's thread and begins on the loop's; where it stands is under
+ * the core's lock. How it is answered, and by whom, is in bg-answer.c. */
 
 /* The operation */
 

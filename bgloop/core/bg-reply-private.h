@@ -22,7 +22,10 @@ typedef struct
 } BgRequest;
 
 /* A result on its way back, and the #GAsyncResult that the caller gets. A #GTask
- * would cost several times what a loop needs for the call itself. */
+ * would cost several times what a loop needs for the call itself.
+ *
+ * It has many fields since it is the request on its way there, too, and what a mailbox knows of
+ * what is owed: so an asynchronous call makes one object, or none, as it is used again. */
 struct _BgReply
 {
   GObject parent_instance;

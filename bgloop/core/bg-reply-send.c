@@ -13,7 +13,8 @@
 
 /* How a reply gets to its caller: any thread puts it into the mailbox, on whose thread its
  * callback is called. In place of one that a loop is owed as it ends, the loop's own thread
- * tells the callback that there will be none. */
+ * tells the callback that there will be none. Which of the two is first is decided under the
+ * mailbox's lock; the callback is called without. */
 
 /* With the lock of the mailbox: the reply is not to be sent any more. TRUE if it was
  * the last. @ended: (transfer full) (nullable): whose end a loop is not to be told of any

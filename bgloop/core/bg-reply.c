@@ -9,7 +9,9 @@
 #include <bgloop/core/bg-reply-private.h>
 
 /* A result for a caller's context, which is the GAsyncResult that the callback gets, and what a
- * thread keeps for its next ones. How it gets there is in bg-reply-send.c. */
+ * thread keeps for its next ones. It is made on the caller's thread, from what that has kept; the
+ * list of those that a loop is owed is under the lock of its mailbox. How it gets there is in
+ * bg-reply-send.c. */
 
 static void async_result_init (GAsyncResultIface *iface);
 

@@ -7,6 +7,8 @@
 
 G_BEGIN_DECLS
 
+/* What keeps a loop busy, in words or in short. Any thread, without the core's lock. */
+
 typedef struct _BgCore BgCore;
 
 GPtrArray *bg_core_list_work (BgCore *core);

@@ -28,7 +28,11 @@ typedef struct _BgLaneSource BgLaneSource;
 #define BG_CACHE_LINE_GAP(name) char name[BG_CACHE_LINE_BYTES] /* in what cannot be aligned */
 
 /* Queues records, one first-in-first-out lane per priority, and serves them on
- * the thread that iterates @context. */
+ * the thread that iterates @context.
+ *
+ * It has many fields since it is laid out by who writes them, not by what they are about: each of
+ * the groups from the second on begins a cache line. What is one file's alone is a struct within
+ * its group. */
 struct _BgInbox
 {
   /* immutable */

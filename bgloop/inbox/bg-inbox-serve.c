@@ -11,11 +11,11 @@
 
 /* The serving thread's side of an inbox: its sources, batches, and the order at the end.
  *
- * A dispatch takes up to BATCH_CHUNKS chunks out of the lane and runs them unlocked; what
- * is appended meanwhile waits for the next batch. A batch pauses when a more urgent lane
- * has work; the rest of it runs first when the lane's turn comes again. Since everything a
- * batch needs to know is in the lane, a function may iterate the context itself: the inner
- * dispatch goes on where the outer one stands. */
+ * A dispatch takes up to BATCH_CHUNKS chunks out of the lane, under the inbox's lock, and runs
+ * them unlocked; what is appended meanwhile waits for the next batch. A batch pauses when a
+ * more urgent lane has work; the rest of it runs first when the lane's turn comes again. Since
+ * everything a batch needs to know is in the lane, a function may iterate the context itself:
+ * the inner dispatch goes on where the outer one stands. */
 
 #define BATCH_CHUNKS 4
 

@@ -8,7 +8,8 @@
 #include <bgloop/base/bg-macros-private.h>
 #include <bgloop/inbox/bg-inbox-private.h>
 
-/* The posters' side of an inbox, and its life.
+/* The posters' side of an inbox, on any thread, and its life: it is made before others know of it,
+ * stopped on the serving thread, and cleared when nobody has it any more.
  *
  * An inbox is a mutex and, for each priority in use, a list of chunks of records
  * behind one persistent source.
@@ -17,8 +18,9 @@
  * inbox asleep wakes the context: the sources' prepare marks it asleep and looks
  * at the queue in the same critical section, so that no append falls between.
  *
- * The lock is a leaf but for GLib's own: the context's lock may be taken under
- * it. User code never runs under it. */
+ * The lock is that of the owner, a core or a mailbox, and has its place in the order of locks
+ * (base/bg-lock-private.h). GLib's lock of the context may be taken under it, too. User code never
+ * runs under it. */
 
 /* A chunk comes back from the processor that ran its records, and so does each of
  * its cache lines, for which the lock is held the longer. Fetched so many records

@@ -5,7 +5,9 @@
 
 #include <bgloop/inbox/bg-queue-private.h>
 
-/* The chunks that records wait in. Under the inbox's lock, but for those that are done. */
+/* The chunks that records wait in. Under the inbox's lock any thread that appends takes one, and
+ * the serving thread puts back those that are done. Those of a batch are that thread's own, and
+ * those that are too many, and need no lock. */
 
 #define CHUNK_RECORDS 127 /* with the header, a chunk fills 4 KiB */
 #define FIRST_RECORDS 7   /* most loops never have more at once */

@@ -10,7 +10,9 @@
 #include <bgloop/core/bg-report-private.h>
 #include <bgloop/testing/bg-test-private.h>
 
-/* Which loops there are: for tests that look for those that were left behind. Any thread. */
+/* Which loops there are: for tests that look for those that were left behind. Any thread. They are
+ * found and waited for under the registry's lock, and within it looked at under their cores'; they
+ * are described without the registry's. */
 
 /* How often loops are looked at that are waited for according to what they do, in
  * milliseconds. */

@@ -8,13 +8,13 @@
 #include <bgloop/core/bg-operation-private.h>
 #include <bgloop/testing/bg-test-private.h>
 
-/* What a test kit needs and the class does not offer: the list of all loops, and
- * a loop that does one thing at a time.
+/* What a test kit needs and the class does not offer: a loop that does one thing at a time. This
+ * is the side of the loop's own thread; that of the test's is bg-test-step.c.
  *
  * A loop that is paused runs bg_test_pause_outcome(), which does nothing but wait under
- * the core's lock for the next step, for the end of the pause, or for a shutdown.
- * Meanwhile the inbox is paused, so that a nested iteration of the context does
- * not touch it.
+ * the core's lock for the next step, for the end of the pause, or for a shutdown. What a
+ * step runs, runs without that. Meanwhile the inbox is paused, so that a nested iteration
+ * of the context does not touch it.
  *
  * A step may go on after the pause has ended: what it runs iterates the context,
  * and gets there what comes, another pause too. That one stands within the step

@@ -9,7 +9,9 @@
 #include <bgloop/core/bg-report-private.h>
 #include <bgloop/testing/bg-test-private.h>
 
-/* A loop that does one thing at a time: on the test's thread. */
+/* A loop that does one thing at a time: on the test's thread, which asks for a pause or a step and
+ * waits for it under the core's lock. What the loop's thread does then is in bg-test-pause.c. Any
+ * thread may end the pause. */
 
 #define PAUSE_PRIORITY G_MININT
 
