@@ -58,7 +58,8 @@
  * | `call` | yes | runs the function, in every state | `CLOSED` | `FORKED` |
  * | `perform`, `flush` | yes | `WOULD_DEADLOCK` | `CLOSED` | `FORKED` |
  * | `call_async`, `run_task`, `perform_async` | no | the same | replies `CLOSED`; taken from the loop's own thread in a drain | replies `FORKED` |
- * | `shutdown`, `wait`, `reset_default` | yes | `WOULD_DEADLOCK` | waits | `FORKED` |
+ * | `shutdown`, `wait` | yes | `WOULD_DEADLOCK` | waits | `FORKED` |
+ * | `reset_default` | yes | `WOULD_DEADLOCK` | waits | TRUE at once: the parent's default loop is not the child's |
  * | `shutdown_async`, `wait_async` | no | replies `WOULD_DEADLOCK` | replies at the end | replies `FORKED` |
  * | `quit` | no | the same | CANCEL overrides DRAIN | no effect |
  * | the getters, describe, is_current | no | the same | the same | answer for a stopped loop |
