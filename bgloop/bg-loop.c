@@ -82,8 +82,17 @@
  * Dropping the last reference never blocks. It asks the loop to stop, as
  * [method@Bg.Loop.quit] does with `BG_SHUTDOWN_DRAIN`, and nobody waits for it.
  *
- * A process may leave `main()` with loops alive; nothing is waited for then, and
- * what has not run may never run: see [The life of a loop](life.html#at-the-end-of-the-process).
+ * A process may leave `main()` with loops alive and work queued: nothing crashes or hangs, and
+ * nothing is waited for, as the library has no exit handler.
+ *
+ * - What runs: the function that is running just then goes on until the process is gone, which
+ *   may be in its middle. Queued work may still start while exit handlers run; else it never does.
+ * - What is destroyed: nothing that has not run. Its destroy notifies do not run, nor do the
+ *   teardown functions. A loop that was dropped and is stopping is not waited for either.
+ * - What to do: end each loop before `main()` returns, or in an `atexit()` handler, with
+ *   [method@Bg.Loop.shutdown_full] and a deadline; the default loop with [func@Bg.Loop.reset_default].
+ *
+ * See [The life of a loop](life.html#at-the-end-of-the-process).
  *
  * In a process forked from the one that made it a loop is dead: every method
  * fails with `BG_ERROR_FORKED`, or `FALSE`, at once. A program that forks while another of
