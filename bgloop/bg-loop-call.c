@@ -175,6 +175,25 @@ call_blocking (BgCore *core,
  *
  * Runs a function on the loop's thread and waits for its answer.
  *
+ * ```c
+ * static guint n_items; // only the loop's thread uses it
+ *
+ * static gboolean
+ * add_cb (gpointer user_data, GError **error)
+ * {
+ *   guint *total = user_data;
+ *
+ *   *total = ++n_items;
+ *   return TRUE;
+ * }
+ *
+ * gboolean
+ * example_add (BgLoop *loop, guint *total, GError **error)
+ * {
+ *   return bg_loop_call (loop, add_cb, total, NULL, error);
+ * }
+ * ```
+ *
  * Like [method@Bg.Loop.call_full], at %G_PRIORITY_DEFAULT and without a limit of
  * time.
  *

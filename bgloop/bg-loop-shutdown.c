@@ -52,6 +52,14 @@ bg_loop_quit (BgLoop *self, BgShutdownMode mode)
  * Ends the loop, letting everything that it has accepted finish, and waits for
  * that without a limit of time.
  *
+ * ```c
+ * g_autoptr (GError) local_error = NULL;
+ *
+ * if (!bg_loop_shutdown (loop, &local_error))
+ *   g_warning ("%s", local_error->message);
+ * g_object_unref (loop);
+ * ```
+ *
  * This is [method@Bg.Loop.shutdown_full] with %BG_SHUTDOWN_DRAIN and no deadline.
  *
  * Returns: %TRUE if the loop has ended

@@ -4,9 +4,10 @@
 """Check that the tables of messages have every message of the library, and no other.
 
 test-messages.py SOURCE-FOLDER PAGE...: a message is a string of more than one word in the library's own
-sources.
+sources, those for Python included, where what is raised about an argument is none.
 """
 
+import ast
 import pathlib
 import re
 import sys
@@ -23,6 +24,9 @@ ROW = re.compile(r'^\|(?P<first>[^|\n]*)\|', re.MULTILINE)
 
 # Names of sources, and what is read or written for the library's own use.
 NO_MESSAGE = re.compile(r'bgloop [a-z]+|a source of its context|tfd: |dconf worker|%ld |test kit|up to %u at priority|(?:%s: )?left behind')
+# The same of Python's: names, and marks that are compared.
+NO_PYTHON_MESSAGE = re.compile(r'bgloop flush|delayed function|timed out|the end of asyncio|\^|running %s')
+ABOUT_ARGUMENTS = {'AttributeError', 'OverflowError', 'TypeError', 'ValueError'}
 # Pieces of which others are put together: the whole is what the table has.
 PART = re.compile(r'TRUE with|FALSE without|default |%d ms|the %sloop')
 
@@ -45,6 +49,29 @@ def read_messages(source):
     return messages
 
 
+def walk_python(node):
+    """The strings of a tree, with %s for what is filled in, but for doc strings."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ABOUT_ARGUMENTS:
+        return
+    if isinstance(node, ast.JoinedStr):
+        yield ''.join(piece.value if isinstance(piece, ast.Constant) else '%s' for piece in node.values)
+    elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    elif not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
+        for child in ast.iter_child_nodes(node):
+            yield from walk_python(child)
+
+
+def read_python_messages(source):
+    folder = pathlib.Path(source, 'bgloop', 'bindings')
+    messages = {}
+    for path in [folder / 'Bg.py', *sorted((folder / '_bgloop').glob('*.py'))]:
+        for message in walk_python(ast.parse(path.read_text(encoding='utf-8'))):
+            if ' ' in message.strip() and re.search('[a-z]{2}', message) and not NO_PYTHON_MESSAGE.match(message):
+                messages[message] = path.name
+    return messages
+
+
 def get_pattern(message):
     """What a message looks like in the tables."""
     end, pattern = 0, ''
@@ -59,7 +86,7 @@ def read_rows(text):
 
 
 def main(source, *pages):
-    messages = read_messages(source)
+    messages = read_messages(source) | read_python_messages(source)
     text = '\n'.join(pathlib.Path(page).read_text(encoding='utf-8') for page in pages)
     said = {straighten(code) for code in CODE.findall(text)}
     patterns = {message: get_pattern(message) for message in messages}
