@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Make a page of the reference from one that is read in the source tree.
 
-make-page.py GIR PAGE OUTPUT NAME...: gives the page a title and a style, links the functions that it
-names to their own pages, and links to the other pages NAME... to what they become. Pictures are in
-the folder of the page. A function of the library that is not in the GIR is an error.
+make-page.py GIR PAGE OUTPUT NAME...: gives the page a title, links the functions that it names to
+their own pages, and links to the other pages NAME... to what they become. Pictures are in the folder
+of the page. A function of the library that is not in the GIR is an error.
 """
 
 import pathlib
@@ -17,7 +17,6 @@ CORE = '{http://www.gtk.org/introspection/core/1.0}'
 IDENTIFIER = '{http://www.gtk.org/introspection/c/1.0}identifier'
 KINDS = {'constructor': 'ctor', 'method': 'method', 'function': 'func', 'function-macro': 'func'}
 
-STYLE = '<link rel="stylesheet" href="bgloop.css">'
 FENCE = re.compile(r'^```.*?^```$', re.DOTALL | re.MULTILINE)
 COMMENT = re.compile(r'<!--.*?-->\n', re.DOTALL)
 FUNCTION = re.compile(r'`(bg_[a-z_]+) ?\(\)`')
@@ -61,7 +60,7 @@ def main(gir, page, output, *names):
     text = COMMENT.sub('', pathlib.Path(page).read_text(encoding='utf-8'))
     title = text.splitlines()[0].removeprefix('# ')
 
-    parts, end = [f'Title: {title}\n\n{STYLE}\n\n'], 0
+    parts, end = [f'Title: {title}\n\n'], 0
     for fence in FENCE.finditer(text):
         parts += [convert(text[end:fence.start()], functions, names), fence[0]]
         end = fence.end()
