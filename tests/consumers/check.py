@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What a project gets that uses the library: installed, or as a subproject; shared, or static."""
 
+import fnmatch
 import json
 import os
 import pathlib
@@ -19,7 +20,8 @@ BUILD = pathlib.Path(os.environ['BGLOOP_BUILD_ROOT'])
 MESON = [os.environ['BGLOOP_MESON']]
 CC = shlex.split(os.environ['CC'])
 CXX = shlex.split(os.environ['CXX'])
-LIBRARY = os.environ['BGLOOP_LIBRARY']
+PARTS = set(os.environ['BGLOOP_PARTS'].split())
+PYTHON_DIR = os.environ['BGLOOP_PYTHON_DIR']
 VERSION = os.environ['BGLOOP_VERSION']
 WARNINGS = ['-Wall', '-Wextra', '-Wpedantic', '-Wundef', '-Wno-unused-parameter', '-Werror']
 STANDARDS = [(CC, '-xc', '-std=c11'), (CXX, '-xc++', '-std=c++17'), (CXX, '-xc++', '-std=c++20')]
@@ -62,6 +64,19 @@ class Consumer(unittest.TestCase):
         cls.addClassCleanup(shutil.rmtree, cls.scratch)
 
 
+def expected_files():
+    """What installed.txt lists, as patterns, for what this build has."""
+    options = {option['name']: option['value']
+               for option in json.loads(run(*MESON, 'introspect', '--buildoptions', BUILD))}
+    _, minor, micro = VERSION.split('.')
+    names = {name: str(pathlib.PurePath(options['prefix'], options[name]))
+             for name in ('datadir', 'includedir', 'libdir', 'libexecdir', 'localedir')}
+    names |= {'python_dir': PYTHON_DIR, 'version': VERSION, 'minor': minor, 'micro': micro}
+    lines = (HERE / 'installed.txt').read_text().splitlines()
+    pairs = [line.split() for line in lines if line and not line.startswith('#')]
+    return [pattern.format_map(names) for part, pattern in pairs if part in PARTS]
+
+
 class Installed(Consumer):
     """What was built beside this test, as it is installed."""
 
@@ -69,6 +84,8 @@ class Installed(Consumer):
     def setUpClass(cls):
         super().setUpClass()
         run(*MESON, 'install', '-C', BUILD, '--no-rebuild', '--destdir', cls.scratch)
+        cls.files = {'/' + str(path.relative_to(cls.scratch)) for path in cls.scratch.rglob('*')
+                     if path.is_symlink() or not path.is_dir()}
         pkg_config_file, = cls.scratch.rglob('bgloop-1.pc')
         text = pkg_config_file.read_text()
         prefix = re.search(r'^prefix=/(.*)', text, re.MULTILINE)[1]
@@ -87,20 +104,44 @@ class Installed(Consumer):
         path.write_text(source)
         return run(*compiler, *options, *self.flags('--cflags'), path, cwd=self.scratch)
 
-    def test_library(self):
-        names = {path.name for path in self.libdir.glob('libbgloop*')}
-        _, minor, micro = VERSION.split('.')
-        shared = {'libbgloop-1.so', 'libbgloop-1.so.0', f'libbgloop-1.so.0.{minor}.{micro}'}
-        static = {'libbgloop-1.a'}
-        self.assertEqual(names, {'shared': shared, 'static': static, 'both': shared | static}[LIBRARY])
+    def test_files(self):
+        """What is installed, and where, is what installed.txt has, no more and no less."""
+        expected = expected_files()
+        missing = [pattern for pattern in expected if not fnmatch.filter(self.files, pattern)]
+        self.assertEqual(missing, [], 'in installed.txt, and not installed')
+        added = {file for file in self.files if not any(fnmatch.fnmatchcase(file, pattern) for pattern in expected)}
+        self.assertEqual(added, set(), 'installed, and not in installed.txt')
+
+    def test_version(self):
         self.assertEqual(self.flags('--modversion'), [VERSION])
 
-    def test_program(self):
+    def build_and_run(self, compiler, source, *options):
         program = self.scratch / 'consumer'
-        run(*CC, HERE / 'parent' / 'consumer.c', *WARNINGS, '-o', program,
-            *self.flags('--cflags', '--libs'))
+        run(*compiler, source, *options, *WARNINGS, '-o', program, *self.flags('--cflags', '--libs'))
         said = run(program, LD_LIBRARY_PATH=str(self.libdir))
         self.assertEqual(said, f'consumer {VERSION}\n')
+
+    def test_program(self):
+        self.build_and_run(CC, HERE / 'parent' / 'consumer.c')
+
+    @unittest.skipUnless(CXX, 'there is no C++ compiler')
+    def test_program_in_cpp(self):
+        self.build_and_run(CXX, HERE / 'consumer.cpp', '-std=c++17')
+
+    @unittest.skipUnless(CXX, 'there is no C++ compiler')
+    @unittest.skipUnless(shutil.which('cmake'), 'there is no cmake')
+    def test_cmake(self):
+        """CMake's module for pkg-config has it as a target."""
+        project, build = self.scratch / 'cmake', self.scratch / 'cmake' / 'build'
+        shutil.copytree(HERE / 'cmake', project)
+        shutil.copy(HERE / 'parent' / 'consumer.c', project)
+        shutil.copy(HERE / 'consumer.cpp', project)
+        run('cmake', '-S', project, '-B', build, CC=shlex.join(CC), CXX=shlex.join(CXX),
+            PKG_CONFIG_PATH=str(self.libdir / 'pkgconfig'))
+        run('cmake', '--build', build)
+        for program in 'consumer-c', 'consumer-cpp':
+            said = run(build / program, LD_LIBRARY_PATH=str(self.libdir))
+            self.assertEqual(said, f'consumer {VERSION}\n')
 
     def headers(self, pattern='*.h'):
         headers = sorted((self.prefix / 'include').rglob(pattern))
