@@ -217,7 +217,10 @@ class Loop(Bg.Loop, concurrent.futures.Executor):
             raise thread.refusal()
         return future
 
-    map = concurrent.futures.Executor.map
+    def map(self, fn, *iterables, timeout=None, **options):
+        """Has a function run on the loop's thread for each item. The outcomes, in the order of the items.
+        The options are those of Python's own executors."""
+        return concurrent.futures.Executor.map(self, fn, *iterables, timeout=waiting.countdown(timeout), **options)
 
     def call_later(self, delay, fn, /, *args, **kwargs):
         """Has a function run on the loop's thread, so many seconds from now."""

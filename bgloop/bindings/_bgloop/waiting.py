@@ -51,6 +51,21 @@ def milliseconds(timeout):
     return max(1, math.ceil(timeout * 1000 - 1e-6))
 
 
+class _Countdown(float):
+    """A limit, from which the end is made by adding the time, and from that what is left by subtracting it."""
+
+    def __add__(self, time):
+        return _Countdown(float(self) + time)
+
+    def __sub__(self, time):
+        return max(0.0, float(self) - time)
+
+
+def countdown(timeout):
+    """A limit in seconds, or None, for executors, who ask for results with what is left: 0, not less."""
+    return None if milliseconds(timeout) == NO_LIMIT else _Countdown(timeout)
+
+
 # Reports
 
 def _list_work(loop, thread):

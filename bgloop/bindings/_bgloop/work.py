@@ -77,6 +77,7 @@ class Future(concurrent.futures.Future):
 
     def _begin_wait(self, timeout):
         """What is left of the time for Python to wait."""
+        waiting.milliseconds(timeout)  # refuses what is no time
         thread = self._thread
         if self._state in _DONE or thread is None:
             return timeout
@@ -96,7 +97,7 @@ class Future(concurrent.futures.Future):
 
     def result(self, timeout=None):
         try:
-            if self._state != FINISHED:
+            if timeout is not None or self._state != FINISHED:
                 timeout = self._begin_wait(timeout)
             if self._state == FINISHED:
                 return self._Future__get_result()

@@ -615,9 +615,34 @@ class Submit(LoopTestCase):
         self.assertEqual(list(self.loop.map(pow, range(5), range(5), chunksize=3, timeout=HANG)),
                          [pow(i, i) for i in range(5)])
         gate = Gate(self.loop)
-        with self.assertRaises(concurrent.futures.TimeoutError):
-            list(self.loop.map(int, [1], timeout=0.001))
+        for limit in 0, 0.001:
+            with self.assertRaises(concurrent.futures.TimeoutError):
+                list(self.loop.map(int, [1], timeout=limit))
+        with Bg.Loop('asks') as other, self.assertRaises(concurrent.futures.TimeoutError):
+            other.call(list, self.loop.map(int, [1], timeout=0))
         gate.open()
+
+    def test_wrong_limits(self):
+        gate = Gate(self.loop)
+        future, ran = self.loop.submit(int), []
+        wrong = -1, -0.001, math.nan
+
+        def check():
+            for limit in wrong:
+                for door in future.result, future.exception:
+                    with self.assertRaises(ValueError):
+                        door(limit)
+
+        check()
+        in_threads(1, check)
+        for limit in wrong:
+            with self.assertRaises(ValueError):
+                self.loop.map(ran.append, [1], timeout=limit)
+        gate.open()
+        self.assertEqual(future.result(), 0)
+        check()
+        self.loop.flush()
+        self.assertEqual(ran, [])
 
     def test_callbacks_that_fail_do_no_harm(self):
         def fail(_):
