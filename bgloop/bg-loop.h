@@ -87,8 +87,8 @@ typedef gboolean (*BgCallFunc) (gpointer user_data, GError **error);
 /**
  * BgBeginFunc: (skip)
  * @user_data: data passed with the function
- * @cancellable: follows both the caller's cancellable and the loop's; to be
- *   handed to the operation
+ * @cancellable: (not nullable): follows both the caller's cancellable and the
+ *   loop's; to be handed to the operation
  * @callback: to be handed to the operation
  * @callback_data: to be handed to the operation with @callback
  * @error: return location for a #GError

@@ -29,8 +29,8 @@ typedef struct _BgOperation BgOperation;
 /**
  * BgOperationFunc:
  * @operation: to be answered when the operation is done; refer to it to keep it
- * @cancellable: follows both the caller's cancellable and the loop's; to be
- *   handed to the operation
+ * @cancellable: (not nullable): follows both the caller's cancellable and the
+ *   loop's; to be handed to the operation
  * @user_data: data passed with the function
  * @error: return location for a #GError
  *
