@@ -363,7 +363,7 @@ class Loop(Bg.Loop, concurrent.futures.Executor):
         return Bg.Loop.shutdown_async(self, mode, *arguments)
 
     def quit(self, mode=Bg.ShutdownMode.DRAIN):
-        """Has the loop end, without waiting for that."""
+        """Has the loop end, without waiting for that. In a forked child there is nothing to end."""
         self._thread.quit(int(mode))
 
     def shutdown(self, wait=True, *, cancel_futures=False, timeout=None):
