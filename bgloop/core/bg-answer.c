@@ -14,9 +14,9 @@
 /* How an operation is answered. It is known by a number, not by its address, so that an
  * answer that comes a second time can be told from a first one; languages have a
  * BgOperation that knows the number. Any thread answers; on the loop's thread the answer is
- * handed over to whoever waits, when the callback that answered has returned. The numbers that are
- * known are under a lock of their own, a leaf; what an operation has of the answer is under the
- * core's. */
+ * handed over to whoever waits, when the callback that answered has returned. Once the loop is
+ * closed, whoever answers hands it over. The numbers that are known are under a lock of their own,
+ * a leaf; what an operation has of the answer is under the core's. */
 
 /* The known operations */
 
