@@ -173,6 +173,8 @@ try_looking (BgLoop *loop)
     fail ("an inherited loop is alive");
   if (stats->posted != 0 || text == NULL || bg_loop_get_name (loop) == NULL)
     fail ("an inherited loop has other statistics, or no name");
+  if (bg_loop_get_context (loop) == NULL || !G_IS_CANCELLABLE (bg_loop_get_cancellable (loop)))
+    fail ("an inherited loop has no context, or no cancellable");
 }
 
 static void
@@ -203,6 +205,8 @@ try_waiting (BgLoop *loop)
                      != NULL,
                  &error, "perform_operation");
   expect_forked (bg_test_pause (loop, &error), &error, "pause");
+  expect_forked (bg_test_step (loop, &error) != -1, &error, "step");
+  expect_forked (bg_test_run_until_idle (loop, &error) != -1, &error, "run_until_idle");
   if (n_run != 0)
     fail ("a call to an inherited loop has run");
 }
