@@ -325,8 +325,8 @@ exit_cb (gpointer user_data)
   g_thread_exit (NULL);
 }
 
-/* What the loop was sent, and never came to, as something ended its thread, is not taken up again
- * and again at the end. */
+/* A loop is asked to stop, and something ends its thread before it begins to: the end does not
+ * begin to drain again and again. */
 static void
 test_never_began_to_stop (void)
 {

@@ -220,8 +220,8 @@ static GSourceCallbackFuncs drain_callback_funcs = {
   .get = drain_callback_get,
 };
 
-/* At the end what is left is destroyed: a drain source that came then would be replaced, and
- * that again. */
+/* Not when the inbox is stopped: the end destroys every source that is left, and a drain source
+ * that is destroyed is replaced by another, which the end would destroy in turn. */
 static void
 attach_drain (BgCore *self)
 {

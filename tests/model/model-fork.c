@@ -229,6 +229,7 @@ try_asking (BgLoop *loop)
   g_task_set_task_data (task, &n_run, NULL);
   bg_loop_run_task (loop, 0, task, count_task_cb);
   g_object_unref (task);
+  bg_loop_release (loop, 1);
   bg_loop_quit (loop, BG_SHUTDOWN_CANCEL);
   bg_test_resume (loop);
   if (n_run != 0 || n_destroyed != 3)

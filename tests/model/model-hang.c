@@ -100,7 +100,7 @@ report_replies (ModelWorld *self)
     }
 }
 
-/* Those of what is tried apart, and GIO's. */
+/* Threads of loops and helpers that are tried apart, and GIO's. */
 static void
 report_other_threads (GHashTable *reported)
 {

@@ -231,8 +231,8 @@ source_destroy_cb (gpointer data)
 
   if (model_increment (&piece->n_destroyed) > 0)
     model_fail ("%s was destroyed twice", model_piece_name (piece));
-  /* A loop that ends may destroy it before whoever has withdrawn it does: a thread that is not
-   * known yet is a loop's. */
+  /* A loop that ends may destroy a source that somebody has withdrawn and not destroyed yet: a
+   * thread that the model does not know yet is a loop's. */
   if (!model_load (&piece->withdrawn) || model_actor_self () == NULL)
     {
       if (piece->given_after == 0 || model_actor_self () != piece->giver || piece->accepted)

@@ -59,7 +59,8 @@ leave_out (const ModelChildren *children,
   return TRUE;
 }
 
-/* The more of a kind there are, the more goes with it; those that are not drawn cost no try. */
+/* Leaves out each kind of operation without which the scenario still fails. A kind that it does
+ * not have costs no try. */
 static void
 leave_out_kinds (const ModelChildren *children, guint64 seed, ModelFilter *filter)
 {

@@ -51,7 +51,7 @@ struct _SearchDatabase
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (sqlite3_stmt, sqlite3_finalize)
 
-/* It would write blanks into the quark's name. */
+/* clang-format would write blanks into the quark's name. */
 /* clang-format off */
 G_DEFINE_QUARK (search-error-quark, search_error)
 /* clang-format on */
