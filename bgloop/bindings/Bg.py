@@ -217,10 +217,11 @@ class Loop(Bg.Loop, concurrent.futures.Executor):
             raise thread.refusal()
         return future
 
-    def map(self, fn, *iterables, timeout=None, **options):
+    def map(self, fn, *iterables, timeout=None, chunksize=1, **options):
         """Has a function run on the loop's thread for each item. The outcomes, in the order of the items.
-        The options are those of Python's own executors."""
-        return concurrent.futures.Executor.map(self, fn, *iterables, timeout=waiting.countdown(timeout), **options)
+        The options are what else the executors of this Python have."""
+        return concurrent.futures.Executor.map(self, fn, *iterables, timeout=waiting.countdown(timeout),
+                                               chunksize=chunksize, **options)
 
     def call_later(self, delay, fn, /, *args, **kwargs):
         """Has a function run on the loop's thread, so many seconds from now."""
