@@ -19,6 +19,7 @@ typedef struct
   GQueue entries; /* of BgRegistration */
   guint64 last_serial;
   guint n_freeing; /* that are not in the list any more, but not gone */
+  guint n_waiting; /* for one to be freed */
   GCond freed;
 } BgRegistry;
 

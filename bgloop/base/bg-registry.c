@@ -49,6 +49,7 @@ bg_registration_end_removal (void)
 
   bg_mutex_lock (&registry->lock, BG_LOCK_REGISTRY);
   registry->n_freeing--;
-  g_cond_broadcast (&registry->freed);
+  if (registry->n_waiting > 0)
+    g_cond_broadcast (&registry->freed);
   bg_mutex_unlock (&registry->lock, BG_LOCK_REGISTRY);
 }

@@ -86,6 +86,7 @@ struct _BgCore
   /* Its lock is the core's. */
   BgInbox inbox;
   GCond changed;
+  guint n_waiting;   /* under lock: for it to have changed */
   guint64 refused;   /* under lock */
   _Atomic int state; /* atomic, written under lock */
   BgOwnership ownership;
@@ -150,13 +151,20 @@ bg_core_get_inbox (BgCore *self)
 static inline gboolean
 bg_core_wait (BgCore *self, gint64 deadline)
 {
-  return bg_inbox_wait (&self->inbox, &self->changed, deadline);
+  gboolean in_time;
+
+  self->n_waiting++;
+  in_time = bg_inbox_wait (&self->inbox, &self->changed, deadline);
+  self->n_waiting--;
+  return in_time;
 }
 
+/* with the lock held. GLib makes a system call for nobody, too. */
 static inline void
 bg_core_note_changed (BgCore *self)
 {
-  g_cond_broadcast (&self->changed);
+  if (self->n_waiting > 0)
+    g_cond_broadcast (&self->changed);
 }
 
 /* What the test kit has of it. */

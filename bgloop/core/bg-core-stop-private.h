@@ -37,10 +37,11 @@ typedef struct
   _Atomic gboolean cancelling;
 
   /* the loop's thread only */
-  GSource *drain;   /* (unowned) (nullable) runs what was accepted while the loop stops */
-  gint64 begun;     /* for a mark of how long it did; 0 if nobody wants one */
-  guint starved;    /* iterations without sleep, work or an answer */
-  guint n_closings; /* of what other loops owe, in CANCEL mode */
+  GSource *drain;        /* (unowned) (nullable) runs what was accepted while the loop stops */
+  gboolean drain_is_new; /* perhaps not prepared yet: the next poll is not to sleep */
+  gint64 begun;          /* for a mark of how long it did; 0 if nobody wants one */
+  guint starved;         /* iterations without sleep, work or an answer */
+  guint n_closings;      /* of what other loops owe, in CANCEL mode */
 } BgStopping;
 
 /* with the core's lock */

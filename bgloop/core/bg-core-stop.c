@@ -220,7 +220,10 @@ static GSourceCallbackFuncs drain_callback_funcs = {
   .get = drain_callback_get,
 };
 
-/* Not when the inbox is stopped: the end destroys every source that is left, and a drain source
+/* That the next poll does not sleep is what bg_glib_attach_source() does by a system call, which
+ * each end would pay for.
+ *
+ * Not when the inbox is stopped: the end destroys every source that is left, and a drain source
  * that is destroyed is replaced by another, which the end would destroy in turn. */
 static void
 attach_drain (BgCore *self)
@@ -236,9 +239,10 @@ attach_drain (BgCore *self)
   g_source_set_static_name (source, "bgloop drain");
   g_source_set_priority (source, DRAIN_PRIORITY);
   g_source_set_can_recurse (source, TRUE);
-  bg_glib_attach_source (source, self->context);
+  g_source_attach (source, self->context);
   g_source_unref (source);
   self->stopping.drain = source;
+  self->stopping.drain_is_new = TRUE;
   self->sources.n_own++;
 }
 

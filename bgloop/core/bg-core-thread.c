@@ -114,17 +114,24 @@ poll_own (BgCore *self, GPollFD *fds, guint n_fds, int timeout_msec)
 {
   gint64 before = 0, now;
   GPollFD *wakeup;
+  gboolean own;
   int n_ready;
 
   wakeup = find_fd (fds, n_fds, self->thread.wakeup_fd);
+  /* Without it, this is not the loop's own context. */
+  own = wakeup != NULL || self->thread.wakeup_fd == -1;
+  if (own && self->stopping.drain_is_new)
+    {
+      self->stopping.drain_is_new = FALSE;
+      timeout_msec = 0;
+    }
   if (timeout_msec == 0 && wakeup != NULL && n_fds == 1)
     {
       wakeup->revents = 0;
       return 0;
     }
 
-  /* Without it, this is not the loop's own context. */
-  if (timeout_msec == 0 || (wakeup == NULL && self->thread.wakeup_fd != -1))
+  if (timeout_msec == 0 || !own)
     return g_poll (fds, n_fds, timeout_msec);
 
   if (atomic_load_explicit (&self->sources.has_attached, memory_order_relaxed))

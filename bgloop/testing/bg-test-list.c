@@ -151,7 +151,9 @@ wait_until_gone (BgRegistry *registry, guint64 since, int timeout_msec)
 
       if (timeout_msec <= 0)
         end = now + LOOK_MSEC * G_TIME_SPAN_MILLISECOND;
+      registry->n_waiting++;
       g_cond_wait_until (&registry->freed, &registry->lock, end);
+      registry->n_waiting--;
     }
 }
 
