@@ -1,6 +1,6 @@
 # Copyright 2026 The bgloop developers
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Two kinds of chart, as SVG: bars, and lines between logarithmic axes."""
+"""Two kinds of chart, as SVG: bars along an axis, and lines between logarithmic axes."""
 
 import math
 from html import escape
@@ -11,7 +11,7 @@ LIMIT = '#c8ced6'
 COLORS = {'bgloop': OWN, 'glib': '#2c3e50', 'uv': '#2471a3', 'asio': '#8e44ad', 'qt': '#1e8449',
           'bare': '#6b7b7d'}
 NAMES = {'glib': 'GLib', 'glib-invoke': 'GLib, invoke', 'uv': 'libuv', 'asio': 'Asio', 'qt': 'Qt',
-         'pulse': 'PulseAudio', 'pipewire': 'PipeWire', 'asyncio-coroutine': 'asyncio, coroutine',
+         'pulse': 'PulseAudio', 'pipewire': 'PipeWire', 'tokio': 'Tokio', 'asyncio-coroutine': 'asyncio, coroutine',
          'pool': 'thread pool', 'bare': 'bare thread', 'bare-spin': 'bare, spinning'}
 
 HEAD = ('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
@@ -22,18 +22,33 @@ HEAD = ('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" 
 
 
 def text(x, y, words, anchor='start', color='black'):
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{color}">{escape(words)}</text>\n'
+    return (f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{color}" stroke="white" stroke-width="4" '
+            f'paint-order="stroke">{escape(words)}</text>\n')
 
 
-def bars(title, values):
-    """One bar for each system, with its value behind it."""
-    left, width, step = 140, 640, 26
-    height = 50 + step * len(values)
-    most = max(values.values())
-    picture = HEAD.format(width=width, height=height, title=escape(title))
+def steps(most):
+    """Round numbers from 0 to the first that is not below most: four to nine of them."""
+    size = 10 ** math.floor(math.log10(most))
+    step = next(size * part for part in (0.2, 0.5, 1, 2, 5) if most / (size * part) <= 8)
+    return [i * step for i in range(math.ceil(most / step) + 1)]
+
+
+def bars(title, axis, values):
+    """One bar for each system, with its value behind it, above an axis; a line is at 1, what all are compared with."""
+    left, top, width, step = 140, 42, 640, 26
+    plot_w, plot_h = width - left - 70, step * len(values)
+    marks = steps(max(values.values()))
+    picture = HEAD.format(width=width, height=top + plot_h + 50, title=escape(title))
+    for mark in marks:
+        x = left + mark / marks[-1] * plot_w
+        picture += f'<path d="M{x:.1f} {top}v{plot_h}" stroke="#e5e8ec"/>\n'
+        picture += text(x, top + plot_h + 16, f'{mark:.3g}', 'middle')
+    picture += text(left + plot_w / 2, top + plot_h + 38, axis, 'middle')
+    one = left + plot_w / marks[-1]
+    picture += f'<path d="M{one:.1f} {top}v{plot_h}" stroke="black" stroke-dasharray="4 3"/>\n'
     for i, (system, value) in enumerate(sorted(values.items(), key=lambda item: -item[1])):
-        y = 42 + i * step
-        length = max(1, value / most * (width - left - 70))
+        y = top + i * step + 3
+        length = max(1, value / marks[-1] * plot_w)
         color = OWN if system == 'bgloop' else LIMIT if system.startswith('bare') else OTHER
         picture += text(left - 8, y + 15, NAMES.get(system, system), 'end')
         picture += f'<rect x="{left}" y="{y}" width="{length:.1f}" height="{step - 6}" fill="{color}"/>\n'
@@ -66,7 +81,8 @@ def lines(title, unit, series):
         return (left + (math.log10(float(x)) - first) / (last - first) * plot_w,
                 top + plot_h - (math.log10(y) - low) / (high - low) * plot_h)
 
-    picture = HEAD.format(width=width, height=height, title=escape(f'{title} ({unit})'))
+    picture = HEAD.format(width=width, height=height, title=escape(title))
+    picture += f'<g transform="translate(18 {top + plot_h / 2}) rotate(-90)">{text(0, 0, unit, "middle")}</g>\n'
     for row in rows:
         y = place(min(xs), row)[1]
         picture += f'<path d="M{left} {y:.1f}h{plot_w}" stroke="#e5e8ec"/>\n'

@@ -71,6 +71,16 @@ TITLES = {
     'W9-task': 'W9 the same, answered by a GTask',
 }
 
+# What has a chart, and its title.
+CHARTS_OF = {
+    'W1-1': 'Posts from one thread (W1)',
+    'W2': 'Blocking calls, one after the other (W2)',
+    'W3-1': 'Calls with a reply, one at a time (W3)',
+    'W3-64': 'Calls with a reply, 64 under way (W3)',
+    'W4': 'Lives of a loop: start, one call, shutdown (W4)',
+    'W6': 'Delayed posts, 100,000 of them (W6)',
+}
+
 # (kind, workload, figure, wanted): "times" plain GLib, "even" with it, at "most" so much, or at
 # most so many times what another system needs.
 GOALS = [

@@ -19,7 +19,7 @@ import sys
 import time
 
 import charts
-from plan import BASE, BOUNDS, CURVES, GOALS, ONLY, SHORT, SYSTEMS, TITLES, WORKLOADS
+from plan import BASE, BOUNDS, CHARTS_OF, CURVES, GOALS, ONLY, SHORT, SYSTEMS, TITLES, WORKLOADS
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -307,13 +307,12 @@ def run_curves(build, rounds, systems):
 
 def draw(recorded):
     CHARTS.mkdir(exist_ok=True)
-    for workload, name in (('W1-1', 'ns'), ('W2', 'ns'), ('W3-1', 'ns'), ('W3-64', 'ns'),
-                           ('W4', 'ns'), ('W6', 'ns')):
+    for workload, title in CHARTS_OF.items():
         entry = recorded['workloads'].get(workload)
         if entry:
-            values = {system: entry['ratios'][system][name]
-                      for system in SYSTEMS if name in entry['ratios'].get(system, {})}
-            picture = charts.bars(f'{TITLES[workload]}: times plain GLib’s rate', values)
+            values = {system: entry['ratios'][system]['ns']
+                      for system in SYSTEMS if 'ns' in entry['ratios'].get(system, {})}
+            picture = charts.bars(title, 'times plain GLib’s rate (longer is faster)', values)
             (CHARTS / f'{workload.lower()}.svg').write_text(picture, encoding='utf-8')
     for curve, lines in recorded.get('curves', {}).items():
         title = CURVES[curve][0]

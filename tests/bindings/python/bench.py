@@ -115,6 +115,12 @@ def run(peer, n):
 
 
 WORKLOADS = {'call': call, 'submit, result': submit, 'submit a batch': batch, 'run a coroutine': run}
+SHOWN = {
+    'call': 'calls of a function, one after the other',
+    'submit, result': 'submitting a function and asking for its result',
+    'submit a batch': 'submitting many functions, then asking for all results',
+    'run a coroutine': 'coroutines, one after the other',
+}
 PROMISED = {
     ('call', Asyncio): 3,
     ('submit, result', Asyncio): 2,
@@ -154,7 +160,7 @@ def write_page(peers, best, rounds):
             row.append(f'{ratio} (≥ {promised})' if promised else ratio)
         rows.append(row)
         rates = {kind.short: best[name, Asyncio] / best[name, kind] for kind in kinds if (name, kind) in best}
-        picture = charts.bars(f'From Python, {name}: times asyncio’s rate', rates)
+        picture = charts.bars(f'From Python: {SHOWN[name]}', 'times asyncio’s rate (longer is faster)', rates)
         (PAGE.parent / 'performance' / f'python-{i + 1}.svg').write_text(picture, encoding='utf-8')
 
     about = benchmarks.machine()
