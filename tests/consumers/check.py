@@ -222,8 +222,13 @@ class Subproject(Consumer):
         self.assertEqual(self.installed(), {'/usr/bin/consumer'})
 
     def test_static(self):
-        """A program has it in itself, and a module that has it is never unloaded."""
-        said = self.configure('-Dbgloop:default_library=static')
+        """As docs/building.md shows it: a program has it in itself, and a module that has it is never unloaded."""
+        line, static = re.findall(r'^```meson\n(.*?)^```$', (SOURCE / 'docs' / 'building.md').read_text(encoding='utf-8'),
+                                  re.DOTALL | re.MULTILINE)
+        file = self.parent / 'meson.build'
+        self.assertIn(line, file.read_text(encoding='utf-8'))
+        file.write_text(file.read_text(encoding='utf-8').replace(line, static), encoding='utf-8')
+        said = self.configure()
         self.assertNotIn('bgloop is not installed', said)
         stage = self.parent / 'stage'
         run(*MESON, 'install', '-C', self.build, '--destdir', stage)
