@@ -16,10 +16,12 @@ import unittest
 
 HERE = pathlib.Path(__file__).parent
 SOURCE = pathlib.Path(os.environ['BGLOOP_SOURCE_ROOT'])
+BINDINGS = HERE.parent / 'bindings'
 BUILD = pathlib.Path(os.environ['BGLOOP_BUILD_ROOT'])
 MESON = [os.environ['BGLOOP_MESON']]
 CC = shlex.split(os.environ['CC'])
 CXX = shlex.split(os.environ['CXX'])
+LANGUAGES = dict(language.split('=', 1) for language in os.environ['BGLOOP_LANGUAGES'].split())
 PARTS = set(os.environ['BGLOOP_PARTS'].split())
 PYTHON_DIR = os.environ['BGLOOP_PYTHON_DIR']
 VERSION = os.environ['BGLOOP_VERSION']
@@ -142,6 +144,31 @@ class Installed(Consumer):
         for program in 'consumer-c', 'consumer-cpp':
             said = run(build / program, LD_LIBRARY_PATH=str(self.libdir))
             self.assertEqual(said, f'consumer {VERSION}\n')
+
+    def run_in(self, *command):
+        said = run(*command, cwd=self.scratch, GI_TYPELIB_PATH=str(self.libdir / 'girepository-1.0'),
+                   LD_LIBRARY_PATH=str(self.libdir))
+        self.assertRegex(said, r'(?m)^ok ')
+        self.assertNotRegex(said, r'(?m)^not ok ')
+
+    @unittest.skipUnless('lua' in LANGUAGES, 'there is no Lua, or no typelib')
+    def test_lua(self):
+        self.run_in(LANGUAGES['lua'], BINDINGS / 'test_lua.lua')
+
+    @unittest.skipUnless('gjs' in LANGUAGES, 'there is no GJS, or no typelib')
+    def test_gjs(self):
+        self.run_in(LANGUAGES['gjs'], BINDINGS / 'test_gjs.js')
+
+    @unittest.skipUnless('vala' in LANGUAGES, 'there is no valac, or no vapi')
+    def test_vala(self):
+        """The vapi and the headers are all that a program in Vala needs."""
+        data, = self.scratch.rglob('bgloop-1.vapi')
+        program = self.scratch / 'test-vala'
+        options = [f'--Xcc={flag}' for flag in self.flags('--cflags', '--libs')]
+        said = run(LANGUAGES['vala'], '--pkg', 'bgloop-1', f'--vapidir={data.parent}', '-o', program, *options,
+                   '--Xcc=-w', BINDINGS / 'test-vala.vala', cwd=self.scratch, CC=shlex.join(CC))
+        self.assertNotIn('warning', said)
+        self.run_in(program)
 
     def headers(self, pattern='*.h'):
         headers = sorted((self.prefix / 'include').rglob(pattern))
