@@ -6,6 +6,7 @@
 #include <bgloop/base/bg-lock-private.h>
 #include <bgloop/bg-error.h>
 #include <bgloop/bg-loop-private.h>
+#include <bgloop/testing/bg-test-private.h>
 
 /* The loop that all share, and the one that the caller is on. Any thread. The default loop is known
  * by its core, without a reference to the object: that takes itself out when it is disposed of.
@@ -54,7 +55,7 @@ bg_loop_unpublish (BgCore *core)
   g_clear_pointer (&forgotten, bg_core_unref);
 }
 
-/* The core of the default loop, to be compared with others only. */
+/* For the test kit: the core of the default loop, to be compared with others only. */
 gpointer
 bg_loop_peek_default (void)
 {

@@ -17,7 +17,6 @@ struct _BgLoop
 
 BgLoop *bg_loop_dup_from_core (BgCore *core);
 void bg_loop_unpublish (BgCore *core);
-gpointer bg_loop_peek_default (void);
 
 gboolean bg_call_is_too_late (BgCore *core,
                               GCancellable *cancellable,

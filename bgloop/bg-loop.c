@@ -8,6 +8,7 @@
 #include <bgloop/bg-loop-private.h>
 #include <bgloop/bg-operation.h>
 #include <bgloop/core/bg-reply-private.h>
+#include <bgloop/testing/bg-test-private.h>
 
 /* The object that people hold: its type, its properties, how it is made and dropped. Any thread;
  * no lock is taken here, as all that an object has is its core, from construction on. */
@@ -138,6 +139,13 @@ BgLoop *
 bg_loop_dup_from_core (BgCore *core)
 {
   return bg_core_dup_object (core);
+}
+
+/* For the test kit. */
+BgCore *
+bg_loop_get_core (BgLoop *self)
+{
+  return self->core;
 }
 
 static void

@@ -16,7 +16,7 @@ BELOW = {
     'base': ['base'],
     'inbox': ['inbox', 'base'],
     'core': ['core', 'inbox', 'base', 'public'],
-    'testing': ['testing', 'core', 'inbox', 'base', 'public', 'top'],
+    'testing': ['testing', 'core', 'inbox', 'base', 'public'],
     'top': ['top', 'core', 'inbox', 'base', 'public', 'testing'],
     'public': ['public'],
 }
@@ -76,6 +76,7 @@ PLANTED = {
     'core/bg-wait.c': 'self->inbox.paused = TRUE;\n',
     'core/bg-mailbox.c': 'BgInbox *other;\nother->asleep = TRUE;\n',
     'testing/bg-test-step.c': 'BgCore *self;\nself->pause.step = NULL;\n',
+    'testing/bg-test-list.c': '#include <bgloop/bg-loop-private.h>\n',
     'bg-loop.h': '#include <bgloop/core/bg-core-private.h>\n',
     'bg-version.h.in': '# include <bgloop/base/bg-spin-private.h>\n',
     'bgloop.hpp': '#include <bgloop/bg-loop-private.h>\n',

@@ -4,7 +4,6 @@
 #include "config.h"
 
 #include <bgloop/base/bg-lock-private.h>
-#include <bgloop/bg-loop-private.h>
 #include <bgloop/bg-test.h>
 #include <bgloop/core/bg-core-private.h>
 #include <bgloop/core/bg-report-private.h>

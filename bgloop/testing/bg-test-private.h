@@ -3,6 +3,7 @@
  */
 #pragma once
 
+#include <bgloop/bg-loop.h>
 #include <bgloop/core/bg-core-private.h>
 
 G_BEGIN_DECLS
@@ -21,6 +22,10 @@ BgEventfds *bg_eventfds_note (void);
 void bg_eventfds_free (BgEventfds *self);
 void bg_eventfds_add (BgEventfds *self, int fd);
 guint bg_eventfds_find_new (BgEventfds *self, char **numbers);
+
+/* What the kit has of the loops that people hold; the files of BgLoop answer it. */
+BgCore *bg_loop_get_core (BgLoop *self);
+gpointer bg_loop_peek_default (void);
 
 /* With the core's lock: where in a pause the loop is, and who has it. */
 gboolean bg_test_is_running (BgCore *core);

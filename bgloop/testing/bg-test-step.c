@@ -4,7 +4,6 @@
 #include "config.h"
 
 #include <bgloop/bg-error.h>
-#include <bgloop/bg-loop-private.h>
 #include <bgloop/bg-test.h>
 #include <bgloop/core/bg-report-private.h>
 #include <bgloop/testing/bg-test-private.h>
@@ -200,8 +199,8 @@ bg_test_pause (BgLoop *loop, GError **error)
   g_return_val_if_fail (BG_IS_LOOP (loop), FALSE);
   g_return_val_if_fail (error == NULL || *error == NULL, FALSE);
 
-  return can_be_paused (loop->core, error)
-         && pause_until (loop->core, bg_deadline (get_step_timeout ()), error);
+  return can_be_paused (bg_loop_get_core (loop), error)
+         && pause_until (bg_loop_get_core (loop), bg_deadline (get_step_timeout ()), error);
 }
 
 /**
@@ -238,10 +237,10 @@ bg_test_step (BgLoop *loop, GError **error)
   g_return_val_if_fail (BG_IS_LOOP (loop), -1);
   g_return_val_if_fail (error == NULL || *error == NULL, -1);
 
-  if (!can_be_paused (loop->core, error))
+  if (!can_be_paused (bg_loop_get_core (loop), error))
     return -1;
 
-  return step_until (loop->core, bg_deadline (get_step_timeout ()), error);
+  return step_until (bg_loop_get_core (loop), bg_deadline (get_step_timeout ()), error);
 }
 
 /**
@@ -274,7 +273,7 @@ bg_test_run_until_idle (BgLoop *loop, GError **error)
   g_return_val_if_fail (BG_IS_LOOP (loop), -1);
   g_return_val_if_fail (error == NULL || *error == NULL, -1);
 
-  core = loop->core;
+  core = bg_loop_get_core (loop);
   if (!can_be_paused (core, error))
     return -1;
 
@@ -333,7 +332,7 @@ bg_test_resume (BgLoop *loop)
 
   g_return_if_fail (BG_IS_LOOP (loop));
 
-  core = loop->core;
+  core = bg_loop_get_core (loop);
   pause = bg_core_get_pause (core);
   if (bg_core_is_forked (core))
     return;
