@@ -92,18 +92,6 @@ eventfd (unsigned int count, int flags)
   return make (count, flags);
 }
 
-/* Whoever cannot tell the limit has to try. */
-int
-getrlimit (__rlimit_resource_t resource, struct rlimit *limit)
-{
-  if (resource == RLIMIT_NOFILE && g_atomic_int_get (&injected.descriptors) > 0)
-    {
-      errno = EPERM;
-      return -1;
-    }
-  return prlimit (0, resource, NULL, limit);
-}
-
 /* What pthread_atfork() comes to in glibc. */
 int __register_atfork (void (*prepare) (void),
                        void (*parent) (void),

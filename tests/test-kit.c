@@ -1610,6 +1610,38 @@ test_step_blocks (Steps *self, gconstpointer data)
   assert_idle (self);
 }
 
+G_NORETURN static void
+end_thread_cb (gpointer user_data)
+{
+  g_thread_exit (NULL);
+  g_assert_not_reached ();
+}
+
+/* What ends the loop's thread has run, and nothing comes after it. */
+static void
+test_step_ends_thread (Steps *self, gconstpointer data)
+{
+  g_autoptr (GError) error = NULL;
+
+  if (!g_test_subprocess ())
+    {
+      util_assert_subprocess_passes (NULL);
+      return;
+    }
+
+  util_catch_criticals ();
+  set_timeout ("-1");
+  pause_loop (self);
+  g_assert_true (bg_loop_post (self->base.loop, end_thread_cb, NULL, NULL));
+  g_assert_cmpint (bg_test_step (self->base.loop, &error), ==, 1);
+  g_assert_no_error (error);
+  g_assert_cmpint (bg_test_step (self->base.loop, &error), ==, -1);
+  g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
+  g_assert_true (bg_loop_wait (self->base.loop, -1, NULL, NULL));
+  util_take_critical (UTIL_NAME (end_thread_cb, "*") " has ended the thread of the loop*");
+  set_timeout (LONG_TIMEOUT);
+}
+
 typedef struct
 {
   Steps *steps;
@@ -2079,6 +2111,7 @@ static const struct
   { "/kit/step/forked", NULL, test_forked },
   { "/kit/step/without-end", NULL, test_without_end },
   { "/kit/step/blocks", NULL, test_step_blocks },
+  { "/kit/step/ends-thread", NULL, test_step_ends_thread },
   { "/kit/step/forks", NULL, test_step_forks },
   { "/kit/resume/frees-step", NULL, test_resume_frees_step },
   { "/kit/resume/by-the-step", NULL, test_step_resumes },

@@ -9,7 +9,6 @@
 #include <bgloop/base/bg-text-private.h>
 
 #include <errno.h>
-#include <limits.h>
 #include <string.h>
 #if HAVE_EVENTFD
 #include <sys/eventfd.h>
@@ -18,8 +17,6 @@
 #include <sys/uio.h>
 #endif
 #if HAVE_UNISTD_H
-#include <fcntl.h>
-#include <sys/resource.h>
 #include <unistd.h>
 #endif
 
@@ -154,21 +151,6 @@ bg_glib_context_is_unshared (GMainContext *context)
 
 /* Making a context */
 
-/* Whether the last descriptor that this process may have is not in use. To look takes a sixth
- * of the time that it takes to make one. */
-static gboolean
-is_last_descriptor_free (void)
-{
-#if HAVE_UNISTD_H
-  struct rlimit limit;
-
-  return getrlimit (RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur > 0 && limit.rlim_cur <= INT_MAX
-         && fcntl ((int) limit.rlim_cur - 1, F_GETFD) == -1 && errno == EBADF;
-#else
-  return FALSE;
-#endif
-}
-
 /* GLib aborts where it cannot have the descriptor that a context is woken with. */
 static gboolean
 check_descriptors (GError **error)
@@ -201,10 +183,20 @@ check_descriptors (GError **error)
 GMainContext *
 bg_glib_context_new (GError **error)
 {
+  static int has_default; /* atomic */
   GMainContext *context;
 
-  if (!is_last_descriptor_free () && !check_descriptors (error))
+  if (!check_descriptors (error))
     return NULL;
+
+  /* It has a descriptor, too, and a thread that pushes another context makes it. */
+  if (!g_atomic_int_get (&has_default))
+    {
+      g_main_context_default ();
+      g_atomic_int_set (&has_default, TRUE);
+      if (!check_descriptors (error))
+        return NULL;
+    }
 
   context = g_main_context_new ();
   if (G_UNLIKELY (g_atomic_int_get (&ref_count_word) == UNKNOWN))

@@ -204,7 +204,10 @@ drain_callback_unref (gpointer data)
   GSource *drain = self != NULL && !bg_core_is_forked (self) ? self->stopping.drain : NULL;
 
   if (drain != NULL && g_source_is_destroyed (drain))
-    attach_drain (self);
+    {
+      attach_drain (self);
+      g_main_context_wakeup (self->context);
+    }
 }
 
 static void
@@ -220,8 +223,10 @@ static GSourceCallbackFuncs drain_callback_funcs = {
   .get = drain_callback_get,
 };
 
-/* That the next poll does not sleep is what bg_glib_attach_source() does by a system call, which
- * each end would pay for.
+/* Within a dispatch, as bg_core_quit() of another thread has it, the context is prepared before it
+ * is polled again, and needs no system call to be woken: if this dispatch is one of an iteration
+ * that a finalizer runs between prepare and poll, the poll function does not sleep. Elsewhere the
+ * caller wakes it, see bg_glib_attach_source().
  *
  * Not when the inbox is stopped: the end destroys every source that is left, and a drain source
  * that is destroyed is replaced by another, which the end would destroy in turn. */
@@ -327,7 +332,10 @@ bg_core_quit (BgCore *self, BgShutdownMode mode)
   bg_linger_interrupt (&self->inbox);
 
   if (first && here)
-    g_main_context_invoke_full (self->context, DRAIN_PRIORITY, begin_drain_cb, self, NULL);
+    {
+      g_main_context_invoke_full (self->context, DRAIN_PRIORITY, begin_drain_cb, self, NULL);
+      g_main_context_wakeup (self->context);
+    }
   bg_core_close_blocked (&blocked);
   if (cancels)
     bg_core_cancel (self);

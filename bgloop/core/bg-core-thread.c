@@ -251,6 +251,7 @@ abandon (BgCore *self)
       self->thread.cancels = TRUE;
     }
   self->stopping.closed = TRUE;
+  bg_core_abandon_pause (self);
   bg_core_note_changed (self);
   bg_core_unlock (self);
   /* Before any destroy notify runs: it may join a thread that waits for the loop. */

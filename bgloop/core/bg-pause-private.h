@@ -19,11 +19,14 @@ typedef enum
 
 /* Something that a loop does for a test while it stands still: a GRcBox of whoever
  * waits for it and the loop. */
-typedef struct
+typedef struct _BgStep BgStep;
+
+struct _BgStep
 {
   gboolean over;
-  int ran; /* 0: there was nothing to do; -1: the pause ended first */
-} BgStep;
+  int ran;       /* 0: there was nothing to do; -1: the pause ended first */
+  BgStep *outer; /* (owned) (nullable) that this one is done within */
+};
 
 /* A loop that stands still for a test, all of it under lock: see testing/bg-test-pause.c. */
 typedef struct
@@ -31,6 +34,7 @@ typedef struct
   BgPausePhase phase;
   BgRecord *slot;        /* (nullable) (unowned) the request, as long as it has not started */
   BgStep *step;          /* (owned) (nullable) the next one, until it begins */
+  BgStep *current;       /* (owned) (nullable) that the loop's thread does now */
   _Atomic (gpointer) by; /* (owned) (nullable) the GThread that paused it, or stepped last */
 } BgPause;
 

@@ -46,6 +46,7 @@ void bg_core_count_withdrawn (BgCore *self, guint n);
 gboolean bg_core_abandon_wait (BgCore *self, BgBlocked *blocked);
 void bg_blocked_settle (BgBlocked *blocked);
 gboolean bg_core_is_paused_by_me (BgCore *self, GError **error);
+void bg_core_abandon_pause (BgCore *self);
 BgWaiter *bg_core_begin_wait (BgCore *self,
                               BgWait *wait,
                               GCancellable *cancellable,

@@ -66,6 +66,33 @@ bg_core_is_paused_by_me (BgCore *self, GError **error)
   return paused;
 }
 
+static void
+abandon_steps (BgStep **steps, int ran)
+{
+  while (*steps != NULL)
+    {
+      BgStep *step = *steps;
+
+      *steps = step->outer;
+      step->over = TRUE;
+      step->ran = ran;
+      g_rc_box_release (step);
+    }
+}
+
+/* With the lock held: something has ended the thread, and the pause with it. What it was ended in
+ * has run; what was to come has not. */
+void
+bg_core_abandon_pause (BgCore *self)
+{
+  GThread *by = atomic_exchange (&self->pause.by, NULL);
+
+  abandon_steps (&self->pause.current, 1);
+  abandon_steps (&self->pause.step, -1);
+  if (by != NULL)
+    g_thread_unref (by);
+}
+
 /* Before this thread waits for the loop to do something: what it waits with, or NULL if it
  * would wait for ever. */
 BgWaiter *

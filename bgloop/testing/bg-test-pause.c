@@ -110,12 +110,15 @@ take_step (BgCore *self)
   BgStep *step = g_steal_pointer (&pause->step);
   int ran;
 
+  step->outer = pause->current;
+  pause->current = step;
   bg_core_unlock (self);
   ran = do_one_thing (self);
   if (bg_core_is_forked (self))
     return;
 
   bg_core_lock (self);
+  pause->current = step->outer;
   end_step (step, ran);
   if (bg_test_is_stepping (self))
     pause->phase = BG_PAUSE_STANDING;
