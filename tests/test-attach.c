@@ -711,6 +711,107 @@ test_prepare_quits (void)
     }
 }
 
+static int
+poll_of_others (GPollFD *fds, guint n_fds, int timeout_msec)
+{
+  return g_poll (fds, n_fds, timeout_msec);
+}
+
+/* The context is open to all: they may poll it with a function of their own. */
+static void
+test_prepare_quits_polled_by_others (void)
+{
+  BgLoop *loop = util_loop_new ("polled by others");
+
+  g_main_context_set_poll_func (bg_loop_get_context (loop), poll_of_others);
+  prepare_once (loop, 0, quit_drain, loop);
+  g_assert_true (bg_loop_wait (loop, -1, NULL, NULL));
+  g_assert_finalize_object (loop);
+}
+
+/* Another thread asks for the end while an iteration that a finalizer runs between prepare and poll
+ * is between its own: the outer poll is not to sleep. */
+
+typedef struct
+{
+  GSource source;
+  BgLoop *loop;
+} Vanishing;
+
+static gpointer
+vanish_thread (gpointer source)
+{
+  g_source_destroy (source);
+  g_source_unref (source);
+  return NULL;
+}
+
+static gboolean
+vanishing_prepare (GSource *source, int *timeout)
+{
+  *timeout = -1;
+  g_thread_join (g_thread_new ("vanish", vanish_thread, source));
+  return FALSE;
+}
+
+static gpointer
+quit_thread (gpointer loop)
+{
+  bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
+  return NULL;
+}
+
+static void
+quit_elsewhere (gpointer loop)
+{
+  g_thread_join (g_thread_new ("quit", quit_thread, loop));
+}
+
+static void
+vanishing_finalize (GSource *source)
+{
+  BgLoop *loop = ((Vanishing *) source)->loop;
+  GSource *asks = g_source_new (&preparing_funcs, sizeof (Preparing));
+  Preparing *preparing = (Preparing *) asks;
+
+  preparing->func = quit_elsewhere;
+  preparing->data = loop;
+  preparing->n_left = 1;
+  g_source_attach (asks, bg_loop_get_context (loop));
+  g_source_unref (asks);
+  g_assert_true (g_main_context_iteration (bg_loop_get_context (loop), FALSE));
+}
+
+static GSourceFuncs vanishing_funcs
+    = { .prepare = vanishing_prepare, .dispatch = last_dispatch, .finalize = vanishing_finalize };
+
+static void
+vanish_cb (gpointer loop)
+{
+  GSource *source = g_source_new (&vanishing_funcs, sizeof (Vanishing));
+
+  ((Vanishing *) source)->loop = loop;
+  g_source_attach (source, bg_loop_get_context (loop));
+}
+
+static void
+test_finalizer_hears_quit (void)
+{
+  g_autoptr (GSource) other = NULL;
+  BgLoop *loop = util_loop_new ("hears");
+  int fds[2];
+
+  /* With a descriptor of others the iteration takes note of what has woken the context. */
+  g_assert_true (g_unix_open_pipe (fds, FD_CLOEXEC, NULL));
+  other = g_unix_fd_source_new (fds[0], G_IO_IN);
+  g_assert_true (bg_loop_attach (loop, other));
+  g_assert_true (bg_loop_post (loop, vanish_cb, loop, NULL));
+  g_assert_true (bg_loop_wait (loop, -1, NULL, NULL));
+  g_assert_finalize_object (loop);
+  g_close (fds[0], NULL);
+  g_close (fds[1], NULL);
+}
+
 int
 main (int argc, char *argv[])
 {
@@ -727,8 +828,10 @@ main (int argc, char *argv[])
   util_add_trapped ("/attach/finalizer/iterates", test_finalizer_iterates);
   util_add_trapped ("/attach/finalizer/quits", test_finalizer_quits);
   util_add_trapped ("/attach/finalizer/drops-the-loop", test_finalizer_drops);
+  util_add_trapped ("/attach/finalizer/hears-of-the-end", test_finalizer_hears_quit);
   util_add_trapped ("/attach/prepare/hands-over", test_prepare_hands_over);
   util_add_trapped ("/attach/prepare/quits", test_prepare_quits);
+  util_add_trapped ("/attach/prepare/quits/polled-by-others", test_prepare_quits_polled_by_others);
   util_add_trapped ("/attach/refused", test_refused);
 
   return g_test_run ();

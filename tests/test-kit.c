@@ -1638,7 +1638,7 @@ test_step_ends_thread (Steps *self, gconstpointer data)
   g_assert_cmpint (bg_test_step (self->base.loop, &error), ==, -1);
   g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
   g_assert_true (bg_loop_wait (self->base.loop, -1, NULL, NULL));
-  util_take_critical (UTIL_NAME (end_thread_cb, "*") " has ended the thread of the loop*");
+  util_take_critical ("*has ended the thread of the loop*");
   set_timeout (LONG_TIMEOUT);
 }
 

@@ -259,36 +259,6 @@ test_no_descriptor_is_an_error (void)
   util_loop_end (util_loop_new ("after it"));
 }
 
-/* One is left, and the process has no context yet: GLib's default one wants another. */
-static void
-test_one_descriptor_is_not_enough (void)
-{
-  g_autoptr (GError) error = NULL;
-  g_autoptr (GArray) taken = g_array_new (FALSE, FALSE, sizeof (int));
-  struct rlimit limit, few;
-  BgLoop *loop;
-  int fd;
-
-  g_assert_cmpint (getrlimit (RLIMIT_NOFILE, &limit), ==, 0);
-  few = limit;
-  few.rlim_cur = 64;
-  g_assert_cmpint (setrlimit (RLIMIT_NOFILE, &few), ==, 0);
-  while ((fd = dup (STDERR_FILENO)) != -1)
-    g_array_append_val (taken, fd);
-  close (g_array_index (taken, int, 0));
-
-  loop = bg_loop_new ("the last", &error);
-  if (loop == NULL)
-    g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TOO_MANY_OPEN_FILES);
-  else
-    util_loop_end (loop);
-
-  for (guint i = 1; i < taken->len; i++)
-    close (g_array_index (taken, int, i));
-  g_assert_cmpint (setrlimit (RLIMIT_NOFILE, &limit), ==, 0);
-  util_loop_end (util_loop_new ("after it"));
-}
-
 static void
 test_name_is_kept (void)
 {
@@ -524,11 +494,7 @@ main (int argc, char *argv[])
   g_test_add_func ("/life/new/no-thread-is-an-error", test_no_thread_is_an_error);
   /* GLib itself ends the process where a context needs a pipe. */
   if (HAVE_EVENTFD)
-    {
-      util_add_trapped ("/life/new/no-descriptor-is-an-error", test_no_descriptor_is_an_error);
-      util_add_trapped ("/life/new/one-descriptor-is-not-enough",
-                        test_one_descriptor_is_not_enough);
-    }
+    util_add_trapped ("/life/new/no-descriptor-is-an-error", test_no_descriptor_is_an_error);
   g_test_add_func ("/life/name/is-kept", test_name_is_kept);
   g_test_add_func ("/life/name/may-be-missing", test_name_may_be_missing);
   g_test_add_func ("/life/thread-name/is-cut-at-a-character",
