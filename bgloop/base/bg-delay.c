@@ -4,6 +4,7 @@
 #include "config.h"
 
 #include <bgloop/base/bg-delay-private.h>
+#include <bgloop/base/bg-schedule-private.h>
 
 /* A heap with four children a node: half as deep as a binary one, and the
  * children of a node are in two cache lines. Its entries carry what they are
@@ -439,7 +440,10 @@ bg_delays_cancel (BgDelays *self, guint64 id, gpointer *data, GDestroyNotify *de
   *data = delay->data;
   *destroy = delay->destroy;
   if (atomic_load_explicit (&delay->state, memory_order_relaxed) != WAITING)
-    return atomic_compare_exchange_strong (&delay->state, &due, CANCELLED);
+    {
+      bg_schedule_point (BG_POINT_DELAY_CANCELS);
+      return atomic_compare_exchange_strong (&delay->state, &due, CANCELLED);
+    }
 
   atomic_store_explicit (&delay->state, CANCELLED, memory_order_relaxed);
   self->n_cancelled++;
@@ -454,6 +458,7 @@ bg_delay_start (BgDelay *self)
 {
   int due = DUE;
 
+  bg_schedule_point (BG_POINT_DELAY_STARTS);
   return atomic_compare_exchange_strong (&self->state, &due, STARTED);
 }
 

@@ -5,16 +5,14 @@
 
 #include <glib.h>
 
-#if BG_LOCK_CHECKS
 #include <bgloop/base/bg-schedule-private.h>
-#endif
 
 G_BEGIN_DECLS
 
 /* The order of locks: while a thread has one, it takes only later ones. No code of others
  * runs under any of them. With -Dlock_checks=true a thread that breaks the order ends the
  * process, and so does a loop that runs queued work under a lock; and where a lock is taken or
- * given up, other threads may get ahead: see bg-schedule.c. */
+ * given up, other threads may get ahead: see bg-schedule-private.h. */
 typedef enum
 {
   BG_LOCK_DEFAULT_LOOP,
@@ -36,13 +34,12 @@ void bg_lock_assert_none (void);
 #define bg_lock_note_taken(rank)
 #define bg_lock_note_given_up(rank)
 #define bg_lock_assert_none()
-#define bg_schedule_point()
 #endif
 
 static inline void
 bg_mutex_lock (GMutex *mutex, BgLockRank rank)
 {
-  bg_schedule_point ();
+  bg_schedule_point (BG_POINT_LOCK);
   bg_lock_note_taken (rank);
   g_mutex_lock (mutex);
 }
@@ -52,7 +49,7 @@ bg_mutex_unlock (GMutex *mutex, BgLockRank rank)
 {
   g_mutex_unlock (mutex);
   bg_lock_note_given_up (rank);
-  bg_schedule_point ();
+  bg_schedule_point (BG_POINT_UNLOCK);
 }
 
 G_END_DECLS

@@ -7,7 +7,42 @@
 
 G_BEGIN_DECLS
 
-/* What a thread does at a point where another one may come in between. */
+/* Where one thread hands something over to another one, and a third may come in between: at
+ * locks, and where an atomic variable does what a lock would. Of no cost without
+ * -Dlock_checks=true. */
+typedef enum
+{
+  BG_POINT_LOCK,   /* before a lock is taken */
+  BG_POINT_UNLOCK, /* after it was given up */
+
+  BG_POINT_WAITER_HEEDS,     /* its cancellable was looked at, and gets its handler */
+  BG_POINT_WAITER_HEEDING,   /* and has it, and is looked at again */
+  BG_POINT_WAITER_LIES_DOWN, /* the thread has the lock, and is not marked as asleep */
+  BG_POINT_WAITER_SLEEPS,    /* it is, and has found nothing that ends its wait */
+  BG_POINT_WAITER_SETTLES,   /* somebody is about to settle the wait */
+  BG_POINT_WAITER_SETTLED,   /* has settled it, and the waiter may be another wait's */
+  BG_POINT_WAITER_LOOKED_AT, /* a wait was found not to be settled */
+
+  BG_POINT_DELAY_STARTS,  /* delayed work that is due is about to start */
+  BG_POINT_DELAY_CANCELS, /* or not to, since it was withdrawn */
+
+  BG_POINT_CORE_REFERS,   /* somebody has seen references to a core, and adds one */
+  BG_POINT_CORE_UNREFS,   /* gives one back */
+  BG_POINT_CORE_GOES,     /* has given back the last, and frees it */
+  BG_POINT_CORE_SEEN,     /* knows the core's state, or whether it cancels */
+  BG_POINT_CORE_HEEDS,    /* the core's cancellable has no handler, and gets one */
+  BG_POINT_CORE_HEEDING,  /* and has it, and the thread may have ended */
+  BG_POINT_CORE_UNHEEDED, /* it is about to lose it */
+
+  BG_POINT_LINGER_BEGINS,     /* nothing is to be done, and the thread is about to linger */
+  BG_POINT_LINGER_INTERRUPTS, /* it is about to be told not to */
+  BG_POINT_LINGER_AWAITS,     /* or that somebody waits for what was appended */
+  BG_POINT_LINGER_FORGETS,    /* it is about to forget that it was told not to */
+
+  BG_N_POINTS,
+} BgPoint;
+
+/* What a thread does at a point. */
 typedef enum
 {
   BG_SCHEDULE_GO_ON,
@@ -15,7 +50,15 @@ typedef enum
   BG_SCHEDULE_SLEEP,
 } BgScheduleStep;
 
-void bg_schedule_point (void);
+/* How many microseconds a thread is to stay at a point. */
+typedef guint (*BgScheduleFunc) (BgPoint point);
+
+#if BG_LOCK_CHECKS
+void bg_schedule_point (BgPoint point);
 BgScheduleStep bg_schedule_draw (guint32 *state, guint *usec);
+void bg_schedule_set_func (BgScheduleFunc func);
+#else
+#define bg_schedule_point(point)
+#endif
 
 G_END_DECLS

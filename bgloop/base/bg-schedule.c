@@ -8,16 +8,25 @@
 #include <bgloop/base/bg-macros-private.h>
 #include <bgloop/base/bg-schedule-private.h>
 
-/* Schedules that do not come about by themselves: before a thread takes a lock, and after it
- * has given one up, it lets others run now and then, or sleeps for a moment. Any thread.
- * Compiled only with -Dlock_checks=true; the environment variable BGLOOP_SCHEDULE, a number, is
- * the seed, and without it nothing happens. */
+/* Schedules that do not come about by themselves: where a thread hands something over it lets
+ * others run now and then, or sleeps for a moment. Any thread. Compiled only with
+ * -Dlock_checks=true; the environment variable BGLOOP_SCHEDULE, a number, is the seed, or a test
+ * says what is to be done at each point, and otherwise nothing happens. */
 
 /* Of 256 points. */
 #define N_YIELDS 24
 #define N_SLEEPS 2
 
 #define MAX_SLEEP_USEC 255
+
+static BgScheduleFunc schedule_func; /* atomic (nullable) */
+
+/* From now on @func says how long threads stay, and no seed; NULL: it does so no more. */
+void
+bg_schedule_set_func (BgScheduleFunc func)
+{
+  g_atomic_pointer_set (&schedule_func, func);
+}
 
 /* Threads that come here at once read the same. */
 static guint32
@@ -52,16 +61,28 @@ bg_schedule_draw (guint32 *state, guint *usec)
   return drawn < N_SLEEPS + N_YIELDS ? BG_SCHEDULE_YIELD : BG_SCHEDULE_GO_ON;
 }
 
+/* To sleep is what this is for: others come in between, and nobody waits for it. A signal may
+ * cut it short; g_usleep() would go on for as long as signals come. */
+static void
+stay (guint usec)
+{
+  struct timespec moment = { .tv_nsec = (long) usec * 1000 };
+
+  nanosleep (&moment, NULL);
+}
+
 void
-bg_schedule_point (void)
+bg_schedule_point (BgPoint point)
 {
   static int n_threads; /* atomic */
   static BG_THREAD_LOCAL guint32 state;
+  BgScheduleFunc func = g_atomic_pointer_get (&schedule_func);
   guint32 seed = get_seed ();
-  struct timespec moment = { 0 };
-  guint usec;
+  guint usec = func != NULL ? func (point) : 0;
 
-  if (seed == 0)
+  if (usec > 0)
+    stay (usec);
+  if (seed == 0 || func != NULL)
     return;
 
   /* Threads are at different places, whatever the seed. */
@@ -70,10 +91,7 @@ bg_schedule_point (void)
   switch (bg_schedule_draw (&state, &usec))
     {
     case BG_SCHEDULE_SLEEP:
-      /* To sleep is what this is for: others come in between, and nobody waits for it. A
-       * signal may cut it short; g_usleep() would go on for as long as signals come. */
-      moment.tv_nsec = (long) usec * 1000;
-      nanosleep (&moment, NULL);
+      stay (usec);
       break;
     case BG_SCHEDULE_YIELD:
       g_thread_yield ();

@@ -187,7 +187,11 @@ heed (BgWaiter *self, GCancellable *cancellable)
   bg_mutex_unlock (&self->lock, BG_LOCK_WAITER);
 
   if (!g_cancellable_is_cancelled (cancellable))
-    self->handler = g_signal_connect (cancellable, "cancelled", G_CALLBACK (cancelled_cb), self);
+    {
+      bg_schedule_point (BG_POINT_WAITER_HEEDS);
+      self->handler = g_signal_connect (cancellable, "cancelled", G_CALLBACK (cancelled_cb), self);
+    }
+  bg_schedule_point (BG_POINT_WAITER_HEEDING);
   if (g_cancellable_is_cancelled (cancellable))
     cancelled_cb (cancellable, self);
 }
@@ -244,9 +248,11 @@ wait_until (BgWaiter *self, gint64 deadline, gboolean heed_cancelled)
 
   bg_mutex_lock (&self->lock, BG_LOCK_WAITER);
   self->slept = TRUE;
+  bg_schedule_point (BG_POINT_WAITER_LIES_DOWN);
   g_atomic_int_compare_and_exchange (&self->state, AWAKE, ASLEEP);
   while (g_atomic_int_get (&self->state) != SETTLED && result == BG_WAIT_SETTLED)
     {
+      bg_schedule_point (BG_POINT_WAITER_SLEEPS);
       if (self->cancelled && heed_cancelled)
         result = BG_WAIT_CANCELLED;
       else if (self->broken && heed_cancelled)
@@ -331,8 +337,12 @@ bg_waiter_wait_settled (BgWaiter *self)
 gboolean
 bg_waiter_settle (BgWaiter *self)
 {
+  bg_schedule_point (BG_POINT_WAITER_SETTLES);
   if (g_atomic_int_compare_and_exchange (&self->state, AWAKE, SETTLED))
-    return FALSE;
+    {
+      bg_schedule_point (BG_POINT_WAITER_SETTLED);
+      return FALSE;
+    }
 
   /* In a forked child nobody waits. */
   if (is_inherited (self))
@@ -377,6 +387,7 @@ bg_waiter_is_over (BgWaiter *self)
 {
   gboolean over = bg_waiter_is_settled (self) || is_inherited (self);
 
+  bg_schedule_point (BG_POINT_WAITER_LOOKED_AT);
   if (!over && !atomic_load_explicit (&self->bound, memory_order_relaxed))
     {
       bg_mutex_lock (&self->lock, BG_LOCK_WAITER);

@@ -108,6 +108,7 @@ bg_core_stop_heeding (BgCore *self)
 {
   gulong handler = atomic_exchange (&self->operations.cancelled_handler, 0);
 
+  bg_schedule_point (BG_POINT_CORE_UNHEEDED);
   if (handler != 0)
     g_signal_handler_disconnect (self->cancellable, handler);
 }
@@ -125,8 +126,10 @@ bg_core_heed_cancellable (BgCore *self)
       || bg_core_has_ended (self))
     return;
 
+  bg_schedule_point (BG_POINT_CORE_HEEDS);
   handler = g_signal_connect_data (self->cancellable, "cancelled", G_CALLBACK (cancelled_cb),
                                    bg_core_ref (self), closure_unref_cb, 0);
+  bg_schedule_point (BG_POINT_CORE_HEEDING);
   if (!atomic_compare_exchange_strong (&self->operations.cancelled_handler, &none, handler))
     g_signal_handler_disconnect (self->cancellable, handler);
   else if (bg_core_has_ended (self))

@@ -110,6 +110,7 @@ bg_core_try_ref (BgCore *self)
 
   while (n > 0)
     {
+      bg_schedule_point (BG_POINT_CORE_REFERS);
       if (g_atomic_int_compare_and_exchange (&self->ref_count, n, n + 1))
         return TRUE;
       n = g_atomic_int_get (&self->ref_count);
@@ -121,8 +122,12 @@ bg_core_try_ref (BgCore *self)
 void
 bg_core_unref (BgCore *self)
 {
-  if (g_atomic_int_dec_and_test (&self->ref_count))
-    core_free (self);
+  bg_schedule_point (BG_POINT_CORE_UNREFS);
+  if (!g_atomic_int_dec_and_test (&self->ref_count))
+    return;
+
+  bg_schedule_point (BG_POINT_CORE_GOES);
+  core_free (self);
 }
 
 /* Whether nobody has the BgLoop any more. */
@@ -165,16 +170,23 @@ bg_core_abandon (BgCore *self)
 BgLoopState
 bg_core_get_state (BgCore *self)
 {
+  int state;
+
   if (bg_core_is_forked (self))
     return BG_LOOP_STOPPED;
 
-  return atomic_load_explicit (&self->state, memory_order_acquire);
+  state = atomic_load_explicit (&self->state, memory_order_acquire);
+  bg_schedule_point (BG_POINT_CORE_SEEN);
+  return state;
 }
 
 gboolean
 bg_core_is_cancelling (BgCore *self)
 {
-  return atomic_load_explicit (&self->stopping.cancelling, memory_order_acquire);
+  gboolean cancelling = atomic_load_explicit (&self->stopping.cancelling, memory_order_acquire);
+
+  bg_schedule_point (BG_POINT_CORE_SEEN);
+  return cancelling;
 }
 
 /* Without the lock: everything has had its outcome, and the thread runs only what is its own. */

@@ -64,7 +64,10 @@ static inline gboolean
 bg_core_may_run (BgCore *self)
 {
   if (G_LIKELY (!atomic_load_explicit (&self->stopping.cancelling, memory_order_acquire)))
-    return TRUE;
+    {
+      bg_schedule_point (BG_POINT_CORE_SEEN);
+      return TRUE;
+    }
 
   bg_core_count_cancelled (self);
   return FALSE;

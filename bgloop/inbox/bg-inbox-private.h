@@ -136,6 +136,7 @@ void bg_inbox_unlock_and_wake (BgInbox *self);
 static inline void
 bg_inbox_lock (BgInbox *self)
 {
+  bg_schedule_point (BG_POINT_LOCK);
   bg_lock_note_taken (self->rank);
   if (G_UNLIKELY (!g_mutex_trylock (&self->lock)))
     bg_inbox_lock_contended (self);

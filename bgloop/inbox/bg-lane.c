@@ -164,6 +164,7 @@ lane_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
 
   if (bg_serving != NULL)
     bg_serving->self_posted = TRUE;
+  bg_schedule_point (BG_POINT_LINGER_FORGETS);
   atomic_store_explicit (&inbox->linger.interrupted, FALSE, memory_order_relaxed);
 
   busy = inbox->history.next_iteration == lane || lane->batch != NULL

@@ -116,6 +116,8 @@ bg_linger_for_more (BgInbox *self)
   if (linger == 0 || atomic_load_explicit (&self->linger.n_expected, memory_order_relaxed) == 0
       || atomic_load_explicit (&self->linger.n_pending, memory_order_relaxed) > 0)
     return FALSE;
+
+  bg_schedule_point (BG_POINT_LINGER_BEGINS);
   if (is_fed_from_elsewhere (self))
     return bg_spin (&self->history.spin, linger, has_something_to_do, self);
 
@@ -127,8 +129,11 @@ bg_linger_for_more (BgInbox *self)
 void
 bg_linger_set_awaited (BgInbox *self)
 {
-  if (!atomic_load_explicit (&self->linger.awaited, memory_order_relaxed))
-    atomic_store_explicit (&self->linger.awaited, TRUE, memory_order_relaxed);
+  if (atomic_load_explicit (&self->linger.awaited, memory_order_relaxed))
+    return;
+
+  bg_schedule_point (BG_POINT_LINGER_AWAITS);
+  atomic_store_explicit (&self->linger.awaited, TRUE, memory_order_relaxed);
 }
 
 /* Makes sure that the serving thread does not linger, for there is something
@@ -137,6 +142,7 @@ bg_linger_set_awaited (BgInbox *self)
 void
 bg_linger_interrupt (BgInbox *self)
 {
+  bg_schedule_point (BG_POINT_LINGER_INTERRUPTS);
   atomic_store_explicit (&self->linger.interrupted, TRUE, memory_order_relaxed);
 }
 

@@ -1,0 +1,553 @@
+/* Copyright 2026 The bgloop developers
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "config.h"
+
+#include <bgloop/base/bg-schedule-private.h>
+#include <bgloop/base/bg-waiter-private.h>
+
+#include "util.h"
+
+/* Two threads do what must not happen at once, and a seed says at which of the points of
+ * bg-schedule-private.h, and when it is passed for which time, a thread stays so long that others get
+ * ahead. Whatever comes first, one of the outcomes that are promised comes of it. What waits in
+ * vain hangs, and the watchdog ends the program. */
+
+#define N_PASSAGES 50
+#define STAY_USEC  300
+
+/* So many posts for a loop that falls asleep after each. */
+#define N_POSTS 4
+
+typedef struct
+{
+  int first, second; /* what each of the threads has to say, 0 if nothing */
+  int n;             /* atomic: what ran */
+  int done;          /* atomic */
+  BgLoop *loop;
+  BgWaiter *waiter;
+  GCancellable *cancellable;
+} Both;
+
+static struct
+{
+  int point;               /* atomic: where somebody stays */
+  int n_left;              /* atomic: passages of it before that */
+  int passed[BG_N_POINTS]; /* atomic: how often in all */
+} schedule;
+
+static guint
+point_cb (BgPoint point)
+{
+  g_atomic_int_inc (&schedule.passed[point]);
+  if (g_atomic_int_get (&schedule.point) != (int) point)
+    return 0;
+  return g_atomic_int_add (&schedule.n_left, -1) == 0 ? STAY_USEC : 0;
+}
+
+static gboolean
+was_passed (BgPoint point)
+{
+  return g_atomic_int_get (&schedule.passed[point]) > 0;
+}
+
+/* @first on this thread, @second on another one. */
+static void
+run_both (Both *self, GThreadFunc first, GThreadFunc second)
+{
+  GThread *thread = g_thread_new ("second", second, self);
+
+  first (self);
+  g_thread_join (thread);
+}
+
+/* FALSE if what has come of it is none of the outcomes that there may be. */
+typedef gboolean (*CaseFunc) (Both *self);
+
+static void
+run_case (gconstpointer data)
+{
+  CaseFunc func = *(const CaseFunc *) data;
+  guint n_seeds = BG_N_POINTS * util_scale_at_least (N_PASSAGES, N_PASSAGES / 2);
+
+  for (guint seed = 0; seed < n_seeds; seed++)
+    {
+      Both both = { 0 };
+
+      g_atomic_int_set (&schedule.n_left, (int) (seed / BG_N_POINTS));
+      g_atomic_int_set (&schedule.point, (int) (seed % BG_N_POINTS));
+      bg_schedule_set_func (point_cb);
+      if (!func (&both))
+        {
+          g_test_message ("with seed %u", seed);
+          g_test_fail ();
+          break;
+        }
+      g_assert_null (bg_test_describe_loops (0, -1));
+    }
+  bg_schedule_set_func (NULL);
+}
+
+/* One wait */
+
+static gpointer
+wait_thread (gpointer data)
+{
+  Both *self = data;
+
+  self->first = (int) bg_waiter_wait (self->waiter, -1);
+  return NULL;
+}
+
+static gpointer
+settle_thread (gpointer data)
+{
+  Both *self = data;
+
+  bg_waiter_settle (self->waiter);
+  return NULL;
+}
+
+/* The next wait of the same thread knows nothing of the last. */
+static gboolean
+next_wait_is_new (Both *self)
+{
+  BgWaiter *next = bg_waiter_take (NULL);
+  BgWaitResult result = bg_waiter_wait (next, bg_deadline (0));
+
+  bg_waiter_settle (next);
+  bg_waiter_give_back (next, NULL);
+  return result == BG_WAIT_TIMED_OUT;
+}
+
+/* A thread falls asleep, and is woken. */
+static gboolean
+settle_asleep (Both *self)
+{
+  self->waiter = bg_waiter_take (NULL);
+  run_both (self, wait_thread, settle_thread);
+  bg_waiter_give_back (self->waiter, NULL);
+  return self->first == BG_WAIT_SETTLED && next_wait_is_new (self);
+}
+
+static gpointer
+give_up_thread (gpointer data)
+{
+  Both *self = data;
+
+  self->first = (int) bg_waiter_wait (self->waiter, bg_deadline (0));
+  if (self->first == BG_WAIT_TIMED_OUT)
+    bg_waiter_wait_settled (self->waiter);
+  return NULL;
+}
+
+/* Its time is up, and what it waited for comes all the same. */
+static gboolean
+settle_given_up (Both *self)
+{
+  gboolean settled;
+
+  self->waiter = bg_waiter_take (NULL);
+  run_both (self, give_up_thread, settle_thread);
+  settled = bg_waiter_is_settled (self->waiter);
+  bg_waiter_give_back (self->waiter, NULL);
+  return settled && next_wait_is_new (self);
+}
+
+static gpointer
+take_and_wait_thread (gpointer data)
+{
+  Both *self = data;
+  BgWaiter *waiter = bg_waiter_take (self->cancellable);
+
+  self->first = (int) bg_waiter_wait (waiter, -1);
+  bg_waiter_settle (waiter);
+  bg_waiter_give_back (waiter, self->cancellable);
+  return NULL;
+}
+
+static gpointer
+cancel_thread (gpointer data)
+{
+  Both *self = data;
+
+  g_cancellable_cancel (self->cancellable);
+  return NULL;
+}
+
+/* Nobody settles it: as it begins it is cancelled. */
+static gboolean
+cancel_begun (Both *self)
+{
+  self->cancellable = g_cancellable_new ();
+  run_both (self, take_and_wait_thread, cancel_thread);
+  g_object_unref (self->cancellable);
+  return self->first == BG_WAIT_CANCELLED && next_wait_is_new (self);
+}
+
+static gpointer
+wait_on_thread (gpointer data)
+{
+  Both *self = data;
+
+  self->first = (int) bg_waiter_wait (self->waiter, -1);
+  bg_waiter_wait_settled (self->waiter);
+  return NULL;
+}
+
+static gpointer
+cancel_and_settle_thread (gpointer data)
+{
+  cancel_thread (data);
+  return settle_thread (data);
+}
+
+/* It is cancelled, and settled at once. */
+static gboolean
+cancel_settled (Both *self)
+{
+  gboolean over;
+
+  self->cancellable = g_cancellable_new ();
+  self->waiter = bg_waiter_take (self->cancellable);
+  run_both (self, wait_on_thread, cancel_and_settle_thread);
+  over = bg_waiter_is_over (self->waiter);
+  bg_waiter_give_back (self->waiter, self->cancellable);
+  g_object_unref (self->cancellable);
+  return over && next_wait_is_new (self);
+}
+
+/* A loop */
+
+static gpointer
+nothing_thread (gpointer data)
+{
+  return NULL;
+}
+
+static gpointer
+call_thread (gpointer data)
+{
+  Both *self = data;
+
+  self->first = bg_loop_call (self->loop, util_count_call_cb, &self->n, self->cancellable, NULL);
+  return NULL;
+}
+
+/* What was cancelled has not run, and what has run was not cancelled. */
+static gboolean
+cancel_call (Both *self)
+{
+  self->loop = util_loop_new ("cancelled");
+  self->cancellable = g_cancellable_new ();
+  run_both (self, call_thread, cancel_thread);
+  util_loop_end (self->loop);
+  g_object_unref (self->cancellable);
+  return self->n == self->first;
+}
+
+static gpointer
+call_briefly_thread (gpointer data)
+{
+  Both *self = data;
+
+  self->first = bg_loop_call_full (self->loop, 0, 0, util_count_call_cb, &self->n, NULL, NULL);
+  return NULL;
+}
+
+static gboolean
+give_up_call (Both *self)
+{
+  self->loop = util_loop_new ("given up");
+  run_both (self, call_briefly_thread, nothing_thread);
+  util_loop_end (self->loop);
+  return self->n == self->first;
+}
+
+static gpointer
+call_async_thread (gpointer data)
+{
+  Both *self = data;
+  UtilReply reply;
+
+  util_reply_init (&reply);
+  bg_loop_call_async (self->loop, 0, -1, util_count_call_cb, &self->n, NULL, self->cancellable,
+                      util_reply_cb, &reply);
+  util_reply_wait (&reply);
+  self->first = bg_loop_call_finish (self->loop, reply.result, NULL);
+  util_reply_clear (&reply);
+  return NULL;
+}
+
+static gboolean
+cancel_call_async (Both *self)
+{
+  self->loop = util_loop_new ("cancelled");
+  self->cancellable = g_cancellable_new ();
+  run_both (self, call_async_thread, cancel_thread);
+  util_loop_end (self->loop);
+  g_object_unref (self->cancellable);
+  return self->n == self->first;
+}
+
+static gpointer
+post_thread (gpointer data)
+{
+  Both *self = data;
+
+  for (guint i = 0; i < N_POSTS; i++)
+    {
+      UtilLatch ran;
+
+      util_latch_init (&ran, 1);
+      bg_loop_post (self->loop, util_count_down_cb, &ran, NULL);
+      util_latch_wait (&ran);
+      util_latch_clear (&ran);
+    }
+  return NULL;
+}
+
+static gpointer
+invoke_thread (gpointer data)
+{
+  Both *self = data;
+
+  for (guint i = 0; i < N_POSTS; i++)
+    {
+      g_autoptr (GSource) source = g_idle_source_new ();
+      UtilLatch ran;
+
+      util_latch_init (&ran, 2);
+      g_source_set_callback (source, util_count_down_source_cb, &ran, NULL);
+      bg_loop_attach (self->loop, source);
+      bg_loop_invoke (self->loop, util_count_down_source_cb, &ran);
+      util_latch_wait (&ran);
+      util_latch_clear (&ran);
+    }
+  return NULL;
+}
+
+/* Each time that the loop has nothing more to do there is more to do. */
+static gboolean
+wake_up (Both *self)
+{
+  self->loop = util_loop_new ("awake");
+  g_object_set (self->loop, "linger", schedule.passed[BG_POINT_LOCK] % 2 == 0 ? 0 : 20, NULL);
+  run_both (self, post_thread, invoke_thread);
+  util_loop_end (self->loop);
+  return TRUE;
+}
+
+static gpointer
+withdraw_thread (gpointer data)
+{
+  Both *self = data;
+  int passed = g_atomic_int_get (&schedule.passed[BG_POINT_DELAY_STARTS]);
+  guint64 id = bg_loop_post_after (self->loop, 0, util_count_cb, &self->n, NULL);
+
+  /* It is about to start. */
+  while (g_atomic_int_get (&schedule.passed[BG_POINT_DELAY_STARTS]) == passed)
+    g_thread_yield ();
+  self->first = bg_loop_withdraw (self->loop, id);
+  return NULL;
+}
+
+/* What is withdrawn does not run, and what is not runs once. */
+static gboolean
+withdraw_started (Both *self)
+{
+  self->loop = util_loop_new ("withdrawn");
+  run_both (self, withdraw_thread, nothing_thread);
+  util_loop_end (self->loop);
+  return self->n + self->first == 1;
+}
+
+static gpointer
+post_and_drop_thread (gpointer data)
+{
+  Both *self = data;
+
+  self->first = bg_loop_post (self->loop, util_count_cb, &self->n, NULL);
+  g_object_unref (self->loop);
+  return NULL;
+}
+
+static gpointer
+describe_thread (gpointer data)
+{
+  Both *self = data;
+
+  /* Until the other one has let go of the loop, and its thread as well. */
+  do
+    g_free (bg_test_describe_loops (0, 0));
+  while (!g_atomic_int_get (&self->done));
+  return NULL;
+}
+
+static gpointer
+drop_thread (gpointer data)
+{
+  Both *self = data;
+  int passed = g_atomic_int_get (&schedule.passed[BG_POINT_CORE_REFERS]);
+
+  while (g_atomic_int_get (&schedule.passed[BG_POINT_CORE_REFERS]) == passed)
+    g_thread_yield ();
+  post_and_drop_thread (self);
+  g_assert_null (bg_test_describe_loops (0, -1));
+  g_atomic_int_set (&self->done, TRUE);
+  return NULL;
+}
+
+/* The last reference to a loop goes while others look at all loops. */
+static gboolean
+drop_described (Both *self)
+{
+  self->loop = util_loop_new ("dropped");
+  run_both (self, drop_thread, describe_thread);
+  return self->n == 1 && self->first == 1;
+}
+
+static gpointer
+post_and_drop_second_thread (gpointer data)
+{
+  Both *self = data;
+
+  self->second = bg_loop_post (self->loop, util_count_cb, &self->n, NULL);
+  g_object_unref (self->loop);
+  return NULL;
+}
+
+/* Each of two threads posts and lets go of the loop, one of them as the last. */
+static gboolean
+drop_posted (Both *self)
+{
+  self->loop = util_loop_new ("dropped");
+  g_object_ref (self->loop);
+  run_both (self, post_and_drop_thread, post_and_drop_second_thread);
+  g_assert_null (bg_test_describe_loops (0, -1));
+  return self->n == 2 && self->first + self->second == 2;
+}
+
+static void
+answer_cb (GCancellable *cancellable, gpointer operation)
+{
+  g_autoptr (GTask) task = g_task_new (NULL, NULL, NULL, NULL);
+
+  bg_operation_answer (operation, G_ASYNC_RESULT (task));
+}
+
+/* Answers once somebody cancels it. */
+static gboolean
+answer_cancelled_cb (BgOperation *operation,
+                     GCancellable *cancellable,
+                     gpointer user_data,
+                     GError **error)
+{
+  g_cancellable_connect (cancellable, G_CALLBACK (answer_cb), bg_operation_ref (operation),
+                         (GDestroyNotify) bg_operation_unref);
+  return TRUE;
+}
+
+static gpointer
+perform_thread (gpointer data)
+{
+  Both *self = data;
+  g_autoptr (GAsyncResult) answer
+      = bg_loop_perform_operation (self->loop, 0, -1, answer_cancelled_cb, NULL, NULL, NULL);
+
+  self->first = answer != NULL;
+  return NULL;
+}
+
+static gpointer
+shut_down_thread (gpointer data)
+{
+  Both *self = data;
+
+  self->second = bg_loop_shutdown_full (self->loop, BG_SHUTDOWN_CANCEL, -1, NULL, NULL);
+  return NULL;
+}
+
+/* A loop that is cancelled ends, whether its first operation has begun or not. */
+static gboolean
+cancel_operation (Both *self)
+{
+  self->loop = util_loop_new ("cancelled");
+  run_both (self, perform_thread, shut_down_thread);
+  g_object_unref (self->loop);
+  return self->second;
+}
+
+static gpointer
+answer_thread (gpointer data)
+{
+  Both *self = data;
+  g_autoptr (GAsyncResult) answer
+      = bg_loop_perform_operation (self->loop, 0, -1, util_operation_cb, NULL, NULL, NULL);
+
+  if (answer != NULL)
+    g_atomic_int_inc (&self->n);
+  return NULL;
+}
+
+/* Two operations are the first of a loop. */
+static gboolean
+begin_twice (Both *self)
+{
+  self->loop = util_loop_new ("operations");
+  run_both (self, answer_thread, answer_thread);
+  util_loop_end (self->loop);
+  return self->n == 2;
+}
+
+static const struct
+{
+  const char *path;
+  CaseFunc func;
+} cases[] = {
+  { "/schedule/wait/settled-as-it-falls-asleep", settle_asleep },
+  { "/schedule/wait/settled-as-it-gives-up", settle_given_up },
+  { "/schedule/wait/cancelled-as-it-begins", cancel_begun },
+  { "/schedule/wait/cancelled-as-it-is-settled", cancel_settled },
+  { "/schedule/call/cancelled-as-it-starts", cancel_call },
+  { "/schedule/call/given-up-as-it-starts", give_up_call },
+  { "/schedule/call/async/cancelled-as-it-starts", cancel_call_async },
+  { "/schedule/post/as-the-loop-falls-asleep", wake_up },
+  { "/schedule/post/withdrawn-as-it-starts", withdraw_started },
+  { "/schedule/drop/as-it-is-described", drop_described },
+  { "/schedule/drop/as-another-one-posts", drop_posted },
+  { "/schedule/operation/cancelled-as-it-begins", cancel_operation },
+  { "/schedule/operation/two-are-the-first", begin_twice },
+};
+
+/* All of the points stand where the cases before come by. */
+static void
+test_points (void)
+{
+  if (!was_passed (BG_POINT_LOCK))
+    {
+      g_test_skip ("no case has been run");
+      return;
+    }
+
+  for (BgPoint point = 0; point < BG_N_POINTS; point++)
+    {
+      if (!was_passed (point))
+        {
+          g_test_message ("nobody passed point %d", (int) point);
+          g_test_fail ();
+        }
+    }
+}
+
+int
+main (int argc, char *argv[])
+{
+  util_init (&argc, &argv);
+
+  for (guint i = 0; i < G_N_ELEMENTS (cases); i++)
+    g_test_add_data_func (cases[i].path, &cases[i].func, run_case);
+  g_test_add_func ("/schedule/points/passed", test_points);
+
+  return g_test_run ();
+}
