@@ -10,7 +10,14 @@
 /* Each public function is called with good arguments, with what is allowed at the ends of their
  * ranges, and with every kind of bad one. A bad one is one critical and a failure, and nothing
  * else: the data stays the caller's, nothing is counted, nobody is called back, and the loop
- * goes on as before. The test input-symbols compares the names with what the library exports. */
+ * goes on as before. The test input-symbols compares the names with what the library exports.
+ *
+ * An object that was disposed of is as good as any, as long as somebody refers to it. One that was
+ * finalised has lost its class, which is how a function can tell, and the tests give it such a one
+ * in memory of their own. Not tried is what no function can tell: an object whose memory was given
+ * back, and may be another's by now, which is an error that AddressSanitizer finds; a BgOperation,
+ * a BgLoopStats and a GSource that were freed, since they have no class; an instance with a class
+ * that GObject has already begun to finalise, which looks like any other. */
 
 #define N_LONG_NAME 100000
 
@@ -93,6 +100,7 @@ typedef struct
   BgLoop *loop;
   BgLoop *other;     /* (owned) (nullable) */
   GObject *thing;    /* (owned) an object of no type that is asked for */
+  GObject *left;     /* (owned) (nullable) what is left of an object that was finalised */
   GSource *spoilt;   /* (owned) (nullable) */
   BgOperation *kept; /* (owned) (nullable) */
   GCancellable *cancellable;
@@ -842,6 +850,7 @@ case_clear (Case *self)
   if (self->function->call != call_assert_no_loops)
     util_loop_end (self->loop);
   g_clear_pointer (&self->other, util_loop_end);
+  g_clear_pointer (&self->left, g_free);
   g_assert_finalize_object (self->thing);
   g_assert_finalize_object (self->cancellable);
   g_error_free (self->old_error);
@@ -959,6 +968,12 @@ set_cancellable (Case *self, int value)
 }
 
 static void
+set_disposed_loop (Case *self, int value)
+{
+  g_object_run_dispose (G_OBJECT (self->loop));
+}
+
+static void
 set_no_callback (Case *self, int value)
 {
   self->given.callback = NULL;
@@ -994,6 +1009,7 @@ set_long_name (Case *self, int value)
 }
 
 static const Allowed allowed[] = {
+  { LOOP, set_disposed_loop },
   { PRIORITY, set_priority, G_MININT },
   { PRIORITY, set_priority, G_MAXINT },
   { TIMEOUT, set_timeout, 0, MAY_TIME_OUT },
@@ -1075,6 +1091,45 @@ static void
 set_thing_as_loop (Case *self, int value)
 {
   self->given.loop = (BgLoop *) self->thing;
+}
+
+/* What an object of the type of @like is once it is finalised, and before anybody has its memory
+ * again: nothing refers to it, and GObject has taken its class away. */
+static gpointer
+make_finalised (Case *self, gpointer like)
+{
+  GTypeQuery query;
+
+  g_type_query (G_OBJECT_TYPE (like), &query);
+  self->left = g_memdup2 (like, query.instance_size);
+  self->left->g_type_instance.g_class = NULL;
+  self->left->ref_count = 0;
+  g_assert_false (G_IS_OBJECT (self->left));
+  return self->left;
+}
+
+static void
+set_finalised_loop (Case *self, int value)
+{
+  self->given.loop = make_finalised (self, self->loop);
+}
+
+static void
+set_finalised_cancellable (Case *self, int value)
+{
+  self->given.cancellable = make_finalised (self, self->cancellable);
+}
+
+static void
+set_finalised_result (Case *self, int value)
+{
+  self->given.result = make_finalised (self, self->good.result);
+}
+
+static void
+set_finalised_task (Case *self, int value)
+{
+  self->given.task = make_finalised (self, self->good.task);
 }
 
 static void
@@ -1226,9 +1281,18 @@ set_fresh_fixture (Case *self, int value)
   self->given.fixture = &self->other_fixture;
 }
 
+static void
+set_torn_down_fixture (Case *self, int value)
+{
+  bg_test_fixture_set_up (&self->other_fixture, NULL);
+  bg_test_fixture_tear_down (&self->other_fixture, NULL);
+  self->given.fixture = &self->other_fixture;
+}
+
 static const Bad bad[] = {
   { LOOP, set_no_loop, 0, "BG_IS_LOOP*" },
   { LOOP, set_thing_as_loop, 0, "BG_IS_LOOP*" },
+  { LOOP, set_finalised_loop, 0, "BG_IS_LOOP*" },
   { TIMEOUT, set_timeout, -2, "timeout_msec >= -1" },
   { TIMEOUT, set_timeout, G_MININT, "timeout_msec >= -1" },
   { MODE, set_mode, -1, "is_mode*" },
@@ -1236,15 +1300,18 @@ static const Bad bad[] = {
   { MODE, set_mode, G_MAXINT, "is_mode*" },
   { FUNC, set_no_func, 0, "* != NULL" },
   { CANCELLABLE, set_thing_as_cancellable, 0, "*G_IS_CANCELLABLE*" },
+  { CANCELLABLE, set_finalised_cancellable, 0, "*G_IS_CANCELLABLE*" },
   { ERROR, set_old_error, 0, "*error == NULL" },
   { RESULT, set_no_result, 0, "*_is_valid*" },
   { RESULT, set_thing_as_result, 0, "*_is_valid*" },
+  { RESULT, set_finalised_result, 0, "*_is_valid*" },
   { RESULT, set_task_as_result, 0, "*_is_valid*" },
   { RESULT, set_result_of_other_function, 0, "*_is_valid*" },
   { RESULT, set_other_loop, 0, "*_is_valid*" },
   { RESULT, set_used_result, 0, NULL, "a second time", TRUE },
   { TASK, set_no_task, 0, "G_IS_TASK*" },
   { TASK, set_thing_as_task, 0, "G_IS_TASK*" },
+  { TASK, set_finalised_task, 0, "G_IS_TASK*" },
   { SOURCE, set_no_source, 0, "source != NULL" },
   { SOURCE, set_spoilt_source, ATTACHED, "*_get_context*== NULL" },
   { SOURCE, set_spoilt_source, ATTACHED_HERE, "*_get_context*== NULL" },
@@ -1256,11 +1323,13 @@ static const Bad bad[] = {
   { OPERATION, set_no_operation, 0, "* != NULL" },
   { ANSWER, set_no_result, 0, "G_IS_ASYNC_RESULT*" },
   { ANSWER, set_thing_as_result, 0, "G_IS_ASYNC_RESULT*" },
+  { ANSWER, set_finalised_result, 0, "G_IS_ASYNC_RESULT*" },
   { ANSWER, set_answered_operation, 0, NULL, "more than once", TRUE },
   { STATS, set_no_stats, 0, "* != NULL" },
   { FIXTURE, set_no_fixture, 0, "fixture != NULL" },
   { FRESH, set_fixture_set_up, 0, "fixture->eventfds == NULL" },
   { SET_UP, set_fresh_fixture, 0, "fixture->eventfds != NULL" },
+  { SET_UP, set_torn_down_fixture, 0, "fixture->eventfds != NULL" },
   { EVENTFD, set_fd, -1, "fd >= 0" },
   { EVENTFD, set_fd, G_MININT, "fd >= 0" },
 };
