@@ -519,22 +519,44 @@ test_wall_clock (void)
 #define BYTES_PER_POST  40
 #define SPARE_MEBIBYTES 4
 
+/* The value in a file of kibibytes by name. */
+static guint64
+read_bytes (const char *path, const char *name)
+{
+  g_autofree char *text = NULL;
+  const char *found;
+
+  g_assert_true (g_file_get_contents (path, &text, NULL, NULL));
+  found = strstr (text, name);
+  g_assert_nonnull (found);
+  return g_ascii_strtoull (found + strlen (name), NULL, 10) * 1024;
+}
+
 /* From here on the process gets so much more memory to write to, of which each allocator's arena
  * counts only what it has used. */
 static void
 limit_memory (gsize bytes)
 {
   struct rlimit limit = { 0 }, no_core = { 0, 0 };
-  g_autofree char *text = NULL;
-  const char *data;
 
   g_assert_cmpint (setrlimit (RLIMIT_CORE, &no_core), ==, 0);
-  g_assert_true (g_file_get_contents ("/proc/self/status", &text, NULL, NULL));
-  data = strstr (text, "VmData:");
-  g_assert_nonnull (data);
   g_assert_cmpint (getrlimit (RLIMIT_DATA, &limit), ==, 0);
-  limit.rlim_cur = strtoul (data + strlen ("VmData:"), NULL, 10) * 1024 + bytes;
+  limit.rlim_cur = (rlim_t) read_bytes ("/proc/self/status", "VmData:") + bytes;
   g_assert_cmpint (setrlimit (RLIMIT_DATA, &limit), ==, 0);
+}
+
+/* A million posts into each loop, which take two gigabytes; where the machine has not twice as much
+ * to give, a power of two fewer. */
+static guint
+get_n_posts (void)
+{
+  guint64 available = read_bytes ("/proc/meminfo", "MemAvailable:");
+  guint n = util_scale (1000000);
+
+  while ((guint64) n * N_CROWDED * BYTES_PER_POST > available / 2)
+    n /= 2;
+  g_test_message ("%u posts into each of %d loops", n, N_CROWDED);
+  return n;
 }
 
 /* What waits in the queues of many loops takes no more than it has to, and all of it runs. */
@@ -544,7 +566,7 @@ test_crowded (void)
   BgLoop *loops[N_CROWDED];
   UtilBlock blocks[N_CROWDED];
   int n = 0;
-  const guint n_posts = util_scale (20000);
+  const guint n_posts = get_n_posts ();
 
   for (guint i = 0; i < N_CROWDED; i++)
     {
