@@ -12,6 +12,18 @@
  * on the caller's thread. A limit of time comes on that of the caller's context, a cancellation and
  * a CANCEL shutdown on any: which of them ends the wait is decided under the core's lock. */
 
+/* With the lock held. What was given up while it is queued counts as cancelled from now on, though
+ * its turn, in which it is dropped, is still to come. */
+static void
+count_given_up (BgPerform *self)
+{
+  if (self->blocked.slot == NULL || self->gave_up == BG_WAIT_SETTLED)
+    return;
+
+  bg_inbox_count_void (bg_core_get_inbox (self->core), self->priority, 1);
+  bg_core_count_withdrawn (self->core, 1);
+}
+
 /* The caller does not want to wait any longer, or not at all. What is queued is dropped
  * when its turn comes, since its data is destroyed there. An answer that is there and that the
  * loop has not come to hand over is dropped. */
@@ -28,7 +40,10 @@ expired_cb (gpointer data, BgWaitResult why)
             && self->gave_up == BG_WAIT_SETTLED && (self->blocked.listed || !self->answered);
   cancels = expires && !self->answered;
   if (expires)
-    self->gave_up = why;
+    {
+      self->gave_up = why;
+      count_given_up (self);
+    }
   if (expires && self->phase >= BG_OPERATION_PENDING && bg_perform_remove_blocked (self))
     reply = g_steal_pointer (&self->reply);
   bg_core_unlock (self->core);
@@ -81,7 +96,9 @@ perform_async (BgPerform *self, BgLoop *loop, GAsyncReadyCallback callback, gpoi
       self->reply = reply;
       admitted = bg_perform_admit (self);
       bg_reply_set_due (reply, admitted);
-      if (!admitted)
+      if (admitted)
+        count_given_up (self);
+      else
         self->reply = NULL;
       bg_core_unlock (core);
     }

@@ -371,6 +371,54 @@ test_not_described (BgTestFixture *fixture, gconstpointer data)
   g_object_unref (self.cancellable);
 }
 
+/* Nor is an operation that a callback waits for no longer, though it is dropped, and its data
+ * destroyed, only when its turn comes. */
+static void
+test_async_given_up (BgTestFixture *fixture, gconstpointer data)
+{
+  BgLoop *loop = fixture->loop;
+  g_autoptr (GCancellable) cancellable = g_cancellable_new ();
+  UtilReply replies[3];
+  UtilBlock block;
+
+  util_block (&block, loop);
+  for (guint i = 0; i < G_N_ELEMENTS (replies); i++)
+    util_reply_init (&replies[i]);
+  for (guint i = 0; i < 2; i++)
+    bg_loop_perform_async (loop, 0, i == 0 ? 0 : -1, util_no_begin_cb, NULL, NULL,
+                           i == 0 ? NULL : cancellable, util_reply_cb, &replies[i]);
+  assert_queued (loop, 2);
+  /* The limit of 0 ms is a source that is ready. */
+  g_assert_true (g_main_context_iteration (NULL, FALSE));
+  assert_queued (loop, 1);
+  g_cancellable_cancel (cancellable);
+  assert_queued (loop, 0);
+  /* Given up before it is given. */
+  bg_loop_perform_async (loop, 0, -1, util_no_begin_cb, NULL, NULL, cancellable, util_reply_cb,
+                         &replies[2]);
+  assert_queued (loop, 0);
+  assert_described (loop, "queued at priority", FALSE);
+  g_assert_true (bg_loop_post (loop, util_nothing_cb, NULL, NULL));
+  assert_described (loop, "1 queued at priority 0", TRUE);
+
+  util_unblock (&block);
+  for (guint i = 0; i < G_N_ELEMENTS (replies); i++)
+    {
+      g_autoptr (GError) error = NULL;
+
+      util_reply_wait (&replies[i]);
+      g_assert_null (bg_loop_perform_finish (loop, replies[i].result, &error));
+      if (i == 0)
+        g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+      else
+        g_assert_error (error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
+      util_reply_clear (&replies[i]);
+    }
+  util_loop_shut_down (loop);
+  assert_accounted_for (loop);
+  util_block_clear (&block);
+}
+
 /* A flush within which a function iterates the loop waits for that function. Given up, it
  * takes nothing else with it. */
 
@@ -584,6 +632,7 @@ main (int argc, char *argv[])
   util_add ("/stats/not-queued", test_not_queued);
   util_add ("/stats/not-queued/consequences", test_consequences);
   util_add ("/stats/not-queued/nor-described", test_not_described);
+  util_add ("/stats/not-queued/async-given-up", test_async_given_up);
   util_add ("/stats/not-queued/flush-within", test_flush_within);
   util_add_trapped ("/stats/busy/not-after-the-end", test_busy_at_the_end);
   util_add ("/stats/busy/grows", test_busy_grows);

@@ -332,12 +332,16 @@ begin_outcome (BgRecord *slot, gpointer owner)
 {
   BgCore *core = owner;
   BgPerform *self;
-  gboolean ok, drops = FALSE;
+  gboolean ok, drops = FALSE, counts = FALSE;
 
   bg_core_lock (core);
   self = bg_inbox_take (&core->inbox, slot);
   if (self != NULL)
     {
+      /* What was given up before its turn has been counted then. */
+      counts = self->gave_up == BG_WAIT_SETTLED;
+      if (!counts)
+        bg_inbox_take_void (&core->inbox);
       self->blocked.slot = NULL;
       bg_perform_remove_blocked (self);
       if (self->gave_up == BG_WAIT_SETTLED && bg_core_is_cancelling (core))
@@ -357,7 +361,8 @@ begin_outcome (BgRecord *slot, gpointer owner)
 
   if (drops)
     {
-      bg_inbox_count_cancelled (&core->inbox);
+      if (counts)
+        bg_inbox_count_cancelled (&core->inbox);
       drop (self);
       bg_perform_unref (self);
       return;
