@@ -35,7 +35,8 @@ get_reason_not_to_run (BgCore *core, BgRequest *request)
                  _ ("The loop \"%s\" was shut down before the call started"),
                  bg_core_get_name (core));
   else
-    (void) bg_call_is_too_late (core, request->cancellable, request->deadline, &error);
+    (void) bg_call_is_too_late (core, request->cancellable, request->deadline,
+                                request->timeout_msec, &error);
 
   return error;
 }
@@ -132,8 +133,8 @@ async_call_outcome (BgRecord *slot, gpointer owner)
  *
  * @callback is called in the thread-default context of the moment, at @priority,
  * once, and never before this returns. If the call is cancelled or times out before
- * the function has started, the function does not run; @callback is told so when the
- * loop comes to it, since @user_data is destroyed there first. Does not block; any
+ * the function has started, the function does not run; @callback is told so, and how late
+ * it was, when the loop comes to it, since @user_data is destroyed there first. Does not block; any
  * thread may call it.
  *
  * @destroy runs before @callback, on the loop's thread, or, if the loop takes no
@@ -171,6 +172,7 @@ bg_loop_call_async (BgLoop *self,
   request = bg_reply_get_request (reply);
   request->data = user_data;
   request->deadline = bg_deadline (timeout_msec);
+  request->timeout_msec = timeout_msec;
   g_set_object (&request->cancellable, cancellable);
 
   work.record = (BgRecord){ async_call_outcome, func, reply, destroy };

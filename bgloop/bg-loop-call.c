@@ -8,6 +8,7 @@
 
 #include <bgloop/bg-error.h>
 #include <bgloop/bg-loop-private.h>
+#include <bgloop/core/bg-report-private.h>
 #include <bgloop/core/bg-work-private.h>
 
 /* A function on the loop's thread, and its answer, which the caller waits for on its own. Whether
@@ -21,23 +22,38 @@ typedef struct
   gpointer data;
   GCancellable *cancellable; /* (unowned) (nullable) */
   gint64 deadline;           /* monotonic microseconds; -1: none */
+  int timeout_msec;
   gboolean ok;
   GError *error;
 } BgCall;
 
-/* Whether a call that has not started is cancelled or has timed out. */
-gboolean
-bg_call_is_too_late (BgCore *core, GCancellable *cancellable, gint64 deadline, GError **error)
+static void
+set_timeout_error (BgCore *core, int timeout_msec, BgReport *report, GError **error)
 {
+  g_autofree char *text = bg_report_to_text (report);
+
+  g_set_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT,
+               _ ("A call to the loop \"%s\" did not start within %d ms: %s"),
+               bg_core_get_name (core), timeout_msec, text);
+}
+
+/* On the loop's thread: whether a call that has not started is cancelled or has timed out. */
+gboolean
+bg_call_is_too_late (BgCore *core,
+                     GCancellable *cancellable,
+                     gint64 deadline,
+                     int timeout_msec,
+                     GError **error)
+{
+  g_autoptr (BgReport) report = NULL;
+
   if (g_cancellable_set_error_if_cancelled (cancellable, error))
     return TRUE;
   if (deadline == -1 || g_get_monotonic_time () < deadline)
     return FALSE;
 
-  bg_set_wait_error (error, BG_WAIT_TIMED_OUT,
-                     _ ("A call to the loop \"%s\" that had not started was cancelled"),
-                     _ ("A call to the loop \"%s\" that had not started timed out"),
-                     bg_core_get_name (core));
+  report = bg_report_new_late (deadline);
+  set_timeout_error (core, timeout_msec, report, error);
   return TRUE;
 }
 
@@ -79,7 +95,8 @@ call_outcome (BgRecord *slot, gpointer owner)
     return;
 
   /* Its thread may not have woken up yet to take it back. */
-  if (bg_call_is_too_late (core, self->cancellable, self->deadline, &self->error))
+  if (bg_call_is_too_late (core, self->cancellable, self->deadline, self->timeout_msec,
+                           &self->error))
     {
       bg_core_count_cancelled (core);
     }
@@ -95,22 +112,50 @@ call_outcome (BgRecord *slot, gpointer owner)
     bg_core_note_wakeup (core);
 }
 
-static gboolean
-wait_for_call (BgCore *core, BgCall *call, gint64 deadline, GError **error)
+/* Until the call has its outcome, or was taken back: says why. */
+static BgWaitResult
+wait_for_call (BgCore *core, BgCall *call)
 {
-  BgWaitResult result = bg_waiter_wait (call->blocked.waiter, deadline);
+  BgWaitResult result = bg_waiter_wait (call->blocked.waiter, call->deadline);
 
   if (result != BG_WAIT_SETTLED)
     {
       if (bg_core_abandon_wait (core, &call->blocked))
-        {
-          bg_set_wait_error (error, result,
-                             _ ("A call to the loop \"%s\" that had not started was cancelled"),
-                             _ ("A call to the loop \"%s\" that had not started timed out"),
-                             bg_core_get_name (core));
-          return FALSE;
-        }
+        return result;
       bg_waiter_wait_settled (call->blocked.waiter);
+    }
+  return BG_WAIT_SETTLED;
+}
+
+/* The call has been taken back. Whoever wants no error, as those who only try, pays for none. */
+static void
+set_wait_error (BgCore *core, BgCall *call, BgWaitResult why, GError **error)
+{
+  g_autoptr (BgReport) report = NULL;
+
+  if (error == NULL)
+    return;
+
+  if (why == BG_WAIT_CANCELLED)
+    {
+      g_set_error (error, G_IO_ERROR, G_IO_ERROR_CANCELLED,
+                   _ ("A call to the loop \"%s\" that had not started was cancelled"),
+                   bg_core_get_name (core));
+      return;
+    }
+
+  report = bg_core_report (core, call->blocked.priority);
+  set_timeout_error (core, call->timeout_msec, report, error);
+}
+
+/* The wait is over. */
+static gboolean
+take_answer (BgCore *core, BgCall *call, BgWaitResult why, GError **error)
+{
+  if (why != BG_WAIT_SETTLED)
+    {
+      set_wait_error (core, call, why, error);
+      return FALSE;
     }
 
   if (call->blocked.closed)
@@ -134,35 +179,39 @@ call_blocking (BgCore *core,
                GCancellable *cancellable,
                GError **error)
 {
-  gint64 deadline = call->deadline = bg_deadline (timeout_msec);
   gint64 begun = bg_trace_begin ();
   BgWork work = { .record = { call_outcome, call->func, call },
                   .priority = priority,
                   .awaited = TRUE,
                   .blocked = &call->blocked };
-  gboolean ok = FALSE;
+  BgWaitResult result = BG_WAIT_SETTLED;
+  gboolean submitted;
   BgWait wait;
 
+  call->deadline = bg_deadline (timeout_msec);
+  call->timeout_msec = timeout_msec;
   call->blocked.waiter = bg_core_begin_wait (core, &wait, cancellable, error);
   call->blocked.close = bg_blocked_settle;
   call->blocked.priority = priority;
   if (call->blocked.waiter == NULL)
     return FALSE;
 
-  if (bg_core_submit (core, &work))
+  submitted = bg_core_submit (core, &work);
+  if (submitted)
     {
       if (work.was_awake)
-        bg_core_stay_awake (core, call->blocked.waiter, deadline);
-      ok = wait_for_call (core, call, deadline, error);
-    }
-  else
-    {
-      bg_core_set_refused_error (core, error);
+        bg_core_stay_awake (core, call->blocked.waiter, call->deadline);
+      result = wait_for_call (core, call);
     }
 
   bg_core_end_wait (&wait, call->blocked.waiter, cancellable);
   bg_trace_end (begun, "call", "to %s", bg_core_get_name (core));
-  return ok;
+  if (!submitted)
+    {
+      bg_core_set_refused_error (core, error);
+      return FALSE;
+    }
+  return take_answer (core, call, result, error);
 }
 
 /**
@@ -258,7 +307,8 @@ bg_loop_call (BgLoop *self,
  * Fails with %BG_ERROR_CLOSED if the loop takes no more work or dropped this,
  * %BG_ERROR_WOULD_DEADLOCK if this thread is one of a circle of loops each
  * waiting for the next, %BG_ERROR_FORKED in a forked child,
- * %G_IO_ERROR_CANCELLED and %G_IO_ERROR_TIMED_OUT.
+ * %G_IO_ERROR_CANCELLED and %G_IO_ERROR_TIMED_OUT, whose message says what was in the
+ * way. To try with a @timeout_msec of 0 is cheapest without @error.
  *
  * Returns: what @func returned; %FALSE if it did not run
  *

@@ -7,6 +7,7 @@
 
 #include <bgloop/bg-error.h>
 #include <bgloop/bg-loop-private.h>
+#include <bgloop/core/bg-report-private.h>
 #include <bgloop/core/bg-work-private.h>
 
 /* Waiting for all work that was accepted so far: on the caller's thread, while markers between the
@@ -77,27 +78,48 @@ flush_outcome (BgRecord *slot, gpointer owner)
     g_free (self);
 }
 
-static gboolean
-wait_for_flush (BgCore *core, BgFlush *flush, gint64 deadline, GError **error)
+/* Until it is done or closed, or else given up: says why. */
+static BgWaitResult
+wait_for_flush (BgCore *core, BgFlush *flush, gint64 deadline)
 {
   BgWaitResult result = bg_waiter_wait (flush->blocked.waiter, deadline);
 
   if (result != BG_WAIT_SETTLED && bg_core_abandon_wait (core, &flush->blocked))
-    {
-      bg_set_wait_error (error, result, _ ("Flushing the loop \"%s\" was cancelled"),
-                         _ ("Flushing the loop \"%s\" timed out"), bg_core_get_name (core));
-      return FALSE;
-    }
+    return result;
 
   bg_waiter_wait_settled (flush->blocked.waiter);
-  if (flush->blocked.closed)
+  return BG_WAIT_SETTLED;
+}
+
+/* The wait is over, and its markers count as nothing. Whoever wants no error pays for none. */
+static void
+set_flush_error (BgCore *core, BgWaitResult why, int timeout_msec, GError **error)
+{
+  const char *name = bg_core_get_name (core);
+  g_autoptr (BgReport) report = NULL;
+  g_autofree char *text = NULL;
+
+  if (error == NULL)
+    return;
+
+  if (why == BG_WAIT_SETTLED)
     {
       g_set_error (error, BG_ERROR, BG_ERROR_CLOSED,
-                   _ ("The loop \"%s\" was shut down before it had done all its work"),
-                   bg_core_get_name (core));
-      return FALSE;
+                   _ ("The loop \"%s\" was shut down before it had done all its work"), name);
     }
-  return TRUE;
+  else if (why == BG_WAIT_CANCELLED)
+    {
+      g_set_error (error, G_IO_ERROR, G_IO_ERROR_CANCELLED,
+                   _ ("Flushing the loop \"%s\" was cancelled"), name);
+    }
+  else
+    {
+      report = bg_core_report (core, G_MAXINT);
+      text = bg_report_to_text (report);
+      g_set_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT,
+                   _ ("The loop \"%s\" was not flushed within %d ms: %s"), name, timeout_msec,
+                   text);
+    }
 }
 
 /* With the lock held. */
@@ -151,6 +173,7 @@ flush_blocking (BgCore *core, int timeout_msec, GCancellable *cancellable, GErro
   BgFlush *flush = NULL;
   gint64 deadline = bg_deadline (timeout_msec);
   gboolean ok = FALSE;
+  BgWaitResult result = BG_WAIT_SETTLED;
   BgWait wait;
   BgWaiter *waiter = bg_core_begin_wait (core, &wait, cancellable, error);
 
@@ -167,15 +190,16 @@ flush_blocking (BgCore *core, int timeout_msec, GCancellable *cancellable, GErro
 
   if (flush != NULL)
     {
-      ok = wait_for_flush (core, flush, deadline, error);
+      result = wait_for_flush (core, flush, deadline);
+      ok = result == BG_WAIT_SETTLED && !flush->blocked.closed;
       abandon_flush (core, flush);
-    }
-  else
-    {
-      bg_core_set_refused_error (core, error);
     }
 
   bg_core_end_wait (&wait, waiter, cancellable);
+  if (flush == NULL)
+    bg_core_set_refused_error (core, error);
+  else if (!ok)
+    set_flush_error (core, result, timeout_msec, error);
   return ok;
 }
 
@@ -193,9 +217,10 @@ flush_blocking (BgCore *core, int timeout_msec, GCancellable *cancellable, GErro
  * is not due, not functions given to [method@Bg.Loop.invoke], and not what that
  * work hands to the loop in turn. Blocks.
  *
- * Fails with %G_IO_ERROR_TIMED_OUT; %G_IO_ERROR_CANCELLED; %BG_ERROR_CLOSED if the
- * loop is being shut down or has ended; %BG_ERROR_WOULD_DEADLOCK on the loop's own
- * thread, or that of a loop which it waits for; %BG_ERROR_FORKED in a forked child.
+ * Fails with %G_IO_ERROR_TIMED_OUT, whose message says what is in the way;
+ * %G_IO_ERROR_CANCELLED; %BG_ERROR_CLOSED if the loop is being shut down or has ended;
+ * %BG_ERROR_WOULD_DEADLOCK on the loop's own thread, or that of a loop which it waits
+ * for; %BG_ERROR_FORKED in a forked child.
  *
  * Returns: %TRUE if all of it is done
  *

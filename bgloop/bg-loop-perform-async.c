@@ -43,6 +43,8 @@ expired_cb (gpointer data, BgWaitResult why)
     {
       self->gave_up = why;
       count_given_up (self);
+      if (why == BG_WAIT_TIMED_OUT)
+        bg_perform_report (self);
     }
   if (expires && self->phase >= BG_OPERATION_PENDING && bg_perform_remove_blocked (self))
     reply = g_steal_pointer (&self->reply);

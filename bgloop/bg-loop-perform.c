@@ -34,9 +34,10 @@ end_unstarted (BgPerform *self)
   bg_core_remove_hold (self->core, &self->hold);
 }
 
-/* The wait was cancelled or timed out. TRUE if it is over at once. */
+/* The wait was cancelled or timed out. TRUE if it is over at once. @reports: somebody wants to be
+ * told what is in the way. */
 static gboolean
-give_up (BgPerform *self, BgWaitResult why)
+give_up (BgPerform *self, BgWaitResult why, gboolean reports)
 {
   BgCore *core = self->core;
   gboolean listed, unstarted, cancels;
@@ -50,7 +51,11 @@ give_up (BgPerform *self, BgWaitResult why)
       end_unstarted (self);
     }
   if ((listed || !self->answered) && !self->blocked.closed)
-    self->gave_up = why;
+    {
+      self->gave_up = why;
+      if (reports && why == BG_WAIT_TIMED_OUT)
+        bg_perform_report (self);
+    }
   if (listed)
     self->blocked.waiter = NULL;
   cancels = !unstarted && !self->answered;
@@ -79,17 +84,24 @@ end_closed (BgPerform *self)
     bg_perform_unref (self);
 }
 
+/* Until there is an answer, or the wait is given up. */
+static void
+wait_for_answer (BgPerform *self, BgWaiter *waiter, gboolean reports)
+{
+  BgWaitResult why = bg_waiter_wait (waiter, self->deadline);
+
+  if (why != BG_WAIT_SETTLED && !give_up (self, why, reports))
+    bg_waiter_wait_settled (waiter);
+}
+
+/* The wait is over. */
 static GAsyncResult *
-wait_for_answer (BgPerform *self, BgWaiter *waiter, gint64 deadline, GError **error)
+take_answer (BgPerform *self, GError **error)
 {
   BgCore *core = self->core;
-  BgWaitResult why = bg_waiter_wait (waiter, deadline);
   GAsyncResult *result;
   GError *failure;
   gboolean closed, handed_over;
-
-  if (why != BG_WAIT_SETTLED && !give_up (self, why))
-    bg_waiter_wait_settled (waiter);
 
   /* Until the loop hands the answer over, the callback that has brought it may not have returned:
    * an answer that is not handed over yet stays where it is. */
@@ -116,7 +128,6 @@ perform_blocking (BgPerform *self, GError **error)
   GCancellable *cancellable = self->caller_cancellable;
   BgWait wait;
   BgWaiter *waiter = bg_core_begin_wait (core, &wait, cancellable, error);
-  GAsyncResult *result = NULL;
   gboolean admitted, awake;
 
   self->blocked.waiter = waiter;
@@ -134,12 +145,15 @@ perform_blocking (BgPerform *self, GError **error)
   if (admitted && awake)
     bg_core_stay_awake (core, waiter, self->deadline);
   if (admitted)
-    result = wait_for_answer (self, waiter, self->deadline, error);
-  else
-    bg_core_set_refused_error (core, error);
+    wait_for_answer (self, waiter, error != NULL);
 
   bg_core_end_wait (&wait, waiter, cancellable);
-  return result;
+  if (!admitted)
+    {
+      bg_core_set_refused_error (core, error);
+      return NULL;
+    }
+  return take_answer (self, error);
 }
 
 static GAsyncResult *
@@ -219,8 +233,8 @@ perform (BgLoop *loop,
  * or was shut down meanwhile; %BG_ERROR_WOULD_DEADLOCK on the loop's own thread, or
  * that of a loop which it waits for; %BG_ERROR_FORKED in a forked child;
  * %BG_ERROR_UNANSWERED if the operation answered without a result;
- * %G_IO_ERROR_CANCELLED and %G_IO_ERROR_TIMED_OUT. How the operation itself went
- * is in its answer.
+ * %G_IO_ERROR_CANCELLED and %G_IO_ERROR_TIMED_OUT, whose message says whether it has begun
+ * and what was in the way. How the operation itself went is in its answer.
  *
  * Returns: (transfer full): the operation's answer, for its own finish function
  *
@@ -273,8 +287,8 @@ bg_loop_perform (BgLoop *self,
  * or was shut down meanwhile; %BG_ERROR_WOULD_DEADLOCK on the loop's own thread, or
  * that of a loop which it waits for; %BG_ERROR_FORKED in a forked child;
  * %BG_ERROR_UNANSWERED if the last reference to the operation went without an answer;
- * %G_IO_ERROR_CANCELLED and %G_IO_ERROR_TIMED_OUT. How the operation itself went
- * is in its answer.
+ * %G_IO_ERROR_CANCELLED and %G_IO_ERROR_TIMED_OUT, whose message says whether it has begun
+ * and what was in the way. How the operation itself went is in its answer.
  *
  * Returns: (transfer full): the operation's answer, for its own finish function
  *

@@ -21,6 +21,7 @@ void bg_loop_unpublish (BgCore *core);
 gboolean bg_call_is_too_late (BgCore *core,
                               GCancellable *cancellable,
                               gint64 deadline,
+                              int timeout_msec,
                               GError **error);
 gboolean bg_call_run (BgCallFunc func, gpointer data, GError **error);
 

@@ -353,6 +353,187 @@ test_race (BgTestFixture *fixture, gconstpointer data)
     }
 }
 
+/* The error says what was in the way as the time was up. */
+
+#define AGE "(\\d+ ms|\\d+\\.\\d s)"
+
+void timeout_stuck_cb (gpointer user_data);
+gboolean timeout_begin_cb (gpointer user_data,
+                           GCancellable *cancellable,
+                           GAsyncReadyCallback callback,
+                           gpointer callback_data,
+                           GError **error);
+
+/* Exported, so that the dynamic linker knows their names. */
+void
+timeout_stuck_cb (gpointer user_data)
+{
+  UtilBlock *block = user_data;
+
+  util_latch_count_down (&block->entered);
+  util_latch_wait (&block->released);
+}
+
+gboolean
+timeout_begin_cb (gpointer user_data,
+                  GCancellable *cancellable,
+                  GAsyncReadyCallback callback,
+                  gpointer callback_data,
+                  GError **error)
+{
+  return begin_cb (user_data, cancellable, callback, callback_data, error);
+}
+
+#define STUCK "running " UTIL_NAME (timeout_stuck_cb, ".*") " for " AGE
+
+/* The loop stands still in that function; three wait behind it, and two that are less urgent. Holds
+ * are in the way of the loop's end only. */
+static guint64
+get_stuck (UtilBlock *block, BgLoop *loop)
+{
+  util_latch_init (&block->entered, 1);
+  util_latch_init (&block->released, 1);
+  g_assert_true (bg_loop_post (loop, timeout_stuck_cb, block, NULL));
+  util_latch_wait (&block->entered);
+  for (guint i = 0; i < 5; i++)
+    g_assert_true (bg_loop_post_full (loop, i < 3 ? 0 : 7, util_nothing_cb, NULL, NULL));
+  return bg_loop_hold (loop, "nothing");
+}
+
+static void
+assert_says (GError *error, const char *pattern)
+{
+  g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+  g_test_message ("%s", error->message);
+  if (!g_regex_match_simple (pattern, error->message, 0, 0))
+    g_error ("\"%s\" does not match \"%s\"", error->message, pattern);
+}
+
+/* What is less urgent is in nobody's way, nor is what has just been given up; whoever does not
+ * ask is not told. */
+static void
+test_says_blocking (BgTestFixture *fixture, gconstpointer data)
+{
+  BgLoop *loop = fixture->loop;
+  g_autoptr (GError) called = NULL, urgent = NULL, less_urgent = NULL, flushed = NULL;
+  g_autoptr (GError) performed = NULL;
+  UtilBlock block;
+  guint64 hold = get_stuck (&block, loop);
+
+  for (guint i = 0; i < 2; i++)
+    {
+      g_assert_false (
+          bg_loop_call_full (loop, 0, 2, util_no_call_cb, NULL, NULL, i == 0 ? NULL : &called));
+      g_assert_false (bg_loop_flush (loop, 2, NULL, i == 0 ? NULL : &flushed));
+      g_assert_null (
+          bg_loop_perform (loop, 0, 2, util_no_begin_cb, NULL, NULL, i == 0 ? NULL : &performed));
+    }
+  g_assert_false (bg_loop_call_full (loop, -1, 0, util_no_call_cb, NULL, NULL, &urgent));
+  g_assert_false (bg_loop_call_full (loop, 7, 0, util_no_call_cb, NULL, NULL, &less_urgent));
+
+  assert_says (called, "^A call to the loop \"[^\"]+\" did not start within 2 ms: " STUCK
+                       "; 3 queued at priority 0$");
+  assert_says (flushed, "^The loop \"[^\"]+\" was not flushed within 2 ms: " STUCK
+                        "; 3 queued at priority 0; 2 queued at priority 7$");
+  assert_says (performed, "^An operation on the loop \"[^\"]+\" did not start within 2 ms: " STUCK
+                          "; 3 queued at priority 0$");
+  assert_says (urgent, "^A call to the loop \"[^\"]+\" did not start within 0 ms: " STUCK "$");
+  assert_says (less_urgent, "^A call to the loop \"[^\"]+\" did not start within 0 ms: " STUCK
+                            "; 3 queued at priority 0; 2 queued at priority 7$");
+  util_unblock (&block);
+  bg_loop_release (loop, hold);
+  util_loop_shut_down (loop);
+  util_block_clear (&block);
+}
+
+/* What was in the way is told as it was when the time was up, though the loop comes to it only
+ * later, in another function and with nothing queued. */
+static void
+test_says_async (BgTestFixture *fixture, gconstpointer data)
+{
+  BgLoop *loop = fixture->loop;
+  g_autoptr (GError) error = NULL;
+  UtilBlock block;
+  guint64 hold = get_stuck (&block, loop);
+  Work work;
+
+  work_init (&work, GPOINTER_TO_INT (data), loop);
+  start (&work, 0, util_reply_cb);
+  /* The limit of 0 ms is a source that is ready. */
+  g_assert_true (g_main_context_iteration (NULL, FALSE));
+  util_unblock (&block);
+  g_assert_false (finish (&work, &error));
+  assert_says (error, "^An operation on the loop \"[^\"]+\" did not start within 0 ms: " STUCK
+                      "; 3 queued at priority 0$");
+  bg_loop_release (loop, hold);
+  util_loop_shut_down (loop);
+  work_clear (&work);
+  util_block_clear (&block);
+}
+
+/* An asynchronous call whose turn comes too late is told how late: nothing is in its way then,
+ * least of all itself. */
+static void
+test_says_late (BgTestFixture *fixture, gconstpointer data)
+{
+  BgLoop *loop = fixture->loop;
+  g_autoptr (GError) error = NULL;
+  UtilBlock block;
+  Work work;
+
+  util_block (&block, loop);
+  work_init (&work, CALL, loop);
+  start (&work, 1, util_reply_cb);
+  util_spin_until (util_msec_from_now (5));
+  util_unblock (&block);
+  g_assert_false (finish (&work, &error));
+  assert_says (error, "^A call to the loop \"[^\"]+\" did not start within 1 ms: "
+                      "the loop came to it " AGE " late$");
+  util_loop_shut_down (loop);
+  work_clear (&work);
+  util_block_clear (&block);
+}
+
+/* An operation that has begun is told apart, and named, while its function runs and after that. */
+static void
+test_says_begun (BgTestFixture *fixture, gconstpointer data)
+{
+  BgLoop *loop = fixture->loop;
+  gboolean blocks = GPOINTER_TO_INT (data), begun = FALSE;
+
+  for (int timeout_msec = 1; !begun; timeout_msec *= 2)
+    {
+      g_autoptr (GError) error = NULL;
+      Work work;
+
+      work_init (&work, PERFORM, loop);
+      if (blocks)
+        g_assert_null (
+            bg_loop_perform (loop, 0, timeout_msec, timeout_begin_cb, &work, NULL, &error));
+      else
+        bg_loop_perform_async (loop, 0, timeout_msec, timeout_begin_cb, &work, destroyed_cb, NULL,
+                               util_reply_cb, &work.reply);
+      if (!blocks)
+        g_assert_false (finish (&work, &error));
+      begun = work.n_run > 0;
+      if (begun)
+        {
+          assert_says (error, "^An operation on the loop \"[^\"]+\" did not end within \\d+ ms: "
+                              "(.*; )?(running|waiting for the operation begun by) " UTIL_NAME (
+                                  timeout_begin_cb, ".*") " for " AGE "$");
+          answer (&work);
+        }
+      else
+        {
+          assert_says (error,
+                       "^An operation on the loop \"[^\"]+\" did not start within \\d+ ms: .");
+        }
+      util_wait_for_holds (loop, 0);
+      work_clear (&work);
+    }
+  util_loop_shut_down (loop);
+}
+
 static void
 add (const char *path, Kind kind, UtilTestFunc func)
 {
@@ -381,6 +562,14 @@ main (int argc, char *argv[])
       add ("what-has-answered-is-not-cancelled", kind, test_answered);
     }
   util_add ("/timeout-async/started-call-has-its-own-result", test_started_call);
+  util_add ("/timeout/says-what-is-in-the-way", test_says_blocking);
+  util_add_data ("/timeout-async/says-what-is-in-the-way/perform", test_says_async,
+                 GINT_TO_POINTER (PERFORM));
+  util_add_data ("/timeout-async/says-what-is-in-the-way/operation", test_says_async,
+                 GINT_TO_POINTER (OPERATION));
+  util_add ("/timeout-async/says-how-late", test_says_late);
+  util_add_data ("/timeout/says-that-it-has-begun", test_says_begun, GINT_TO_POINTER (TRUE));
+  util_add_data ("/timeout-async/says-that-it-has-begun", test_says_begun, GINT_TO_POINTER (FALSE));
 
   return g_test_run ();
 }

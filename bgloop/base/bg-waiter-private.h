@@ -40,10 +40,5 @@ void bg_waiter_set_bound (BgWaiter *self, gboolean bound);
 gboolean bg_waiter_is_over (BgWaiter *self);
 
 gint64 bg_deadline (int timeout_msec);
-void bg_set_wait_error (GError **error,
-                        BgWaitResult result,
-                        const char *cancelled,
-                        const char *timed_out,
-                        ...) G_GNUC_PRINTF (3, 5) G_GNUC_PRINTF (4, 5);
 
 G_END_DECLS

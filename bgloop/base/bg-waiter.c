@@ -406,25 +406,3 @@ bg_deadline (int timeout_msec)
 
   return g_get_monotonic_time () + (gint64) timeout_msec * G_TIME_SPAN_MILLISECOND;
 }
-
-void
-bg_set_wait_error (GError **error,
-                   BgWaitResult result,
-                   const char *cancelled,
-                   const char *timed_out,
-                   ...)
-{
-  g_autofree char *message = NULL;
-  va_list args;
-
-  va_start (args, timed_out);
-  if (result == BG_WAIT_CANCELLED)
-    message = g_strdup_vprintf (cancelled, args);
-  else
-    message = g_strdup_vprintf (timed_out, args);
-  va_end (args);
-
-  g_set_error_literal (error, G_IO_ERROR,
-                       result == BG_WAIT_CANCELLED ? G_IO_ERROR_CANCELLED : G_IO_ERROR_TIMED_OUT,
-                       message);
-}

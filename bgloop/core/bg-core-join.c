@@ -207,8 +207,8 @@ set_end_error (BgCore *core, BgWaitResult why, int timeout_msec, GError **error)
   if (why == BG_WAIT_TIMED_OUT)
     set_timeout_error (core, timeout_msec, error);
   else
-    bg_set_wait_error (error, why, _ ("Waiting for the end of the loop \"%s\" was cancelled"),
-                       _ ("Waiting for the end of the loop \"%s\" timed out"), core->name);
+    g_set_error (error, G_IO_ERROR, G_IO_ERROR_CANCELLED,
+                 _ ("Waiting for the end of the loop \"%s\" was cancelled"), core->name);
 }
 
 /* What can be said at once, without asking for anything or waiting. */

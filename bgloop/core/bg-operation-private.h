@@ -6,6 +6,7 @@
 #include <bgloop/bg-operation.h>
 #include <bgloop/core/bg-core-private.h>
 #include <bgloop/core/bg-reply-private.h>
+#include <bgloop/core/bg-report-private.h>
 
 G_BEGIN_DECLS
 
@@ -51,7 +52,9 @@ typedef struct
   GList answered_link;
   BgPhase phase;
   gboolean answered;    /* there is a result or an error */
+  gboolean begun;       /* begin() was or is called */
   BgWaitResult gave_up; /* why nobody waits for it any more; SETTLED: somebody does */
+  BgReport *report;     /* (owned) (nullable) what was in the way when the time was up */
   BgReply *reply;       /* (owned) (nullable) */
   GAsyncResult *result; /* (owned) (nullable) */
   GError *error;        /* (owned) (nullable) */
@@ -72,6 +75,7 @@ gboolean bg_perform_admit (BgPerform *self);
 void bg_perform_add_blocked (BgPerform *self);
 gboolean bg_perform_remove_blocked (BgPerform *self);
 gboolean bg_perform_is_wanted (BgPerform *self);
+void bg_perform_report (BgPerform *self);
 
 /* without */
 void bg_perform_set_error (BgPerform *self, GError **error);

@@ -92,6 +92,7 @@ bg_perform_unref (gpointer data)
   g_clear_object (&self->caller_cancellable);
   g_clear_object (&self->result);
   g_clear_error (&self->error);
+  g_clear_pointer (&self->report, bg_report_free);
   bg_core_unref (self->core);
   g_free (self);
 }
@@ -143,25 +144,57 @@ bg_perform_remove_blocked (BgPerform *self)
   return TRUE;
 }
 
-/* Why there is no answer. */
+/* With the lock held, as the time is up: keeps what is in the way now, for the error, which may
+ * be told only when the loop has come to it. Its own place in the queue is given up by then. */
+void
+bg_perform_report (BgPerform *self)
+{
+  if (self->report != NULL)
+    return;
+
+  self->report = bg_report_new (self->core, self->priority);
+  if (self->phase == BG_OPERATION_PENDING)
+    bg_report_add_operation (self->report, bg_perform_get_func (self), self->hold.since);
+}
+
+static void
+set_timeout_error (BgPerform *self, BgReport *report, GError **error)
+{
+  g_autofree char *text = bg_report_to_text (report);
+
+  if (self->begun)
+    g_set_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT,
+                 _ ("An operation on the loop \"%s\" did not end within %d ms: %s"),
+                 self->core->name, self->timeout_msec, text);
+  else
+    g_set_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT,
+                 _ ("An operation on the loop \"%s\" did not start within %d ms: %s"),
+                 self->core->name, self->timeout_msec, text);
+}
+
+/* Why there is no answer. A wait whose time is up has no report if nobody wants the error. */
 void
 bg_perform_set_error (BgPerform *self, GError **error)
 {
   BgCore *core = self->core;
+  g_autoptr (BgReport) report = NULL;
   BgWaitResult gave_up;
   gboolean closed;
 
   bg_core_lock (core);
   closed = self->blocked.closed;
   gave_up = self->gave_up;
+  report = g_steal_pointer (&self->report);
   bg_core_unlock (core);
 
   if (closed)
     g_set_error (error, BG_ERROR, BG_ERROR_CLOSED,
                  _ ("The loop \"%s\" was shut down before the operation answered"), core->name);
-  else
-    bg_set_wait_error (error, gave_up, _ ("An operation on the loop \"%s\" was cancelled"),
-                       _ ("An operation on the loop \"%s\" timed out"), core->name);
+  else if (gave_up == BG_WAIT_CANCELLED)
+    g_set_error (error, G_IO_ERROR, G_IO_ERROR_CANCELLED,
+                 _ ("An operation on the loop \"%s\" was cancelled"), core->name);
+  else if (error != NULL)
+    set_timeout_error (self, report, error);
 }
 
 /* With the lock held: whether somebody waits for an answer. What comes after a wait was
@@ -327,6 +360,14 @@ is_late (BgPerform *self)
   return waits && self->deadline != -1 && g_get_monotonic_time () >= self->deadline;
 }
 
+/* With the lock held. */
+static void
+give_up_late (BgPerform *self)
+{
+  self->gave_up = BG_WAIT_TIMED_OUT;
+  self->report = bg_report_new_late (self->deadline);
+}
+
 static void
 begin_outcome (BgRecord *slot, gpointer owner)
 {
@@ -350,8 +391,9 @@ begin_outcome (BgRecord *slot, gpointer owner)
                && g_cancellable_is_cancelled (self->caller_cancellable))
         self->gave_up = BG_WAIT_CANCELLED;
       else if (self->gave_up == BG_WAIT_SETTLED && is_late (self))
-        self->gave_up = BG_WAIT_TIMED_OUT;
+        give_up_late (self);
       drops = !bg_perform_is_wanted (self);
+      self->begun = !drops;
       self->phase = drops ? BG_OPERATION_ENDED : BG_OPERATION_BEGINNING;
     }
   bg_core_unlock (core);

@@ -17,7 +17,8 @@ G_DECLARE_FINAL_TYPE (BgReply, bg_reply, BG, REPLY, GObject)
 typedef struct
 {
   gpointer data;
-  gint64 deadline;           /* monotonic microseconds; -1: none */
+  gint64 deadline; /* monotonic microseconds; -1: none */
+  int timeout_msec;
   GCancellable *cancellable; /* (owned) (nullable) */
 } BgRequest;
 

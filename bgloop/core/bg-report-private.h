@@ -7,11 +7,25 @@
 
 G_BEGIN_DECLS
 
-/* What keeps a loop busy, in words or in short. Any thread, without the core's lock. */
+/* What keeps a loop busy, in words or in short. Any thread. */
 
 typedef struct _BgCore BgCore;
 
+/* What was in the way of a wait when its time was up. Nothing of it refers to the loop. */
+typedef struct _BgReport BgReport;
+
+/* with the core's lock */
+BgReport *bg_report_new (BgCore *core, int priority);
+
+/* without */
+BgReport *bg_core_report (BgCore *core, int priority);
+BgReport *bg_report_new_late (gint64 deadline);
+void bg_report_add_operation (BgReport *self, gpointer func, gint64 since);
+char *bg_report_to_text (BgReport *self);
+void bg_report_free (BgReport *self);
 GPtrArray *bg_core_list_work (BgCore *core);
 void bg_core_peek_work (BgCore *core, gboolean *works, gboolean *held);
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC (BgReport, bg_report_free)
 
 G_END_DECLS

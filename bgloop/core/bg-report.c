@@ -15,10 +15,8 @@
  * looked for under the core's lock and put into words without. */
 
 static char *
-describe_age (gint64 since)
+describe_time (gint64 usec)
 {
-  gint64 usec = g_get_monotonic_time () - since;
-
   usec = MAX (0, usec);
   if (usec < G_TIME_SPAN_SECOND)
     return g_strdup_printf (_ ("%d ms"), (int) (usec / G_TIME_SPAN_MILLISECOND));
@@ -44,7 +42,8 @@ typedef struct
     MORE_HELD,
     MORE_OWED,
     DESTRUCTORS,
-    HANDLERS
+    HANDLERS,
+    LATE
   } kind;
   gpointer func;
   gint64 since;
@@ -53,10 +52,35 @@ typedef struct
   char *reason; /* (owned) (nullable) */
 } Work;
 
+/* What was found, and when. */
+struct _BgReport
+{
+  gint64 now;
+  GArray *works; /* of Work */
+};
+
 static void
 work_clear (gpointer data)
 {
   g_free (((Work *) data)->reason);
+}
+
+static BgReport *
+report_new (void)
+{
+  BgReport *self = g_new0 (BgReport, 1);
+
+  self->now = g_get_monotonic_time ();
+  self->works = g_array_new (FALSE, FALSE, sizeof (Work));
+  g_array_set_clear_func (self->works, work_clear);
+  return self;
+}
+
+void
+bg_report_free (BgReport *self)
+{
+  g_array_unref (self->works);
+  g_free (self);
 }
 
 /* How many of a kind are named one by one. */
@@ -72,8 +96,9 @@ collect_more (GArray *works, guint n, guint n_named, int kind)
     g_array_append_val (works, work);
 }
 
+/* @by: sources that have kept the loop since then are left out, as it lingers for so long. */
 static void
-collect_running (BgCore *core, GArray *works)
+collect_running (BgCore *core, GArray *works, gint64 by)
 {
   Work work = { .kind = RUNNING };
   gint64 awake_since = atomic_load (&core->thread.awake_at);
@@ -84,12 +109,14 @@ collect_running (BgCore *core, GArray *works)
       work.kind = BUSY;
       work.since = MAX (work.since, awake_since);
     }
-  if (work.func != NULL || (bg_core_get_state (core) != BG_LOOP_STOPPED && awake_since != 0))
+  if (work.func != NULL
+      || (bg_core_get_state (core) != BG_LOOP_STOPPED && awake_since != 0 && work.since <= by))
     g_array_append_val (works, work);
 }
 
+/* What is less urgent than @priority is left out. */
 static void
-collect_queued (BgCore *core, GArray *works)
+collect_queued (BgCore *core, GArray *works, int priority)
 {
   guint n = 0, n_named = 0;
 
@@ -98,6 +125,8 @@ collect_queued (BgCore *core, GArray *works)
       Work work = { .kind = QUEUED, .n = bg_inbox_get_queued (&core->inbox, i) };
 
       work.priority = bg_inbox_get_priority (&core->inbox, i);
+      if (work.priority > priority)
+        break;
       if (work.n > 0 && n_named++ < NAMED)
         g_array_append_val (works, work);
       else
@@ -175,9 +204,9 @@ collect_end (BgCore *core, GArray *works)
 }
 
 static char *
-describe (const Work *work)
+describe (const Work *work, gint64 now)
 {
-  g_autofree char *age = describe_age (work->since);
+  g_autofree char *age = describe_time (now - work->since);
   g_autofree char *name = work->func != NULL ? bg_symbol_describe (work->func) : NULL;
 
   switch (work->kind)
@@ -217,31 +246,98 @@ describe (const Work *work)
       return g_strdup (_ ("destructors of its thread run"));
     case HANDLERS:
       return g_strdup (_ ("handlers of its cancellable have not returned"));
+    case LATE:
+      return g_strdup_printf (_ ("the loop came to it %s late"), age);
     default:
       g_assert_not_reached ();
     }
 }
 
-/* What keeps the loop busy, a line each: of many the most telling ones, and how many
- * more. */
+static GPtrArray *
+list_lines (BgReport *self)
+{
+  GPtrArray *lines = g_ptr_array_new_with_free_func (g_free);
+
+  for (guint i = 0; i < self->works->len; i++)
+    g_ptr_array_add (lines, describe (&g_array_index (self->works, Work, i), self->now));
+  return lines;
+}
+
+/* Without the lock: what keeps the loop from ending, a line each: of many the most telling
+ * ones, and how many more. */
 GPtrArray *
 bg_core_list_work (BgCore *core)
 {
-  g_autoptr (GArray) works = g_array_new (FALSE, FALSE, sizeof (Work));
-  GPtrArray *lines = g_ptr_array_new_with_free_func (g_free);
+  g_autoptr (BgReport) report = report_new ();
 
-  g_array_set_clear_func (works, work_clear);
   bg_core_lock (core);
-  collect_running (core, works);
-  collect_queued (core, works);
-  collect_holds (core, works);
-  collect_owed (core, works);
-  collect_end (core, works);
+  collect_running (core, report->works, G_MAXINT64);
+  collect_queued (core, report->works, G_MAXINT);
+  collect_holds (core, report->works);
+  collect_owed (core, report->works);
+  collect_end (core, report->works);
   bg_core_unlock (core);
 
-  for (guint i = 0; i < works->len; i++)
-    g_ptr_array_add (lines, describe (&g_array_index (works, Work, i)));
-  return lines;
+  return list_lines (report);
+}
+
+/* With the lock held: what the loop comes to before work of @priority that is queued. What keeps
+ * it from ending only is in the way of nothing else. Work behind that one is counted, too: to tell
+ * would take a walk through the queue. */
+BgReport *
+bg_report_new (BgCore *core, int priority)
+{
+  BgReport *self = report_new ();
+
+  collect_running (core, self->works, self->now - BG_LINGER_MAX_USEC);
+  collect_queued (core, self->works, priority);
+  return self;
+}
+
+/* The same without the lock. */
+BgReport *
+bg_core_report (BgCore *core, int priority)
+{
+  BgReport *report;
+
+  bg_core_lock (core);
+  report = bg_report_new (core, priority);
+  bg_core_unlock (core);
+
+  return report;
+}
+
+/* Of work whose turn has come after @deadline, in monotonic microseconds: what was in its way is
+ * gone. */
+BgReport *
+bg_report_new_late (gint64 deadline)
+{
+  BgReport *self = report_new ();
+  Work work = { .kind = LATE, .since = deadline };
+
+  g_array_append_val (self->works, work);
+  return self;
+}
+
+/* An operation has begun, with @func, and has not answered. */
+void
+bg_report_add_operation (BgReport *self, gpointer func, gint64 since)
+{
+  Work work = { .kind = OPERATION, .func = func, .since = since };
+
+  g_array_append_val (self->works, work);
+}
+
+/* Without a lock: what stands after the colon in the error of a wait. */
+char *
+bg_report_to_text (BgReport *self)
+{
+  g_autoptr (GPtrArray) lines = list_lines (self);
+
+  if (lines->len == 0)
+    g_ptr_array_add (lines, g_strdup (_ ("nothing is in the way any more")));
+  g_ptr_array_add (lines, NULL);
+  return g_strjoinv ("; ", (char **) lines->pdata);
 }
 
 /* The same in short. @works: something runs, or is to run; @held: something holds the loop. */

@@ -12,6 +12,7 @@ import sys
 import catalogs
 
 NOT_WITHOUT_HOLDS = 'The loop "%s" has not stopped within %d ms: %s'
+NOT_STARTED = 'A call to the loop "%s" did not start within %d ms: %s'
 CLOSED = 'The loop "%s" takes no more work'
 MORE = ('and %u more hold or operation', 'and %u more holds and operations')
 
@@ -22,7 +23,9 @@ def check_said(built, program, language):
     if said.returncode != 0:
         return said.stderr
     catalog = gettext.translation('bgloop', built, [language])
-    report, closed = said.stdout.splitlines()
+    late, report, closed = said.stdout.splitlines()
+    if not late.startswith(catalog.gettext(NOT_STARTED) % ('x', 0, '')):
+        return said.stdout
     if closed != catalog.gettext(CLOSED) % 'x':
         return said.stdout
     if not report.startswith(catalog.gettext(NOT_WITHOUT_HOLDS) % ('x', 0, '')):
@@ -37,7 +40,7 @@ def check_silent(built, program, language):
     said = catalogs.run_in(language, program, built)
     if said.returncode != 0 or '?' in said.stdout or not said.stdout.isascii():
         return said.stdout + said.stderr
-    return None if said.stdout.splitlines()[1] == CLOSED % 'x' else said.stdout
+    return None if said.stdout.splitlines()[2] == CLOSED % 'x' else said.stdout
 
 
 def main(source, built, program):
