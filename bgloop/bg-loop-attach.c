@@ -36,6 +36,9 @@
  * any time and in any thread, also when the loop has gone; not by
  * [func@GLib.Source.remove], which knows the default context only.
  *
+ * A name that the source has, from [method@GLib.Source.set_name], is in
+ * [method@Bg.Loop.describe] and in reports of stalls. It is not to be changed any more.
+ *
  * Never waits; any thread may call it.
  *
  * Returns: %FALSE if the loop takes no more work; @source is as it was then

@@ -6,7 +6,7 @@
 #include <bgloop/base/bg-text-private.h>
 
 #include <bgloop/bg-loop-private.h>
-#include <bgloop/core/bg-report-private.h>
+#include <bgloop/core/bg-view-private.h>
 
 /* Looking at a loop: whatever never waits for its thread. Any thread. */
 
@@ -151,16 +151,36 @@ bg_loop_get_stats (BgLoop *self)
   return stats;
 }
 
+static void
+append_lines (GString *text, GPtrArray *lines)
+{
+  for (guint i = 0; i < lines->len; i++)
+    g_string_append_printf (text, "  %s\n", (char *) g_ptr_array_index (lines, i));
+}
+
 /**
  * bg_loop_describe:
  * @self: a loop
  *
- * Says what the loop is doing: what runs and for how long, what waits, and what
- * holds it.
+ * Says what the loop is doing: whether it is idle, busy, stopping or stopped; what runs
+ * and for how long, what waits, and what holds it; and what stands by: delayed work,
+ * attached sources and teardown functions.
+ *
+ * ```text
+ * loop "uploads": busy
+ *   running upload_cb for 1.2 s
+ *   3 queued at priority 0
+ *   held by "a request" for 1.4 s
+ * standing by:
+ *   2 delayed, the first due in 250 ms
+ *   2 attached sources: "socket", "watch"
+ *   1 teardown function
+ * ```
  *
  * For people, in logs and debuggers: the form may change. Functions are named by
  * their symbol where the dynamic linker knows it, else by module and offset as
- * addr2line takes them.
+ * addr2line takes them; sources by the name that they were given before they were
+ * attached.
  *
  * Never waits for the loop's thread; any thread may call it.
  *
@@ -171,9 +191,9 @@ bg_loop_get_stats (BgLoop *self)
 char *
 bg_loop_describe (BgLoop *self)
 {
-  static const char *states[] = { N_ ("running"), N_ ("stopping"), N_ ("stopped") };
+  static const char *states[] = { N_ ("idle"), N_ ("stopping"), N_ ("stopped") };
+  g_auto (BgView) view = { 0 };
   BgCore *core;
-  g_autoptr (GPtrArray) lines = NULL;
   GString *text;
 
   g_return_val_if_fail (BG_IS_LOOP (self), NULL);
@@ -182,12 +202,15 @@ bg_loop_describe (BgLoop *self)
   if (bg_core_is_forked (core))
     return g_strdup_printf ("loop \"%s\": of another process\n", bg_core_get_name (core));
 
+  bg_view_init (&view, core);
   text = g_string_new (NULL);
   g_string_append_printf (text, _ ("loop \"%s\": %s\n"), bg_core_get_name (core),
-                          _ (states[bg_core_get_state (core)]));
-  lines = bg_core_list_work (core);
-  for (guint i = 0; i < lines->len; i++)
-    g_string_append_printf (text, "  %s\n", (char *) g_ptr_array_index (lines, i));
+                          view.busy && view.state == BG_LOOP_RUNNING ? _ ("busy")
+                                                                     : _ (states[view.state]));
+  append_lines (text, view.works);
+  if (view.standby->len > 0)
+    g_string_append_printf (text, "%s\n", _ ("standing by:"));
+  append_lines (text, view.standby);
 
   return g_string_free (text, FALSE);
 }

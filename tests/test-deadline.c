@@ -235,7 +235,7 @@ test_describe (void)
   g_assert_true (bg_loop_post (loop, util_count_cb, &hold, NULL));
   busy = bg_loop_describe (loop);
   g_match_info_unref (match (busy,
-                             "^loop \"described\": running\n"
+                             "^loop \"described\": busy\n"
                              "  running " UTIL_NAME (deadline_stuck_cb, ".*") " for " AGE (
                                  "running") "\n"
                                             "  1 queued at priority 0\n"
@@ -254,6 +254,126 @@ test_describe (void)
   g_assert_true (bg_loop_shutdown (loop, NULL));
   stopped = bg_loop_describe (loop);
   g_assert_cmpstr (stopped, ==, "loop \"described\": stopped\n");
+  util_loop_end (loop);
+  util_block_clear (&block);
+}
+
+/* Besides, it says what stands by and is in nobody's way: to be done later, or when something
+ * happens, or at the end. */
+
+static char *
+describe_idle (BgLoop *loop)
+{
+  g_autofree char *head = g_strdup_printf ("loop \"%s\": idle\n", bg_loop_get_name (loop));
+  char *text = bg_loop_describe (loop);
+
+  while (!g_str_has_prefix (text, head))
+    {
+      g_free (text);
+      g_thread_yield ();
+      text = bg_loop_describe (loop);
+    }
+  g_assert_null (strstr (text, "running"));
+  return text;
+}
+
+static GSource *
+attach (BgLoop *loop, const char *name)
+{
+  GSource *source = g_timeout_source_new (G_MAXINT);
+
+  g_source_set_callback (source, util_no_source_cb, NULL, NULL);
+  if (name != NULL)
+    g_source_set_name (source, name);
+  g_assert_true (bg_loop_attach (loop, source));
+  return source;
+}
+
+static void
+detach (GSource *source)
+{
+  g_source_destroy (source);
+  g_source_unref (source);
+}
+
+static void
+assert_standing_by (BgLoop *loop, const char *pattern)
+{
+  g_autofree char *text = describe_idle (loop);
+  g_autofree char *whole
+      = g_strdup_printf ("^loop \"standing-by\": idle\nstanding by:\n%s$", pattern);
+
+  g_match_info_unref (match (text, whole));
+}
+
+static void
+test_standing_by (void)
+{
+  BgLoop *loop = util_loop_new ("standing-by");
+  g_autofree char *nothing = describe_idle (loop), *held = NULL;
+  GSource *first, *second, *unnamed, *more[5];
+  guint64 delays[2], teardowns[2], hold;
+
+  g_assert_cmpstr (nothing, ==, "loop \"standing-by\": idle\n");
+  delays[0] = bg_loop_post_after (loop, G_MAXUINT, util_not_reached_cb, NULL, NULL);
+  assert_standing_by (loop, "  1 delayed, due in \\d+\\.\\d s\n");
+  delays[1] = bg_loop_post_after (loop, G_MAXINT, util_not_reached_cb, NULL, NULL);
+  assert_standing_by (loop, "  2 delayed, the first due in 214\\d+\\.\\d s\n");
+  g_assert_true (bg_loop_withdraw (loop, delays[0]));
+  assert_standing_by (loop, "  1 delayed, due in 214\\d+\\.\\d s\n");
+  g_assert_true (bg_loop_withdraw (loop, delays[1]));
+
+  unnamed = attach (loop, NULL);
+  assert_standing_by (loop, "  1 attached source\n");
+  first = attach (loop, "first");
+  assert_standing_by (loop, "  2 attached sources: \"first\", \\.\\.\\.\n");
+  detach (unnamed);
+  assert_standing_by (loop, "  1 attached source: \"first\"\n");
+  second = attach (loop, "second");
+  assert_standing_by (loop, "  2 attached sources: (\"\\w+\", \"\\w+\")\n");
+  for (guint i = 0; i < G_N_ELEMENTS (more); i++)
+    more[i] = attach (loop, "again");
+  assert_standing_by (loop, "  7 attached sources: (\"\\w+\", ){6}\\.\\.\\.\n");
+  for (guint i = 0; i < G_N_ELEMENTS (more); i++)
+    detach (more[i]);
+  detach (second);
+
+  for (guint i = 0; i < G_N_ELEMENTS (teardowns); i++)
+    teardowns[i] = bg_loop_add_teardown (loop, util_nothing_cb, NULL, NULL);
+  assert_standing_by (loop, "  1 attached source: \"first\"\n  2 teardown functions\n");
+  hold = bg_loop_hold (loop, "a reason");
+  held = describe_idle (loop);
+  g_match_info_unref (match (held, ": idle\n  held by \"a reason\" for " AGE (
+                                       "held") "\nstanding by:\n  1 attached source: "));
+  bg_loop_release (loop, hold);
+  g_assert_true (bg_loop_remove_teardown (loop, teardowns[0]));
+  assert_standing_by (loop, "  1 attached source: \"first\"\n  1 teardown function\n");
+  detach (first);
+  util_loop_end (loop);
+}
+
+/* What is in the way comes first; delayed work that is due waits, too, and is not queued yet. */
+static void
+test_due (void)
+{
+  BgLoop *loop = util_loop_new ("due");
+  g_autofree char *one = NULL, *two = NULL;
+  UtilBlock block;
+  int n = 0;
+
+  block_with (&block, loop, deadline_stuck_cb);
+  g_assert_true (bg_loop_post_after (loop, 0, util_count_cb, &n, NULL) != 0);
+  one = bg_loop_describe (loop);
+  g_match_info_unref (match (one, "^loop \"due\": busy\n"
+                                  "  running " UTIL_NAME (deadline_stuck_cb, ".*") " for " AGE (
+                                      "running") "\n"
+                                                 "standing by:\n"
+                                                 "  1 delayed, due " AGE ("due") " ago\n$"));
+  g_assert_true (bg_loop_post_after (loop, 0, util_count_cb, &n, NULL) != 0);
+  two = bg_loop_describe (loop);
+  g_match_info_unref (
+      match (two, "standing by:\n  2 delayed, the first due " AGE ("due") " ago\n$"));
+  util_unblock (&block);
   util_loop_end (loop);
   util_block_clear (&block);
 }
@@ -571,6 +691,8 @@ main (int argc, char *argv[])
     util_add_trapped ("/deadline/report/static-function", test_static_function);
   util_add_trapped ("/deadline/report/operation", test_operation);
   util_add_trapped ("/deadline/describe", test_describe);
+  util_add_trapped ("/deadline/describe/standing-by", test_standing_by);
+  util_add_trapped ("/deadline/describe/due", test_due);
   util_add_trapped ("/deadline/describe/nested", test_nested);
   util_add_trapped ("/deadline/describe/while-a-module-is-loaded", test_module);
   util_add_trapped ("/deadline/report/source", test_stuck_source);

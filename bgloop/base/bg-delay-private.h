@@ -60,6 +60,13 @@ gboolean bg_delays_is_due (BgDelays *self, guint64 id);
 gboolean bg_delays_cancel (BgDelays *self, guint64 id, gpointer *data, GDestroyNotify *destroy);
 void bg_delays_clear (BgDelays *self);
 
+/* How many wait to be due. */
+static inline guint
+bg_delays_get_n (BgDelays *self)
+{
+  return self->n - self->n_cancelled;
+}
+
 gboolean bg_delay_start (BgDelay *self);
 
 G_END_DECLS

@@ -38,6 +38,7 @@ typedef struct
 /* with the core's lock */
 gboolean bg_core_attach (BgCore *self, GSource *source);
 char *bg_core_dup_dispatched (BgCore *self);
+guint bg_core_list_attached (BgCore *self, GPtrArray *names, guint most);
 
 /* on the loop's thread, without */
 gboolean bg_core_owns_source (BgCore *self, GSource *source);

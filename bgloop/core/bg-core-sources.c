@@ -89,6 +89,35 @@ bg_core_dup_dispatched (BgCore *self)
   return names->len == 1 ? g_strdup (g_ptr_array_index (names, 0)) : NULL;
 }
 
+static guint
+list_undestroyed (GPtrArray *sources, GPtrArray *names, guint most)
+{
+  guint n = 0;
+
+  for (guint i = 0; sources != NULL && i < sources->len; i++)
+    {
+      GSource *source = g_ptr_array_index (sources, i);
+
+      if (g_source_is_destroyed (source))
+        continue;
+
+      n++;
+      if (names->len < most && g_source_get_name (source) != NULL)
+        g_ptr_array_add (names, g_strdup (g_source_get_name (source)));
+    }
+
+  return n;
+}
+
+/* Any thread, with the lock held: how many attached sources there are. Adds the names that they
+ * have to @names, until those are @most. */
+guint
+bg_core_list_attached (BgCore *self, GPtrArray *names, guint most)
+{
+  return list_undestroyed (self->sources.attached, names, most)
+         + list_undestroyed (self->sources.arriving, names, most);
+}
+
 static int
 more_urgent (int priority, GSource *source)
 {

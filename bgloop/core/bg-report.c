@@ -14,8 +14,8 @@
  * stall is reported unasked: bg-watchdog.c). Any thread; it is
  * looked for under the core's lock and put into words without. */
 
-static char *
-describe_time (gint64 usec)
+char *
+bg_report_describe_time (gint64 usec)
 {
   usec = MAX (0, usec);
   if (usec < G_TIME_SPAN_SECOND)
@@ -206,7 +206,7 @@ collect_end (BgCore *core, GArray *works)
 static char *
 describe (const Work *work, gint64 now)
 {
-  g_autofree char *age = describe_time (now - work->since);
+  g_autofree char *age = bg_report_describe_time (now - work->since);
   g_autofree char *name = work->func != NULL ? bg_symbol_describe (work->func) : NULL;
 
   switch (work->kind)
@@ -253,8 +253,9 @@ describe (const Work *work, gint64 now)
     }
 }
 
-static GPtrArray *
-list_lines (BgReport *self)
+/* Without a lock: a line for each that was found. */
+GPtrArray *
+bg_report_list (BgReport *self)
 {
   GPtrArray *lines = g_ptr_array_new_with_free_func (g_free);
 
@@ -263,22 +264,33 @@ list_lines (BgReport *self)
   return lines;
 }
 
-/* Without the lock: what keeps the loop from ending, a line each: of many the most telling
- * ones, and how many more. */
+/* With the lock held: what keeps the loop from ending. @busy: something runs, or is to run. */
+BgReport *
+bg_report_new_all (BgCore *core, gboolean *busy)
+{
+  BgReport *self = report_new ();
+
+  collect_running (core, self->works, G_MAXINT64);
+  collect_queued (core, self->works, G_MAXINT);
+  *busy = self->works->len > 0;
+  collect_holds (core, self->works);
+  collect_owed (core, self->works);
+  collect_end (core, self->works);
+  return self;
+}
+
+/* Without the lock: the same, a line each: of many the most telling ones, and how many more. */
 GPtrArray *
 bg_core_list_work (BgCore *core)
 {
-  g_autoptr (BgReport) report = report_new ();
+  g_autoptr (BgReport) report = NULL;
+  gboolean busy;
 
   bg_core_lock (core);
-  collect_running (core, report->works, G_MAXINT64);
-  collect_queued (core, report->works, G_MAXINT);
-  collect_holds (core, report->works);
-  collect_owed (core, report->works);
-  collect_end (core, report->works);
+  report = bg_report_new_all (core, &busy);
   bg_core_unlock (core);
 
-  return list_lines (report);
+  return bg_report_list (report);
 }
 
 /* With the lock held: what the loop comes to before work of @priority that is queued. What keeps
@@ -332,7 +344,7 @@ bg_report_add_operation (BgReport *self, gpointer func, gint64 since)
 char *
 bg_report_to_text (BgReport *self)
 {
-  g_autoptr (GPtrArray) lines = list_lines (self);
+  g_autoptr (GPtrArray) lines = bg_report_list (self);
 
   if (lines->len == 0)
     g_ptr_array_add (lines, g_strdup (_ ("nothing is in the way any more")));

@@ -10,6 +10,7 @@ it would refuse: where this thread has paused the loop, or shuts one down in CAN
 """
 
 import asyncio
+import itertools
 import math
 import re
 import threading
@@ -70,7 +71,8 @@ def countdown(timeout):
 
 def _list_work(loop, thread):
     """What is in the way of the loop, a line each: what C knows, with the names that Python knows."""
-    lines = [line.strip() for line in loop.describe().splitlines()[1:]]
+    described = loop.describe().splitlines()[1:]
+    lines = [line.strip() for line in itertools.takewhile(lambda line: line.startswith(' '), described)]
     running = thread.running
     if running is not None:
         name = running.describe()
