@@ -96,7 +96,8 @@ collect_more (GArray *works, guint n, guint n_named, int kind)
     g_array_append_val (works, work);
 }
 
-/* @by: sources that have kept the loop since then are left out, as it lingers for so long. */
+/* @by: in monotonic microseconds. A loop that has been awake without work of its own only since
+ * later is not said to be busy. */
 static void
 collect_running (BgCore *core, GArray *works, gint64 by)
 {
@@ -293,9 +294,10 @@ bg_core_list_work (BgCore *core)
   return bg_report_list (report);
 }
 
-/* With the lock held: what the loop comes to before work of @priority that is queued. What keeps
- * it from ending only is in the way of nothing else. Work behind that one is counted, too: to tell
- * would take a walk through the queue. */
+/* With the lock held: what the loop comes to before work of @priority that is queued. What only
+ * keeps it from ending is left out, and so is a loop that does no more than linger. Work that was
+ * queued behind that one at its own priority is counted, too: to tell them apart would take a walk
+ * through the queue. */
 BgReport *
 bg_report_new (BgCore *core, int priority)
 {
