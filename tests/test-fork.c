@@ -14,25 +14,6 @@
 
 #include "util.h"
 
-#ifndef __has_feature
-#define __has_feature(feature) 0
-#endif
-
-/* The allocator of AddressSanitizer has locks that do not survive a fork, and
- * ThreadSanitizer lets a forked child start no threads. */
-#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
-#define WITH_ASAN 1
-#else
-#define WITH_ASAN 0
-#endif
-#if defined(__SANITIZE_THREAD__) || __has_feature(thread_sanitizer)
-#define WITH_TSAN 1
-#else
-#define WITH_TSAN 0
-#endif
-
-/* A child has so long: it either answers at once or hangs. */
-/* A child that hangs is killed. */
 /* What a child does ends with its exit status. Nothing of the parent's, such as
  * the leak checker, has any business there. */
 typedef void (*ChildFunc) (BgLoop *loop);
@@ -1312,7 +1293,7 @@ fork_beside_first_use (void (*use) (void), ChildFunc child, BgLoop *loop)
   thread = g_thread_new ("first", first_user_thread, (gpointer) use);
   util_latch_wait (&first_used);
   /* GLib's worker may be just starting, and in an allocator whose lock the child needs. */
-  while (WITH_ASAN && util_count_threads_awake () > 1)
+  while (UTIL_WITH_ASAN && util_count_threads_awake () > 1)
     g_thread_yield ();
   util_wait_for_child (start_child (child, loop));
   util_latch_count_down (&forked);
@@ -1439,7 +1420,7 @@ main (int argc, char *argv[])
   g_setenv ("G_SLICE", "always-malloc", TRUE);
   util_init (&argc, &argv);
 
-#if WITH_TSAN
+#if UTIL_WITH_TSAN
   g_print ("1..0 # SKIP no threads after a fork with ThreadSanitizer\n");
   return 0;
 #endif
@@ -1467,9 +1448,9 @@ main (int argc, char *argv[])
       util_add_trapped ("/fork/returned/takes-no-wakeup", test_returned_takes_no_wakeup);
       util_add_trapped ("/fork/returned/closes-on-exec", test_returned_closes);
     }
-  if (HAVE_EVENTFD && !WITH_ASAN)
+  if (HAVE_EVENTFD && !UTIL_WITH_ASAN)
     util_add_trapped ("/fork/returns", test_returns);
-#if !WITH_ASAN
+#if !UTIL_WITH_ASAN
   util_add_trapped ("/fork/storm", test_storm);
 #endif
 

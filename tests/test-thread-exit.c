@@ -3,13 +3,7 @@
  */
 #include <unistd.h>
 
-#include "util.h"
-
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-#define IS_SANITIZED TRUE
-#else
-#define IS_SANITIZED FALSE
-#endif
+#include "test-thread-exit.h"
 
 /* Code that ends the loop's thread under it: a critical, and everything gets its
  * outcome, as in CANCEL mode. */
@@ -153,16 +147,6 @@ wait_thread (gpointer user_data)
   return NULL;
 }
 
-static gpointer
-call_thread (gpointer user_data)
-{
-  g_autoptr (GError) error = NULL;
-
-  g_assert_false (bg_loop_call (user_data, util_no_call_cb, NULL, NULL, &error));
-  g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
-  return NULL;
-}
-
 /* What is there when the thread ends. The loop of the last kind stops already, and
  * takes none of it. */
 static void
@@ -236,7 +220,7 @@ test_exit (gconstpointer data)
   util_latch_wait (&self.entered);
   give_others (&self);
   threads[1] = g_thread_new ("wait", wait_thread, self.loop);
-  threads[2] = g_thread_new ("call", call_thread, self.loop);
+  threads[2] = g_thread_new ("call", util_call_closed_thread, self.loop);
   util_latch_count_down (&self.proceed);
   g_assert_true (bg_loop_shutdown (self.loop, NULL));
   util_take_critical ("*thread*");
@@ -258,102 +242,49 @@ test_exit (gconstpointer data)
   _exit (0);
 }
 
-/* A reply is owed also for what ends the thread, and then does so once more in its destroy
- * notify: here, and to another loop, whose end waits for it. */
-
-typedef struct
-{
-  BgLoop *loop;
-  gboolean performs;
-  int n_ended;
-  UtilReply reply;
-} Replied;
-
+/* The default loop is another one then. */
 static void
-exit_counted_cb (gpointer user_data)
+test_exit_default (void)
 {
-  util_count_cb (user_data);
-  g_thread_exit (NULL);
-}
-
-static gboolean
-exit_counted_call_cb (gpointer user_data, GError **error)
-{
-  exit_counted_cb (user_data);
-  return FALSE;
-}
-
-static gboolean
-exit_counted_begin_cb (gpointer user_data,
-                       GCancellable *cancellable,
-                       GAsyncReadyCallback callback,
-                       gpointer callback_data,
-                       GError **error)
-{
-  exit_counted_cb (user_data);
-  return FALSE;
-}
-
-static void
-ask_for_exits (gpointer user_data)
-{
-  Replied *self = user_data;
-
-  if (self->performs)
-    bg_loop_perform_async (self->loop, 0, -1, exit_counted_begin_cb, &self->n_ended,
-                           exit_counted_cb, NULL, util_reply_cb, &self->reply);
-  else
-    bg_loop_call_async (self->loop, 0, -1, exit_counted_call_cb, &self->n_ended, exit_counted_cb,
-                        NULL, util_reply_cb, &self->reply);
-}
-
-static void
-run_replied (gboolean performs, BgLoop *other)
-{
-  Replied self = { .loop = util_loop_new ("exits"), .performs = performs };
-  g_autoptr (GError) error = NULL;
+  BgLoop *loop = bg_loop_dup_default (NULL), *fresh;
 
   util_catch_criticals ();
-  util_reply_init (&self.reply);
-  if (other != NULL)
-    g_assert_true (bg_loop_post (other, ask_for_exits, &self, NULL));
-  else
-    ask_for_exits (&self);
-  if (other != NULL)
-    util_loop_end (other);
-  else
-    util_reply_wait (&self.reply);
+  g_assert_true (bg_loop_post (loop, util_exit_thread_cb, NULL, NULL));
+  g_assert_true (bg_loop_wait (loop, -1, NULL, NULL));
+  util_take_critical ("*has ended the thread of the loop*default*");
+  fresh = bg_loop_dup_default (NULL);
+  g_assert_true (fresh != loop);
+  g_assert_true (bg_loop_call (fresh, util_true_cb, NULL, NULL, NULL));
+  g_assert_finalize_object (loop);
+  g_assert_true (bg_loop_reset_default (-1, NULL));
+  g_assert_finalize_object (fresh);
+}
 
-  if (performs)
-    g_assert_null (bg_loop_perform_finish (self.loop, self.reply.result, &error));
-  else
-    g_assert_false (bg_loop_call_finish (self.loop, self.reply.result, &error));
-  g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
-  g_assert_true (bg_loop_wait (self.loop, -1, NULL, NULL));
-  g_assert_cmpint (self.n_ended, ==, 2);
+/* Nobody has the loop any more. */
+
+static void
+test_exit_dropped (void)
+{
+  BgLoop *loop;
+  guint threads;
+  UtilLatch destroyed;
+  UtilBlock block;
+
+  util_catch_criticals ();
+  util_loop_end (util_loop_new (NULL));
+  threads = util_count_threads ();
+  loop = util_loop_new ("exits");
+  util_latch_init (&destroyed, 2);
+  util_block (&block, loop);
+  g_assert_true (bg_loop_post (loop, util_exit_thread_cb, &destroyed, util_count_down_cb));
+  g_assert_true (bg_loop_post (loop, util_not_reached_cb, &destroyed, util_count_down_cb));
+  g_assert_finalize_object (loop);
+  util_unblock (&block);
+  util_latch_wait (&destroyed);
+  util_wait_for_threads (threads);
   util_take_critical ("*has ended the thread of the loop*exits*");
-  util_reply_clear (&self.reply);
-  util_loop_end (self.loop);
-}
-
-static void
-test_exit_again_owing (void)
-{
-  run_replied (FALSE, NULL);
-  run_replied (TRUE, NULL);
-}
-
-static void
-test_exit_again_owing_loop (void)
-{
-  run_replied (FALSE, util_loop_new ("owed"));
-  run_replied (TRUE, util_loop_new ("owed"));
-}
-
-static void
-exit_cb (gpointer user_data)
-{
-  g_thread_exit (NULL);
+  util_block_clear (&block);
+  util_latch_clear (&destroyed);
 }
 
 /* Whoever waits is told before the notifies run: one of them may wait for the waiter. */
@@ -373,8 +304,8 @@ test_exit_joins (void)
 
   util_catch_criticals ();
   util_block (&block, loop);
-  g_assert_true (bg_loop_post (loop, exit_cb, &caller, join_cb));
-  caller = g_thread_new ("caller", call_thread, loop);
+  g_assert_true (bg_loop_post (loop, util_exit_thread_cb, &caller, join_cb));
+  caller = g_thread_new ("caller", util_call_closed_thread, loop);
   util_wait_for_queued (loop, 2);
   util_unblock (&block);
   g_assert_true (bg_loop_wait (loop, -1, NULL, NULL));
@@ -392,12 +323,6 @@ exit_handler_cb (GCancellable *cancellable, gpointer user_data)
 }
 
 static void
-quit_cancel_cb (gpointer user_data)
-{
-  bg_loop_quit (user_data, BG_SHUTDOWN_CANCEL);
-}
-
-static void
 test_exit_in_handler (void)
 {
   guint n_eventfds, n_threads;
@@ -410,7 +335,7 @@ test_exit_in_handler (void)
   loop = util_loop_new ("exits");
   g_signal_connect (bg_loop_get_cancellable (loop), "cancelled", G_CALLBACK (exit_handler_cb),
                     NULL);
-  g_assert_true (bg_loop_post (loop, quit_cancel_cb, loop, NULL));
+  g_assert_true (bg_loop_post (loop, util_quit_cancel_cb, loop, NULL));
   g_assert_true (bg_loop_wait (loop, -1, NULL, NULL));
   util_take_critical ("*has ended the thread of the loop*exits*");
   g_assert_finalize_object (loop);
@@ -531,7 +456,7 @@ nest_and_exit_cb (gpointer user_data)
 {
   Forking *self = user_data;
 
-  g_assert_true (bg_loop_post (self->loop, exit_cb, NULL, fork_cb));
+  g_assert_true (bg_loop_post (self->loop, util_exit_thread_cb, NULL, fork_cb));
   while (TRUE)
     g_main_context_iteration (bg_loop_get_context (self->loop), TRUE);
 }
@@ -562,7 +487,7 @@ test_exit_handler_forks (void)
   g_signal_connect_swapped (bg_loop_get_cancellable (self.loop), "cancelled", G_CALLBACK (fork_cb),
                             NULL);
   util_block (&block, self.loop);
-  g_assert_true (bg_loop_post (self.loop, exit_cb, NULL, NULL));
+  g_assert_true (bg_loop_post (self.loop, util_exit_thread_cb, NULL, NULL));
   g_assert_true (bg_loop_post (self.loop, util_not_reached_cb, &self, only_in_parent_cb));
   g_assert_true (bg_loop_add_teardown (self.loop, util_nothing_cb, &self, only_in_parent_cb));
   util_unblock (&block);
@@ -602,13 +527,15 @@ main (int argc, char *argv[])
   add ("source", SOURCE);
   add ("delay", DELAY);
   add ("teardown", TEARDOWN);
-  util_add_trapped ("/thread-exit/twice/owing-a-reply", test_exit_again_owing);
-  util_add_trapped ("/thread-exit/twice/owing-a-loop", test_exit_again_owing_loop);
+  add_tests_of_places ();
+  add_tests_of_twice ();
+  util_add_trapped ("/thread-exit/default-starts-anew", test_exit_default);
+  util_add_trapped ("/thread-exit/dropped", test_exit_dropped);
   util_add_trapped ("/thread-exit/notify-waits-for-waiter", test_exit_joins);
   util_add_trapped ("/thread-exit/replies-arrive", test_exit_as_replies_come);
   util_add_trapped ("/thread-exit/attached", test_exit_in_attached);
   util_add_trapped ("/thread-exit/handler", test_exit_in_handler);
-  if (!IS_SANITIZED)
+  if (!UTIL_IS_SANITIZED)
     {
       util_add_trapped ("/thread-exit/notify-forks", test_exit_forks);
       util_add_trapped ("/thread-exit/handler-forks", test_exit_handler_forks);

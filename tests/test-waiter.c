@@ -24,12 +24,8 @@ static gboolean wait_until_of_test (GCond *cond, GMutex *mutex, gint64 end);
 
 #include "util.h"
 
-#ifndef __has_feature
-#define __has_feature(feature) 0
-#endif
-
 /* The allocator of AddressSanitizer has locks that do not survive a fork. */
-#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
+#if UTIL_WITH_ASAN
 #define FORKS_ANY_TIME 0
 #else
 #define FORKS_ANY_TIME 1
@@ -37,7 +33,7 @@ static gboolean wait_until_of_test (GCond *cond, GMutex *mutex, gint64 end);
 
 /* Thread-local data is destroyed in as many rounds as there may be. In the last one
  * ThreadSanitizer has forgotten the thread. */
-#if defined(__SANITIZE_THREAD__) || __has_feature(thread_sanitizer)
+#if UTIL_WITH_TSAN
 #define N_ROUNDS 2
 #else
 #define N_ROUNDS G_MAXUINT
@@ -45,7 +41,6 @@ static gboolean wait_until_of_test (GCond *cond, GMutex *mutex, gint64 end);
 
 #define N_THREADS 8
 
-/* A child has so long: it either ends at once or hangs. */
 static gboolean no_memory;
 static guint n_tries;
 

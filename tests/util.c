@@ -15,7 +15,7 @@
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
-#ifdef __SANITIZE_ADDRESS__
+#if UTIL_WITH_ASAN
 #include <sanitizer/lsan_interface.h>
 #endif
 
@@ -275,6 +275,16 @@ util_cancel_thread (gpointer cancellable)
   return NULL;
 }
 
+gpointer
+util_call_closed_thread (gpointer loop)
+{
+  g_autoptr (GError) error = NULL;
+
+  g_assert_false (bg_loop_call (loop, util_no_call_cb, NULL, NULL, &error));
+  g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
+  return NULL;
+}
+
 void
 util_reply_init (UtilReply *self)
 {
@@ -437,7 +447,7 @@ catch_unstructured_cb (const char *domain, GLogLevelFlags level, const char *tex
 void
 util_ignore_leak (gpointer memory)
 {
-#ifdef __SANITIZE_ADDRESS__
+#if UTIL_WITH_ASAN
   __lsan_ignore_object (memory);
 #endif
 }
@@ -689,6 +699,18 @@ void
 util_quit_cb (gpointer loop)
 {
   bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
+}
+
+void
+util_quit_cancel_cb (gpointer loop)
+{
+  bg_loop_quit (loop, BG_SHUTDOWN_CANCEL);
+}
+
+void
+util_exit_thread_cb (gpointer user_data)
+{
+  g_thread_exit (NULL);
 }
 
 void

@@ -8,6 +8,24 @@
 #include <bgloop/bg-test.h>
 #include <bgloop/bgloop.h>
 
+#ifndef __has_feature
+#define __has_feature(feature) 0
+#endif
+
+/* What the program is built with. The allocator of AddressSanitizer has locks that do not survive a
+ * fork; ThreadSanitizer lets a forked child start no threads. */
+#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
+#define UTIL_WITH_ASAN 1
+#else
+#define UTIL_WITH_ASAN 0
+#endif
+#if defined(__SANITIZE_THREAD__) || __has_feature(thread_sanitizer)
+#define UTIL_WITH_TSAN 1
+#else
+#define UTIL_WITH_TSAN 0
+#endif
+#define UTIL_IS_SANITIZED (UTIL_WITH_ASAN || UTIL_WITH_TSAN)
+
 G_BEGIN_DECLS
 
 /* g_test_init(), and a watchdog that ends the program when it hangs. */
@@ -75,6 +93,9 @@ void util_race_shutdown (BgLoop *loop, UtilLatch *start, guint n, GThreadFunc fu
 /* For a thread each: shuts a loop down, and cancels a cancellable. */
 gpointer util_shutdown_thread (gpointer loop);
 gpointer util_cancel_thread (gpointer cancellable);
+
+/* For a thread: calls a loop that is stopping, or stops before it gets there, and is told that. */
+gpointer util_call_closed_thread (gpointer loop);
 
 /* The answer to an asynchronous call, kept for its _finish(). */
 typedef struct
@@ -164,7 +185,11 @@ gboolean util_count_down_source_cb (gpointer latch);
 
 void util_cancel_cb (gpointer cancellable);
 gboolean util_cancel_call_cb (gpointer cancellable, GError **error);
-void util_quit_cb (gpointer loop); /* in DRAIN mode */
+void util_quit_cb (gpointer loop);        /* in DRAIN mode */
+void util_quit_cancel_cb (gpointer loop); /* in CANCEL mode */
+
+/* Ends the thread that it runs in. */
+void util_exit_thread_cb (gpointer user_data);
 
 /* Functions that only succeed: an operation answers at once. */
 void util_nothing_cb (gpointer user_data);
