@@ -264,7 +264,7 @@ test_shutdown_race (void)
     {
       Race race = { .loop = util_loop_new ("call") };
 
-      util_race_shutdown (race.loop, &race.start, 8, race_thread, &race);
+      util_race_shutdown (race.loop, &race.start, 8, race_thread, &race, NULL);
       g_assert_cmpint (race.ran, ==, race.succeeded);
       g_assert_finalize_object (race.loop);
     }

@@ -571,7 +571,7 @@ test_shutdown_race (void)
     {
       Race race = { .loop = util_loop_new ("flush") };
 
-      util_race_shutdown (race.loop, &race.start, 4, race_thread, &race);
+      util_race_shutdown (race.loop, &race.start, 4, race_thread, &race, NULL);
       g_assert_finalize_object (race.loop);
     }
 }

@@ -539,7 +539,7 @@ test_races_a_shutdown (void)
     {
       Race race = { .loop = util_loop_new ("invoke") };
 
-      util_race_shutdown (race.loop, &race.start, 4, race_thread, &race);
+      util_race_shutdown (race.loop, &race.start, 4, race_thread, &race, NULL);
       g_assert_cmpint (race.ran, ==, race.admitted);
       g_assert_cmpint (race.notified, ==, 400);
       g_assert_finalize_object (race.loop);

@@ -1,7 +1,9 @@
 /* Copyright 2026 The bgloop developers
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
-#include "util.h"
+#include "test-shutdown.h"
+
+/* The end asked for without waiting for it, and the reply to that. */
 
 static gboolean
 finish (BgLoop *loop, UtilReply *reply, GError **error)
@@ -355,22 +357,18 @@ test_across (void)
   g_assert_finalize_object (self.other);
 }
 
-int
-main (int argc, char *argv[])
+void
+add_tests_of_async (void)
 {
-  util_init (&argc, &argv);
-
-  util_add_trapped ("/shutdown-async/reply", test_reply);
-  util_add_trapped ("/shutdown-async/timeout", test_timeout);
-  util_add_trapped ("/shutdown-async/cancelled/ends-the-wait-alone", test_cancelled);
-  util_add_trapped ("/shutdown-async/cancelled/before-asks-for-nothing", test_cancelled_before);
-  util_add_trapped ("/shutdown-async/limit-and-cancellable", test_limit_and_cancellable);
-  util_add_trapped ("/shutdown-async/many", test_many);
-  util_add_trapped ("/shutdown-async/race", test_race);
-  util_add_trapped ("/shutdown-async/forgotten", test_forgotten);
-  util_add_trapped ("/shutdown-async/no-callback", test_no_callback);
-  util_add_trapped ("/shutdown-async/only-reference", test_only_reference);
-  util_add_trapped ("/shutdown-async/across", test_across);
-
-  return g_test_run ();
+  util_add_trapped ("/shutdown/async/reply", test_reply);
+  util_add_trapped ("/shutdown/async/timeout", test_timeout);
+  util_add_trapped ("/shutdown/async/cancelled/ends-the-wait-alone", test_cancelled);
+  util_add_trapped ("/shutdown/async/cancelled/before-asks-for-nothing", test_cancelled_before);
+  util_add_trapped ("/shutdown/async/limit-and-cancellable", test_limit_and_cancellable);
+  util_add_trapped ("/shutdown/async/many", test_many);
+  util_add_trapped ("/shutdown/async/race", test_race);
+  util_add_trapped ("/shutdown/async/forgotten", test_forgotten);
+  util_add_trapped ("/shutdown/async/no-callback", test_no_callback);
+  util_add_trapped ("/shutdown/async/only-reference", test_only_reference);
+  util_add_trapped ("/shutdown/async/across", test_across);
 }

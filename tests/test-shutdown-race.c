@@ -1,9 +1,12 @@
 /* Copyright 2026 The bgloop developers
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
-#include "util.h"
+#include "test-shutdown.h"
+
+/* The end races all that may be asked of a loop: each is accepted and gets its outcome, or is refused. */
 
 #define N_THREADS 10
+#define N_EACH    1000
 
 /* Several threads that begin at the same moment, all of them on one loop. */
 typedef struct
@@ -446,24 +449,89 @@ test_start (void)
   util_wait_for_threads (threads);
 }
 
-int
-main (int argc, char *argv[])
+/* Posts that go on, refused or not */
+
+typedef struct
 {
-  util_init (&argc, &argv);
+  BgLoop *loop;
+  UtilLatch start;
+  int ran;      /* the loop's thread */
+  int admitted; /* atomic */
+  int here;     /* atomic: destroyed on the loop */
+  int there;    /* atomic: destroyed in the caller */
+} Flood;
 
-  util_add_trapped ("/shutdown-race/ten-shutdowns", test_ten_shutdowns);
-  util_add_trapped ("/shutdown-race/quit", test_quit_mixed);
-  util_add_trapped ("/shutdown-race/post", test_post);
-  util_add_trapped ("/shutdown-race/invoke", test_invoke);
-  util_add_trapped ("/shutdown-race/post-after", test_post_after);
-  util_add_trapped ("/shutdown-race/call", test_call);
-  util_add_trapped ("/shutdown-race/hold", test_hold);
-  util_add_trapped ("/shutdown-race/attach", test_attach);
-  util_add_trapped ("/shutdown-race/add-teardown", test_add_teardown);
-  util_add_trapped ("/shutdown-race/look", test_look);
-  util_add_trapped ("/shutdown-race/everything", test_everything);
-  util_add_trapped ("/shutdown-race/drop", test_drop);
-  util_add_trapped ("/shutdown-race/start", test_start);
+static void
+flood_cb (gpointer user_data)
+{
+  Flood *self = user_data;
 
-  return g_test_run ();
+  self->ran++;
+}
+
+static void
+flood_destroy (gpointer user_data)
+{
+  Flood *self = user_data;
+
+  g_atomic_int_inc (bg_loop_is_current (self->loop) ? &self->here : &self->there);
+}
+
+static gpointer
+flood_thread (gpointer data)
+{
+  Flood *self = data;
+
+  util_latch_count_down (&self->start);
+  for (guint i = 0; i < N_EACH; i++)
+    {
+      if (bg_loop_post (self->loop, flood_cb, self, flood_destroy))
+        g_atomic_int_inc (&self->admitted);
+    }
+
+  return NULL;
+}
+
+/* All that was admitted has its outcome as soon as the shutdown has returned, whoever still posts. */
+static void
+flood_ended_cb (gpointer user_data)
+{
+  Flood *self = user_data;
+
+  g_assert_cmpint (self->ran, ==, g_atomic_int_get (&self->here));
+}
+
+static void
+test_flood (void)
+{
+  for (guint round = 0; round < util_scale (100); round++)
+    {
+      Flood flood = { .loop = util_loop_new ("shutdown") };
+
+      util_race_shutdown (flood.loop, &flood.start, N_THREADS, flood_thread, &flood,
+                          flood_ended_cb);
+      g_assert_cmpint (flood.ran, ==, flood.admitted);
+      g_assert_cmpint (flood.here, ==, flood.admitted);
+      g_assert_cmpint (flood.there, ==, N_THREADS * N_EACH - flood.admitted);
+      g_assert_finalize_object (flood.loop);
+    }
+}
+
+void
+add_tests_of_race (void)
+{
+  util_add_trapped ("/shutdown/race/ten-shutdowns", test_ten_shutdowns);
+  util_add_trapped ("/shutdown/race/quit", test_quit_mixed);
+  util_add_trapped ("/shutdown/race/post", test_post);
+  util_add_trapped ("/shutdown/race/invoke", test_invoke);
+  util_add_trapped ("/shutdown/race/post-after", test_post_after);
+  util_add_trapped ("/shutdown/race/call", test_call);
+  util_add_trapped ("/shutdown/race/hold", test_hold);
+  util_add_trapped ("/shutdown/race/attach", test_attach);
+  util_add_trapped ("/shutdown/race/add-teardown", test_add_teardown);
+  util_add_trapped ("/shutdown/race/look", test_look);
+  util_add_trapped ("/shutdown/race/everything", test_everything);
+  util_add_trapped ("/shutdown/race/drop", test_drop);
+  util_add_trapped ("/shutdown/race/start", test_start);
+  g_test_add_func ("/shutdown/race/10000-posts/each-ran-or-was-refused", test_flood);
 }

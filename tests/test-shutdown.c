@@ -1,347 +1,75 @@
 /* Copyright 2026 The bgloop developers
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
-#include "util.h"
+#include "test-shutdown.h"
+
+/* Whoever asks for the end of a loop, how often, and when: what it comes to, and what is refused from
+ * then on. The other files of this program are about each way in each state (table), the two modes'
+ * difference (drain), the asynchronous way (async), and the end beside all else (race). The limit of a
+ * shutdown, and what it reports, is test-deadline's. */
 
 #define N_POSTS 20
 
-typedef enum
-{
-  WAY_SHUTDOWN,
-  WAY_ASYNC,
-  WAY_QUIT,
-  N_WAYS,
-} Way;
-
-typedef enum
-{
-  IDLE,
-  BUSY,
-  STOPPING,
-  STOPPED,
-  N_STATES,
-} State;
-
-typedef enum
-{
-  OWNER,
-  FOREIGN,
-  OWN,
-  N_CALLERS,
-} Caller;
-
-static const char *way_names[] = { "shutdown", "async", "quit" };
-static const char *state_names[] = { "idle", "busy", "stopping", "stopped" };
-static const char *caller_names[] = { "owner", "foreign", "own" };
-
-typedef struct
-{
-  BgShutdownMode mode;
-  Way way;
-  State state;
-  Caller caller;
-
-  BgLoop *loop;
-  UtilBlock block;
-  guint64 hold;
-  int ran;
-  int destroyed;
-  UtilLatch done;
-} Case;
-
-/* Work that is there when the end is asked for */
-
-static void
-ran_cb (gpointer user_data)
-{
-  Case *self = user_data;
-
-  g_assert_true (bg_loop_is_current (self->loop));
-  g_atomic_int_inc (&self->ran);
-}
-
-static void
-destroyed_cb (gpointer user_data)
-{
-  Case *self = user_data;
-
-  g_assert_true (bg_loop_is_current (self->loop));
-  g_atomic_int_inc (&self->destroyed);
-}
-
-static void
-post_work (Case *self)
-{
-  static const int priorities[] = { G_PRIORITY_LOW, G_PRIORITY_DEFAULT, G_PRIORITY_HIGH };
-
-  for (guint i = 0; i < N_POSTS; i++)
-    {
-      int priority = priorities[i % G_N_ELEMENTS (priorities)];
-
-      g_assert_true (bg_loop_post_full (self->loop, priority, ran_cb, self, destroyed_cb));
-    }
-}
-
-/* Lets go what keeps the loop from ending, when the end has been asked for. */
 static gpointer
-let_go_thread (gpointer user_data)
+quit_thread (gpointer loop)
 {
-  Case *self = user_data;
-  GCancellable *cancellable = bg_loop_get_cancellable (self->loop);
-
-  if (self->mode == BG_SHUTDOWN_CANCEL)
-    {
-      while (!g_cancellable_is_cancelled (cancellable))
-        g_thread_yield ();
-    }
-  else
-    {
-      while (bg_loop_get_state (self->loop) == BG_LOOP_RUNNING)
-        g_thread_yield ();
-    }
-
-  if (self->state == BUSY)
-    util_unblock (&self->block);
-  if (self->hold != 0)
-    bg_loop_release (self->loop, self->hold);
+  bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
   return NULL;
 }
 
-/* The ways to end it */
+/* Right after the start, when g_main_loop_quit() would be forgotten */
 
 static void
-assert_unchanged_cb (Case *self, const GError *error)
+test_shutdown_right_after_start (void)
 {
-  g_assert_error (error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
-  g_assert_cmpint (bg_loop_get_state (self->loop), ==,
-                   self->state == STOPPING ? BG_LOOP_STOPPING : BG_LOOP_RUNNING);
-  g_assert_false (g_cancellable_is_cancelled (bg_loop_get_cancellable (self->loop)));
+  guint n_fds = util_count_fds ();
+
+  for (guint i = 0; i < util_scale (1000); i++)
+    util_loop_end (util_loop_new ("shutdown"));
+  g_assert_cmpuint (util_count_fds (), ==, n_fds);
 }
 
-typedef struct
-{
-  Case *self;
-  GThread *thread;
-  UtilLatch replied;
-} Reply;
-
 static void
-reply_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+test_quit_right_after_start (void)
 {
-  Reply *reply = user_data;
-  Case *self = reply->self;
-  g_autoptr (GError) error = NULL;
-  gboolean ended;
-
-  g_assert_true (g_thread_self () == reply->thread);
-  g_assert_true ((gpointer) source == (gpointer) self->loop);
-  ended = bg_loop_shutdown_finish (self->loop, result, &error);
-  if (self->caller == OWN)
+  for (guint i = 0; i < util_scale (1000); i++)
     {
-      g_assert_false (ended);
-      assert_unchanged_cb (self, error);
-    }
-  else
-    {
-      g_assert_no_error (error);
-      g_assert_true (ended);
-      g_assert_cmpint (bg_loop_get_state (self->loop), ==, BG_LOOP_STOPPED);
-    }
-  util_latch_count_down (&reply->replied);
-}
+      BgLoop *loop = util_loop_new ("shutdown");
 
-static void
-end_async (Case *self)
-{
-  GMainContext *context = self->caller != OWN ? g_main_context_new () : NULL;
-  Reply reply = { self, g_thread_self () };
-
-  util_latch_init (&reply.replied, 1);
-  if (context != NULL)
-    g_main_context_push_thread_default (context);
-
-  bg_loop_shutdown_async (self->loop, self->mode, -1, NULL, reply_cb, &reply);
-  g_assert_false (util_latch_is_open (&reply.replied));
-  util_iterate_until (&reply.replied);
-
-  if (context != NULL)
-    g_main_context_pop_thread_default (context);
-  g_clear_pointer (&context, g_main_context_unref);
-  util_latch_clear (&reply.replied);
-}
-
-static void
-end_blocking (Case *self)
-{
-  g_autoptr (GError) error = NULL;
-  gboolean ended = bg_loop_shutdown_full (self->loop, self->mode, -1, NULL, &error);
-
-  if (self->caller == OWN)
-    {
-      g_assert_false (ended);
-      assert_unchanged_cb (self, error);
-      return;
-    }
-
-  g_assert_no_error (error);
-  g_assert_true (ended);
-  g_assert_cmpint (bg_loop_get_state (self->loop), ==, BG_LOOP_STOPPED);
-}
-
-static void
-end_quit (Case *self)
-{
-  bg_loop_quit (self->loop, self->mode);
-  g_assert_cmpint (bg_loop_get_state (self->loop), !=, BG_LOOP_RUNNING);
-  if (self->mode == BG_SHUTDOWN_CANCEL && self->state != STOPPED)
-    g_assert_true (g_cancellable_is_cancelled (bg_loop_get_cancellable (self->loop)));
-}
-
-static void
-end_cb (gpointer user_data)
-{
-  Case *self = user_data;
-
-  if (self->way == WAY_SHUTDOWN)
-    end_blocking (self);
-  else if (self->way == WAY_ASYNC)
-    end_async (self);
-  else
-    end_quit (self);
-
-  util_latch_count_down (&self->done);
-}
-
-static gpointer
-end_thread (gpointer user_data)
-{
-  end_cb (user_data);
-  return NULL;
-}
-
-/* One case */
-
-/* On the loop's own thread work is queued behind the function that ends it. */
-static void
-post_and_end_cb (gpointer user_data)
-{
-  Case *self = user_data;
-
-  if (self->state != IDLE)
-    post_work (self);
-  end_cb (self);
-}
-
-static void
-run_own (Case *self)
-{
-  gboolean cancels = self->way == WAY_QUIT && self->mode == BG_SHUTDOWN_CANCEL;
-  guint n = self->state != IDLE ? N_POSTS : 0;
-  UtilBlock block;
-
-  util_block (&block, self->loop);
-  g_assert_true (bg_loop_post (self->loop, post_and_end_cb, self, NULL));
-  if (self->state == STOPPING)
-    bg_loop_quit (self->loop, BG_SHUTDOWN_DRAIN);
-  util_unblock (&block);
-  util_latch_wait (&self->done);
-
-  util_loop_end (self->loop);
-  util_block_clear (&block);
-  g_assert_cmpint (self->destroyed, ==, n);
-  /* An asynchronous caller iterates the context, and so runs what it waits behind. */
-  g_assert_cmpint (self->ran, ==, cancels ? 0 : n);
-}
-
-static void
-prepare (Case *self)
-{
-  if (self->state == BUSY)
-    {
-      util_block (&self->block, self->loop);
-      post_work (self);
-    }
-  else if (self->state == STOPPING)
-    {
-      self->hold = bg_loop_hold (self->loop, "the test");
-      post_work (self);
-      g_assert_true (bg_loop_flush (self->loop, -1, NULL, NULL));
-      bg_loop_quit (self->loop, BG_SHUTDOWN_DRAIN);
-    }
-  else if (self->state == STOPPED)
-    {
-      post_work (self);
-      g_assert_true (bg_loop_shutdown (self->loop, NULL));
+      bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
+      util_loop_end (loop);
     }
 }
 
 static void
-run_elsewhere (Case *self)
+test_quit_from_the_first_callback (void)
 {
-  gboolean cancels = self->mode == BG_SHUTDOWN_CANCEL && self->state == BUSY;
-  guint n = self->state != IDLE ? N_POSTS : 0;
-  GThread *helper = NULL;
+  for (guint i = 0; i < util_scale (1000); i++)
+    {
+      BgLoop *loop = util_loop_new ("shutdown");
 
-  prepare (self);
-  if (self->state == BUSY || self->state == STOPPING)
-    helper = g_thread_new ("let go", let_go_thread, self);
-
-  if (self->caller == OWNER)
-    end_cb (self);
-  else
-    g_thread_join (g_thread_new ("foreign", end_thread, self));
-
-  g_clear_pointer (&helper, g_thread_join);
-  util_loop_end (self->loop);
-  if (self->state == BUSY)
-    util_block_clear (&self->block);
-  g_assert_cmpint (self->destroyed, ==, n);
-  g_assert_cmpint (self->ran, ==, cancels ? 0 : n);
+      g_assert_true (bg_loop_post (loop, util_quit_cb, loop, NULL));
+      util_loop_end (loop);
+    }
 }
 
 static void
-run_case (Case *self)
+test_quit_races_shutdown (void)
 {
-  guint threads = util_count_threads ();
-  guint fds = util_count_fds ();
+  for (guint i = 0; i < util_scale (1000); i++)
+    {
+      BgLoop *loop = util_loop_new ("shutdown");
+      GThread *thread = g_thread_new ("quit", quit_thread, loop);
 
-  g_test_message ("%s %s, %s, from %s", way_names[self->way],
-                  self->mode == BG_SHUTDOWN_DRAIN ? "DRAIN" : "CANCEL", state_names[self->state],
-                  caller_names[self->caller]);
-
-  self->loop = util_loop_new ("case");
-  util_latch_init (&self->done, 1);
-  if (self->caller == OWN)
-    run_own (self);
-  else
-    run_elsewhere (self);
-  util_latch_clear (&self->done);
-
-  g_assert_cmpuint (util_count_fds (), ==, fds);
-  util_wait_for_threads (threads);
+      util_loop_shut_down (loop);
+      g_thread_join (thread);
+      g_assert_finalize_object (loop);
+    }
 }
 
+/* Right after the start: some are asked to end before, in either mode */
 static void
-test_table (void)
-{
-  /* GLib keeps a file descriptor or two of its own from the first use on. */
-  util_loop_end (util_loop_new (NULL));
-
-  for (BgShutdownMode mode = BG_SHUTDOWN_DRAIN; mode <= BG_SHUTDOWN_CANCEL; mode++)
-    for (Way way = 0; way < N_WAYS; way++)
-      for (State state = 0; state < N_STATES; state++)
-        for (Caller caller = 0; caller < N_CALLERS; caller++)
-          {
-            Case self = { mode, way, state, caller };
-
-            if (state != STOPPED || caller != OWN)
-              run_case (&self);
-          }
-}
-
-/* Right after the start: the stop is a state, not only g_main_loop_quit() */
-static void
-test_right_after_start (void)
+test_some_quit_right_after_start (void)
 {
   for (guint i = 0; i < util_scale (500); i++)
     {
@@ -351,6 +79,197 @@ test_right_after_start (void)
         bg_loop_quit (loop, i % 2 == 0 ? BG_SHUTDOWN_DRAIN : BG_SHUTDOWN_CANCEL);
       util_loop_end (loop);
     }
+}
+
+/* More than once */
+
+static void
+test_twice (void)
+{
+  BgLoop *loop = util_loop_new ("shutdown");
+
+  for (guint i = 0; i < 3; i++)
+    {
+      util_loop_shut_down (loop);
+      bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
+      bg_loop_quit (loop, BG_SHUTDOWN_CANCEL);
+      g_assert_true (bg_loop_shutdown_full (loop, BG_SHUTDOWN_DRAIN, 0, NULL, NULL));
+    }
+  g_assert_finalize_object (loop);
+}
+
+static void
+test_many_threads_at_once (void)
+{
+  guint n_threads = util_count_threads ();
+
+  for (guint i = 0; i < util_scale (200); i++)
+    {
+      BgLoop *loop = util_loop_new ("shutdown");
+
+      util_run_threads (8, i % 2 == 0 ? util_shutdown_thread : quit_thread, loop);
+      util_loop_end (loop);
+    }
+  util_wait_for_threads (n_threads);
+}
+
+/* Quit */
+
+static void
+test_quit_does_not_wait (void)
+{
+  BgLoop *loop = util_loop_new ("shutdown");
+  UtilBlock block;
+  int n = 0;
+
+  util_block (&block, loop);
+  g_assert_true (bg_loop_post (loop, util_count_cb, &n, util_count_cb));
+  bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
+  bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
+  g_assert_cmpint (bg_loop_get_state (loop), ==, BG_LOOP_STOPPING);
+  util_unblock (&block);
+  util_loop_end (loop);
+  g_assert_cmpint (n, ==, 2);
+  util_block_clear (&block);
+}
+
+static void
+wait_cb (gpointer user_data)
+{
+  util_latch_wait (user_data);
+}
+
+/* The loop ends though nobody waits for it. */
+static void
+test_quit_ends_the_loop (void)
+{
+  guint n_threads = util_count_threads ();
+  BgLoop *loop = util_loop_new ("shutdown");
+  UtilLatch latch;
+
+  util_latch_init (&latch, 1);
+  g_assert_true (bg_loop_post (loop, wait_cb, &latch, NULL));
+  g_assert_true (bg_loop_post (loop, util_quit_cb, loop, NULL));
+  util_latch_count_down (&latch);
+  while (bg_loop_get_state (loop) != BG_LOOP_STOPPED)
+    g_thread_yield ();
+  util_loop_end (loop);
+  util_wait_for_threads (n_threads);
+  util_latch_clear (&latch);
+}
+
+/* Refused */
+
+static gboolean
+shut_down_here_cb (gpointer user_data, GError **error)
+{
+  BgLoop *loop = user_data;
+  g_autoptr (GError) local = NULL;
+
+  g_assert_false (bg_loop_shutdown (loop, &local));
+  g_assert_error (local, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
+  g_clear_error (&local);
+  g_assert_false (bg_loop_shutdown_full (loop, BG_SHUTDOWN_CANCEL, 1000, NULL, &local));
+  g_assert_error (local, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
+  g_assert_cmpint (bg_loop_get_state (loop), ==, BG_LOOP_RUNNING);
+  return TRUE;
+}
+
+static void
+test_own_thread (void)
+{
+  BgLoop *loop = util_loop_new ("shutdown");
+  int n = 0;
+
+  g_assert_true (bg_loop_call (loop, shut_down_here_cb, loop, NULL, NULL));
+  g_assert_cmpint (bg_loop_get_state (loop), ==, BG_LOOP_RUNNING);
+  g_assert_false (g_cancellable_is_cancelled (bg_loop_get_cancellable (loop)));
+  g_assert_true (bg_loop_post (loop, util_count_cb, &n, NULL));
+  util_loop_end (loop);
+  g_assert_cmpint (n, ==, 1);
+}
+
+static gboolean
+call_other_cb (gpointer user_data, GError **error)
+{
+  BgLoop **loops = user_data;
+
+  return bg_loop_call (loops[1], shut_down_here_cb, loops[0], NULL, error);
+}
+
+/* A waits for B, which would wait for the end of A. */
+static void
+test_circle (void)
+{
+  BgLoop *loops[] = { util_loop_new ("shutdown"), util_loop_new ("other") };
+
+  g_assert_true (bg_loop_call (loops[0], call_other_cb, loops, NULL, NULL));
+  util_loop_end (loops[0]);
+  util_loop_end (loops[1]);
+}
+
+static gboolean
+end_cb (gpointer user_data, GError **error)
+{
+  return bg_loop_shutdown (user_data, error);
+}
+
+static void
+test_from_another_loop (void)
+{
+  BgLoop *other = util_loop_new ("other");
+
+  for (guint i = 0; i < util_scale (200); i++)
+    {
+      BgLoop *loop = util_loop_new ("shutdown");
+      g_autoptr (GError) error = NULL;
+
+      g_assert_true (bg_loop_post (loop, util_nothing_cb, NULL, NULL));
+      bg_loop_call (other, end_cb, loop, NULL, &error);
+      g_assert_no_error (error);
+      util_loop_end (loop);
+    }
+  util_loop_end (other);
+}
+
+static void
+test_no_time_to_wait (void)
+{
+  BgLoop *loop = util_loop_new ("shutdown");
+  g_autoptr (GError) error = NULL;
+  UtilBlock block;
+
+  util_block (&block, loop);
+  g_assert_false (bg_loop_shutdown_full (loop, BG_SHUTDOWN_DRAIN, 0, NULL, &error));
+  g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+  util_unblock (&block);
+  util_loop_shut_down (loop);
+  g_assert_true (bg_loop_shutdown_full (loop, BG_SHUTDOWN_DRAIN, 0, NULL, NULL));
+  g_assert_finalize_object (loop);
+  util_block_clear (&block);
+}
+
+/* What is left */
+
+static void
+test_leaves_nothing (void)
+{
+  guint n_threads = util_count_threads ();
+  guint n_eventfds = util_count_eventfds ();
+  BgLoop *loop = util_loop_new ("shutdown");
+  GMainContext *context = bg_loop_get_context (loop);
+
+  g_assert_cmpuint (util_count_eventfds (), ==, n_eventfds + 1);
+  util_loop_shut_down (loop);
+  util_wait_for_threads (n_threads);
+
+  /* Its thread let go of it. */
+  g_assert_true (g_main_context_acquire (context));
+  g_assert_false (g_main_context_pending (context));
+  g_main_context_release (context);
+
+  g_assert_finalize_object (loop);
+  g_assert_cmpuint (util_count_eventfds (), ==, n_eventfds);
 }
 
 /* A shutdown leaves a context that anybody may have. */
@@ -531,56 +450,6 @@ test_cancel_refuses_own_thread (void)
   g_assert_cmpint (self.destroyed, ==, 4);
 }
 
-/* DRAIN lets a chain finish, each link of which posts the next */
-
-typedef struct
-{
-  BgLoop *loop;
-  guint left;
-  guint64 hold;
-  int destroyed;
-} Chain;
-
-static void
-link_destroyed_cb (gpointer user_data)
-{
-  ((Chain *) user_data)->destroyed++;
-}
-
-static void
-link_cb (gpointer user_data)
-{
-  Chain *self = user_data;
-
-  if (self->hold != 0)
-    bg_loop_release (self->loop, self->hold);
-  self->hold = bg_loop_hold (self->loop, "the next");
-  g_assert_cmpuint (self->hold, !=, 0);
-
-  if (--self->left > 0)
-    g_assert_true (bg_loop_post_full (self->loop, (int) (self->left % 3) * 100, link_cb, self,
-                                      link_destroyed_cb));
-  else
-    bg_loop_release (self->loop, self->hold);
-}
-
-static void
-test_drain_finishes_chain (void)
-{
-  Chain self = { util_loop_new ("chain"), util_scale (2000) };
-  int n = (int) self.left;
-  UtilBlock block;
-
-  util_block (&block, self.loop);
-  g_assert_true (bg_loop_post (self.loop, link_cb, &self, link_destroyed_cb));
-  bg_loop_quit (self.loop, BG_SHUTDOWN_DRAIN);
-  util_unblock (&block);
-  util_loop_end (self.loop);
-  util_block_clear (&block);
-  g_assert_cmpuint (self.left, ==, 0);
-  g_assert_cmpint (self.destroyed, ==, n);
-}
-
 /* CANCEL wakes every waiter at once, but for the one whose function runs */
 
 typedef struct
@@ -702,105 +571,6 @@ test_cancel_is_final (void)
   g_assert_cmpint (destroyed, ==, N_POSTS);
 }
 
-/* DRAIN leaves the loop's cancellable alone. */
-static void
-test_drain_does_not_cancel (void)
-{
-  BgLoop *loop = util_loop_new ("drain");
-  g_autoptr (GCancellable) cancellable = g_object_ref (bg_loop_get_cancellable (loop));
-
-  util_loop_end (loop);
-  g_assert_false (g_cancellable_is_cancelled (cancellable));
-}
-
-/* A chain of urgent work goes on until less urgent work, which was accepted before,
- * has run: it gets its turn in a drain, too. */
-
-typedef struct
-{
-  BgLoop *loop;
-  int done;
-  int hops;
-} Lanes;
-
-static void
-urgent_chain_cb (gpointer user_data)
-{
-  Lanes *self = user_data;
-
-  if (self->done == 0)
-    g_assert_true (bg_loop_post_full (self->loop, -1, urgent_chain_cb, self, NULL));
-}
-
-static gboolean
-urgent_repeat_cb (gpointer user_data)
-{
-  Lanes *self = user_data;
-
-  return self->done == 0 ? G_SOURCE_CONTINUE : G_SOURCE_REMOVE;
-}
-
-static void
-test_drain_other_priorities (void)
-{
-  for (guint i = 0; i < 3; i++)
-    {
-      Lanes self = { util_loop_new ("lanes") };
-      UtilBlock block;
-
-      util_block (&block, self.loop);
-      if (i == 0)
-        bg_loop_invoke_full (self.loop, -1, urgent_repeat_cb, &self, NULL);
-      else
-        bg_loop_post_full (self.loop, -1, urgent_chain_cb, &self, NULL);
-      if (i == 2)
-        bg_loop_post_after (self.loop, 0, util_count_cb, &self.done, NULL);
-      else
-        bg_loop_post (self.loop, util_count_cb, &self.done, NULL);
-      bg_loop_quit (self.loop, BG_SHUTDOWN_DRAIN);
-      util_unblock (&block);
-      util_loop_end (self.loop);
-      util_block_clear (&block);
-      g_assert_cmpint (self.done, ==, 1);
-    }
-}
-
-/* What falls due while the last work runs counts as accepted. */
-static void
-post_due_cb (gpointer user_data)
-{
-  Lanes *self = user_data;
-  gint64 due;
-
-  /* Far enough into the drain. */
-  if (self->hops-- > 0)
-    {
-      g_assert_true (bg_loop_post (self->loop, post_due_cb, self, NULL));
-      return;
-    }
-
-  g_assert_cmpuint (bg_loop_post_after (self->loop, 0, util_count_cb, &self->done, NULL), !=, 0);
-  g_assert_cmpuint (bg_loop_post_after (self->loop, 1, util_count_cb, &self->done, NULL), !=, 0);
-  due = g_get_monotonic_time () + 2 * G_TIME_SPAN_MILLISECOND;
-  while (g_get_monotonic_time () < due)
-    ;
-}
-
-static void
-test_drain_due (void)
-{
-  Lanes self = { util_loop_new ("due"), .hops = 1000 };
-  UtilBlock block;
-
-  util_block (&block, self.loop);
-  g_assert_true (bg_loop_post (self.loop, post_due_cb, &self, NULL));
-  bg_loop_quit (self.loop, BG_SHUTDOWN_DRAIN);
-  util_unblock (&block);
-  util_loop_end (self.loop);
-  util_block_clear (&block);
-  g_assert_cmpint (self.done, ==, 2);
-}
-
 /* A cancellable ends the wait, and the stopping goes on. */
 
 typedef struct
@@ -917,21 +687,34 @@ main (int argc, char *argv[])
 {
   util_init (&argc, &argv);
 
-  util_add_trapped ("/shutdown/table", test_table);
-  util_add_trapped ("/shutdown/right-after-start", test_right_after_start);
+  g_test_add_func ("/shutdown/right-after-start/shutdown", test_shutdown_right_after_start);
+  g_test_add_func ("/shutdown/right-after-start/quit", test_quit_right_after_start);
+  g_test_add_func ("/shutdown/right-after-start/quit-on-the-loop",
+                   test_quit_from_the_first_callback);
+  g_test_add_func ("/shutdown/right-after-start/quit-races-shutdown", test_quit_races_shutdown);
+  util_add_trapped ("/shutdown/right-after-start/some-are-quit", test_some_quit_right_after_start);
+  g_test_add_func ("/shutdown/again/twice", test_twice);
+  g_test_add_func ("/shutdown/again/many-threads-at-once", test_many_threads_at_once);
+  g_test_add_func ("/shutdown/quit/does-not-wait", test_quit_does_not_wait);
+  g_test_add_func ("/shutdown/quit/ends-the-loop", test_quit_ends_the_loop);
+  g_test_add_func ("/shutdown/own-thread/would-deadlock-and-changes-nothing", test_own_thread);
+  g_test_add_func ("/shutdown/circle/would-deadlock-and-changes-nothing", test_circle);
+  g_test_add_func ("/shutdown/another-loop/may-wait", test_from_another_loop);
+  g_test_add_func ("/shutdown/timeout/of-0-does-not-wait", test_no_time_to_wait);
+  g_test_add_func ("/shutdown/leaves-nothing", test_leaves_nothing);
   util_add_trapped ("/shutdown/context-released", test_context_released);
   util_add_trapped ("/shutdown/refused", test_refused);
   util_add_trapped ("/shutdown/cancel/refuses-own-thread", test_cancel_refuses_own_thread);
   util_add_trapped ("/shutdown/cancel/wakes-waiters", test_cancel_wakes_waiters);
   util_add_trapped ("/shutdown/cancel/is-final", test_cancel_is_final);
-  util_add_trapped ("/shutdown/drain/finishes-chain", test_drain_finishes_chain);
-  util_add_trapped ("/shutdown/drain/does-not-cancel", test_drain_does_not_cancel);
-  util_add_trapped ("/shutdown/drain/other-priorities", test_drain_other_priorities);
-  util_add_trapped ("/shutdown/drain/what-falls-due", test_drain_due);
   util_add_trapped ("/shutdown/cancelled/ends-the-wait-alone", test_wait_cancelled);
   util_add_trapped ("/shutdown/cancelled/before-asks-for-nothing", test_cancelled_before);
   util_add_trapped ("/shutdown/cancelled/not", test_not_cancelled);
   util_add_trapped ("/shutdown/no-mode-does-nothing", test_no_mode);
+  add_tests_of_table ();
+  add_tests_of_drain ();
+  add_tests_of_async ();
+  add_tests_of_race ();
 
   return g_test_run ();
 }

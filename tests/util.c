@@ -237,6 +237,8 @@ typedef struct
 {
   BgLoop *loop;
   UtilLatch *start;
+  BgPostFunc ended;
+  gpointer data;
 } LateShutdown;
 
 static gpointer
@@ -245,13 +247,23 @@ late_shutdown_thread (gpointer user_data)
   LateShutdown *self = user_data;
 
   util_latch_wait (self->start);
-  return util_shutdown_thread (self->loop);
+  for (int i = g_random_int_range (0, 100); i > 0; i--)
+    g_thread_yield ();
+  util_shutdown_thread (self->loop);
+  if (self->ended != NULL)
+    self->ended (self->data);
+  return NULL;
 }
 
 void
-util_race_shutdown (BgLoop *loop, UtilLatch *start, guint n, GThreadFunc func, gpointer data)
+util_race_shutdown (BgLoop *loop,
+                    UtilLatch *start,
+                    guint n,
+                    GThreadFunc func,
+                    gpointer data,
+                    BgPostFunc ended)
 {
-  LateShutdown late = { loop, start };
+  LateShutdown late = { loop, start, ended, data };
   GThread *thread;
 
   util_latch_init (start, n);

@@ -86,9 +86,14 @@ void util_iterate_until (UtilLatch *latch);
 /* Runs @func in @n threads at once, and waits for all of them. */
 void util_run_threads (guint n, GThreadFunc func, gpointer data);
 
-/* Runs @func in @n threads at once, and shuts the loop down when each of them has counted @start
- * down, which is made for that. */
-void util_race_shutdown (BgLoop *loop, UtilLatch *start, guint n, GThreadFunc func, gpointer data);
+/* Runs @func in @n threads at once, and shuts the loop down soon after each of them has counted @start
+ * down, which is made for that; @ended (nullable) is called as soon as the shutdown has returned. */
+void util_race_shutdown (BgLoop *loop,
+                         UtilLatch *start,
+                         guint n,
+                         GThreadFunc func,
+                         gpointer data,
+                         BgPostFunc ended);
 
 /* For a thread each: shuts a loop down, and cancels a cancellable. */
 gpointer util_shutdown_thread (gpointer loop);
