@@ -427,20 +427,13 @@ typedef struct
   gboolean directly;
 } Attaching;
 
-static gboolean
-done_cb (gpointer user_data)
-{
-  util_latch_count_down (user_data);
-  return G_SOURCE_REMOVE;
-}
-
 static void
 attach_another (gpointer user_data)
 {
   Attaching *self = user_data;
   g_autoptr (GSource) source = g_idle_source_new ();
 
-  g_source_set_callback (source, done_cb, &self->done, NULL);
+  g_source_set_callback (source, util_count_down_source_cb, &self->done, NULL);
   if (self->directly)
     g_source_attach (source, bg_loop_get_context (self->loop));
   else
@@ -508,18 +501,6 @@ test_finalizer_iterates (void)
     }
 }
 
-static void
-quit_drain (gpointer loop)
-{
-  bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
-}
-
-static void
-quit_cancel (gpointer loop)
-{
-  bg_loop_quit (loop, BG_SHUTDOWN_CANCEL);
-}
-
 /* Nobody else asks it to end. */
 static void
 test_finalizer_quits (void)
@@ -528,7 +509,7 @@ test_finalizer_quits (void)
     {
       BgLoop *loop = util_loop_new ("quits");
 
-      attach_last (loop, i % 2 ? quit_cancel : quit_drain, loop);
+      attach_last (loop, i % 2 ? util_quit_cancel_cb : util_quit_cb, loop);
       g_assert_true (bg_loop_wait (loop, -1, NULL, NULL));
       g_assert_finalize_object (loop);
     }
@@ -634,19 +615,13 @@ post_later (gpointer user_data)
                     0);
 }
 
-static void
-done_reply_cb (GObject *source, GAsyncResult *result, gpointer user_data)
-{
-  util_latch_count_down (user_data);
-}
-
 /* The limit of time is kept by the loop that asks. */
 static void
 wait_for_other (gpointer user_data)
 {
   Attaching *self = user_data;
 
-  bg_loop_wait_async (self->other, 5, NULL, done_reply_cb, &self->done);
+  bg_loop_wait_async (self->other, 5, NULL, util_count_down_reply_cb, &self->done);
 }
 
 static void
@@ -654,7 +629,7 @@ wait_for_ended (gpointer user_data)
 {
   Attaching *self = user_data;
 
-  bg_loop_wait_async (self->ended, -1, NULL, done_reply_cb, &self->done);
+  bg_loop_wait_async (self->ended, -1, NULL, util_count_down_reply_cb, &self->done);
 }
 
 /* It is refused, and returns here. */
@@ -662,7 +637,7 @@ static void
 run_task_on_ended (gpointer user_data)
 {
   Attaching *self = user_data;
-  g_autoptr (GTask) task = g_task_new (NULL, NULL, done_reply_cb, &self->done);
+  g_autoptr (GTask) task = g_task_new (NULL, NULL, util_count_down_reply_cb, &self->done);
 
   bg_loop_run_task (self->ended, 0, task, util_no_task_cb);
 }
@@ -705,7 +680,7 @@ test_prepare_quits (void)
     {
       BgLoop *loop = util_loop_new ("quits");
 
-      prepare_once (loop, prepare_priorities[i], i % 2 ? quit_cancel : quit_drain, loop);
+      prepare_once (loop, prepare_priorities[i], i % 2 ? util_quit_cancel_cb : util_quit_cb, loop);
       g_assert_true (bg_loop_wait (loop, -1, NULL, NULL));
       g_assert_finalize_object (loop);
     }
@@ -724,7 +699,7 @@ test_prepare_quits_polled_by_others (void)
   BgLoop *loop = util_loop_new ("polled by others");
 
   g_main_context_set_poll_func (bg_loop_get_context (loop), poll_of_others);
-  prepare_once (loop, 0, quit_drain, loop);
+  prepare_once (loop, 0, util_quit_cb, loop);
   g_assert_true (bg_loop_wait (loop, -1, NULL, NULL));
   g_assert_finalize_object (loop);
 }

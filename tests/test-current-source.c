@@ -636,12 +636,6 @@ test_replies (void)
 /* The callback goes on with others, which it iterates the context for. */
 
 static void
-count_reply_cb (GObject *source, GAsyncResult *result, gpointer latch)
-{
-  util_latch_count_down (latch);
-}
-
-static void
 destroy_and_ask_cb (GObject *source, GAsyncResult *result, gpointer user_data)
 {
   static const int priorities[] = { G_PRIORITY_DEFAULT, G_PRIORITY_LOW };
@@ -653,7 +647,7 @@ destroy_and_ask_cb (GObject *source, GAsyncResult *result, gpointer user_data)
 
       util_latch_init (&replied, 1);
       bg_loop_call_async (BG_LOOP (source), priorities[i], -1, util_true_cb, NULL, NULL, NULL,
-                          count_reply_cb, &replied);
+                          util_count_down_reply_cb, &replied);
       util_iterate_until (&replied);
       util_latch_clear (&replied);
     }

@@ -20,10 +20,7 @@ gboolean deadline_begin_cb (gpointer user_data,
 void
 deadline_stuck_cb (gpointer user_data)
 {
-  UtilBlock *block = user_data;
-
-  util_latch_count_down (&block->entered);
-  util_latch_wait (&block->released);
+  util_block_cb (user_data);
 }
 
 /* One that answers when its cancellable says so. */
@@ -49,8 +46,7 @@ static_stuck_cb (gpointer user_data)
 static void
 block_with (UtilBlock *block, BgLoop *loop, BgPostFunc func)
 {
-  util_latch_init (&block->entered, 1);
-  util_latch_init (&block->released, 1);
+  util_block_init (block);
   g_assert_true (bg_loop_post (loop, func, block, NULL));
   util_latch_wait (&block->entered);
 }
@@ -380,16 +376,6 @@ test_due (void)
 
 /* A source of the context that blocks is in the way like any function. */
 
-static gboolean
-stuck_source_cb (gpointer user_data)
-{
-  UtilBlock *block = user_data;
-
-  util_latch_count_down (&block->entered);
-  util_latch_wait (&block->released);
-  return G_SOURCE_REMOVE;
-}
-
 static void
 test_stuck_source (void)
 {
@@ -398,9 +384,8 @@ test_stuck_source (void)
   g_autofree char *message = NULL;
   UtilBlock block;
 
-  util_latch_init (&block.entered, 1);
-  util_latch_init (&block.released, 1);
-  g_source_set_callback (source, stuck_source_cb, &block, NULL);
+  util_block_init (&block);
+  g_source_set_callback (source, util_block_source_cb, &block, NULL);
   g_assert_true (bg_loop_attach (loop, source));
   util_latch_wait (&block.entered);
 

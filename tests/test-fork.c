@@ -776,7 +776,7 @@ typedef enum
 static pid_t parent_pid, returned_child;
 
 static gboolean
-exit_cb (gpointer user_data)
+end_child_cb (gpointer user_data)
 {
   _exit (0);
 }
@@ -791,7 +791,7 @@ fork_and_return_cb (gpointer user_data)
     return;
 
   source = g_idle_source_new ();
-  g_source_set_callback (source, exit_cb, NULL, NULL);
+  g_source_set_callback (source, end_child_cb, NULL, NULL);
   g_source_attach (source, g_main_context_get_thread_default ());
   g_source_unref (source);
 }
@@ -962,12 +962,6 @@ ready_of_parent_cb (gpointer user_data)
 
   if (self->child == 0)
     _exit (1);
-}
-
-static gboolean
-end_child_cb (gpointer user_data)
-{
-  _exit (0);
 }
 
 static void

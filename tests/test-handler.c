@@ -460,12 +460,6 @@ run_operations (const Action *action, gboolean passes_on, gboolean blocks)
 /* Of the loop's own: another loop is asked, or this one, which takes nothing now */
 
 static void
-quit_cb (gpointer user_data)
-{
-  bg_loop_quit (user_data, BG_SHUTDOWN_CANCEL);
-}
-
-static void
 assert_refused (Handler *self, gboolean here)
 {
   g_autoptr (GError) error = NULL;
@@ -488,7 +482,7 @@ run_loops (const Action *action, gboolean passes_on, gboolean on_the_loop, gbool
   g_signal_connect (cancellable, "cancelled", G_CALLBACK (handler_cb), &self);
   if (on_the_loop)
     {
-      g_assert_true (bg_loop_post (loop, quit_cb, loop, NULL));
+      g_assert_true (bg_loop_post (loop, util_quit_cancel_cb, loop, NULL));
       g_assert_true (bg_loop_wait (loop, -1, NULL, NULL));
     }
   else

@@ -49,22 +49,14 @@ test_dropped (BgTestFixture *fixture, gconstpointer data)
 }
 
 static void
-count_cb (gpointer user_data)
-{
-  int *n = user_data;
-
-  g_atomic_int_inc (n);
-}
-
-static void
 test_several (BgTestFixture *fixture, gconstpointer data)
 {
   static int n;
   BgLoop *ended = util_loop_new ("ended");
   BgLoop *dropped = util_loop_new ("dropped");
 
-  g_assert_true (bg_loop_post (ended, count_cb, &n, NULL));
-  g_assert_true (bg_loop_post (dropped, count_cb, &n, NULL));
+  g_assert_true (bg_loop_post (ended, util_count_cb, &n, NULL));
+  g_assert_true (bg_loop_post (dropped, util_count_cb, &n, NULL));
   util_loop_end (ended);
   g_object_unref (dropped);
 }
@@ -90,8 +82,8 @@ test_work_is_done (BgTestFixture *fixture, gconstpointer data)
   static int n;
 
   for (guint i = 0; i < 1000; i++)
-    g_assert_true (bg_loop_post (fixture->loop, count_cb, &n, NULL));
-  g_assert_cmpuint (bg_loop_post_after (fixture->loop, AN_HOUR, count_cb, &n, NULL), !=, 0);
+    g_assert_true (bg_loop_post (fixture->loop, util_count_cb, &n, NULL));
+  g_assert_cmpuint (bg_loop_post_after (fixture->loop, AN_HOUR, util_count_cb, &n, NULL), !=, 0);
 }
 
 static void
@@ -438,7 +430,7 @@ leak_busy_loop (BgTestFixture *fixture)
 
   util_latch_init (&latch, 1);
   g_assert_true (bg_loop_post (fixture->loop, block_for_ever, &latch, NULL));
-  g_assert_true (bg_loop_post_full (fixture->loop, 7, count_cb, &n, NULL));
+  g_assert_true (bg_loop_post_full (fixture->loop, 7, util_count_cb, &n, NULL));
 }
 
 static void
@@ -1061,7 +1053,7 @@ test_step_many (Steps *self, gconstpointer data)
 
   util_block (&block, self->base.loop);
   for (guint i = 0; i < n; i++)
-    g_assert_true (bg_loop_post (self->base.loop, count_cb, &done, NULL));
+    g_assert_true (bg_loop_post (self->base.loop, util_count_cb, &done, NULL));
   util_unblock (&block);
   pause_loop (self);
 
@@ -1482,7 +1474,7 @@ test_step_races_shutdown (Steps *self, gconstpointer data)
     threads[i] = g_thread_new ("stepper", step_thread, self->base.loop);
   for (guint i = 0; i < util_scale (1000); i++)
     {
-      g_assert_true (bg_loop_post (self->base.loop, count_cb, &n, NULL));
+      g_assert_true (bg_loop_post (self->base.loop, util_count_cb, &n, NULL));
       if (i % 10 == 0)
         bg_test_resume (self->base.loop);
     }
@@ -1577,7 +1569,7 @@ test_without_end (Steps *self, gconstpointer data)
   g_assert_cmpint (bg_test_run_until_idle (self->base.loop, &error), ==, -1);
   g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
   set_timeout (LONG_TIMEOUT);
-  g_assert_true (bg_loop_post (self->base.loop, count_cb, &n, NULL));
+  g_assert_true (bg_loop_post (self->base.loop, util_count_cb, &n, NULL));
   g_assert_true (bg_loop_shutdown_full (self->base.loop, BG_SHUTDOWN_CANCEL, -1, NULL, NULL));
 }
 

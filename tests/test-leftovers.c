@@ -319,12 +319,6 @@ test_found_and_freed (void)
   munmap (found, n_bytes);
 }
 
-static void
-exit_cb (gpointer user_data)
-{
-  g_thread_exit (NULL);
-}
-
 /* A loop is asked to stop, and something ends its thread before it begins to: the end does not
  * begin to drain again and again. */
 static void
@@ -337,7 +331,7 @@ test_never_began_to_stop (void)
   util_catch_criticals ();
   g_assert_true (bg_loop_post (loop, attach_many_cb, &destroyed, NULL));
   util_block (&block, loop);
-  g_assert_true (bg_loop_post (loop, exit_cb, NULL, NULL));
+  g_assert_true (bg_loop_post (loop, util_exit_thread_cb, NULL, NULL));
   bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
   util_unblock (&block);
   util_block_clear (&block);

@@ -456,12 +456,6 @@ test_linger (void)
   util_loop_end (loop);
 }
 
-static void
-count_notify_cb (GObject *object, GParamSpec *pspec, gpointer user_data)
-{
-  util_count_cb (user_data);
-}
-
 /* A property is notified when it has another value, and not else. */
 static void
 test_notified (gconstpointer data)
@@ -472,7 +466,7 @@ test_notified (gconstpointer data)
   int n = 0;
 
   g_object_set (loop, name, 10, NULL);
-  g_signal_connect (loop, signal, G_CALLBACK (count_notify_cb), &n);
+  g_signal_connect (loop, signal, G_CALLBACK (util_count_notify_cb), &n);
   g_object_set (loop, name, 10, NULL);
   g_assert_cmpint (n, ==, 0);
   g_object_set (loop, name, 20, NULL);

@@ -328,22 +328,6 @@ test_not_given_up (void)
 /* b waits for c's answer, which needs nobody, and for c's end, which needs a's answer: so a
  * cannot wait for b's end. The search comes to c twice, the second time for more. */
 
-static gboolean
-block_c_cb (gpointer user_data)
-{
-  UtilBlock *self = user_data;
-
-  util_latch_count_down (&self->entered);
-  util_latch_wait (&self->released);
-  return G_SOURCE_REMOVE;
-}
-
-static void
-block_c_again_cb (gpointer user_data)
-{
-  block_c_cb (user_data);
-}
-
 static void
 end_b_cb (gpointer user_data)
 {
@@ -380,13 +364,13 @@ drain_c_to (Graph *self, UtilBlock *first, UtilBlock *second)
 {
   g_autoptr (GSource) source = g_idle_source_new ();
 
-  g_source_set_callback (source, block_c_cb, first, NULL);
+  g_source_set_callback (source, util_block_source_cb, first, NULL);
   g_assert_true (bg_loop_attach (self->loops[2], source));
   util_latch_wait (&first->entered);
-  g_assert_true (bg_loop_post (self->loops[2], block_c_again_cb, second, NULL));
+  g_assert_true (bg_loop_post (self->loops[2], util_block_cb, second, NULL));
   run_on (self, 1, b_asks_c_twice_cb);
   bg_loop_quit (self->loops[2], BG_SHUTDOWN_DRAIN);
-  util_latch_count_down (&first->released);
+  util_unblock (first);
   util_latch_wait (&second->entered);
 }
 
@@ -398,10 +382,7 @@ test_asked_twice (void)
 
   graph_init (&self, 3);
   for (guint i = 0; i < 2; i++)
-    {
-      util_latch_init (&blocks[i].entered, 1);
-      util_latch_init (&blocks[i].released, 1);
-    }
+    util_block_init (&blocks[i]);
   g_assert_true (bg_loop_post (self.loops[0], end_b_cb, &self, NULL));
   util_latch_wait (&self.entered);
   run_on (&self, 2, c_asks_a_cb);
@@ -413,7 +394,7 @@ test_asked_twice (void)
   g_assert_true (g_str_has_suffix (self.error->message, "\"b\", which waits for the end of \"c\", "
                                                         "which waits for a reply of \"a\""));
 
-  util_latch_count_down (&blocks[1].released);
+  util_unblock (&blocks[1]);
   util_latch_count_down (&self.goes_on);
   graph_end (&self);
   assert_told (&self.told[0]);

@@ -80,13 +80,6 @@ operation_cb (BgOperation *operation, GCancellable *cancellable, gpointer user_d
   return TRUE;
 }
 
-static gboolean
-call_cb (gpointer user_data, GError **error)
-{
-  g_atomic_int_inc ((int *) user_data);
-  return TRUE;
-}
-
 static void
 task_cb (GTask *task, gpointer source, gpointer data, GCancellable *cancellable)
 {
@@ -99,12 +92,6 @@ invoked_cb (gpointer user_data)
 {
   g_atomic_int_inc ((int *) user_data);
   return G_SOURCE_REMOVE;
-}
-
-static void
-count_reply_cb (GObject *source, GAsyncResult *result, gpointer user_data)
-{
-  util_latch_count_down (user_data);
 }
 
 static void
@@ -127,14 +114,14 @@ give (BgLoop *loop, Kind kind, int priority, int *n)
       g_assert_true (bg_loop_post_full (loop, priority, util_count_cb, n, NULL));
       break;
     case CALL:
-      g_assert_true (bg_loop_call_full (loop, priority, -1, call_cb, n, NULL, NULL));
+      g_assert_true (bg_loop_call_full (loop, priority, -1, util_count_call_cb, n, NULL, NULL));
       break;
     case CALL_TIMED_OUT:
-      if (!bg_loop_call_full (loop, priority, 0, call_cb, n, NULL, NULL))
+      if (!bg_loop_call_full (loop, priority, 0, util_count_call_cb, n, NULL, NULL))
         g_atomic_int_inc (n);
       break;
     case CALL_ASYNC:
-      bg_loop_call_async (loop, priority, -1, call_cb, n, NULL, NULL, NULL, NULL);
+      bg_loop_call_async (loop, priority, -1, util_count_call_cb, n, NULL, NULL, NULL, NULL);
       break;
     case PERFORM:
       result = bg_loop_perform (loop, priority, -1, begin_cb, n, NULL, NULL);
@@ -196,8 +183,8 @@ test_at_once (void)
         {
           g_assert_true (
               bg_loop_post_full (loop, i - N_PRIORITIES / 2, util_count_cb, &n_run, NULL));
-          bg_loop_call_async (loop, i - N_PRIORITIES / 2, -1, call_cb, &n_run, NULL, NULL, NULL,
-                              NULL);
+          bg_loop_call_async (loop, i - N_PRIORITIES / 2, -1, util_count_call_cb, &n_run, NULL,
+                              NULL, NULL, NULL);
         }
       util_unblock (&block);
       assert_few (loop);
@@ -340,10 +327,10 @@ test_replies (void)
       util_latch_init (&replied, 2 * n);
       for (guint i = 0; i < n; i++)
         {
-          bg_loop_call_async (loop, (int) i - 100, -1, call_cb, &n_run, NULL, NULL, count_reply_cb,
-                              &replied);
+          bg_loop_call_async (loop, (int) i - 100, -1, util_count_call_cb, &n_run, NULL, NULL,
+                              util_count_down_reply_cb, &replied);
           bg_loop_perform_async (loop, (int) i - 100, -1, begin_cb, &n_run, NULL, NULL,
-                                 count_reply_cb, &replied);
+                                 util_count_down_reply_cb, &replied);
           if (round % 2 == 0)
             g_main_context_iteration (context, FALSE);
         }

@@ -133,12 +133,6 @@ test_quit_does_not_wait (void)
   util_block_clear (&block);
 }
 
-static void
-wait_cb (gpointer user_data)
-{
-  util_latch_wait (user_data);
-}
-
 /* The loop ends though nobody waits for it. */
 static void
 test_quit_ends_the_loop (void)
@@ -148,7 +142,7 @@ test_quit_ends_the_loop (void)
   UtilLatch latch;
 
   util_latch_init (&latch, 1);
-  g_assert_true (bg_loop_post (loop, wait_cb, &latch, NULL));
+  g_assert_true (bg_loop_post (loop, util_wait_cb, &latch, NULL));
   g_assert_true (bg_loop_post (loop, util_quit_cb, loop, NULL));
   util_latch_count_down (&latch);
   while (bg_loop_get_state (loop) != BG_LOOP_STOPPED)
@@ -495,10 +489,7 @@ performing_thread (gpointer user_data)
 static gboolean
 blocking_call_cb (gpointer user_data, GError **error)
 {
-  UtilBlock *block = user_data;
-
-  util_latch_count_down (&block->entered);
-  util_latch_wait (&block->released);
+  util_block_cb (user_data);
   g_set_error (error, G_IO_ERROR, G_IO_ERROR_EXISTS, "its own");
   return FALSE;
 }
@@ -520,22 +511,14 @@ test_cancel_wakes_waiters (void)
   UtilBlock block;
   Waiters self = { util_loop_new ("waiters"), &block };
   GThread *threads[5];
-  BgLoopStats *stats;
-  guint queued = 0;
 
-  util_latch_init (&block.entered, 1);
-  util_latch_init (&block.released, 1);
+  util_block_init (&block);
   util_latch_init (&self.woken, G_N_ELEMENTS (threads) - 1);
   threads[0] = g_thread_new ("running", running_thread, &self);
   util_latch_wait (&block.entered);
   for (guint i = 1; i < G_N_ELEMENTS (threads); i++)
     threads[i] = g_thread_new ("waiting", i % 2 == 0 ? performing_thread : waiting_thread, &self);
-  while (queued < G_N_ELEMENTS (threads) - 1)
-    {
-      stats = bg_loop_get_stats (self.loop);
-      queued = stats->queued;
-      bg_loop_stats_free (stats);
-    }
+  util_wait_for_queued (self.loop, G_N_ELEMENTS (threads) - 1);
 
   /* They wake though the loop's thread is stuck. */
   bg_loop_quit (self.loop, BG_SHUTDOWN_CANCEL);

@@ -124,21 +124,34 @@ util_latch_is_open (UtilLatch *self)
   return is_open;
 }
 
-static void
-block_cb (gpointer user_data)
+void
+util_block_init (UtilBlock *self)
 {
-  UtilBlock *self = user_data;
+  util_latch_init (&self->entered, 1);
+  util_latch_init (&self->released, 1);
+}
+
+void
+util_block_cb (gpointer block)
+{
+  UtilBlock *self = block;
 
   util_latch_count_down (&self->entered);
   util_latch_wait (&self->released);
 }
 
+gboolean
+util_block_source_cb (gpointer block)
+{
+  util_block_cb (block);
+  return G_SOURCE_REMOVE;
+}
+
 void
 util_block (UtilBlock *self, BgLoop *loop)
 {
-  util_latch_init (&self->entered, 1);
-  util_latch_init (&self->released, 1);
-  g_assert_true (bg_loop_post (loop, block_cb, self, NULL));
+  util_block_init (self);
+  g_assert_true (bg_loop_post (loop, util_block_cb, self, NULL));
   util_latch_wait (&self->entered);
 }
 
@@ -682,6 +695,12 @@ util_count_call_cb (gpointer counter, GError **error)
 }
 
 void
+util_count_notify_cb (GObject *object, GParamSpec *pspec, gpointer counter)
+{
+  util_count_cb (counter);
+}
+
+void
 util_count_down_cb (gpointer latch)
 {
   util_latch_count_down (latch);
@@ -692,6 +711,18 @@ util_count_down_source_cb (gpointer latch)
 {
   util_latch_count_down (latch);
   return G_SOURCE_REMOVE;
+}
+
+void
+util_count_down_reply_cb (GObject *source, GAsyncResult *result, gpointer latch)
+{
+  util_latch_count_down (latch);
+}
+
+void
+util_wait_cb (gpointer latch)
+{
+  util_latch_wait (latch);
 }
 
 void

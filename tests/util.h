@@ -64,6 +64,12 @@ void util_block (UtilBlock *self, BgLoop *loop);
 void util_unblock (UtilBlock *self);
 void util_block_clear (UtilBlock *self); /* once the loop has been flushed or is gone */
 
+/* The same where it is not posted, or not at once: a UtilBlock that is made, and that a function or a
+ * source blocks with. */
+void util_block_init (UtilBlock *self);
+void util_block_cb (gpointer block);
+gboolean util_block_source_cb (gpointer block);
+
 /* A running loop; the program ends if there is none to be had. It lingers for
  * BGLOOP_TEST_LINGER microseconds where that is set. */
 BgLoop *util_loop_new (const char *name);
@@ -183,10 +189,15 @@ void util_add_trapped (const char *path, GTestFunc func);
 /* Count in the int that @counter points to, from any thread. */
 void util_count_cb (gpointer counter);
 gboolean util_count_call_cb (gpointer counter, GError **error);
+void util_count_notify_cb (GObject *object, GParamSpec *pspec, gpointer counter);
 
-/* Count a UtilLatch down. */
+/* Count a UtilLatch down; that of a reply does not ask for the result. */
 void util_count_down_cb (gpointer latch);
 gboolean util_count_down_source_cb (gpointer latch);
+void util_count_down_reply_cb (GObject *source, GAsyncResult *result, gpointer latch);
+
+/* Waits for a UtilLatch. */
+void util_wait_cb (gpointer latch);
 
 void util_cancel_cb (gpointer cancellable);
 gboolean util_cancel_call_cb (gpointer cancellable, GError **error);
