@@ -491,11 +491,8 @@ begin_count_cb (gpointer user_data,
                 gpointer callback_data,
                 GError **error)
 {
-  g_autoptr (GTask) task = g_task_new (NULL, NULL, callback, callback_data);
-
   count_cb (user_data, NULL);
-  g_task_return_boolean (task, TRUE);
-  return TRUE;
+  return util_begin_cb (user_data, cancellable, callback, callback_data, error);
 }
 
 static gpointer

@@ -56,12 +56,8 @@ step_begin_cb (gpointer user_data,
                gpointer callback_data,
                GError **error)
 {
-  Circle *self = user_data;
-  g_autoptr (GTask) task = g_task_new (NULL, NULL, callback, callback_data);
-
-  step (self);
-  g_task_return_boolean (task, TRUE);
-  return TRUE;
+  step (user_data);
+  return util_begin_cb (user_data, cancellable, callback, callback_data, error);
 }
 
 static gboolean
@@ -1209,11 +1205,8 @@ climb_begin_cb (gpointer user_data,
                 gpointer callback_data,
                 GError **error)
 {
-  g_autoptr (GTask) task = g_task_new (NULL, NULL, callback, callback_data);
-
   climb_cb (user_data, NULL);
-  g_task_return_boolean (task, TRUE);
-  return TRUE;
+  return util_begin_cb (user_data, cancellable, callback, callback_data, error);
 }
 
 static gboolean

@@ -65,11 +65,8 @@ begin_cb (gpointer user_data,
           gpointer callback_data,
           GError **error)
 {
-  g_autoptr (GTask) task = g_task_new (NULL, NULL, callback, callback_data);
-
   run_cb (user_data);
-  g_task_return_boolean (task, TRUE);
-  return TRUE;
+  return util_begin_cb (user_data, cancellable, callback, callback_data, error);
 }
 
 static void
@@ -316,11 +313,8 @@ attach_and_post_begin_cb (gpointer user_data,
                           gpointer callback_data,
                           GError **error)
 {
-  g_autoptr (GTask) task = g_task_new (NULL, NULL, callback, callback_data);
-
   attach_and_post_cb (user_data);
-  g_task_return_boolean (task, TRUE);
-  return TRUE;
+  return util_begin_cb (user_data, cancellable, callback, callback_data, error);
 }
 
 static void

@@ -63,11 +63,8 @@ begin_cb (gpointer user_data,
           gpointer callback_data,
           GError **error)
 {
-  g_autoptr (GTask) task = g_task_new (NULL, NULL, callback, callback_data);
-
-  g_atomic_int_inc ((int *) user_data);
-  g_task_return_boolean (task, TRUE);
-  return TRUE;
+  util_count_cb (user_data);
+  return util_begin_cb (user_data, cancellable, callback, callback_data, error);
 }
 
 static gboolean
