@@ -8,6 +8,9 @@
 
 #include "util.h"
 
+/* A loop from when it is made: its thread, context, name, properties and states; and that making one
+ * fails cleanly, and that many come and go without a trace. */
+
 #define N_LOOPS 1000
 
 /* What a thread is like, as seen from it. */
@@ -440,9 +443,9 @@ test_many_at_once (void)
 
 /* Blocking calls go through whether anybody stays awake for them or not. */
 static void
-test_linger (void)
+test_linger (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("linger");
+  BgLoop *loop = fixture->loop;
   guint linger;
 
   for (guint wanted = 0; wanted <= 1000; wanted += 500)
@@ -453,15 +456,14 @@ test_linger (void)
       for (guint i = 0; i < 100; i++)
         g_assert_true (bg_loop_call (loop, util_true_cb, NULL, NULL, NULL));
     }
-  util_loop_end (loop);
 }
 
 /* A property is notified when it has another value, and not else. */
 static void
-test_notified (gconstpointer data)
+test_notified (BgTestFixture *fixture, gconstpointer data)
 {
   const char *name = data;
-  BgLoop *loop = util_loop_new ("notified");
+  BgLoop *loop = fixture->loop;
   g_autofree char *signal = g_strconcat ("notify::", name, NULL);
   int n = 0;
 
@@ -471,7 +473,7 @@ test_notified (gconstpointer data)
   g_assert_cmpint (n, ==, 0);
   g_object_set (loop, name, 20, NULL);
   g_assert_cmpint (n, ==, 1);
-  util_loop_end (loop);
+  g_signal_handlers_disconnect_by_data (loop, &n);
 }
 
 int
@@ -501,9 +503,9 @@ main (int argc, char *argv[])
                         test_leaves_nothing_behind);
   g_test_add_data_func ("/life/1000-loops/dropped/leave-nothing-behind", GINT_TO_POINTER (TRUE),
                         test_leaves_nothing_behind);
-  g_test_add_func ("/life/linger", test_linger);
-  g_test_add_data_func ("/life/notified/linger", "linger", test_notified);
-  g_test_add_data_func ("/life/notified/stall-threshold", "stall-threshold", test_notified);
+  util_add ("/life/linger", test_linger);
+  util_add_data ("/life/notified/linger", test_notified, "linger");
+  util_add_data ("/life/notified/stall-threshold", test_notified, "stall-threshold");
 
   return g_test_run ();
 }

@@ -444,7 +444,7 @@ run_attached (Attached *self)
 }
 
 static void
-test_attached (gconstpointer data)
+test_attached (BgTestFixture *fixture, gconstpointer data)
 {
   static const int pairs[][2] = {
     { G_PRIORITY_HIGH, G_PRIORITY_DEFAULT },  { -1, G_PRIORITY_DEFAULT },
@@ -453,18 +453,16 @@ test_attached (gconstpointer data)
   };
   static const guint ns[] = { 0, 3, 300, 3000 };
   Way way = GPOINTER_TO_UINT (data);
-  BgLoop *loop = util_loop_new ("attached");
 
   for (guint i = 0; i < G_N_ELEMENTS (pairs) * G_N_ELEMENTS (ns) * 4; i++)
     {
       const int *pair = pairs[i / 4 % G_N_ELEMENTS (pairs)];
-      Attached self = { way, i % 2, i / 2 % 2, ns[i / 4 / G_N_ELEMENTS (pairs)], loop };
+      Attached self = { way, i % 2, i / 2 % 2, ns[i / 4 / G_N_ELEMENTS (pairs)], fixture->loop };
 
       self.high = pair[0];
       self.low = pair[1];
       run_attached (&self);
     }
-  util_loop_end (loop);
 }
 
 static void
@@ -475,7 +473,7 @@ add_attached (Way way)
           "perform", "run-task",    "invoke",       "reply", "destroy" };
   g_autofree char *path = g_strconcat ("/order/attached-more-urgent-first/", names[way], NULL);
 
-  g_test_add_data_func (path, GUINT_TO_POINTER (way), test_attached);
+  util_add_data (path, test_attached, GUINT_TO_POINTER (way));
 }
 
 /* Fairness: what must go on under a flood of posts. All of it is of one
