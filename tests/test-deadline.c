@@ -8,6 +8,10 @@
 
 #include <bgloop/bg-test.h>
 
+/* The limit of a shutdown, and the report of what is in the way when it has passed, which
+ * bg_loop_describe() gives at any time. How an end goes that nothing is in the way of is test-shutdown's,
+ * and the limits of all other waits are test-timeout's. */
+
 void deadline_stuck_cb (gpointer user_data);
 void deadline_load (void);
 gboolean deadline_begin_cb (gpointer user_data,

@@ -3,6 +3,9 @@
  */
 #include "util.h"
 
+/* The last reference to a loop is dropped, wherever and whatever it does: that waits for nobody, and the
+ * loop ends by itself when its work is done. */
+
 /* The last reference, and how to see that it was. */
 typedef struct
 {

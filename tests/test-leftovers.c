@@ -7,6 +7,9 @@
 
 #include "util.h"
 
+/* Sources of a loop's context that are there when the loop ends, or come later, whoever attached them:
+ * they are destroyed on the loop's thread, what they had goes, and nothing stays behind. */
+
 /* What there is before and must be there again afterwards */
 typedef struct
 {

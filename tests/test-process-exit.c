@@ -10,6 +10,9 @@
 
 #define STATUS 42
 
+/* The process ends while there are loops, wherever it is ended: it does so at once, with its own status,
+ * and the loops' threads do no harm. What ends only a loop's thread is test-thread-exit's. */
+
 /* A loop that has everything that one can have, with the loop's thread in the
  * middle of it. */
 
@@ -222,7 +225,7 @@ main (int argc, char *argv[])
 
   for (guint i = 0; i < G_N_ELEMENTS (ways); i++)
     {
-      g_autofree char *path = g_strconcat ("/exit/", ways[i].name, NULL);
+      g_autofree char *path = g_strconcat ("/process-exit/", ways[i].name, NULL);
 
       g_test_add_data_func (path, ways[i].name, test_way);
     }

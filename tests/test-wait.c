@@ -3,6 +3,9 @@
  */
 #include "util.h"
 
+/* Waiting for an end that others ask for, and that the wait itself does not ask for: bg_loop_wait(), and
+ * bg_loop_wait_async() further down. */
+
 static void
 assert_waits_in_vain (BgLoop *loop, int timeout_msec, GCancellable *cancellable, int code)
 {
