@@ -12,12 +12,13 @@ it would refuse: where this thread has paused the loop, or shuts one down in CAN
 import asyncio
 import itertools
 import math
+import os
 import re
 import threading
 from _thread import allocate_lock, get_ident
 from time import monotonic, sleep
 
-from gi.repository import Gio, GObject
+from gi.repository import Gio, GLib, GObject
 
 from . import native
 from . import thread as threads
@@ -69,6 +70,22 @@ def countdown(timeout):
 
 # Reports
 
+# In a child the library speaks English: another thread may have had a lock of gettext.
+_parent = os.getpid()
+
+
+def _name_running(line, name):
+    """A line about what runs, in whatever language, with the name that Python knows; any other as it is."""
+    running = 'running %s for %s'
+    if os.getpid() == _parent:
+        running = GLib.dgettext('bgloop', running)
+    parts = {1: r'(?P<name>.+)', 2: r'(?P<time>\S+\s\S+)'}
+    order = [int(place or i + 1) for i, place in enumerate(re.findall(r'%(?:(\d)\$)?s', running))]
+    words = [re.escape(word) for word in re.split(r'%(?:\d\$)?s', running)]
+    match = re.fullmatch(words[0] + ''.join(parts[i] + word for i, word in zip(order, words[1:])), line)
+    return line if match is None else line[:match.start('name')] + name + line[match.end('name'):]
+
+
 def _list_work(loop, thread):
     """What is in the way of the loop, a line each: what C knows, with the names that Python knows."""
     described = loop.describe().splitlines()[1:]
@@ -76,8 +93,7 @@ def _list_work(loop, thread):
     running = thread.running
     if running is not None:
         name = running.describe()
-        named = [re.sub(r'^running .* for (\S+ \S+)$', lambda match: f'running {name} for {match[1]}', line)
-                 for line in lines]
+        named = [_name_running(line, name) for line in lines]
         lines = named if named != lines else [f'running {name}'] + lines
 
     names = [f'{record.describe()} is pending' for record in list(thread.tasks.values())]

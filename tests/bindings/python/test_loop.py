@@ -7,6 +7,7 @@ import gc
 import math
 import os
 import pathlib
+import re
 import resource
 import sqlite3
 import subprocess
@@ -16,8 +17,29 @@ import threading
 import unittest
 import warnings
 import weakref
+from unittest import mock
 
 from util import HANG, Bg, Gate, GLib, LoopTestCase, bgloop, scaled
+
+from _bgloop.waiting import _name_running
+
+
+class Names(unittest.TestCase):
+    def test_what_runs_is_named_in_each_language(self):
+        """In a report of the library's the function that Python runs is put in the place of its own."""
+        catalogs = pathlib.Path(os.environ['BGLOOP_SOURCE_DIR'], '..', '..', 'po')
+        texts = ['running %s for %s']
+        for catalog in catalogs.glob('*.po'):
+            text = catalog.read_text(encoding='utf-8')
+            texts += re.findall(r'^msgid "running %s for %s"\nmsgstr "(.+)"$', text, re.MULTILINE)
+        self.assertEqual(len(texts), 8)
+
+        for text in texts:
+            with self.subTest(text), mock.patch.object(GLib, 'dgettext', lambda _, message, text=text: text):
+                line, named = (re.sub(r'%(?:1\$)?s', function, re.sub(r'%2\$s', '1,2 s', text), count=1).replace('%s', '1,2 s')
+                               for function in ('a function at 0x7f00', 'fetch()'))
+                self.assertEqual(_name_running(line, 'fetch()'), named)
+                self.assertEqual(_name_running('3 queued', 'fetch()'), '3 queued')
 
 
 class Doors(unittest.TestCase):
