@@ -274,10 +274,10 @@ run_completed (BgLoop *loop, Kind kind, BeginFunc begin)
 }
 
 static void
-test_completed (void)
+test_completed (BgTestFixture *fixture, gconstpointer data)
 {
   static const guint lingers[] = { 0, 50, 1000 };
-  BgLoop *loop = util_loop_new ("completed");
+  BgLoop *loop = fixture->loop;
 
   for (guint i = 0; i < util_scale (200); i++)
     {
@@ -285,7 +285,6 @@ test_completed (void)
       for (guint j = 0; j < N_KINDS * G_N_ELEMENTS (begins); j++)
         run_completed (loop, j % N_KINDS, begins[j / N_KINDS]);
     }
-  util_loop_end (loop);
 }
 
 /* Also while the loop drains */
@@ -527,7 +526,7 @@ main (int argc, char *argv[])
 {
   util_init (&argc, &argv);
 
-  util_add_trapped ("/answer/task-has-completed", test_completed);
+  util_add_trapped_with_loop ("/answer/task-has-completed", test_completed);
   util_add_trapped ("/answer/task-has-completed/drained", test_completed_drained);
   util_add_trapped ("/answer/cancelled-and-reset-before-it-begins", test_reset);
   util_add_trapped ("/answer/given-up-says-why", test_given_up);

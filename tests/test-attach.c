@@ -180,9 +180,9 @@ run_kept (BgLoop *loop, Way way)
 }
 
 static void
-test_kept (void)
+test_kept (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("kept");
+  BgLoop *loop = fixture->loop;
 
   for (guint i = 0; i < util_scale (50); i++)
     {
@@ -190,7 +190,6 @@ test_kept (void)
       run_kept (loop, HERE);
       run_kept (loop, BY_A_THREAD);
     }
-  util_loop_end (loop);
 }
 
 /* Many threads attach, destroy and drop at the same time. */
@@ -219,15 +218,14 @@ many_thread (gpointer data)
 }
 
 static void
-test_many_threads (void)
+test_many_threads (BgTestFixture *fixture, gconstpointer data)
 {
-  Many self = { util_loop_new ("many") };
+  Many self = { fixture->loop };
 
   util_latch_init (&self.finalized, 6 * util_scale (500));
   util_run_threads (6, many_thread, &self);
   g_assert_true (bg_loop_flush (self.loop, -1, NULL, NULL));
   util_latch_wait (&self.finalized);
-  util_loop_end (self.loop);
   util_latch_clear (&self.finalized);
 }
 
@@ -269,9 +267,9 @@ assert_closed_by_peer (int fd)
 }
 
 static void
-test_sockets (void)
+test_sockets (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("sockets");
+  BgLoop *loop = fixture->loop;
   guint n = util_scale (400), n_fds = util_count_fds ();
   g_autofree int *peers = g_new (int, n);
 
@@ -287,13 +285,12 @@ test_sockets (void)
         }
       g_assert_cmpuint (util_count_fds (), ==, n_fds);
     }
-  util_loop_end (loop);
 }
 
 static void
-test_sockets_elsewhere (void)
+test_sockets_elsewhere (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("sockets");
+  BgLoop *loop = fixture->loop;
   guint n_fds = util_count_fds ();
 
   for (guint i = 0; i < util_scale (200); i++)
@@ -305,7 +302,6 @@ test_sockets_elsewhere (void)
       assert_closed_by_peer (peer);
       g_assert_cmpuint (util_count_fds (), ==, n_fds);
     }
-  util_loop_end (loop);
 }
 
 /* Refused: it is as it was, and may be attached elsewhere. */
@@ -347,9 +343,9 @@ static GSourceFuncs iterating_funcs
 #define N_ITERATING 40
 
 static void
-test_iterating (void)
+test_iterating (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("iterating");
+  BgLoop *loop = fixture->loop;
   UtilLatch finalized;
   UtilBlock block;
 
@@ -367,7 +363,6 @@ test_iterating (void)
     }
   util_unblock (&block);
   util_latch_wait (&finalized);
-  util_loop_end (loop);
   util_block_clear (&block);
   util_latch_clear (&finalized);
 }
@@ -794,11 +789,11 @@ main (int argc, char *argv[])
 
   /* What is wrong here would hang. */
   util_add_trapped ("/attach/gone/promptly", test_promptly);
-  util_add_trapped ("/attach/gone/kept-by-another-thread", test_kept);
-  util_add_trapped ("/attach/gone/many-threads", test_many_threads);
-  util_add_trapped ("/attach/gone/sockets-are-closed", test_sockets);
-  util_add_trapped ("/attach/gone/sockets-are-closed/elsewhere", test_sockets_elsewhere);
-  util_add_trapped ("/attach/gone/iterating", test_iterating);
+  util_add_trapped_with_loop ("/attach/gone/kept-by-another-thread", test_kept);
+  util_add_trapped_with_loop ("/attach/gone/many-threads", test_many_threads);
+  util_add_trapped_with_loop ("/attach/gone/sockets-are-closed", test_sockets);
+  util_add_trapped_with_loop ("/attach/gone/sockets-are-closed/elsewhere", test_sockets_elsewhere);
+  util_add_trapped_with_loop ("/attach/gone/iterating", test_iterating);
   util_add_trapped ("/attach/finalizer/attaches", test_finalizer_attaches);
   util_add_trapped ("/attach/finalizer/iterates", test_finalizer_iterates);
   util_add_trapped ("/attach/finalizer/quits", test_finalizer_quits);

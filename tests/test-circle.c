@@ -918,14 +918,13 @@ flush_own_cb (gpointer loop, GError **error)
 }
 
 static void
-test_refused_cancellable (void)
+test_refused_cancellable (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("own");
+  BgLoop *loop = fixture->loop;
   g_autoptr (GError) error = NULL;
 
   g_assert_false (bg_loop_call (loop, flush_own_cb, loop, NULL, &error));
   g_assert_error (error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
-  util_loop_end (loop);
 }
 
 /* No false alarm */
@@ -1306,7 +1305,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/circle/of-three", test_three);
   util_add_trapped ("/circle/of-eight", test_eight);
   util_add_trapped ("/circle/meeting", test_mutual);
-  util_add_trapped ("/circle/refused-with-a-cancellable", test_refused_cancellable);
+  util_add_trapped_with_loop ("/circle/refused-with-a-cancellable", test_refused_cancellable);
   util_add_trapped ("/circle/cancelled-but-started", test_cancelled_started);
   util_add_trapped ("/circle/nested/in-a-shutdown", test_nested_shutdown);
   util_add_trapped ("/circle/nested/in-a-cancelled-operation", test_nested_cancelled);

@@ -489,10 +489,10 @@ take_current_cb (gpointer user_data)
 }
 
 static void
-test_elsewhere (void)
+test_elsewhere (BgTestFixture *fixture, gconstpointer data)
 {
   static const int priorities[] = { G_PRIORITY_DEFAULT, G_PRIORITY_LOW };
-  BgLoop *loop = util_loop_new ("taken");
+  BgLoop *loop = fixture->loop;
 
   for (guint i = 0; i < G_N_ELEMENTS (priorities); i++)
     {
@@ -509,7 +509,6 @@ test_elsewhere (void)
       util_latch_clear (&self.taken);
       util_latch_clear (&self.destroyed);
     }
-  util_loop_end (loop);
 }
 
 /* Where an invoked function goes on, that another piece of work has destroyed what runs
@@ -655,11 +654,11 @@ destroy_and_ask_cb (GObject *source, GAsyncResult *result, gpointer user_data)
 }
 
 static void
-test_reply_iterates (void)
+test_reply_iterates (BgTestFixture *fixture, gconstpointer data)
 {
   static const int priorities[] = { G_PRIORITY_DEFAULT, G_PRIORITY_LOW };
   g_autoptr (GMainContext) context = g_main_context_new ();
-  BgLoop *loop = util_loop_new ("replies");
+  BgLoop *loop = fixture->loop;
 
   for (guint i = 0; i < 4; i++)
     {
@@ -673,7 +672,6 @@ test_reply_iterates (void)
       g_main_context_pop_thread_default (i / 2 ? context : NULL);
       util_latch_clear (&replied);
     }
-  util_loop_end (loop);
 }
 
 int
@@ -687,11 +685,11 @@ main (int argc, char *argv[])
   util_add_trapped ("/current-source/destroyed/draining-nested", test_draining_nested);
   util_add_trapped ("/current-source/destroyed/iterates", test_iterates);
   util_add_trapped ("/current-source/destroyed/draining-iterates", test_draining_iterates);
-  util_add_trapped ("/current-source/destroyed/elsewhere", test_elsewhere);
+  util_add_trapped_with_loop ("/current-source/destroyed/elsewhere", test_elsewhere);
   util_add_trapped ("/current-source/without-data", test_without_data);
   util_add_trapped ("/current-source/destroyed/others-go-on", test_goes_on);
   util_add_trapped ("/current-source/destroyed/in-replies", test_replies);
-  util_add_trapped ("/current-source/destroyed/reply-iterates", test_reply_iterates);
+  util_add_trapped_with_loop ("/current-source/destroyed/reply-iterates", test_reply_iterates);
 
   return g_test_run ();
 }

@@ -78,14 +78,13 @@ add_many_cb (gpointer user_data, GError **error)
 }
 
 static void
-test_order (void)
+test_order (BgTestFixture *fixture, gconstpointer data)
 {
-  Order self = { util_loop_new ("order") };
+  Order self = { fixture->loop };
 
   util_latch_init (&self.done, util_scale (10000));
   g_assert_true (bg_loop_call (self.loop, add_many_cb, &self, NULL, NULL));
   util_latch_wait (&self.done);
-  util_loop_end (self.loop);
   util_latch_clear (&self.done);
 }
 
@@ -107,9 +106,9 @@ destroyed_there_cb (gpointer user_data)
 }
 
 static void
-test_cancel (void)
+test_cancel (BgTestFixture *fixture, gconstpointer data)
 {
-  Cancelled self = { util_loop_new ("cancel") };
+  Cancelled self = { fixture->loop };
   guint64 work;
 
   util_latch_init (&self.destroyed, 1);
@@ -122,7 +121,6 @@ test_cancel (void)
 
   /* While the loop runs, too, the destroy comes soon. */
   util_latch_wait (&self.destroyed);
-  util_loop_end (self.loop);
   util_latch_clear (&self.destroyed);
 }
 
@@ -233,9 +231,9 @@ test_cancel_race (void)
 }
 
 static void
-test_ids (void)
+test_ids (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("ids");
+  BgLoop *loop = fixture->loop;
   g_autoptr (GHashTable) seen = g_hash_table_new_full (g_int64_hash, g_int64_equal, g_free, NULL);
 
   for (guint i = 0; i < util_scale (10000); i++)
@@ -248,8 +246,6 @@ test_ids (void)
       if (i % 3 == 0)
         (void) bg_loop_withdraw (loop, work);
     }
-
-  util_loop_end (loop);
 }
 
 /* The end */
@@ -459,9 +455,9 @@ test_cancelled_is_not_queued (void)
 
 /* Work that is due sooner than all that is there already does not wait for that. */
 static void
-test_sooner (void)
+test_sooner (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("sooner");
+  BgLoop *loop = fixture->loop;
   UtilLatch done;
 
   util_latch_init (&done, 1);
@@ -469,7 +465,6 @@ test_sooner (void)
   g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
   g_assert_cmpuint (bg_loop_post_after (loop, 1, util_count_down_cb, &done, NULL), !=, 0);
   util_latch_wait (&done);
-  util_loop_end (loop);
   util_latch_clear (&done);
 }
 
@@ -534,9 +529,9 @@ run_chain (Chain *self, guint n)
 }
 
 static void
-test_place (void)
+test_place (BgTestFixture *fixture, gconstpointer data)
 {
-  Chain self = { util_loop_new ("place") };
+  Chain self = { fixture->loop };
   gsize before, after;
 
   run_chain (&self, 100);
@@ -544,7 +539,6 @@ test_place (void)
   run_chain (&self, 5000);
   after = util_get_allocated ();
   g_assert_cmpuint (after, <, before + 64 * 1024);
-  util_loop_end (self.loop);
 }
 
 /* Refused: destroyed here and at once. */
@@ -567,12 +561,12 @@ main (int argc, char *argv[])
 {
   util_init (&argc, &argv);
 
-  util_add_trapped ("/delay/order", test_order);
-  util_add_trapped ("/delay/sooner", test_sooner);
+  util_add_trapped_with_loop ("/delay/order", test_order);
+  util_add_trapped_with_loop ("/delay/sooner", test_sooner);
   util_add_trapped ("/delay/priority", test_priority);
-  util_add_trapped ("/delay/place-is-used-again", test_place);
-  util_add_trapped ("/delay/ids", test_ids);
-  util_add_trapped ("/delay/cancel", test_cancel);
+  util_add_trapped_with_loop ("/delay/place-is-used-again", test_place);
+  util_add_trapped_with_loop ("/delay/ids", test_ids);
+  util_add_trapped_with_loop ("/delay/cancel", test_cancel);
   util_add_trapped ("/delay/cancel/due", test_cancel_due);
   util_add_trapped ("/delay/cancel/queued", test_cancel_queued);
   util_add_trapped ("/delay/cancel/not-queued", test_cancelled_is_not_queued);

@@ -212,9 +212,9 @@ release_thread (gpointer user_data)
 }
 
 static void
-test_many (void)
+test_many (BgTestFixture *fixture, gconstpointer data)
 {
-  Many self = { util_loop_new ("many"), g_async_queue_new () };
+  Many self = { fixture->loop, g_async_queue_new () };
   GThread *threads[6];
 
   for (guint i = 0; i < G_N_ELEMENTS (threads); i++)
@@ -223,7 +223,6 @@ test_many (void)
     g_thread_join (threads[i]);
 
   g_assert_cmpuint (count_holds (self.loop), ==, 0);
-  util_loop_end (self.loop);
   g_async_queue_unref (self.holds);
 }
 
@@ -300,9 +299,9 @@ least (double before, double now)
 }
 
 static void
-test_cost (void)
+test_cost (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("cost");
+  BgLoop *loop = fixture->loop;
 
   for (Order order = 0; order < N_ORDERS; order++)
     {
@@ -316,7 +315,6 @@ test_cost (void)
         }
       g_assert_cmpfloat (many, <, few * MUCH);
     }
-  util_loop_end (loop);
 }
 
 int
@@ -328,8 +326,8 @@ main (int argc, char *argv[])
   util_add_trapped ("/hold/lives-on", test_lives_on);
   util_add_trapped ("/hold/late", test_late);
   util_add_trapped ("/hold/not-held", test_not_held);
-  util_add_trapped ("/hold/many", test_many);
-  util_add_trapped ("/hold/many/one-costs-the-same", test_cost);
+  util_add_trapped_with_loop ("/hold/many", test_many);
+  util_add_trapped_with_loop ("/hold/many/one-costs-the-same", test_cost);
   util_add_trapped ("/hold/release-wakes", test_release_wakes);
 
   return g_test_run ();

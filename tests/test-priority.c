@@ -166,9 +166,9 @@ test_one_by_one (void)
 
 /* All at once, and the least urgent one first */
 static void
-test_at_once (void)
+test_at_once (BgTestFixture *fixture, gconstpointer data)
 {
-  BgLoop *loop = util_loop_new ("at once");
+  BgLoop *loop = fixture->loop;
 
   for (guint round = 0; round < 3; round++)
     {
@@ -188,7 +188,6 @@ test_at_once (void)
       g_assert_cmpint (n_run, ==, 2 * N_PRIORITIES);
       util_block_clear (&block);
     }
-  util_loop_end (loop);
 }
 
 /* By work that runs while others do, within each other */
@@ -218,15 +217,14 @@ nest_cb (gpointer user_data)
 }
 
 static void
-test_nested (void)
+test_nested (BgTestFixture *fixture, gconstpointer data)
 {
-  Nested self = { util_loop_new ("nested"), 200 };
+  Nested self = { fixture->loop, 200 };
 
   g_assert_true (bg_loop_post (self.loop, nest_cb, &self, NULL));
   while (bg_loop_flush (self.loop, -1, NULL, NULL) && g_atomic_int_get (&self.left) > 0)
     ;
   assert_few (self.loop);
-  util_loop_end (self.loop);
   g_assert_cmpint (self.n_run, ==, 200);
 }
 
@@ -288,9 +286,9 @@ many_thread (gpointer data)
 }
 
 static void
-test_many_threads (void)
+test_many_threads (BgTestFixture *fixture, gconstpointer data)
 {
-  Many self = { util_loop_new ("many"), util_scale (20000) };
+  Many self = { fixture->loop, util_scale (20000) };
   GThread *threads[4];
   gpointer lasts[G_N_ELEMENTS (threads)];
 
@@ -301,7 +299,6 @@ test_many_threads (void)
     lasts[i] = g_thread_join (threads[i]);
   util_latch_wait (&self.done);
   assert_few (self.loop);
-  util_loop_end (self.loop);
   for (guint i = 0; i < G_N_ELEMENTS (threads); i++)
     g_free (lasts[i]);
   util_latch_clear (&self.done);
@@ -309,10 +306,10 @@ test_many_threads (void)
 
 /* Those of replies, in the caller's context */
 static void
-test_replies (void)
+test_replies (BgTestFixture *fixture, gconstpointer data)
 {
   g_autoptr (GMainContext) context = g_main_context_new ();
-  BgLoop *loop = util_loop_new ("replies");
+  BgLoop *loop = fixture->loop;
 
   g_main_context_push_thread_default (context);
   for (guint round = 0; round < 4; round++)
@@ -339,7 +336,6 @@ test_replies (void)
     }
   g_main_context_pop_thread_default (context);
   assert_few (loop);
-  util_loop_end (loop);
 }
 
 int
@@ -348,10 +344,10 @@ main (int argc, char *argv[])
   util_init (&argc, &argv);
 
   util_add_trapped ("/priority/not-in-use/one-by-one", test_one_by_one);
-  util_add_trapped ("/priority/not-in-use/at-once", test_at_once);
-  util_add_trapped ("/priority/not-in-use/nested", test_nested);
-  util_add_trapped ("/priority/not-in-use/many-threads", test_many_threads);
-  util_add_trapped ("/priority/not-in-use/replies", test_replies);
+  util_add_trapped_with_loop ("/priority/not-in-use/at-once", test_at_once);
+  util_add_trapped_with_loop ("/priority/not-in-use/nested", test_nested);
+  util_add_trapped_with_loop ("/priority/not-in-use/many-threads", test_many_threads);
+  util_add_trapped_with_loop ("/priority/not-in-use/replies", test_replies);
 
   return g_test_run ();
 }

@@ -682,6 +682,15 @@ util_add_trapped (const char *path, GTestFunc func)
 }
 
 void
+util_add_trapped_with_loop (const char *path, UtilTestFunc func)
+{
+  g_autofree char *trapped = g_strconcat (path, "/subprocess", NULL);
+
+  util_add (trapped, func);
+  g_test_add_data_func (path, path, trapped_cb);
+}
+
+void
 util_count_cb (gpointer counter)
 {
   g_atomic_int_inc ((int *) counter);

@@ -179,6 +179,9 @@ void util_assert_subprocess_passes (const char *path);
  * fails. @path stays the caller's. */
 void util_add_trapped (const char *path, GTestFunc func);
 
+/* The same as util_add(): the test has a loop, and must leave nothing behind in its process. */
+void util_add_trapped_with_loop (const char *path, UtilTestFunc func);
+
 /* How a report names @function, in a pattern in which @any stands for anything. */
 #if HAVE_DLADDR
 #define UTIL_NAME(function, any) #function
