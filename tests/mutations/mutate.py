@@ -14,7 +14,8 @@ those with a plus after:
     +  (void) wake;
 
 They are compared without the blanks at both ends of a line, and are found in exactly one place. A paragraph that ends
-with a line “! REASON” is of what no test can notice: it is listed and not run."""
+with a line “! REASON” is of what no test can notice: it is listed and not run. What orders.list has is seen by
+ThreadSanitizer only, where the processor does not take the liberty; its own tests are run in such a build."""
 
 import argparse
 import dataclasses
@@ -30,11 +31,12 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-OPTIONS = ['-Dintrospection=disabled', '-Dvapi=disabled', '-Dexamples=disabled', '-Dpython=disabled',
-           '-Dlock_checks=true', '-Dsysprof=auto']
+OPTIONS = ['-Dintrospection=disabled', '-Dvapi=disabled', '-Dexamples=disabled', '-Dpython=disabled']
+PLAIN_OPTIONS = ['-Dlock_checks=true', '-Dsysprof=auto']
+TSAN_OPTIONS = ['-Db_sanitize=thread', '-Doptimization=1']
 NO_SUITES = ['bindings', 'consumers', 'docs', 'gates', 'examples']
 # What reads the sources and not what they do.
-NO_TESTS = {'rows', 'abi', 'interface', 'mutations', 'planted'}
+NO_TESTS = {'rows', 'abi', 'interface', 'mutations', 'planted', 'uncovered'}
 HEADER = re.compile(r'(?P<file>\S+) \((?P<tests>[^)]*)\): (?P<what>.+)')
 
 
@@ -47,9 +49,10 @@ class Mutation:
     old: list
     new: list
     reason: str = ''
+    tsan: bool = False
 
     @classmethod
-    def parse(cls, paragraph):
+    def parse(cls, paragraph, tsan):
         header, *lines = paragraph.splitlines()
         match = HEADER.fullmatch(header)
         reason = ''
@@ -59,7 +62,7 @@ class Mutation:
             raise SystemExit(f'this is no mutation:\n{paragraph}')
         return cls(match['file'], re.findall(r'[^\s,]+', match['tests']), match['what'],
                    [line[1:] for line in lines if line[0] != '+'],
-                   [line[1:] for line in lines if line[0] != '-'], reason)
+                   [line[1:] for line in lines if line[0] != '-'], reason, tsan)
 
     def apply(self, text):
         """The changed text, or None where the place is not found, or is not the only one."""
@@ -72,15 +75,16 @@ class Mutation:
 
 
 def read_lists(paths):
-    return [Mutation.parse(paragraph) for path in paths
+    return [Mutation.parse(paragraph, path.stem == 'orders') for path in paths
             for paragraph in re.split(r'\n\s*\n', path.read_text().strip())]
 
 
 def check(mutations):
-    """As TAP: that each applies, and that no file of the library has none."""
+    """As TAP: that each applies, and that no file of the library with code in it has none."""
     problems = [f'{m.file}: does not apply: {m.what}' for m in mutations
                 if not (ROOT / 'bgloop' / m.file).exists() or m.apply((ROOT / 'bgloop' / m.file).read_text()) is None]
-    files = {path.relative_to(ROOT / 'bgloop').as_posix() for path in (ROOT / 'bgloop').rglob('*.c')}
+    files = {path.relative_to(ROOT / 'bgloop').as_posix() for path in (ROOT / 'bgloop').rglob('*.[ch]*')
+             if path.suffix in ('.c', '.hpp') or path.suffix == '.h' and 'static inline' in path.read_text()}
     without = [f'{name}: has no mutation' for name in sorted(files - {m.file for m in mutations})]
     print('1..2')
     for found, what in [(problems, 'each-applies'), (without, 'each-file-has-one')]:
@@ -97,19 +101,19 @@ def run(*command, cwd, **more):
 class Scratch:
     """A copy of the project, which passes as it is."""
 
-    def __init__(self, folder, args):
-        self.folder, self.args = folder, args
+    def __init__(self, folder, args, tsan):
+        self.folder, self.args, self.tsan = folder, args, tsan
         for name in run('git', 'ls-files', '-z', cwd=ROOT, check=True).stdout.split('\0')[:-1]:
             if (ROOT / name).exists():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, folder / name)
-        run('meson', 'setup', 'build', *OPTIONS, cwd=folder, check=True)
+        run('meson', 'setup', 'build', *OPTIONS, *(TSAN_OPTIONS if tsan else PLAIN_OPTIONS), cwd=folder, check=True)
         run('ninja', '-C', 'build', cwd=folder, check=True)
         listed = json.loads(run('meson', 'introspect', '--tests', 'build', cwd=folder, check=True).stdout)
         self.tests = [test['name'] for test in listed
                       if test['name'] not in NO_TESTS and not any(suite.split(':')[-1] in NO_SUITES
                                                                   for suite in test['suite'])]
-        failed = None if args.only else self.test(self.tests)
+        failed = None if args.only or tsan else self.test(self.tests)
         if failed:
             raise SystemExit(f'without any mutation this fails: {failed}')
 
@@ -118,7 +122,8 @@ class Scratch:
         env = dict(os.environ, BGLOOP_TEST_SCALE=str(self.args.scale), BGLOOP_MODEL_SEEDS=str(self.args.seeds))
         log = self.folder / 'build' / 'meson-logs' / 'testlog.json'
         run('meson', 'test', '-C', 'build', '--no-rebuild', '--maxfail=1', f'--num-processes={self.args.jobs}',
-            f'--timeout-multiplier={self.args.timeout}', *tests, cwd=self.folder, env=env)
+            f'--timeout-multiplier={self.args.timeout}', *(['--setup=tsan'] if self.tsan else []), *tests,
+            cwd=self.folder, env=env)
         for line in log.read_text().splitlines():
             result = json.loads(line)
             if result['result'] in ('FAIL', 'ERROR', 'TIMEOUT'):
@@ -130,7 +135,7 @@ class Scratch:
     def catch(self, mutation):
         """Who notices it."""
         first = [name for name in mutation.tests if name in self.tests]
-        rest = [name for name in self.tests if name not in first and not self.args.only]
+        rest = [name for name in self.tests if name not in first and not (self.args.only or self.tsan)]
         return (first and self.test(first)) or (rest and self.test(rest))
 
     def try_mutation(self, mutation):
@@ -163,7 +168,7 @@ def main():
         return check(mutations)
     n_caught = n_run = n_reasons = 0
     with tempfile.TemporaryDirectory(prefix='bgloop-mutations-') as folder:
-        scratch = None
+        scratches = {}
         for mutation in mutations:
             if args.match not in f'{mutation.file}: {mutation.what}':
                 continue
@@ -172,8 +177,10 @@ def main():
                 n_reasons += 1
                 result = f'no test: {mutation.reason}'
             else:
-                scratch = scratch or Scratch(pathlib.Path(folder), args)
-                result = scratch.try_mutation(mutation)
+                if mutation.tsan not in scratches:
+                    place = pathlib.Path(folder, 'tsan' if mutation.tsan else 'plain')
+                    scratches[mutation.tsan] = Scratch(place, args, mutation.tsan)
+                result = scratches[mutation.tsan].try_mutation(mutation)
                 n_run += 1
                 n_caught += not result.isupper()
             print(f'{mutation.file}: {mutation.what}\n    {result}  [{time.monotonic() - begin:.0f} s]', flush=True)
