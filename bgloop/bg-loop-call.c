@@ -73,7 +73,7 @@ half_done_call_outcome (BgRecord *slot, gpointer owner)
   BgCall *self = slot->data;
 
   self->blocked.closed = TRUE;
-  bg_waiter_settle (self->blocked.waiter);
+  bg_waiter_complete (self->blocked.waiter);
 }
 
 static void
@@ -108,7 +108,7 @@ call_outcome (BgRecord *slot, gpointer owner)
       bg_core_drop_kept (core);
       bg_core_count_run (core);
     }
-  if (!bg_core_is_forked (core) && bg_waiter_settle (self->blocked.waiter))
+  if (!bg_core_is_forked (core) && bg_waiter_complete (self->blocked.waiter))
     bg_core_note_wakeup (core);
 }
 
@@ -118,13 +118,13 @@ wait_for_call (BgCore *core, BgCall *call)
 {
   BgWaitResult result = bg_waiter_wait (call->blocked.waiter, call->deadline);
 
-  if (result != BG_WAIT_SETTLED)
+  if (result != BG_WAIT_COMPLETED)
     {
       if (bg_core_abandon_wait (core, &call->blocked))
         return result;
-      bg_waiter_wait_settled (call->blocked.waiter);
+      bg_waiter_wait_completed (call->blocked.waiter);
     }
-  return BG_WAIT_SETTLED;
+  return BG_WAIT_COMPLETED;
 }
 
 /* The call has been taken back. Whoever wants no error, as those who only try, pays for none. */
@@ -152,7 +152,7 @@ set_wait_error (BgCore *core, BgCall *call, BgWaitResult why, GError **error)
 static gboolean
 take_answer (BgCore *core, BgCall *call, BgWaitResult why, GError **error)
 {
-  if (why != BG_WAIT_SETTLED)
+  if (why != BG_WAIT_COMPLETED)
     {
       set_wait_error (core, call, why, error);
       return FALSE;
@@ -184,14 +184,14 @@ call_blocking (BgCore *core,
                   .priority = priority,
                   .awaited = TRUE,
                   .blocked = &call->blocked };
-  BgWaitResult result = BG_WAIT_SETTLED;
+  BgWaitResult result = BG_WAIT_COMPLETED;
   gboolean submitted;
   BgWait wait;
 
   call->deadline = bg_deadline (timeout_msec);
   call->timeout_msec = timeout_msec;
   call->blocked.waiter = bg_core_begin_wait (core, &wait, cancellable, error);
-  call->blocked.close = bg_blocked_settle;
+  call->blocked.close = bg_blocked_complete;
   call->blocked.priority = priority;
   if (call->blocked.waiter == NULL)
     return FALSE;

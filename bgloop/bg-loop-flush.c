@@ -42,7 +42,7 @@ flush_outcome (BgRecord *slot, gpointer owner)
   BgCore *core = owner;
   BgMarker *marker = slot->data;
   BgFlush *self = marker->flush;
-  gboolean defers, counts = FALSE, settles = FALSE, frees = FALSE;
+  gboolean defers, counts = FALSE, completes = FALSE, frees = FALSE;
 
   bg_core_lock (core);
   /* What was accepted before may still run, around this. */
@@ -59,7 +59,7 @@ flush_outcome (BgRecord *slot, gpointer owner)
         bg_inbox_count_void (bg_core_get_inbox (core), marker->priority, -1);
       counts = !self->abandoned;
       self->n_left--;
-      settles = self->n_left == 0 && bg_core_remove_blocked (core, &self->blocked);
+      completes = self->n_left == 0 && bg_core_remove_blocked (core, &self->blocked);
       frees = self->n_left == 0 && self->abandoned;
     }
   bg_core_unlock (core);
@@ -72,8 +72,8 @@ flush_outcome (BgRecord *slot, gpointer owner)
 
   if (counts)
     bg_core_count_run (core);
-  if (settles)
-    bg_waiter_settle (self->blocked.waiter);
+  if (completes)
+    bg_waiter_complete (self->blocked.waiter);
   if (frees)
     g_free (self);
 }
@@ -84,11 +84,11 @@ wait_for_flush (BgCore *core, BgFlush *flush, gint64 deadline)
 {
   BgWaitResult result = bg_waiter_wait (flush->blocked.waiter, deadline);
 
-  if (result != BG_WAIT_SETTLED && bg_core_abandon_wait (core, &flush->blocked))
+  if (result != BG_WAIT_COMPLETED && bg_core_abandon_wait (core, &flush->blocked))
     return result;
 
-  bg_waiter_wait_settled (flush->blocked.waiter);
-  return BG_WAIT_SETTLED;
+  bg_waiter_wait_completed (flush->blocked.waiter);
+  return BG_WAIT_COMPLETED;
 }
 
 /* The wait is over, and its markers count as nothing. Whoever wants no error pays for none. */
@@ -102,7 +102,7 @@ set_flush_error (BgCore *core, BgWaitResult why, int timeout_msec, GError **erro
   if (error == NULL)
     return;
 
-  if (why == BG_WAIT_SETTLED)
+  if (why == BG_WAIT_COMPLETED)
     {
       g_set_error (error, BG_ERROR, BG_ERROR_CLOSED,
                    _ ("The loop \"%s\" was shut down before it had done all its work"), name);
@@ -131,7 +131,7 @@ append_markers (BgCore *core, BgWaiter *waiter)
   BgFlush *flush = g_malloc0 (sizeof (BgFlush) + n_lanes * sizeof (BgMarker));
 
   flush->blocked.waiter = waiter;
-  flush->blocked.close = bg_blocked_settle;
+  flush->blocked.close = bg_blocked_complete;
   flush->n_left = flush->n_markers = n_lanes;
   for (guint i = 0; i < flush->n_markers; i++)
     {
@@ -173,7 +173,7 @@ flush_blocking (BgCore *core, int timeout_msec, GCancellable *cancellable, GErro
   BgFlush *flush = NULL;
   gint64 deadline = bg_deadline (timeout_msec);
   gboolean ok = FALSE;
-  BgWaitResult result = BG_WAIT_SETTLED;
+  BgWaitResult result = BG_WAIT_COMPLETED;
   BgWait wait;
   BgWaiter *waiter = bg_core_begin_wait (core, &wait, cancellable, error);
 
@@ -191,7 +191,7 @@ flush_blocking (BgCore *core, int timeout_msec, GCancellable *cancellable, GErro
   if (flush != NULL)
     {
       result = wait_for_flush (core, flush, deadline);
-      ok = result == BG_WAIT_SETTLED && !flush->blocked.closed;
+      ok = result == BG_WAIT_COMPLETED && !flush->blocked.closed;
       abandon_flush (core, flush);
     }
 

@@ -17,7 +17,7 @@
 static void
 count_given_up (BgPerform *self)
 {
-  if (self->blocked.slot == NULL || self->gave_up == BG_WAIT_SETTLED)
+  if (self->blocked.slot == NULL || self->gave_up == BG_WAIT_COMPLETED)
     return;
 
   bg_inbox_count_void (bg_core_get_inbox (self->core), self->priority, 1);
@@ -37,7 +37,7 @@ expired_cb (gpointer data, BgWaitResult why)
 
   bg_core_lock (self->core);
   expires = !self->blocked.closed && self->phase < BG_OPERATION_ENDED
-            && self->gave_up == BG_WAIT_SETTLED && (self->blocked.listed || !self->answered);
+            && self->gave_up == BG_WAIT_COMPLETED && (self->blocked.listed || !self->answered);
   cancels = expires && !self->answered;
   if (expires)
     {

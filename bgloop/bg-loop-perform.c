@@ -9,10 +9,10 @@
 #include <bgloop/core/bg-work-private.h>
 
 /* How callers wait for an operation: on their own thread. Under the core's lock they give it up, or
- * take its answer. A CANCEL shutdown settles the wait on the thread that asks for it. */
+ * take its answer. A CANCEL shutdown completes the wait on the thread that asks for it. */
 
 static void
-settle_closed (BgBlocked *blocked)
+complete_closed (BgBlocked *blocked)
 {
   BgPerform *self = bg_perform_from_blocked (blocked);
   BgWaiter *waiter;
@@ -21,7 +21,7 @@ settle_closed (BgBlocked *blocked)
   waiter = g_steal_pointer (&blocked->waiter);
   bg_core_unlock (self->core);
 
-  bg_perform_settle (self, waiter);
+  bg_perform_complete (self, waiter);
   bg_perform_unref (self);
 }
 
@@ -90,8 +90,8 @@ wait_for_answer (BgPerform *self, BgWaiter *waiter, gboolean reports)
 {
   BgWaitResult why = bg_waiter_wait (waiter, self->deadline);
 
-  if (why != BG_WAIT_SETTLED && !give_up (self, why, reports))
-    bg_waiter_wait_settled (waiter);
+  if (why != BG_WAIT_COMPLETED && !give_up (self, why, reports))
+    bg_waiter_wait_completed (waiter);
 }
 
 /* The wait is over. */
@@ -131,7 +131,7 @@ perform_blocking (BgPerform *self, GError **error)
   gboolean admitted, awake;
 
   self->blocked.waiter = waiter;
-  self->blocked.close = settle_closed;
+  self->blocked.close = complete_closed;
   if (waiter == NULL)
     return NULL;
 

@@ -14,8 +14,8 @@
 
 /* How often it is looked for what nobody tells of, in milliseconds: at once at first,
  * for most is over soon. */
-#define FIRST_LOOK_MSEC 1
-#define LOOK_MSEC       50
+#define FIRST_POLL_MSEC 1
+#define POLL_MSEC       50
 
 /**
  * bg_test_get_timeout:
@@ -119,7 +119,7 @@ wait_for_look (gint64 deadline, guint *msec)
     return FALSE;
 
   g_usleep (*msec * G_TIME_SPAN_MILLISECOND);
-  *msec = MIN (*msec * 2, LOOK_MSEC);
+  *msec = MIN (*msec * 2, POLL_MSEC);
   return TRUE;
 }
 
@@ -135,7 +135,7 @@ static char *
 describe_left (guint64 since)
 {
   gint64 deadline = get_deadline ();
-  guint msec = FIRST_LOOK_MSEC;
+  guint msec = FIRST_POLL_MSEC;
   int timeout = bg_test_get_timeout ();
   char *left = bg_test_describe_loops (since, timeout);
 
@@ -182,7 +182,7 @@ static void
 check_eventfds (BgTestFixture *self, GPtrArray *problems)
 {
   gint64 deadline = get_deadline ();
-  guint msec = FIRST_LOOK_MSEC;
+  guint msec = FIRST_POLL_MSEC;
   g_autofree char *numbers = NULL;
   guint n;
 

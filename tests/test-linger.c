@@ -207,9 +207,9 @@ test_cancelled (void)
 }
 
 static void
-settle (gpointer waiter)
+complete (gpointer waiter)
 {
-  bg_waiter_settle (waiter);
+  bg_waiter_complete (waiter);
 }
 
 static void
@@ -219,7 +219,7 @@ test_answered (void)
   gint64 since = now;
 
   waiter->spin = (BgSpin){ 0 };
-  let_happen_in (200, settle, waiter);
+  let_happen_in (200, complete, waiter);
   bg_waiter_spin (waiter, MAX_USEC, -1, TRUE);
   assert_took (since, 200, 200);
   bg_waiter_give_back (waiter, NULL);
@@ -392,9 +392,9 @@ test_gathers (void)
 {
   Idle *self = idle_new (MAX_USEC);
 
-  g_assert_cmpuint (count_pauses (self), ==, COALESCE_LOOKS);
+  g_assert_cmpuint (count_pauses (self), ==, COALESCE_POLLS);
   self->inbox.history.batch_size = BG_LINGER_SMALL_BATCH - 1;
-  g_assert_cmpuint (count_pauses (self), ==, COALESCE_LOOKS);
+  g_assert_cmpuint (count_pauses (self), ==, COALESCE_POLLS);
   self->inbox.history.batch_size = BG_LINGER_SMALL_BATCH;
   g_assert_cmpuint (count_pauses (self), ==, 0);
   self->inbox.history.batch_size = 0;
@@ -409,7 +409,7 @@ test_gathers (void)
 
   /* Whoever has this processor would only be kept from it, where that is known. */
   atomic_store (&self->inbox.linger.poster_processor, THIS_PROCESSOR);
-  g_assert_cmpuint (count_pauses (self), ==, HAVE_SCHED_GETCPU ? 0 : COALESCE_LOOKS);
+  g_assert_cmpuint (count_pauses (self), ==, HAVE_SCHED_GETCPU ? 0 : COALESCE_POLLS);
   idle_free (self);
 }
 

@@ -355,7 +355,7 @@ test_batch_takes_long (void)
   box->func = take_long;
   bg_inbox_run (&box->inbox);
   g_assert_cmpuint (box->ran->len, >, 0);
-  g_assert_cmpuint (box->ran->len, <=, STRIDE);
+  g_assert_cmpuint (box->ran->len, <=, SAMPLE_RECORDS);
   g_assert_cmpuint (count_queued (box), ==, CHUNK_RECORDS - box->ran->len);
   append_many (box, 1);
   run_all (box);

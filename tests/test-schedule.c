@@ -100,11 +100,11 @@ wait_thread (gpointer data)
 }
 
 static gpointer
-settle_thread (gpointer data)
+complete_thread (gpointer data)
 {
   Both *self = data;
 
-  bg_waiter_settle (self->waiter);
+  bg_waiter_complete (self->waiter);
   return NULL;
 }
 
@@ -115,7 +115,7 @@ next_wait_is_new (Both *self)
   BgWaiter *next = bg_waiter_take (NULL);
   BgWaitResult result = bg_waiter_wait (next, bg_deadline (0));
 
-  bg_waiter_settle (next);
+  bg_waiter_complete (next);
   bg_waiter_give_back (next, NULL);
   return result == BG_WAIT_TIMED_OUT;
 }
@@ -125,9 +125,9 @@ static gboolean
 settle_asleep (Both *self)
 {
   self->waiter = bg_waiter_take (NULL);
-  run_both (self, wait_thread, settle_thread);
+  run_both (self, wait_thread, complete_thread);
   bg_waiter_give_back (self->waiter, NULL);
-  return self->first == BG_WAIT_SETTLED && next_wait_is_new (self);
+  return self->first == BG_WAIT_COMPLETED && next_wait_is_new (self);
 }
 
 static gpointer
@@ -137,7 +137,7 @@ give_up_thread (gpointer data)
 
   self->first = (int) bg_waiter_wait (self->waiter, bg_deadline (0));
   if (self->first == BG_WAIT_TIMED_OUT)
-    bg_waiter_wait_settled (self->waiter);
+    bg_waiter_wait_completed (self->waiter);
   return NULL;
 }
 
@@ -145,13 +145,13 @@ give_up_thread (gpointer data)
 static gboolean
 settle_given_up (Both *self)
 {
-  gboolean settled;
+  gboolean completed;
 
   self->waiter = bg_waiter_take (NULL);
-  run_both (self, give_up_thread, settle_thread);
-  settled = bg_waiter_is_settled (self->waiter);
+  run_both (self, give_up_thread, complete_thread);
+  completed = bg_waiter_is_completed (self->waiter);
   bg_waiter_give_back (self->waiter, NULL);
-  return settled && next_wait_is_new (self);
+  return completed && next_wait_is_new (self);
 }
 
 static gpointer
@@ -161,7 +161,7 @@ take_and_wait_thread (gpointer data)
   BgWaiter *waiter = bg_waiter_take (self->cancellable);
 
   self->first = (int) bg_waiter_wait (waiter, -1);
-  bg_waiter_settle (waiter);
+  bg_waiter_complete (waiter);
   bg_waiter_give_back (waiter, self->cancellable);
   return NULL;
 }
@@ -175,7 +175,7 @@ cancel_thread (gpointer data)
   return NULL;
 }
 
-/* Nobody settles it: as it begins it is cancelled. */
+/* Nobody completes it: as it begins it is cancelled. */
 static gboolean
 cancel_begun (Both *self)
 {
@@ -191,7 +191,7 @@ wait_on_thread (gpointer data)
   Both *self = data;
 
   self->first = (int) bg_waiter_wait (self->waiter, -1);
-  bg_waiter_wait_settled (self->waiter);
+  bg_waiter_wait_completed (self->waiter);
   return NULL;
 }
 
@@ -199,10 +199,10 @@ static gpointer
 cancel_and_settle_thread (gpointer data)
 {
   cancel_thread (data);
-  return settle_thread (data);
+  return complete_thread (data);
 }
 
-/* It is cancelled, and settled at once. */
+/* It is cancelled, and completed at once. */
 static gboolean
 cancel_settled (Both *self)
 {
@@ -505,10 +505,10 @@ static const struct
   const char *path;
   CaseFunc func;
 } cases[] = {
-  { "/schedule/wait/settled-as-it-falls-asleep", settle_asleep },
-  { "/schedule/wait/settled-as-it-gives-up", settle_given_up },
+  { "/schedule/wait/completed-as-it-falls-asleep", settle_asleep },
+  { "/schedule/wait/completed-as-it-gives-up", settle_given_up },
   { "/schedule/wait/cancelled-as-it-begins", cancel_begun },
-  { "/schedule/wait/cancelled-as-it-is-settled", cancel_settled },
+  { "/schedule/wait/cancelled-as-it-is-completed", cancel_settled },
   { "/schedule/call/cancelled-as-it-starts", cancel_call },
   { "/schedule/call/given-up-as-it-starts", give_up_call },
   { "/schedule/call/async/cancelled-as-it-starts", cancel_call_async },

@@ -97,7 +97,7 @@ waits_awake (BgSpin *spin)
   Event event = { .due = G_MAXINT64 };
 
   g_assert_false (bg_spin (spin, SPIN_MAX_USEC, is_due, &event));
-  return event.n_looks > LOOKS;
+  return event.n_looks > POLLS;
 }
 
 static void
@@ -198,7 +198,7 @@ test_in_time (void)
   Event event = { .due = now + PAYS_USEC };
 
   g_assert_true (bg_spin (&spin, SPIN_MAX_USEC, is_due, &event));
-  g_assert_cmpuint (event.n_looks, >, LOOKS);
+  g_assert_cmpuint (event.n_looks, >, POLLS);
   g_assert_cmpuint (spin.backoff, ==, 0);
   g_assert_true (waits_awake (&spin));
   g_assert_cmpuint (spin.skip, ==, 1);

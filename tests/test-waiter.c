@@ -77,18 +77,18 @@ count_unused (void)
   return n;
 }
 
-/* A wait that somebody else has settled by now, and @depth waits within it. */
+/* A wait that somebody else has completed by now, and @depth waits within it. */
 static void
 wait_once (guint depth)
 {
   BgWaiter *waiter = bg_waiter_take (NULL);
 
   g_assert_false (is_inherited (waiter));
-  g_assert_false (bg_waiter_is_settled (waiter));
+  g_assert_false (bg_waiter_is_completed (waiter));
   if (depth > 0)
     wait_once (depth - 1);
-  bg_waiter_settle (waiter);
-  g_assert_cmpint (bg_waiter_wait (waiter, -1), ==, BG_WAIT_SETTLED);
+  bg_waiter_complete (waiter);
+  g_assert_cmpint (bg_waiter_wait (waiter, -1), ==, BG_WAIT_COMPLETED);
   bg_waiter_give_back (waiter, NULL);
 }
 
@@ -220,45 +220,45 @@ test_thread_ends_within_wait (void)
 
   g_thread_join (g_thread_new ("short", end_within_wait_thread, &waiter));
   g_assert_cmpuint (count_unused (), ==, 0);
-  bg_waiter_settle (waiter);
+  bg_waiter_complete (waiter);
   wait_once (0);
   g_assert_cmpuint (count_made (), ==, 2);
 }
 
-/* Settling */
+/* Completing */
 
 typedef struct
 {
   BgWaiter *waiter;
   UtilLatch asked;
-} Settler;
+} Completer;
 
 static gpointer
-settle_thread (gpointer data)
+complete_thread (gpointer data)
 {
-  Settler *self = data;
+  Completer *self = data;
 
   util_latch_wait (&self->asked);
-  bg_waiter_settle (self->waiter);
+  bg_waiter_complete (self->waiter);
   return NULL;
 }
 
 static void
-test_settle (void)
+test_complete (void)
 {
   for (guint i = 0; i < util_scale (1000); i++)
     {
-      Settler self = { bg_waiter_take (NULL) };
+      Completer self = { bg_waiter_take (NULL) };
       GThread *thread;
 
       util_latch_init (&self.asked, 1);
-      thread = g_thread_new ("settles", settle_thread, &self);
+      thread = g_thread_new ("completes", complete_thread, &self);
       g_assert_cmpint (bg_waiter_wait (self.waiter, bg_deadline (0)), ==, BG_WAIT_TIMED_OUT);
       util_latch_count_down (&self.asked);
       if (i % 2 == 0)
-        bg_waiter_wait_settled (self.waiter);
+        bg_waiter_wait_completed (self.waiter);
       else
-        g_assert_cmpint (bg_waiter_wait (self.waiter, -1), ==, BG_WAIT_SETTLED);
+        g_assert_cmpint (bg_waiter_wait (self.waiter, -1), ==, BG_WAIT_COMPLETED);
       g_thread_join (thread);
       bg_waiter_give_back (self.waiter, NULL);
       util_latch_clear (&self.asked);
@@ -267,26 +267,26 @@ test_settle (void)
 
 /* At the moment when the time is up. */
 
-static BgWaiter *settled_late; /* (nullable) */
+static BgWaiter *completed_late; /* (nullable) */
 
 static gboolean
 wait_until_of_test (GCond *cond, GMutex *mutex, gint64 end)
 {
-  if (settled_late == NULL)
+  if (completed_late == NULL)
     return g_cond_wait_until (cond, mutex, end);
 
-  g_atomic_int_set (&settled_late->state, SETTLED);
+  g_atomic_int_set (&completed_late->state, COMPLETED);
   return FALSE;
 }
 
 static void
-test_settle_late (void)
+test_complete_late (void)
 {
   BgWaiter *waiter = bg_waiter_take (NULL);
 
-  settled_late = waiter;
-  g_assert_cmpint (bg_waiter_wait (waiter, bg_deadline (0)), ==, BG_WAIT_SETTLED);
-  settled_late = NULL;
+  completed_late = waiter;
+  g_assert_cmpint (bg_waiter_wait (waiter, bg_deadline (0)), ==, BG_WAIT_COMPLETED);
+  completed_late = NULL;
   bg_waiter_give_back (waiter, NULL);
 }
 
@@ -299,8 +299,8 @@ test_broken (void)
   bg_waiter_break (waiter);
   g_assert_true (bg_waiter_is_over (waiter));
   g_assert_cmpint (bg_waiter_wait (waiter, -1), ==, BG_WAIT_BROKEN);
-  bg_waiter_settle (waiter);
-  bg_waiter_wait_settled (waiter);
+  bg_waiter_complete (waiter);
+  bg_waiter_wait_completed (waiter);
   bg_waiter_give_back (waiter, NULL);
 
   g_assert_true (bg_waiter_take (NULL) == waiter);
@@ -331,17 +331,17 @@ static void
 test_cancel_begun (void)
 {
   g_autoptr (GCancellable) cancellable = g_cancellable_new ();
-  Settler self = { bg_waiter_take (cancellable) };
+  Completer self = { bg_waiter_take (cancellable) };
   GThread *thread;
 
   util_latch_init (&self.asked, 1);
   bg_waiter_set_bound (self.waiter, TRUE);
   g_cancellable_cancel (cancellable);
   g_assert_false (bg_waiter_is_over (self.waiter));
-  thread = g_thread_new ("settles", settle_thread, &self);
+  thread = g_thread_new ("completes", complete_thread, &self);
   util_latch_count_down (&self.asked);
-  bg_waiter_wait_settled (self.waiter);
-  g_assert_true (bg_waiter_is_settled (self.waiter));
+  bg_waiter_wait_completed (self.waiter);
+  g_assert_true (bg_waiter_is_completed (self.waiter));
   g_thread_join (thread);
   bg_waiter_give_back (self.waiter, cancellable);
   util_latch_clear (&self.asked);
@@ -459,9 +459,9 @@ test_cancel_reset (void)
 
       g_atomic_int_set (&self.round, (int) i);
       if (i % 2 == 0)
-        bg_waiter_settle (waiter);
+        bg_waiter_complete (waiter);
       result = bg_waiter_wait (waiter, -1);
-      g_assert_cmpint (result, ==, i % 2 == 0 ? BG_WAIT_SETTLED : BG_WAIT_CANCELLED);
+      g_assert_cmpint (result, ==, i % 2 == 0 ? BG_WAIT_COMPLETED : BG_WAIT_CANCELLED);
       bg_waiter_give_back (waiter, self.cancellable);
 
       while (!g_cancellable_is_cancelled (self.cancellable))
@@ -536,7 +536,7 @@ test_fork_within_wait (void)
 
       own = g_private_get (&own_waiter);
       g_cancellable_cancel (cancellable);
-      ok = ok && !bg_waiter_settle (waiter) && bg_waiter_is_over (waiter);
+      ok = ok && !bg_waiter_complete (waiter) && bg_waiter_is_over (waiter);
       bg_waiter_give_back (waiter, cancellable);
       ok = ok && own != waiter && g_private_get (&own_waiter) == own && count_made () == 3;
       _exit (ok ? 0 : 1);
@@ -544,8 +544,8 @@ test_fork_within_wait (void)
   g_mutex_unlock (&waiter->lock);
 
   util_wait_for_child (pid);
-  g_assert_true (bg_waiter_settle (waiter));
-  g_assert_cmpint (bg_waiter_wait (waiter, -1), ==, BG_WAIT_SETTLED);
+  g_assert_true (bg_waiter_complete (waiter));
+  g_assert_cmpint (bg_waiter_wait (waiter, -1), ==, BG_WAIT_COMPLETED);
   bg_waiter_give_back (waiter, cancellable);
   g_assert_cmpuint (count_made (), ==, 1);
 }
@@ -661,8 +661,8 @@ main (int argc, char *argv[])
   util_add_trapped ("/waiter/short-threads", test_short_threads);
   util_add_trapped ("/waiter/thread-ends", test_thread_ends);
   util_add_trapped ("/waiter/thread-ends/within-wait", test_thread_ends_within_wait);
-  util_add_trapped ("/waiter/settle", test_settle);
-  util_add_trapped ("/waiter/settle/late", test_settle_late);
+  util_add_trapped ("/waiter/complete", test_complete);
+  util_add_trapped ("/waiter/complete/late", test_complete_late);
   util_add_trapped ("/waiter/broken", test_broken);
   util_add_trapped ("/waiter/cancel", test_cancel);
   util_add_trapped ("/waiter/cancel/between-look-and-handler", test_cancel_between);

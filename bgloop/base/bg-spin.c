@@ -45,7 +45,7 @@
 #define QUIET_TIMES    10
 
 /* Looks between two looks at the clock; a look takes some ten nanoseconds. */
-#define LOOKS 64
+#define POLLS 64
 
 /* Between two looks that may be system calls. */
 #define PAUSES 16
@@ -135,9 +135,9 @@ is_worthwhile (BgSpin *self)
 }
 
 static gboolean
-look (BgSpinFunc done, gpointer data)
+poll_done (BgSpinFunc done, gpointer data)
 {
-  for (guint i = 0; i < LOOKS; i++)
+  for (guint i = 0; i < POLLS; i++)
     {
       if (done (data))
         return TRUE;
@@ -161,7 +161,7 @@ spin_until (BgSpin *self, gint64 end, BgSpinFunc done, gpointer data)
 
   while (now <= end)
     {
-      if (look (done, data))
+      if (poll_done (done, data))
         {
           self->backoff = 0;
           bg_spin_learn (self, now - self->began);
@@ -190,7 +190,7 @@ bg_spin (BgSpin *self, guint limit_usec, BgSpinFunc done, gpointer data)
   gboolean worthwhile = forced || (limit_usec > 0 && is_worthwhile (self));
 
   /* Most of what is worth waiting for comes before the first look at the clock. */
-  if (worthwhile ? look (done, data) : done (data))
+  if (worthwhile ? poll_done (done, data) : done (data))
     {
       if (worthwhile)
         {

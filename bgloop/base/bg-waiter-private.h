@@ -9,14 +9,14 @@
 
 G_BEGIN_DECLS
 
-/* A thread that waits takes a waiter, waits, and gives it back. Any other settles the wait, or
+/* A thread that waits takes a waiter, waits, and gives it back. Any other completes the wait, or
  * breaks it. */
 
 typedef struct _BgWaiter BgWaiter;
 
 typedef enum
 {
-  BG_WAIT_SETTLED,
+  BG_WAIT_COMPLETED,
   BG_WAIT_TIMED_OUT,
   BG_WAIT_CANCELLED,
   BG_WAIT_BROKEN, /* what is waited for cannot happen any more */
@@ -32,10 +32,10 @@ void bg_waiter_spin_for_end (BgWaiter *self,
                              BgSpinFunc ended,
                              gpointer data);
 BgWaitResult bg_waiter_wait (BgWaiter *self, gint64 deadline);
-void bg_waiter_wait_settled (BgWaiter *self);
-gboolean bg_waiter_settle (BgWaiter *self);
+void bg_waiter_wait_completed (BgWaiter *self);
+gboolean bg_waiter_complete (BgWaiter *self);
 void bg_waiter_break (BgWaiter *self);
-gboolean bg_waiter_is_settled (BgWaiter *self);
+gboolean bg_waiter_is_completed (BgWaiter *self);
 void bg_waiter_set_bound (BgWaiter *self, gboolean bound);
 gboolean bg_waiter_is_over (BgWaiter *self);
 

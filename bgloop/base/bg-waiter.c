@@ -16,8 +16,8 @@
  * there are at most as many as were ever needed at once. They are never freed, since a
  * cancellation or a signal may come late (see below).
  *
- * Whoever settles the wait sets nothing any more once the waiting thread can see
- * that it is settled: either its one compare-and-exchange found the thread awake,
+ * Whoever completes the wait sets nothing any more once the waiting thread can see
+ * that it is completed: either its one compare-and-exchange found the thread awake,
  * or it does so under the mutex. It may signal the condition after that, and so
  * wake whoever waits with it then, who looks and sleeps on: to signal under the
  * mutex would have the woken thread run into it.
@@ -52,14 +52,14 @@ struct _BgWaiter
   GCancellable *cancellable;  /* (unowned) (nullable) as long as somebody waits */
   _Atomic gboolean cancelled; /* written under lock */
   gboolean broken;
-  gint64 settled_at; /* if somebody had to be woken */
+  gint64 completed_at; /* if somebody had to be woken */
 };
 
 enum
 {
   AWAKE,
   ASLEEP,
-  SETTLED,
+  COMPLETED,
 };
 
 /* Those that no thread has. The lock is a leaf. */
@@ -133,7 +133,7 @@ thread_ends_cb (gpointer data)
   BgWaiter *self = data;
 
   thread_ends = TRUE;
-  /* A thread that ended within its wait: somebody may settle it yet. */
+  /* A thread that ended within its wait: somebody may complete it yet. */
   if (!self->taken && !is_inherited (self))
     put_into_pool (self);
 }
@@ -196,7 +196,7 @@ heed (BgWaiter *self, GCancellable *cancellable)
     cancelled_cb (cancellable, self);
 }
 
-/* From now on a cancellation ends the wait, and bg_waiter_settle() settles it. */
+/* From now on a cancellation ends the wait, and bg_waiter_complete() completes it. */
 BgWaiter *
 bg_waiter_take (GCancellable *cancellable)
 {
@@ -207,7 +207,7 @@ bg_waiter_take (GCancellable *cancellable)
   self->taken = TRUE;
   self->slept = FALSE;
   self->learns = FALSE;
-  self->settled_at = 0;
+  self->completed_at = 0;
   self->broken = FALSE;
   self->handler = 0;
   if (cancellable != NULL)
@@ -216,7 +216,7 @@ bg_waiter_take (GCancellable *cancellable)
   return self;
 }
 
-/* Nobody may settle the wait any more. */
+/* Nobody may complete the wait any more. */
 void
 bg_waiter_give_back (BgWaiter *self, GCancellable *cancellable)
 {
@@ -241,16 +241,16 @@ bg_waiter_give_back (BgWaiter *self, GCancellable *cancellable)
 static BgWaitResult
 wait_until (BgWaiter *self, gint64 deadline, gboolean heed_cancelled)
 {
-  BgWaitResult result = BG_WAIT_SETTLED;
+  BgWaitResult result = BG_WAIT_COMPLETED;
 
-  if (!self->slept && g_atomic_int_get (&self->state) == SETTLED)
-    return BG_WAIT_SETTLED;
+  if (!self->slept && g_atomic_int_get (&self->state) == COMPLETED)
+    return BG_WAIT_COMPLETED;
 
   bg_mutex_lock (&self->lock, BG_LOCK_WAITER);
   self->slept = TRUE;
   bg_schedule_point (BG_POINT_WAITER_LIES_DOWN);
   g_atomic_int_compare_and_exchange (&self->state, AWAKE, ASLEEP);
-  while (g_atomic_int_get (&self->state) != SETTLED && result == BG_WAIT_SETTLED)
+  while (g_atomic_int_get (&self->state) != COMPLETED && result == BG_WAIT_COMPLETED)
     {
       bg_schedule_point (BG_POINT_WAITER_SLEEPS);
       if (self->cancelled && heed_cancelled)
@@ -260,28 +260,28 @@ wait_until (BgWaiter *self, gint64 deadline, gboolean heed_cancelled)
       else if (deadline == -1)
         g_cond_wait (&self->cond, &self->lock);
       else if (!g_cond_wait_until (&self->cond, &self->lock, deadline)
-               && g_atomic_int_get (&self->state) != SETTLED)
+               && g_atomic_int_get (&self->state) != COMPLETED)
         result = BG_WAIT_TIMED_OUT;
     }
-  if (self->learns && result == BG_WAIT_SETTLED && self->settled_at != 0)
-    bg_spin_learn (&self->spin, self->settled_at - self->spin.began);
+  if (self->learns && result == BG_WAIT_COMPLETED && self->completed_at != 0)
+    bg_spin_learn (&self->spin, self->completed_at - self->spin.began);
   bg_mutex_unlock (&self->lock, BG_LOCK_WAITER);
 
   return result;
 }
 
 static gboolean
-is_settled (gpointer data)
+is_completed (gpointer data)
 {
-  return bg_waiter_is_settled (data);
+  return bg_waiter_is_completed (data);
 }
 
 static gboolean
-is_settled_or_cancelled (gpointer data)
+is_completed_or_cancelled (gpointer data)
 {
   BgWaiter *self = data;
 
-  return bg_waiter_is_settled (self)
+  return bg_waiter_is_completed (self)
          || atomic_load_explicit (&self->cancelled, memory_order_relaxed);
 }
 
@@ -295,16 +295,16 @@ bg_waiter_spin (BgWaiter *self, guint limit_usec, gint64 deadline, gboolean else
     limit_usec = bg_spin_get_limit (limit_usec, deadline);
 
   if (elsewhere)
-    self->learns = !bg_spin (&self->spin, limit_usec, is_settled_or_cancelled, self);
+    self->learns = !bg_spin (&self->spin, limit_usec, is_completed_or_cancelled, self);
   else if (limit_usec > 0)
-    bg_spin_yield (&self->spin, is_settled_or_cancelled, self);
+    bg_spin_yield (&self->spin, is_completed_or_cancelled, self);
 }
 
-/* The same for a loop's start, which settles the wait. */
+/* The same for a loop's start, which completes the wait. */
 void
 bg_waiter_spin_for_start (BgWaiter *self, guint limit_usec)
 {
-  bg_spin_once (&self->start_spin, limit_usec, FALSE, is_settled, self);
+  bg_spin_once (&self->start_spin, limit_usec, FALSE, is_completed, self);
 }
 
 /* And for its end. */
@@ -318,7 +318,7 @@ bg_waiter_spin_for_end (BgWaiter *self,
   bg_spin_once (&self->end_spin, limit_usec, elsewhere, ended, data);
 }
 
-/* Waits until the wait is settled or broken, @deadline (monotonic microseconds, -1: none)
+/* Waits until the wait is completed or broken, @deadline (monotonic microseconds, -1: none)
  * has passed, or the cancellable was cancelled. */
 BgWaitResult
 bg_waiter_wait (BgWaiter *self, gint64 deadline)
@@ -328,17 +328,17 @@ bg_waiter_wait (BgWaiter *self, gint64 deadline)
 
 /* Waits on, whatever happens. */
 void
-bg_waiter_wait_settled (BgWaiter *self)
+bg_waiter_wait_completed (BgWaiter *self)
 {
   wait_until (self, -1, FALSE);
 }
 
 /* TRUE if the waiting thread had to be woken. */
 gboolean
-bg_waiter_settle (BgWaiter *self)
+bg_waiter_complete (BgWaiter *self)
 {
   bg_schedule_point (BG_POINT_WAITER_SETTLES);
-  if (g_atomic_int_compare_and_exchange (&self->state, AWAKE, SETTLED))
+  if (g_atomic_int_compare_and_exchange (&self->state, AWAKE, COMPLETED))
     {
       bg_schedule_point (BG_POINT_WAITER_SETTLED);
       return FALSE;
@@ -349,14 +349,14 @@ bg_waiter_settle (BgWaiter *self)
     return FALSE;
 
   bg_mutex_lock (&self->lock, BG_LOCK_WAITER);
-  self->settled_at = g_get_monotonic_time ();
-  g_atomic_int_set (&self->state, SETTLED);
+  self->completed_at = g_get_monotonic_time ();
+  g_atomic_int_set (&self->state, COMPLETED);
   bg_mutex_unlock (&self->lock, BG_LOCK_WAITER);
   g_cond_signal (&self->cond);
   return TRUE;
 }
 
-/* Gives the wait up, if it heeds its cancellable, without settling it. To be called while
+/* Gives the wait up, if it heeds its cancellable, without completing it. To be called while
  * it goes on for certain. */
 void
 bg_waiter_break (BgWaiter *self)
@@ -368,9 +368,9 @@ bg_waiter_break (BgWaiter *self)
 }
 
 gboolean
-bg_waiter_is_settled (BgWaiter *self)
+bg_waiter_is_completed (BgWaiter *self)
 {
-  return g_atomic_int_get (&self->state) == SETTLED;
+  return g_atomic_int_get (&self->state) == COMPLETED;
 }
 
 /* On the thread that runs what is waited for: from now on a cancellation does not
@@ -385,7 +385,7 @@ bg_waiter_set_bound (BgWaiter *self, gboolean bound)
 gboolean
 bg_waiter_is_over (BgWaiter *self)
 {
-  gboolean over = bg_waiter_is_settled (self) || is_inherited (self);
+  gboolean over = bg_waiter_is_completed (self) || is_inherited (self);
 
   bg_schedule_point (BG_POINT_WAITER_LOOKED_AT);
   if (!over && !atomic_load_explicit (&self->bound, memory_order_relaxed))

@@ -75,9 +75,9 @@ bg_perform_unpublish (gpointer id)
 /* Answers */
 
 void
-bg_perform_settle (BgPerform *self, BgWaiter *waiter)
+bg_perform_complete (BgPerform *self, BgWaiter *waiter)
 {
-  if (waiter != NULL && bg_waiter_settle (waiter))
+  if (waiter != NULL && bg_waiter_complete (waiter))
     bg_linger_note_wakeup (&self->core->inbox);
 }
 
@@ -103,7 +103,7 @@ bg_perform_hand_over (BgPerform *self)
     }
   bg_core_unlock (core);
 
-  bg_perform_settle (self, waiter);
+  bg_perform_complete (self, waiter);
   if (reply != NULL)
     {
       if (result == NULL && error == NULL)
@@ -175,7 +175,7 @@ bg_perform_answer (BgPerform *self, GAsyncResult *result, GError *error)
     }
   else if (bg_core_is_cancelling (core))
     {
-      self->blocked.closed = self->blocked.closed || self->gave_up == BG_WAIT_SETTLED;
+      self->blocked.closed = self->blocked.closed || self->gave_up == BG_WAIT_COMPLETED;
     }
   self->answered = TRUE;
   bg_linger_add_pending (&core->inbox, -1);

@@ -148,16 +148,16 @@ bg_core_join (BgCore *self)
 /* Blocking */
 
 static void
-settle_ended (BgBlocked *watcher)
+complete_ended (BgBlocked *watcher)
 {
-  bg_waiter_settle (watcher->waiter);
+  bg_waiter_complete (watcher->waiter);
 }
 
 /* Waits for the end; otherwise says what came first. */
 static BgWaitResult
 wait_for_end (BgCore *core, BgWaiter *waiter, gint64 deadline)
 {
-  BgBlocked watcher = { .waiter = waiter, .close = settle_ended };
+  BgBlocked watcher = { .waiter = waiter, .close = complete_ended };
   BgWaitResult result;
   gboolean ended, removed;
 
@@ -165,18 +165,18 @@ wait_for_end (BgCore *core, BgWaiter *waiter, gint64 deadline)
   ended = !add_end_watcher (core, &watcher);
   bg_core_unlock (core);
   if (ended)
-    return BG_WAIT_SETTLED;
+    return BG_WAIT_COMPLETED;
 
   result = bg_waiter_wait (waiter, deadline);
-  if (result == BG_WAIT_SETTLED)
-    return BG_WAIT_SETTLED;
+  if (result == BG_WAIT_COMPLETED)
+    return BG_WAIT_COMPLETED;
 
   bg_core_lock (core);
   removed = remove_end_watcher (core, &watcher);
   bg_core_unlock (core);
   if (!removed)
-    bg_waiter_wait_settled (waiter);
-  return removed ? result : BG_WAIT_SETTLED;
+    bg_waiter_wait_completed (waiter);
+  return removed ? result : BG_WAIT_COMPLETED;
 }
 
 static void
@@ -245,7 +245,7 @@ end_blocking (BgCore *core,
   gint64 begun = bg_trace_begin ();
   gint64 deadline = bg_deadline (timeout_msec);
   BgWaiter *waiter = bg_waiter_take (cancellable);
-  BgWaitResult result = BG_WAIT_SETTLED;
+  BgWaitResult result = BG_WAIT_COMPLETED;
   BgWait wait;
 
   /* To ask for the end ends a pause, too. */
@@ -272,7 +272,7 @@ end_blocking (BgCore *core,
    * woken by. */
   if (timeout_msec != -1 || cancellable != NULL || wait.actor != NULL)
     result = wait_for_end (core, waiter, deadline);
-  if (result == BG_WAIT_SETTLED)
+  if (result == BG_WAIT_COMPLETED)
     bg_core_join (core);
   bg_wait_end (&wait);
   bg_waiter_give_back (waiter, cancellable);
@@ -280,10 +280,10 @@ end_blocking (BgCore *core,
 
   if (result == BG_WAIT_BROKEN)
     bg_wait_set_broken_error (&wait, error);
-  else if (result != BG_WAIT_SETTLED)
+  else if (result != BG_WAIT_COMPLETED)
     set_end_error (core, result, timeout_msec, error);
   g_free (wait.circle);
-  return result == BG_WAIT_SETTLED;
+  return result == BG_WAIT_COMPLETED;
 }
 
 /* Asks without waiting. */
@@ -403,11 +403,11 @@ bg_core_end_async (BgCore *core,
 
   bg_core_lock (core);
   gave_up = self->gave_up;
-  if (gave_up == BG_WAIT_SETTLED)
+  if (gave_up == BG_WAIT_COMPLETED)
     watches = add_end_watcher (core, &self->watcher);
   bg_core_unlock (core);
 
-  if (gave_up != BG_WAIT_SETTLED)
+  if (gave_up != BG_WAIT_COMPLETED)
     {
       set_end_error (core, gave_up, timeout_msec, &error);
       bg_reply_return (reply, NULL, error);

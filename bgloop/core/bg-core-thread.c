@@ -367,7 +367,7 @@ thread_cb (gpointer data)
   bg_core_lock (self);
   atomic_store (&self->state, BG_LOOP_RUNNING);
   bg_core_unlock (self);
-  bg_waiter_settle (self->thread.starter);
+  bg_waiter_complete (self->thread.starter);
   bg_watch_begin (&self->watch);
   bg_release_retired ();
 
@@ -423,7 +423,7 @@ bg_core_start (BgCore *self)
       self->thread.gone = FALSE;
       bg_core_unlock (self);
       bg_waiter_spin_for_start (waiter, bg_linger_get_usec (&self->inbox));
-      bg_waiter_wait_settled (waiter);
+      bg_waiter_wait_completed (waiter);
     }
   else
     {

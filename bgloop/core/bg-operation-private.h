@@ -53,7 +53,7 @@ typedef struct
   BgPhase phase;
   gboolean answered;    /* there is a result or an error */
   gboolean begun;       /* begin() was or is called */
-  BgWaitResult gave_up; /* why nobody waits for it any more; SETTLED: somebody does */
+  BgWaitResult gave_up; /* why nobody waits for it any more; COMPLETED: somebody does */
   BgReport *report;     /* (owned) (nullable) what was in the way when the time was up */
   BgReply *reply;       /* (owned) (nullable) */
   GAsyncResult *result; /* (owned) (nullable) */
@@ -79,7 +79,7 @@ void bg_perform_report (BgPerform *self);
 
 /* without */
 void bg_perform_set_error (BgPerform *self, GError **error);
-void bg_perform_settle (BgPerform *self, BgWaiter *waiter);
+void bg_perform_complete (BgPerform *self, BgWaiter *waiter);
 
 /* How it is answered */
 void bg_perform_publish (BgPerform *self);

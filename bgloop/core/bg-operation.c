@@ -202,7 +202,7 @@ bg_perform_set_error (BgPerform *self, GError **error)
 gboolean
 bg_perform_is_wanted (BgPerform *self)
 {
-  return self->gave_up == BG_WAIT_SETTLED && !self->blocked.closed
+  return self->gave_up == BG_WAIT_COMPLETED && !self->blocked.closed
          && !bg_core_is_cancelling (self->core);
 }
 
@@ -294,7 +294,7 @@ end_begin (BgPerform *self, gboolean ok, GError *error)
   if (!hands_over)
     {
       self->phase = BG_OPERATION_PENDING;
-      if (bg_core_is_cancelling (core) && self->gave_up == BG_WAIT_SETTLED)
+      if (bg_core_is_cancelling (core) && self->gave_up == BG_WAIT_COMPLETED)
         self->blocked.closed = TRUE;
       gave_up = !bg_perform_is_wanted (self);
       if (gave_up)
@@ -315,7 +315,7 @@ end_begin (BgPerform *self, gboolean ok, GError *error)
     }
   else if (gave_up)
     {
-      bg_perform_settle (self, waiter);
+      bg_perform_complete (self, waiter);
       if (reply != NULL)
         {
           bg_perform_set_error (self, &error);
@@ -380,17 +380,17 @@ begin_outcome (BgRecord *slot, gpointer owner)
   if (self != NULL)
     {
       /* What was given up before its turn has been counted then. */
-      counts = self->gave_up == BG_WAIT_SETTLED;
+      counts = self->gave_up == BG_WAIT_COMPLETED;
       if (!counts)
         bg_inbox_take_void (&core->inbox);
       self->blocked.slot = NULL;
       bg_perform_remove_blocked (self);
-      if (self->gave_up == BG_WAIT_SETTLED && bg_core_is_cancelling (core))
+      if (self->gave_up == BG_WAIT_COMPLETED && bg_core_is_cancelling (core))
         self->blocked.closed = TRUE;
-      else if (self->gave_up == BG_WAIT_SETTLED
+      else if (self->gave_up == BG_WAIT_COMPLETED
                && g_cancellable_is_cancelled (self->caller_cancellable))
         self->gave_up = BG_WAIT_CANCELLED;
-      else if (self->gave_up == BG_WAIT_SETTLED && is_late (self))
+      else if (self->gave_up == BG_WAIT_COMPLETED && is_late (self))
         give_up_late (self);
       drops = !bg_perform_is_wanted (self);
       self->begun = !drops;

@@ -44,7 +44,7 @@ void bg_core_count_withdrawn (BgCore *self, guint n);
 
 /* without */
 gboolean bg_core_abandon_wait (BgCore *self, BgBlocked *blocked);
-void bg_blocked_settle (BgBlocked *blocked);
+void bg_blocked_complete (BgBlocked *blocked);
 gboolean bg_core_is_paused_by_me (BgCore *self, GError **error);
 void bg_core_abandon_pause (BgCore *self);
 BgWaiter *bg_core_begin_wait (BgCore *self,

@@ -40,9 +40,9 @@ bg_core_count_withdrawn (BgCore *self, guint n)
 }
 
 void
-bg_blocked_settle (BgBlocked *blocked)
+bg_blocked_complete (BgBlocked *blocked)
 {
-  bg_waiter_settle (blocked->waiter);
+  bg_waiter_complete (blocked->waiter);
 }
 
 /* Whether the loop stands still and it is this thread that has it do so: then it

@@ -23,7 +23,7 @@
  * may wait for a loop, fork, or end their thread. So nobody ever waits for the watchdog. */
 
 /* How often a loop is looked at within its threshold. */
-#define LOOKS 4
+#define POLLS 4
 
 /* How often a blocked loop is looked at again, to tell how long it was: as a share of how
  * long it has been, within limits. */
@@ -173,7 +173,7 @@ get_place (BgCore *core)
 
 /* Says when to look at the loop again, in monotonic microseconds. */
 static gint64
-look (BgWatch *self, gint64 now, Stall *stall)
+poll_watch (BgWatch *self, gint64 now, Stall *stall)
 {
   BgPlace place = get_place (self->link.data);
   gint64 threshold = atomic_load (&self->threshold_msec) * G_TIME_SPAN_MILLISECOND;
@@ -185,7 +185,7 @@ look (BgWatch *self, gint64 now, Stall *stall)
         end_stall (self, now, stall);
       self->place = place;
       self->since = self->seen_at = now;
-      return now + MAX (threshold / LOOKS, AGAIN_MIN_USEC);
+      return now + MAX (threshold / POLLS, AGAIN_MIN_USEC);
     }
 
   self->seen_at = now;
@@ -207,7 +207,7 @@ look_at_all (BgWatchdog *self, Stall *stall)
   for (GList *link = self->watches.head; link != NULL && !stall->any; link = link->next)
     {
       BgCore *core = link->data;
-      gint64 again = look (&core->watch, now, stall);
+      gint64 again = poll_watch (&core->watch, now, stall);
 
       next = MIN (next, again);
     }

@@ -22,10 +22,10 @@
 /* A batch ends early when it has taken so long. */
 #define BATCH_USEC 50
 
-/* Looking at the clock costs as much as a record: it is looked at each LOOK_USEC,
- * going by what the last records took, and after STRIDE of them at the latest. */
-#define STRIDE    16
-#define LOOK_USEC 10
+/* Looking at the clock costs as much as a record: it is looked at each SAMPLE_USEC,
+ * going by what the last records took, and after SAMPLE_RECORDS of them at the latest. */
+#define SAMPLE_RECORDS 16
+#define SAMPLE_USEC    10
 
 /* So many lanes may stay though they are not in use. */
 #define KEPT_LANES 8
@@ -84,7 +84,7 @@ take_batch (BgLane *lane)
 
 /* Puts the chunks of the batch that are done aside. */
 static void
-settle_batch (BgLane *lane)
+complete_batch (BgLane *lane)
 {
   BgInbox *inbox = lane->inbox;
 
@@ -107,7 +107,7 @@ next_record (BgLane *lane)
 
   if (chunk != NULL && G_UNLIKELY (chunk->pos == chunk->n))
     {
-      settle_batch (lane);
+      complete_batch (lane);
       chunk = lane->batch;
     }
   if (chunk == NULL)
@@ -119,7 +119,7 @@ next_record (BgLane *lane)
 
 /* Notes the time, and says how many records to run before doing so again. */
 static guint
-look_at_clock (BgInbox *self, guint stride)
+sample_clock (BgInbox *self, guint sample)
 {
   gint64 now = g_get_monotonic_time ();
   gint64 took = now - atomic_load_explicit (&self->activities.started_at, memory_order_relaxed);
@@ -128,7 +128,7 @@ look_at_clock (BgInbox *self, guint stride)
   if (atomic_load_explicit (&self->timing, memory_order_relaxed))
     return 1;
 
-  return (guint) CLAMP (stride * LOOK_USEC / MAX (took, 1), 1, MIN (stride * 2, STRIDE));
+  return (guint) CLAMP (sample * SAMPLE_USEC / MAX (took, 1), 1, MIN (sample * 2, SAMPLE_RECORDS));
 }
 
 /* A function that runs may iterate the context, and so have other records run
@@ -183,7 +183,7 @@ run_batch (BgLane *lane)
   BgInbox *outer_serving = bg_serving;
   BgLane *outer_lane = inbox->lane;
   gint64 start, end;
-  guint stride = 1, left = 1;
+  guint sample = 1, left = 1;
   BgRecord *slot;
 
   bg_inbox_step (inbox);
@@ -205,7 +205,7 @@ run_batch (BgLane *lane)
       if ((--left == 0 || atomic_load_explicit (&inbox->timing, memory_order_relaxed))
           && atomic_load_explicit (&lane->n_batch, memory_order_relaxed) > 0)
         {
-          left = stride = look_at_clock (inbox, stride);
+          left = sample = sample_clock (inbox, sample);
           if (atomic_load_explicit (&inbox->activities.started_at, memory_order_relaxed) - start
               > BATCH_USEC)
             break;
@@ -214,7 +214,7 @@ run_batch (BgLane *lane)
         break;
     }
 
-  settle_batch (lane);
+  complete_batch (lane);
   if (--inbox->depth == 0 && inbox->deferred != NULL)
     bg_inbox_append_deferred (inbox);
   bg_serving = outer_serving;
@@ -420,7 +420,7 @@ bg_inbox_run_one (BgInbox *self)
   lane->n_dispatches--;
   bg_serving = outer_serving;
   self->lane = outer_lane;
-  settle_batch (lane);
+  complete_batch (lane);
   bg_inbox_pop_activity (self);
   return TRUE;
 }

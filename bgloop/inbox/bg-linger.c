@@ -10,7 +10,7 @@
  * atomic, what the server has found out is its thread's. */
 
 /* For so many looks, some microseconds, the server lets records gather. */
-#define COALESCE_LOOKS 1000
+#define COALESCE_POLLS 1000
 
 /* Sets how long the server stays awake at most, in microseconds; returns what it was. */
 guint
@@ -75,7 +75,7 @@ bg_linger_coalesce (BgInbox *self)
   if (self->history.batch_size >= BG_LINGER_SMALL_BATCH || !is_fed_from_elsewhere (self))
     return;
 
-  for (guint i = 0; i < COALESCE_LOOKS; i++)
+  for (guint i = 0; i < COALESCE_POLLS; i++)
     {
       if (atomic_load_explicit (&self->linger.awaited, memory_order_relaxed)
           || atomic_load_explicit (&self->linger.interrupted, memory_order_relaxed))

@@ -15,7 +15,7 @@
 
 /* How often loops are looked at that are waited for according to what they do, in
  * milliseconds. */
-#define LOOK_MSEC 5
+#define POLL_MSEC 5
 
 static const char *
 describe_state (BgCore *self, BgLoopState state)
@@ -149,7 +149,7 @@ wait_until_gone (BgRegistry *registry, guint64 since, int timeout_msec)
         break;
 
       if (timeout_msec <= 0)
-        end = now + LOOK_MSEC * G_TIME_SPAN_MILLISECOND;
+        end = now + POLL_MSEC * G_TIME_SPAN_MILLISECOND;
       registry->n_waiting++;
       g_cond_wait_until (&registry->freed, &registry->lock, end);
       registry->n_waiting--;

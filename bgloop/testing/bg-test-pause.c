@@ -143,7 +143,7 @@ bg_test_set_pauser (BgCore *self, GThread *thread)
 
 /* On the loop's thread, with the lock held: lets the sources have what is queued. */
 static void
-let_go (BgCore *self)
+resume (BgCore *self)
 {
   if (bg_test_is_running (self))
     bg_inbox_set_paused (bg_core_get_inbox (self), FALSE);
@@ -184,7 +184,7 @@ bg_test_pause_outcome (BgRecord *slot, gpointer owner)
   if (pause->step != NULL)
     end_step (g_steal_pointer (&pause->step), -1);
   bg_test_set_pauser (self, NULL);
-  let_go (self);
+  resume (self);
   bg_core_note_changed (self);
   bg_core_unlock (self);
 }
@@ -201,7 +201,7 @@ bg_test_resumed_cb (gpointer user_data)
   bg_inbox_note_stale_dispatch (bg_core_get_inbox (self));
   bg_core_lock (self);
   if (bg_core_get_pause (self)->phase < BG_PAUSE_STANDING)
-    let_go (self);
+    resume (self);
   bg_core_unlock (self);
 
   return G_SOURCE_REMOVE;
