@@ -13,7 +13,7 @@
  * ahead. Whatever comes first, one of the outcomes that are promised comes of it. What waits in
  * vain hangs, and the watchdog ends the program. */
 
-#define N_PASSAGES 50
+#define N_PASSAGES 25
 #define STAY_USEC  300
 
 /* So many posts for a loop that falls asleep after each. */
@@ -68,9 +68,9 @@ static void
 run_case (gconstpointer data)
 {
   CaseFunc func = *(const CaseFunc *) data;
-  guint n_seeds = BG_N_POINTS * util_scale_at_least (N_PASSAGES, N_PASSAGES / 2);
 
-  for (guint seed = 0; seed < n_seeds; seed++)
+  util_go_on ();
+  for (guint seed = 0; seed < BG_N_POINTS * N_PASSAGES; seed++)
     {
       Both both = { 0 };
 
