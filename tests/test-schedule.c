@@ -327,12 +327,12 @@ invoke_thread (gpointer data)
   return NULL;
 }
 
-/* Each time that the loop has nothing more to do there is more to do. */
+/* Each time that the loop has nothing more to do, and lingers every other time, there is more to do. */
 static gboolean
 wake_up (Both *self)
 {
   self->loop = util_loop_new ("awake");
-  g_object_set (self->loop, "linger", schedule.passed[BG_POINT_LOCK] % 2 == 0 ? 0 : 20, NULL);
+  g_object_set (self->loop, "linger", schedule.n_left % 2 == 0 ? 0 : 20, NULL);
   run_both (self, post_thread, invoke_thread);
   util_loop_end (self->loop);
   return TRUE;
