@@ -122,7 +122,7 @@ next_wait_is_new (Both *self)
 
 /* A thread falls asleep, and is woken. */
 static gboolean
-settle_asleep (Both *self)
+complete_asleep (Both *self)
 {
   self->waiter = bg_waiter_take (NULL);
   run_both (self, wait_thread, complete_thread);
@@ -143,7 +143,7 @@ give_up_thread (gpointer data)
 
 /* Its time is up, and what it waited for comes all the same. */
 static gboolean
-settle_given_up (Both *self)
+complete_given_up (Both *self)
 {
   gboolean completed;
 
@@ -196,7 +196,7 @@ wait_on_thread (gpointer data)
 }
 
 static gpointer
-cancel_and_settle_thread (gpointer data)
+cancel_and_complete_thread (gpointer data)
 {
   cancel_thread (data);
   return complete_thread (data);
@@ -204,13 +204,13 @@ cancel_and_settle_thread (gpointer data)
 
 /* It is cancelled, and completed at once. */
 static gboolean
-cancel_settled (Both *self)
+cancel_completed (Both *self)
 {
   gboolean over;
 
   self->cancellable = g_cancellable_new ();
   self->waiter = bg_waiter_take (self->cancellable);
-  run_both (self, wait_on_thread, cancel_and_settle_thread);
+  run_both (self, wait_on_thread, cancel_and_complete_thread);
   over = bg_waiter_is_over (self->waiter);
   bg_waiter_give_back (self->waiter, self->cancellable);
   g_object_unref (self->cancellable);
@@ -505,10 +505,10 @@ static const struct
   const char *path;
   CaseFunc func;
 } cases[] = {
-  { "/schedule/wait/completed-as-it-falls-asleep", settle_asleep },
-  { "/schedule/wait/completed-as-it-gives-up", settle_given_up },
+  { "/schedule/wait/completed-as-it-falls-asleep", complete_asleep },
+  { "/schedule/wait/completed-as-it-gives-up", complete_given_up },
   { "/schedule/wait/cancelled-as-it-begins", cancel_begun },
-  { "/schedule/wait/cancelled-as-it-is-completed", cancel_settled },
+  { "/schedule/wait/cancelled-as-it-is-completed", cancel_completed },
   { "/schedule/call/cancelled-as-it-starts", cancel_call },
   { "/schedule/call/given-up-as-it-starts", give_up_call },
   { "/schedule/call/async/cancelled-as-it-starts", cancel_call_async },
