@@ -3,6 +3,8 @@
  */
 #include "config.h"
 
+#include <string.h>
+
 #include <bgloop/inbox/bg-inbox-private.h>
 
 #include "util.h"
@@ -109,6 +111,25 @@ test_slept (void)
   util_loop_end (loop);
 }
 
+/* And what it tells: what was withdrawn is not said to be delayed, though it may still be in the
+ * insides. */
+static void
+test_withdrawn (void)
+{
+  BgLoop *loop = util_loop_new ("told");
+  g_autofree char *text = NULL;
+  guint64 ids[5];
+
+  for (guint i = 0; i < G_N_ELEMENTS (ids); i++)
+    ids[i] = bg_loop_post_after (loop, G_MAXINT, util_not_reached_cb, NULL, NULL);
+  g_assert_true (bg_loop_withdraw (loop, ids[4]));
+  text = bg_loop_describe (loop);
+  g_assert_nonnull (strstr (text, "4 delayed"));
+  for (guint i = 0; i < 4; i++)
+    g_assert_true (bg_loop_withdraw (loop, ids[i]));
+  util_loop_end (loop);
+}
+
 int
 main (int argc, char *argv[])
 {
@@ -118,6 +139,7 @@ main (int argc, char *argv[])
   g_test_add_func ("/told/that-other-sources-come-first", test_pending);
   g_test_add_func ("/told/what-is-due", test_due);
   g_test_add_func ("/told/that-the-caller-slept", test_slept);
+  g_test_add_func ("/told/not-what-was-withdrawn", test_withdrawn);
 
   return g_test_run ();
 }
