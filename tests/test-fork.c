@@ -624,6 +624,7 @@ static void
 cancel_child (BgLoop *loop)
 {
   g_cancellable_cancel (inherited_cancellable);
+  g_cancellable_cancel (bg_loop_get_cancellable (loop));
 }
 
 static void

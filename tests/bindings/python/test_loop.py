@@ -42,6 +42,20 @@ class Names(unittest.TestCase):
                 self.assertEqual(_name_running('3 queued', 'fetch()'), '3 queued')
 
 
+class Reports(LoopTestCase):
+    def test_what_stands_by_is_in_nobodys_way(self):
+        timer = self.loop.call_later(3600, int)
+        gate = Gate(self.loop)
+        with self.assertRaises(TimeoutError) as caught:
+            self.loop.call(int, timeout=0.01)
+        gate.open()
+        self.assertRegex(str(caught.exception), r'did not start within 10 ms: running .*')
+        self.assertNotIn('standing by', str(caught.exception))
+        self.assertNotIn('delayed', str(caught.exception))
+        self.assertIn('standing by:\n  1 delayed, due in ', self.loop.describe())
+        timer.cancel()
+
+
 class Doors(unittest.TestCase):
     def test_both_have_the_same_classes(self):
         import gi.repository.Bg as other
