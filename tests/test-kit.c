@@ -571,13 +571,13 @@ leak_failed (BgTestFixture *fixture)
 }
 
 static const Leak leaks[] = {
-  { "loop", leak_loop, "left behind: the loop ?forgotten?, * ms old, is running: nothing to do" },
+  { "loop", leak_loop, "left behind: the loop ?forgotten?, * ms old, is idle" },
   { "stopped-loop", leak_stopped_loop,
     "left behind: the loop ?still known?, * ms old, has stopped but is still referred to" },
   { "reference", leak_reference,
     "left behind: the loop ?/kit/leak/reference/subprocess?, * has stopped but is still referred "
     "to" },
-  { "default", leak_default, "left behind: the default loop ?default?, * ms old, is running: *" },
+  { "default", leak_default, "left behind: the default loop ?default?, * ms old, is idle*" },
   { "hold", leak_hold,
     "left behind: The loop ?/kit/leak/hold/subprocess? has not stopped within " SHORT_TIMEOUT
     " ms: held by ?an upload? for * ms\n" },
@@ -754,7 +754,7 @@ test_assert_no_loops (void)
   g_test_trap_subprocess (NULL, 0, 0);
   g_test_trap_assert_failed ();
   g_test_trap_assert_stderr ("*bg_test_assert_no_loops*there are loops left:\n"
-                             "the loop ?last?, * ms old, is running: nothing to do*");
+                             "the loop ?last?, * ms old, is idle*");
 }
 
 static void

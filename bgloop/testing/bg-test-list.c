@@ -18,14 +18,14 @@
 #define POLL_MSEC 5
 
 static const char *
-describe_state (BgCore *self, BgLoopState state)
+describe_state (BgCore *self, BgLoopState state, gboolean busy)
 {
   gboolean dropped = bg_core_is_dropped (self);
 
   switch (state)
     {
     case BG_LOOP_RUNNING:
-      return "is running";
+      return busy ? "is busy" : "is idle";
     case BG_LOOP_STOPPING:
       return dropped ? "was dropped and is still stopping" : "is still stopping";
     case BG_LOOP_STOPPED:
@@ -41,16 +41,15 @@ describe_core (BgCore *self, gboolean is_default)
   g_autofree char *text = NULL;
   BgLoopState state = bg_core_get_state (self);
   gint64 age = g_get_monotonic_time () - bg_core_get_registration (self)->made_at;
+  gboolean busy = work->len > 0;
 
-  if (work->len == 0 && state != BG_LOOP_STOPPED)
-    g_ptr_array_add (work, g_strdup ("nothing to do"));
   g_ptr_array_add (work, NULL);
   text = g_strjoinv ("; ", (char **) work->pdata);
 
   return g_strdup_printf ("the %sloop \"%s\", %" G_GINT64_FORMAT " ms old, %s%s%s",
                           is_default ? "default " : "", bg_core_get_name (self),
-                          age / G_TIME_SPAN_MILLISECOND, describe_state (self, state),
-                          *text != '\0' ? ": " : "", text);
+                          age / G_TIME_SPAN_MILLISECOND, describe_state (self, state, busy),
+                          busy ? ": " : "", text);
 }
 
 /**
