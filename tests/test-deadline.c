@@ -448,10 +448,18 @@ typedef struct
 
 static BgLoop *module_loop;
 static int module_loads;
+static UtilBlock *module_block; /* (nullable) the loop's, which is called then */
 
 void
 deadline_load (void)
 {
+  if (module_block != NULL)
+    {
+      util_unblock (module_block);
+      g_assert_true (bg_loop_call (module_loop, util_count_call_cb, &module_loads, NULL, NULL));
+      return;
+    }
+
   /* Long enough for the others to look meanwhile. */
   for (guint i = 0; i < N_MODULE_POSTS; i++)
     {
@@ -477,11 +485,21 @@ look_thread (gpointer user_data)
 }
 
 static void
-test_module (void)
+load_module (void)
 {
   g_autofree char *program = g_file_read_link ("/proc/self/exe", NULL);
   g_autofree char *folder = g_path_get_dirname (program);
   g_autofree char *path = g_build_filename (folder, "test-module.so", NULL);
+  gpointer module = dlopen (path, RTLD_NOW);
+
+  if (module == NULL)
+    g_error ("%s", dlerror ());
+  dlclose (module);
+}
+
+static void
+test_module (void)
+{
   Looks looks = { .loop = util_loop_new ("module") };
   guint n = util_scale (20);
   GThread *threads[2];
@@ -494,13 +512,7 @@ test_module (void)
     threads[i] = g_thread_new ("looks", look_thread, &looks);
   util_latch_wait (&looks.begun);
   for (guint i = 0; i < n; i++)
-    {
-      gpointer module = dlopen (path, RTLD_NOW);
-
-      if (module == NULL)
-        g_error ("%s", dlerror ());
-      dlclose (module);
-    }
+    load_module ();
   g_atomic_int_set (&looks.stop, TRUE);
   for (guint i = 0; i < G_N_ELEMENTS (threads); i++)
     g_thread_join (threads[i]);
@@ -510,6 +522,33 @@ test_module (void)
   util_block_clear (&block);
   util_latch_clear (&looks.begun);
   g_assert_cmpint (module_loads, ==, N_MODULE_POSTS * n);
+}
+
+/* The module waits for the loop, which comes first to an operation whose time is up, and says what
+ * was in its way. */
+static void
+test_module_waits (void)
+{
+  g_autoptr (GError) error = NULL;
+  BgLoop *loop = util_loop_new ("waited for");
+  UtilReply performed;
+  UtilBlock block;
+
+  module_loop = loop;
+  module_block = &block;
+  util_reply_init (&performed);
+  block_with (&block, loop, deadline_stuck_cb);
+  bg_loop_perform_async (loop, 0, 0, util_no_begin_cb, NULL, NULL, NULL, util_reply_cb, &performed);
+  g_assert_true (g_main_context_iteration (NULL, FALSE));
+  load_module ();
+  g_assert_cmpint (module_loads, ==, 1);
+
+  util_reply_wait (&performed);
+  g_assert_null (bg_loop_perform_finish (loop, performed.result, &error));
+  g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+  util_reply_clear (&performed);
+  util_loop_end (loop);
+  util_block_clear (&block);
 }
 
 /* A hold that is never released, and one that is */
@@ -685,6 +724,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/deadline/describe/due", test_due);
   util_add_trapped ("/deadline/describe/nested", test_nested);
   util_add_trapped ("/deadline/describe/while-a-module-is-loaded", test_module);
+  util_add_trapped ("/deadline/report/for-a-module-that-is-loaded", test_module_waits);
   util_add_trapped ("/deadline/report/source", test_stuck_source);
   util_add_trapped ("/deadline/hold-never-released", test_hold);
   util_add_trapped ("/deadline/endless-chain", test_endless_chain);

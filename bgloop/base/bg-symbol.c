@@ -68,6 +68,13 @@ bg_symbol_describe (gpointer func)
     }
 #endif
 
+  return bg_symbol_describe_address (func);
+}
+
+/* Where the dynamic linker cannot be asked. */
+char *
+bg_symbol_describe_address (gpointer func)
+{
   return g_strdup_printf (_ ("a function at %p"), func);
 }
 

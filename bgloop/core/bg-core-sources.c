@@ -103,7 +103,7 @@ list_undestroyed (GPtrArray *sources, GPtrArray *names, guint most)
 
       n++;
       if (names->len < most && g_source_get_name (source) != NULL)
-        g_ptr_array_add (names, g_strdup (g_source_get_name (source)));
+        g_ptr_array_add (names, g_utf8_make_valid (g_source_get_name (source), -1));
     }
 
   return n;

@@ -42,5 +42,6 @@ guint64 bg_core_get_n_runs (BgCore *self);
 
 /* with the core's lock */
 void bg_core_move_invokes (BgCore *self, GPtrArray *sources);
+guint bg_core_count_invokes (BgCore *self, int priority);
 
 G_END_DECLS

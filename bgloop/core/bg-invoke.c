@@ -57,6 +57,22 @@ invoke_abandon (BgInvoke *self)
   invoke_unref (self);
 }
 
+/* With the lock held: how many invoked functions there are that are not less urgent than
+ * @priority. */
+guint
+bg_core_count_invokes (BgCore *self, int priority)
+{
+  guint n = 0;
+
+  for (GList *link = self->invokes.list.head; link != NULL; link = link->next)
+    {
+      if (((BgInvoke *) link->data)->priority <= priority)
+        n++;
+    }
+
+  return n;
+}
+
 /* Puts an invoked function into the inbox: while the loop stops, everything
  * that was accepted comes from there. Takes over the list's reference. */
 static void

@@ -134,13 +134,15 @@ collect_queued (BgCore *core, GArray *works, int priority)
         n += work.n;
     }
   collect_more (works, n, 0, MORE_QUEUED);
+}
 
-  if (core->invokes.list.length > 0)
-    {
-      Work work = { .kind = INVOKED, .n = core->invokes.list.length };
+static void
+collect_invoked (GArray *works, guint n)
+{
+  Work work = { .kind = INVOKED, .n = n };
 
-      g_array_append_val (works, work);
-    }
+  if (n > 0)
+    g_array_append_val (works, work);
 }
 
 /* Those that have been there for the longest. */
@@ -204,11 +206,23 @@ collect_end (BgCore *core, GArray *works)
     g_array_append_val (works, handlers);
 }
 
+/* To name a function takes the dynamic linker's lock. Whoever loads a module has it while the
+ * constructors there run, and one of them may wait for the loop whose thread this is. */
+static char *
+name_function (gpointer func)
+{
+  if (func == NULL)
+    return NULL;
+
+  return bg_core_get_current () != NULL ? bg_symbol_describe_address (func)
+                                        : bg_symbol_describe (func);
+}
+
 static char *
 describe (const Work *work, gint64 now)
 {
   g_autofree char *age = bg_report_describe_time (now - work->since);
-  g_autofree char *name = work->func != NULL ? bg_symbol_describe (work->func) : NULL;
+  g_autofree char *name = name_function (work->func);
 
   switch (work->kind)
     {
@@ -273,6 +287,7 @@ bg_report_new_all (BgCore *core, gboolean *busy)
 
   collect_running (core, self->works, G_MAXINT64);
   collect_queued (core, self->works, G_MAXINT);
+  collect_invoked (self->works, core->invokes.list.length);
   *busy = self->works->len > 0;
   collect_holds (core, self->works);
   collect_owed (core, self->works);
@@ -294,7 +309,8 @@ bg_core_list_work (BgCore *core)
   return bg_report_list (report);
 }
 
-/* With the lock held: what the loop comes to before work of @priority that is queued. What only
+/* With the lock held: what the loop comes to before work of @priority that is queued; G_MAXINT: before
+ * a flush is over, which does not wait for invoked functions. What only
  * keeps it from ending is left out, and so is a loop that does no more than linger. Work that was
  * queued behind that one at its own priority is counted, too: to tell them apart would take a walk
  * through the queue. */
@@ -305,6 +321,8 @@ bg_report_new (BgCore *core, int priority)
 
   collect_running (core, self->works, self->now - BG_LINGER_MAX_USEC);
   collect_queued (core, self->works, priority);
+  if (priority < G_MAXINT)
+    collect_invoked (self->works, bg_core_count_invokes (core, priority));
   return self;
 }
 

@@ -74,11 +74,13 @@ def countdown(timeout):
 _parent = os.getpid()
 
 
+def _translate(text):
+    return GLib.dgettext('bgloop', text) if os.getpid() == _parent else text
+
+
 def _name_running(line, name):
     """A line about what runs, in whatever language, with the name that Python knows; any other as it is."""
-    running = 'running %s for %s'
-    if os.getpid() == _parent:
-        running = GLib.dgettext('bgloop', running)
+    running = _translate('running %s for %s')
     parts = {1: r'(?P<name>.+)', 2: r'(?P<time>\S+\s\S+)'}
     order = [int(place or i + 1) for i, place in enumerate(re.findall(r'%(?:(\d)\$)?s', running))]
     words = [re.escape(word) for word in re.split(r'%(?:\d\$)?s', running)]
@@ -88,8 +90,9 @@ def _name_running(line, name):
 
 def _list_work(loop, thread):
     """What is in the way of the loop, a line each: what C knows, with the names that Python knows."""
-    described = loop.describe().splitlines()[1:]
-    lines = [line.strip() for line in itertools.takewhile(lambda line: line.startswith(' '), described)]
+    described = loop.describe().rstrip('\n').split('\n')[1 + thread.name.count('\n'):]
+    standing_by = _translate('standing by:')
+    lines = [line.strip() for line in itertools.takewhile(lambda line: line != standing_by, described)]
     running = thread.running
     if running is not None:
         name = running.describe()

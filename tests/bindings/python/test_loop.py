@@ -56,6 +56,22 @@ class Reports(LoopTestCase):
         timer.cancel()
 
 
+    def test_lines_are_no_end(self):
+        loop = bgloop.Loop('my\nloop')
+        self.addCleanup(loop.shutdown)
+        holds = [loop.hold('SELECT *\nFROM t'), loop.hold('another')]
+        source = GLib.timeout_source_new(3600000)
+        source.set_name('a\nsource')
+        loop.attach(source)
+        with self.assertRaises(TimeoutError) as caught:
+            loop.shutdown(timeout=0.01)
+        for hold in holds:
+            hold.release()
+        self.assertRegex(str(caught.exception),
+                         r'(?s)^The loop "my\nloop" has not stopped within 10 ms: held by "SELECT \*; FROM t" for .*; '
+                         r'held by "another" for [^;]*$')
+
+
 class Doors(unittest.TestCase):
     def test_both_have_the_same_classes(self):
         import gi.repository.Bg as other
