@@ -724,7 +724,10 @@ main (int argc, char *argv[])
   util_add_trapped ("/deadline/describe/due", test_due);
   util_add_trapped ("/deadline/describe/nested", test_nested);
   util_add_trapped ("/deadline/describe/while-a-module-is-loaded", test_module);
-  util_add_trapped ("/deadline/report/for-a-module-that-is-loaded", test_module_waits);
+  /* Each function of GLib's that the shim for ThreadSanitizer stands before is looked for with the
+   * dynamic linker's lock. */
+  if (!UTIL_WITH_TSAN)
+    util_add_trapped ("/deadline/report/for-a-module-that-is-loaded", test_module_waits);
   util_add_trapped ("/deadline/report/source", test_stuck_source);
   util_add_trapped ("/deadline/hold-never-released", test_hold);
   util_add_trapped ("/deadline/endless-chain", test_endless_chain);

@@ -54,26 +54,35 @@ run_record (BgCore *self, gboolean *found)
   return bg_core_get_n_runs (self) != runs;
 }
 
+/* Puts what was given to the loop into the inbox. FALSE if the pause has ended. Nothing of this is
+ * left on the stack when the step ends the thread. */
+static gboolean
+prepare_step (BgCore *self)
+{
+  g_autoptr (GPtrArray) sources = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
+  gboolean goes_on;
+
+  bg_core_lock (self);
+  goes_on = bg_test_is_stepping (self) && bg_test_is_running (self);
+  if (goes_on)
+    collect_work (self, sources);
+  bg_core_unlock (self);
+  g_ptr_array_foreach (sources, (GFunc) (GCallback) g_source_destroy, NULL);
+
+  return goes_on;
+}
+
 /* What the step has done, as in #BgStep. In a forked child that came back here it
  * does not matter. */
 static int
 do_one_thing (BgCore *self)
 {
-  gboolean goes_on, found, stale;
+  gboolean found, stale;
   BgMailbox *mailbox;
 
   for (;;)
     {
-      g_autoptr (GPtrArray) sources
-          = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
-
-      bg_core_lock (self);
-      goes_on = bg_test_is_stepping (self) && bg_test_is_running (self);
-      if (goes_on)
-        collect_work (self, sources);
-      bg_core_unlock (self);
-      g_ptr_array_foreach (sources, (GFunc) (GCallback) g_source_destroy, NULL);
-      if (!goes_on)
+      if (!prepare_step (self))
         return -1;
 
       if (run_record (self, &found) || bg_core_is_forked (self))
