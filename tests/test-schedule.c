@@ -520,15 +520,14 @@ static const struct
   { "/schedule/operation/two-are-the-first", begin_twice },
 };
 
-/* All of the points stand where the cases before come by. */
+/* All of the points stand where the cases come by, which are run here if they were not before. */
 static void
 test_points (void)
 {
-  if (!was_passed (BG_POINT_LOCK))
-    {
-      g_test_skip ("no case has been run");
-      return;
-    }
+  guint n = was_passed (BG_POINT_LOCK) ? 0 : G_N_ELEMENTS (cases);
+
+  for (guint i = 0; i < n; i++)
+    run_case (&cases[i].func);
 
   for (BgPoint point = 0; point < BG_N_POINTS; point++)
     {

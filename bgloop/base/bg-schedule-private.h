@@ -19,8 +19,8 @@ typedef enum
   BG_POINT_WAITER_HEEDING,   /* and has it, and is looked at again */
   BG_POINT_WAITER_LIES_DOWN, /* the thread has the lock, and is not marked as asleep */
   BG_POINT_WAITER_SLEEPS,    /* it is, and has found nothing that ends its wait */
-  BG_POINT_WAITER_SETTLES,   /* somebody is about to complete the wait */
-  BG_POINT_WAITER_SETTLED,   /* has completed it, and the waiter may be another wait's */
+  BG_POINT_WAITER_COMPLETES, /* somebody is about to complete the wait */
+  BG_POINT_WAITER_COMPLETED, /* has completed it, and the waiter may be another wait's */
   BG_POINT_WAITER_LOOKED_AT, /* a wait was found not to be completed */
 
   BG_POINT_DELAY_STARTS,  /* delayed work that is due is about to start */

@@ -61,8 +61,8 @@ bg_schedule_draw (guint32 *state, guint *usec)
   return drawn < N_SLEEPS + N_YIELDS ? BG_SCHEDULE_YIELD : BG_SCHEDULE_GO_ON;
 }
 
-/* To sleep is what this is for: others come in between, and nobody waits for it. A signal may
- * cut it short; g_usleep() would go on for as long as signals come. */
+/* A schedule is made by it, for tests only: to sleep is what this is for, as others come in between,
+ * and there is nothing that the thread could wait for. A signal may cut it short; g_usleep() would go on for as long as signals come. */
 static void
 stay (guint usec)
 {

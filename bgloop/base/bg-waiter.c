@@ -337,10 +337,10 @@ bg_waiter_wait_completed (BgWaiter *self)
 gboolean
 bg_waiter_complete (BgWaiter *self)
 {
-  bg_schedule_point (BG_POINT_WAITER_SETTLES);
+  bg_schedule_point (BG_POINT_WAITER_COMPLETES);
   if (g_atomic_int_compare_and_exchange (&self->state, AWAKE, COMPLETED))
     {
-      bg_schedule_point (BG_POINT_WAITER_SETTLED);
+      bg_schedule_point (BG_POINT_WAITER_COMPLETED);
       return FALSE;
     }
 

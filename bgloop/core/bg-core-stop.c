@@ -225,8 +225,8 @@ static GSourceCallbackFuncs drain_callback_funcs = {
 
 /* Within a dispatch, as bg_core_quit() of another thread has it, the context is prepared before it
  * is polled again, and needs no system call to be woken: if this dispatch is one of an iteration
- * that a finalizer runs between prepare and poll, the poll function does not sleep. Elsewhere the
- * caller wakes it, see bg_glib_attach_source().
+ * that a finalizer runs between prepare and poll, drain_is_new keeps that poll from sleeping.
+ * Elsewhere the caller of attach_drain() wakes the context, see bg_glib_attach_source().
  *
  * Not when the inbox is stopped: the end destroys every source that is left, and a drain source
  * that is destroyed is replaced by another, which the end would destroy in turn. */
