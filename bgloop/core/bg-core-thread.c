@@ -86,13 +86,10 @@ static int
 poll_until_due (BgCore *self, GPollFD *fds, guint n_fds, int timeout_msec)
 {
 #if HAVE_PPOLL
-  gint64 due = -1, left, usec = (gint64) timeout_msec * G_TIME_SPAN_MILLISECOND;
+  gint64 due = bg_linger_get_due (&self->inbox);
+  gint64 left, usec = (gint64) timeout_msec * G_TIME_SPAN_MILLISECOND;
   struct timespec timeout;
 
-  bg_core_lock (self);
-  if (self->timer.source != NULL)
-    due = g_source_get_ready_time (self->timer.source);
-  bg_core_unlock (self);
   if (due != -1)
     {
       left = due - g_get_monotonic_time ();

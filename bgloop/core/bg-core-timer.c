@@ -99,26 +99,51 @@ bg_core_promote_due (BgCore *self)
   promote_due (self, G_MAXUINT);
 }
 
-static void
-set_timer (BgCore *self, gint64 due)
-{
-  bg_linger_set_due (&self->inbox, due);
-  if (self->timer.source != NULL)
-    g_source_set_ready_time (self->timer.source, due);
-}
-
 /* To when the next delayed work is due. */
 void
 bg_core_update_timer (BgCore *self)
 {
-  set_timer (self, bg_delays_get_next_due (&self->timer.delays));
+  gint64 before = bg_linger_get_due (&self->inbox);
+  gint64 due = -1;
+
+  if (self->timer.source != NULL)
+    due = bg_delays_get_next_due (&self->timer.delays);
+  bg_linger_set_due (&self->inbox, due);
+  if (due != -1 && (before == -1 || due < before))
+    g_main_context_wakeup (self->context);
 }
 
 /* Nothing becomes due by itself until bg_core_update_timer(). */
 void
 bg_core_pause_timer (BgCore *self)
 {
-  set_timer (self, -1);
+  bg_linger_set_due (&self->inbox, -1);
+}
+
+/* g_source_set_ready_time() would do the same with a lock of GLib's that all contexts share: a
+ * thread that is within it as another one forks leaves a child in which, from GLib 2.85 on, no
+ * source can be attached any more. */
+
+static gboolean
+timer_prepare (GSource *source, int *timeout_msec)
+{
+  gint64 due = bg_linger_get_due (&bg_core_get_current ()->inbox);
+  gint64 msec;
+
+  if (due == -1)
+    return FALSE;
+
+  msec = (due - g_get_monotonic_time () + G_TIME_SPAN_MILLISECOND - 1) / G_TIME_SPAN_MILLISECOND;
+  *timeout_msec = (int) CLAMP (msec, 0, G_MAXINT);
+  return *timeout_msec == 0;
+}
+
+static gboolean
+timer_check (GSource *source)
+{
+  gint64 due = bg_linger_get_due (&bg_core_get_current ()->inbox);
+
+  return due != -1 && due <= g_get_monotonic_time ();
 }
 
 /* What is left due makes the timer ready at once, when others have had the lock. */
@@ -141,6 +166,8 @@ timer_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
 }
 
 static GSourceFuncs timer_funcs = {
+  .prepare = timer_prepare,
+  .check = timer_check,
   .dispatch = timer_dispatch,
 };
 

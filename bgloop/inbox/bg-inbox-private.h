@@ -360,6 +360,12 @@ bg_linger_add_pending (BgInbox *inbox, int n)
 }
 
 /* When delayed work is due, in monotonic microseconds; -1: there is none. */
+static inline gint64
+bg_linger_get_due (BgInbox *inbox)
+{
+  return atomic_load_explicit (&inbox->linger.due_at, memory_order_relaxed);
+}
+
 static inline void
 bg_linger_set_due (BgInbox *inbox, gint64 due)
 {

@@ -98,7 +98,7 @@ static guint
 get_linger (BgInbox *self)
 {
   guint linger = atomic_load_explicit (&self->linger.usec, memory_order_relaxed);
-  gint64 due = atomic_load_explicit (&self->linger.due_at, memory_order_relaxed);
+  gint64 due = bg_linger_get_due (self);
 
   if (linger > 0 && due != -1)
     linger = bg_spin_get_limit (linger, due);
