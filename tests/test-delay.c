@@ -453,19 +453,36 @@ test_cancelled_is_not_queued (void)
   util_block_clear (&block);
 }
 
-/* Work that is due sooner than all that is there already does not wait for that. */
+/* Work that is due sooner than all that is there already does not wait for that, nor for
+ * anything else to wake the loop. */
+
+static void
+assert_comes_soon (BgLoop *loop)
+{
+  UtilLatch done;
+
+  util_latch_init (&done, 1);
+  util_wait_until_asleep (loop);
+  g_assert_cmpuint (bg_loop_post_after (loop, 1, util_count_down_cb, &done, NULL), !=, 0);
+  util_latch_wait (&done);
+  g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
+  util_latch_clear (&done);
+}
+
 static void
 test_sooner (BgTestFixture *fixture, gconstpointer data)
 {
   BgLoop *loop = fixture->loop;
-  UtilLatch done;
 
-  util_latch_init (&done, 1);
-  g_assert_cmpuint (bg_loop_post_after (loop, G_MAXINT, util_not_reached_cb, NULL, NULL), !=, 0);
-  g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
-  g_assert_cmpuint (bg_loop_post_after (loop, 1, util_count_down_cb, &done, NULL), !=, 0);
-  util_latch_wait (&done);
-  util_latch_clear (&done);
+  assert_comes_soon (loop);
+  for (guint i = 0; i < util_scale (20); i++)
+    {
+      guint64 late = bg_loop_post_after (loop, G_MAXINT, util_not_reached_cb, NULL, NULL);
+
+      assert_comes_soon (loop);
+      g_assert_true (bg_loop_withdraw (loop, late));
+      assert_comes_soon (loop);
+    }
 }
 
 /* It comes at the default priority, behind more urgent work. */

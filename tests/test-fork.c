@@ -246,14 +246,6 @@ probe_prepare (GSource *source, int *timeout)
 
 static GSourceFuncs probe_funcs = { .prepare = probe_prepare };
 
-static gboolean
-is_asleep (BgLoop *loop)
-{
-  g_autofree char *text = bg_loop_describe (loop);
-
-  return g_strstr_len (text, -1, "busy") == NULL && g_strstr_len (text, -1, "running ") == NULL;
-}
-
 /* Until it sleeps, and has for a few looks. */
 static int
 wait_until_asleep (BgLoop *loop, int *prepared)
@@ -265,7 +257,7 @@ wait_until_asleep (BgLoop *loop, int *prepared)
     {
       int now = g_atomic_int_get (prepared);
 
-      same = is_asleep (loop) && now == before ? same + 1 : 0;
+      same = util_is_asleep (loop) && now == before ? same + 1 : 0;
       before = now;
       g_thread_yield ();
     }

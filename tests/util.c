@@ -629,6 +629,21 @@ util_wait_for_threads (guint n)
     g_thread_yield ();
 }
 
+gboolean
+util_is_asleep (BgLoop *loop)
+{
+  g_autofree char *text = bg_loop_describe (loop);
+
+  return g_strstr_len (text, -1, "busy") == NULL && g_strstr_len (text, -1, "running ") == NULL;
+}
+
+void
+util_wait_until_asleep (BgLoop *loop)
+{
+  while (!util_is_asleep (loop))
+    g_thread_yield ();
+}
+
 pid_t
 util_fork (void)
 {
