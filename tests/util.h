@@ -142,11 +142,11 @@ void util_spin_until (gint64 monotonic_time);
  * where the machine is busy. */
 void util_settle (void);
 
-/* Waits until so much is queued, or so many hold the loop. */
 /* Nothing runs, and it sleeps or is just about to. */
 gboolean util_is_asleep (BgLoop *loop);
 void util_wait_until_asleep (BgLoop *loop);
 
+/* Waits until so much is queued, or so many hold the loop. */
 void util_wait_for_queued (BgLoop *loop, guint n);
 void util_wait_for_holds (BgLoop *loop, guint n);
 
