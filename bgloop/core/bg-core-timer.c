@@ -178,7 +178,9 @@ bg_core_add_delay (BgCore *self,
                    gpointer data,
                    GDestroyNotify destroy)
 {
-  gint64 due = g_get_monotonic_time () + (gint64) delay_msec * G_TIME_SPAN_MILLISECOND;
+  /* The microsecond that has begun is counted as if it were over, or it would come early. */
+  gint64 now = g_get_monotonic_time () + 1;
+  gint64 due = now + (gint64) delay_msec * G_TIME_SPAN_MILLISECOND;
   gint64 next_due = bg_delays_get_next_due (&self->timer.delays);
   guint64 id;
 
