@@ -26,8 +26,9 @@ for _module, _names in ((Bg, ('Error', 'LoopState', 'LoopStats', 'Operation', 'S
 from _bgloop import native, waiting  # noqa: E402
 from _bgloop import thread as threads  # noqa: E402
 from _bgloop.coroutine import Coroutine  # noqa: E402
-from _bgloop.errors import ClosedError, ForkedError, WouldDeadlockError, would_deadlock  # noqa: E402
+from _bgloop.errors import ClosedError, ForkedError, WouldDeadlockError, cancelled, would_deadlock  # noqa: E402
 from _bgloop.operation import Operation  # noqa: E402
+from _bgloop.text import say  # noqa: E402
 from _bgloop.work import Call, Delayed, Future, Handle, Post, Submitted, describe  # noqa: E402
 
 __all__ = ['Loop', 'Hold', 'Handle', 'Future', 'ClosedError', 'WouldDeadlockError', 'ForkedError',
@@ -94,7 +95,7 @@ class Loop(Bg.Loop, concurrent.futures.Executor):
 
     def __init__(self, name=None, *, linger=None):
         if threads.Leaving.begun:
-            raise ClosedError('Python is leaving: there are no more loops')
+            raise ClosedError(say(None, 'Python is leaving: there are no more loops'))
         if linger is not None and not 0 <= linger <= LINGER_MAX:
             raise ValueError(f'linger must be from 0 to {LINGER_MAX}: {linger!r}')
 
@@ -121,7 +122,7 @@ class Loop(Bg.Loop, concurrent.futures.Executor):
     def default(cls):
         """The process's shared loop, which is started if there is none."""
         if threads.Leaving.begun:
-            raise ClosedError('Python is leaving: there are no more loops')
+            raise ClosedError(say(None, 'Python is leaving: there are no more loops'))
 
         # PyGObject takes C's reference over in two steps, which must not meet those of another thread.
         with threads.starting():
@@ -154,7 +155,8 @@ class Loop(Bg.Loop, concurrent.futures.Executor):
         else:
             msec = waiting.milliseconds(timeout)
             if not thread.forked:
-                waiting.check_cancellable(cancellable, f'A call to the loop "{thread.name}"')
+                waiting.check_cancellable(cancellable, thread,
+                                          'A call to the loop "%s" that had not started was cancelled')
         if get_ident() == thread.ident:
             return fn(*args, **kwargs)
 
@@ -194,12 +196,12 @@ class Loop(Bg.Loop, concurrent.futures.Executor):
 
     def _call_error(self, outcome, name, msec):
         thread = self._thread
-        what = f'{name}() on the loop "{thread.name}"'
         if outcome is waiting.TIMED_OUT:
-            return waiting.timeout_error(self, thread, f'{what} did not start', msec)
+            return waiting.timeout_error(self, thread, '%s() on the loop "%s" did not start within %d ms: %s',
+                                         name, thread.name, msec)
         if outcome is waiting.CANCELLED:
-            return waiting.cancelled(what)
-        return ClosedError(f'The loop "{thread.name}" was shut down before the call started')
+            return cancelled(say(thread, '%s() on the loop "%s" was cancelled', name, thread.name))
+        return ClosedError(say(thread, 'The loop "%s" was shut down before the call started', thread.name))
 
     def post(self, fn, /, *args, priority=PRIORITY_DEFAULT, **kwargs):
         """Has a function run on the loop's thread. False if the loop takes no more work."""
@@ -258,14 +260,13 @@ class Loop(Bg.Loop, concurrent.futures.Executor):
         thread = self._thread
         msec = waiting.milliseconds(timeout)
         if get_ident() == thread.ident:
-            raise would_deadlock(thread.name)
+            raise would_deadlock(thread)
 
         name = getattr(method, '__name__', method)
-        what = f'{name}() on the loop "{thread.name}" did not end'
         operation, future = self._perform(method, args, kwargs, finish, cancellable)
         method = args = kwargs = finish = None
         try:
-            return waiting.wait_for_future(self, thread, future, msec, what, operation.give_up)
+            return waiting.wait_for_future(self, thread, future, msec, name, operation.give_up)
         finally:
             operation = future = None  # an exception's traceback has this frame
 
@@ -276,7 +277,7 @@ class Loop(Bg.Loop, concurrent.futures.Executor):
     def _perform(self, method, args, kwargs, finish, cancellable):
         thread = self._thread
         if not thread.forked:
-            waiting.check_cancellable(cancellable, f'An operation on the loop "{thread.name}"')
+            waiting.check_cancellable(cancellable, thread, 'An operation on the loop "%s" was cancelled')
         future = Future()
         future._thread = thread
         operation = Operation(self, thread, method, args, kwargs, finish, future, copy_context())
@@ -293,16 +294,16 @@ class Loop(Bg.Loop, concurrent.futures.Executor):
         try:
             msec = waiting.milliseconds(timeout)
             if get_ident() == thread.ident:
-                raise would_deadlock(thread.name)
+                raise would_deadlock(thread)
         except BaseException:
             coro.close()
             raise
 
-        what = f'{describe(coro)}() on the loop "{thread.name}" did not end'
+        name = describe(coro)
         coroutine, future = self._spawn(coro)
         coro = None
         try:
-            return waiting.wait_for_future(self, thread, future, msec, what, coroutine.give_up)
+            return waiting.wait_for_future(self, thread, future, msec, name, coroutine.give_up)
         finally:
             coroutine = future = None  # an exception's traceback has this frame
 
@@ -348,8 +349,8 @@ class Loop(Bg.Loop, concurrent.futures.Executor):
         try:
             waiting.flush(self, thread, msec)
         except TimeoutError:
-            raise waiting.timeout_error(self, thread, f'The loop "{thread.name}" was not flushed',
-                                        msec) from None
+            raise waiting.timeout_error(self, thread, 'The loop "%s" was not flushed within %d ms: %s',
+                                        thread.name, msec) from None
 
     def shutdown_full(self, mode, timeout_msec, cancellable):
         """As introspection gives it."""

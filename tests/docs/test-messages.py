@@ -98,7 +98,7 @@ def main(source, *pages):
     def check_row(row):
         for message, pattern in patterns.items():
             text = row.strip('… ')
-            if len(DIRECTIVE.sub('', message).strip()) > 4 and (pattern.search(text) or text in message):
+            if len(DIRECTIVE.sub('', message).strip()) > 4 and (pattern.search(row) or text in message):
                 return None
         return 'The library does not say so.'
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The catalogs of a domain: whether they are complete, and a program that speaks their languages."""
 
+import itertools
 import os
 import pathlib
 import re
@@ -11,8 +12,10 @@ import tempfile
 
 HANG = 120
 C_LOCALE = '/usr/lib/locale/C.utf8'
-MARK = re.compile(r'\bN?_ ?\("|\bngettext ?\("|\bbg_translate_plural ?\("')
-KEYWORDS = ['--keyword=_', '--keyword=N_', '--keyword=bg_translate_plural:1,2']
+MARK = re.compile(r'\bN?_ ?\("|\bngettext ?\("|\bbg_translate_plural ?\("|'
+                  r'(?<!def )\b(?:say|say_number|timeout_error)\(')
+KEYWORDS = ['--keyword=_', '--keyword=N_', '--keyword=bg_translate_plural:1,2', '--keyword=say:2',
+            '--keyword=say_number:2,3', '--keyword=timeout_error:3', '--keyword=check_cancellable:3']
 
 
 def run(*command, **options):
@@ -35,13 +38,13 @@ def run_in(language, *command, **options):
 
 
 class Catalogs:
-    """po is the folder of the catalogs, and sources a pattern of the files that are translated by them."""
+    """po is the folder of the catalogs, and sources are patterns of the files that are translated by them."""
 
-    def __init__(self, source, po, sources):
+    def __init__(self, source, po, *sources):
         self.source = pathlib.Path(source)
         self.po = self.source / po
         self.languages = (self.po / 'LINGUAS').read_text(encoding='utf-8').split()
-        self.marked = sorted(str(path.relative_to(source)) for path in self.source.glob(sources)
+        self.marked = sorted(str(path.relative_to(source)) for path in itertools.chain(*map(self.source.glob, sources))
                              if MARK.search(path.read_text(encoding='utf-8')))
 
     def check_list(self):

@@ -48,7 +48,7 @@ def main(source, built, program):
         print(f'1..0 # SKIP {catalogs.missing()}')
         return 0
 
-    library = catalogs.Catalogs(source, 'po', 'bgloop/**/*.c')
+    library = catalogs.Catalogs(source, 'po', 'bgloop/**/*.c', 'bgloop/**/*.py')
     checks = [('POTFILES.in', library.check_list)]
     for name in library.languages:
         checks.append((f'{name} complete', lambda name=name: library.check_complete(name)))

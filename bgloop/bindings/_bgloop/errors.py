@@ -7,6 +7,7 @@ import ctypes
 from gi.repository import Gio, GLib
 
 from . import native
+from .text import say
 
 DOMAIN = 'bg-error-quark'
 CLOSED, WOULD_DEADLOCK, FORKED, UNANSWERED = range(4)
@@ -46,17 +47,18 @@ class ForkedError(_LoopError):
 _CLASSES = {kind.CODE: kind for kind in (ClosedError, WouldDeadlockError, ForkedError)}
 
 
-def cancelled(what):
-    return GLib.Error(f'{what} was cancelled', 'g-io-error-quark', int(Gio.IOErrorEnum.CANCELLED))
+def cancelled(message):
+    return GLib.Error(message, 'g-io-error-quark', int(Gio.IOErrorEnum.CANCELLED))
 
 
-def unanswered(what):
-    return GLib.Error(f'{what} cannot be answered any more, or was answered without a result', DOMAIN,
-                      UNANSWERED)
+def unanswered(thread, name):
+    return GLib.Error(say(thread, '%s() on the loop "%s" cannot be answered any more, or was answered '
+                                  'without a result', name, thread.name), DOMAIN, UNANSWERED)
 
 
-def would_deadlock(loop_name):
-    return WouldDeadlockError(f'This wait could never end: "{loop_name}" would wait for itself')
+def would_deadlock(thread):
+    return WouldDeadlockError(say(thread, 'This wait could never end: "%s" would wait for itself',
+                                  thread.name))
 
 
 def take(error):

@@ -11,6 +11,7 @@ from . import native
 from . import thread as threads
 from . import waiting
 from .errors import ClosedError, cancelled, unanswered
+from .text import say
 from .work import without_own_frame
 
 PRIORITY = 0
@@ -121,10 +122,12 @@ class Operation:
 
     def follow(self, cancellable, future):
         """Has it cancelled with the caller's cancellable, as long as somebody waits for it. Perhaps it is over."""
-        what = f'{self.name}() on the loop "{self.thread.name}"'
-        follower = waiting._OnCancelled(cancellable, lambda: self.give_up(cancelled(what)))
+        follower = waiting._OnCancelled(cancellable, lambda: self.give_up(self.cancelled_error()))
         future.add_done_callback(lambda _: follower.__exit__())
         follower.__enter__()
+
+    def cancelled_error(self):
+        return cancelled(say(self.thread, '%s() on the loop "%s" was cancelled', self.name, self.thread.name))
 
     def run(self):
         """Begins it, on the loop's thread."""
@@ -179,7 +182,7 @@ class Operation:
         if self.key in self.thread.live:
             try:
                 if result is None:
-                    raise unanswered(f'{self.name}() on the loop "{self.thread.name}"')
+                    raise unanswered(self.thread, self.name)
                 box = [self.context.copy().run(self.finish, source, result)]  # it may answer while it begins
             except BaseException as caught:
                 error = without_own_frame(caught)

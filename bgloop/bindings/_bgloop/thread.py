@@ -28,6 +28,7 @@ from _thread import allocate_lock, get_ident
 
 from . import native
 from .errors import ClosedError, ForkedError, check
+from .text import say
 
 RUNNING, STOPPING, STOPPED = range(3)  # Bg.LoopState
 DRAIN, CANCEL = range(2)  # Bg.ShutdownMode
@@ -242,8 +243,8 @@ class LoopThread:
         if self.forked:
             return ForkedError(f'The loop "{self.name}" belongs to the process that this one was forked from')
         if Leaving.begun:
-            return ClosedError(f'The loop "{self.name}" takes no more work: Python is leaving')
-        return ClosedError(f'The loop "{self.name}" takes no more work')
+            return ClosedError(say(self, 'The loop "%s" takes no more work: Python is leaving', self.name))
+        return ClosedError(say(self, 'The loop "%s" takes no more work', self.name))
 
     def offer(self, record, priority):
         """The number under which the loop has taken the record, or None."""

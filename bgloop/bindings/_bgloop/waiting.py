@@ -12,17 +12,17 @@ it would refuse: where this thread has paused the loop, or shuts one down in CAN
 import asyncio
 import itertools
 import math
-import os
 import re
 import threading
 from _thread import allocate_lock, get_ident
 from time import monotonic, sleep
 
-from gi.repository import Gio, GLib, GObject
+from gi.repository import Gio, GObject
 
 from . import native
 from . import thread as threads
 from .errors import ClosedError, cancelled, check, take, would_deadlock
+from .text import say, say_number, translate
 
 DONE, TIMED_OUT, CANCELLED, CLOSED = 'done', 'timed out', 'cancelled', 'closed'
 
@@ -70,17 +70,9 @@ def countdown(timeout):
 
 # Reports
 
-# In a child the library speaks English: another thread may have had a lock of gettext.
-_parent = os.getpid()
-
-
-def _translate(text):
-    return GLib.dgettext('bgloop', text) if os.getpid() == _parent else text
-
-
 def _name_running(line, name):
     """A line about what runs, in whatever language, with the name that Python knows; any other as it is."""
-    running = _translate('running %s for %s')
+    running = translate('running %s for %s')
     parts = {1: r'(?P<name>.+)', 2: r'(?P<time>\S+\s\S+)'}
     order = [int(place or i + 1) for i, place in enumerate(re.findall(r'%(?:(\d)\$)?s', running))]
     words = [re.escape(word) for word in re.split(r'%(?:\d\$)?s', running)]
@@ -91,27 +83,24 @@ def _name_running(line, name):
 def _list_work(loop, thread):
     """What is in the way of the loop, a line each: what C knows, with the names that Python knows."""
     described = loop.describe().rstrip('\n').split('\n')[1 + thread.name.count('\n'):]
-    standing_by = _translate('standing by:')
+    standing_by = translate('standing by:')
     lines = [line.strip() for line in itertools.takewhile(lambda line: line != standing_by, described)]
     running = thread.running
     if running is not None:
         name = running.describe()
         named = [_name_running(line, name) for line in lines]
-        lines = named if named != lines else [f'running {name}'] + lines
+        lines = named if named != lines else [say(thread, 'running %s', name)] + lines
 
-    names = [f'{record.describe()} is pending' for record in list(thread.tasks.values())]
+    names = [say(thread, '%s is pending', record.describe()) for record in list(thread.tasks.values())]
     if len(names) > NAMED:
-        names[NAMED:] = [f'and {len(names) - NAMED} more coroutines']
+        names[NAMED:] = [say_number(thread, 'and %d more coroutine', 'and %d more coroutines', len(names) - NAMED)]
     return lines + names
 
 
-def describe_timeout(loop, thread, what, msec):
-    work = '; '.join(_list_work(loop, thread)) or 'nothing is in the way any more'
-    return f'{what} within {msec} ms: {work}'
-
-
-def timeout_error(loop, thread, what, msec):
-    return TimeoutError(describe_timeout(loop, thread, what, msec))
+def timeout_error(loop, thread, text, *values):
+    """The text ends with the time, the last value, and with what is in the way."""
+    work = '; '.join(_list_work(loop, thread)) or say(thread, 'nothing is in the way any more')
+    return TimeoutError(say(thread, text, *values, work))
 
 
 # A moment
@@ -179,9 +168,10 @@ class _OnCancelled:
         GObject.Object.disconnect(self.cancellable, handler)
 
 
-def check_cancellable(cancellable, what):
+def check_cancellable(cancellable, thread, text):
+    """The text is about the loop, by its name."""
     if cancellable is not None and cancellable.is_cancelled():
-        raise cancelled(what)
+        raise cancelled(say(thread, text, thread.name))
 
 
 def wait_for_call(loop, thread, record, key, msec):
@@ -313,8 +303,8 @@ def _wait_in_python(future, msec):
     return acquire(lock, msec)
 
 
-def wait_for_future(loop, thread, future, msec, what, give_up):
-    """The future's outcome. What a thread does not wait for any more is cancelled."""
+def wait_for_future(loop, thread, future, msec, name, give_up):
+    """What the name is of has the future's outcome. What a thread does not wait for any more is cancelled."""
     done = None
     try:
         if thread.pauser == get_ident() or not threads.is_plain():
@@ -329,7 +319,8 @@ def wait_for_future(loop, thread, future, msec, what, give_up):
 
     try:
         if not done:
-            give_up(timeout_error(loop, thread, what, msec))
+            give_up(timeout_error(loop, thread, '%s() on the loop "%s" did not end within %d ms: %s', name,
+                                  thread.name, msec))
         if future.cancelled():
             raise thread.refusal() if future._closed else asyncio.CancelledError()
         return future.result()
@@ -402,7 +393,7 @@ def _let_begin(thread):
 
 def shutdown(loop, thread, mode, msec):
     if get_ident() == thread.ident:
-        raise would_deadlock(thread.name)
+        raise would_deadlock(thread)
     if mode == threads.CANCEL and native.get_state(thread.pointer) == threads.RUNNING:
         _let_begin(thread)
 
@@ -414,7 +405,7 @@ def shutdown(loop, thread, mode, msec):
         if mode == threads.CANCEL:
             thread.drop_all()
     if not ended:
-        raise timeout_error(loop, thread, f'The loop "{thread.name}" has not stopped', msec)
+        raise timeout_error(loop, thread, 'The loop "%s" has not stopped within %d ms: %s', thread.name, msec)
 
 
 def _shutdown_once(thread, mode, msec):

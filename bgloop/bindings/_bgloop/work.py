@@ -85,7 +85,7 @@ class Future(concurrent.futures.Future):
         if thread.forked:
             raise thread.refusal()
         if get_ident() == thread.ident:
-            raise would_deadlock(thread.name)
+            raise would_deadlock(thread)
         if not threads.is_plain():
             return waiting.wait_visibly(self, timeout)
         loop = thread.reference()
