@@ -178,15 +178,16 @@ bg_core_add_delay (BgCore *self,
                    gpointer data,
                    GDestroyNotify destroy)
 {
-  /* The microsecond that has begun is counted as if it were over, or it would come early. */
-  gint64 now = g_get_monotonic_time () + 1;
-  gint64 due = now + (gint64) delay_msec * G_TIME_SPAN_MILLISECOND;
+  gint64 due = g_get_monotonic_time () + (gint64) delay_msec * G_TIME_SPAN_MILLISECOND;
   gint64 next_due = bg_delays_get_next_due (&self->timer.delays);
   guint64 id;
 
   if (!bg_core_admits (self))
     return 0;
 
+  /* The microsecond that has begun counts for nothing, or the work would come early. */
+  if (delay_msec > 0)
+    due++;
   if (self->timer.source == NULL)
     {
       self->timer.source = g_source_new (&timer_funcs, sizeof (GSource));
