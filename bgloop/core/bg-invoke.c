@@ -26,14 +26,12 @@ invoke_dropped_outcome (BgRecord *slot, gpointer owner)
 {
   BgCore *core = owner;
   BgInvoke *self = slot->data;
-
   GDestroyNotify notify = self->notify;
   gpointer data = self->data;
 
   bg_inbox_count_cancelled (&core->inbox);
   invoke_unref (self);
-  if (notify != NULL)
-    notify (data);
+  bg_inbox_destroy (&core->inbox, notify, data);
 }
 
 /* The function's source is gone. If it was to run the function, that never runs. */
@@ -135,8 +133,7 @@ end_invoke (BgCore *core, BgInvoke *self)
   bg_core_unlock (core);
 
   invoke_unref (self);
-  if (notify != NULL)
-    notify (data);
+  bg_inbox_destroy (&core->inbox, notify, data);
 }
 
 /* Of one that has ended the thread only the data is left to be destroyed. */
@@ -193,7 +190,6 @@ invoke_outcome (BgRecord *slot, gpointer owner)
       return;
     }
 
-  bg_core_step (core);
   end_invoke (core, self);
 }
 
@@ -230,7 +226,6 @@ invoke_cb (gpointer user_data)
       return again;
     }
 
-  bg_core_step (core);
   end_invoke (core, self);
   return G_SOURCE_REMOVE;
 }
