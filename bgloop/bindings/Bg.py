@@ -95,7 +95,7 @@ class Loop(Bg.Loop, concurrent.futures.Executor):
 
     def __init__(self, name=None, *, linger=None):
         if threads.Leaving.begun:
-            raise ClosedError(say(None, 'Python is leaving: there are no more loops'))
+            raise ClosedError(say('Python is leaving: there are no more loops'))
         if linger is not None and not 0 <= linger <= LINGER_MAX:
             raise ValueError(f'linger must be from 0 to {LINGER_MAX}: {linger!r}')
 
@@ -122,7 +122,7 @@ class Loop(Bg.Loop, concurrent.futures.Executor):
     def default(cls):
         """The process's shared loop, which is started if there is none."""
         if threads.Leaving.begun:
-            raise ClosedError(say(None, 'Python is leaving: there are no more loops'))
+            raise ClosedError(say('Python is leaving: there are no more loops'))
 
         # PyGObject takes C's reference over in two steps, which must not meet those of another thread.
         with threads.starting():
@@ -200,8 +200,8 @@ class Loop(Bg.Loop, concurrent.futures.Executor):
             return waiting.timeout_error(self, thread, '%s() on the loop "%s" did not start within %d ms: %s',
                                          name, thread.name, msec)
         if outcome is waiting.CANCELLED:
-            return cancelled(say(thread, '%s() on the loop "%s" was cancelled', name, thread.name))
-        return ClosedError(say(thread, 'The loop "%s" was shut down before the call started', thread.name))
+            return cancelled(say('%s() on the loop "%s" was cancelled', name, thread.name))
+        return ClosedError(say('The loop "%s" was shut down before the call started', thread.name))
 
     def post(self, fn, /, *args, priority=PRIORITY_DEFAULT, **kwargs):
         """Has a function run on the loop's thread. False if the loop takes no more work."""

@@ -14,8 +14,8 @@ HANG = 120
 C_LOCALE = '/usr/lib/locale/C.utf8'
 MARK = re.compile(r'\bN?_ ?\("|\bngettext ?\("|\bbg_translate_plural ?\("|'
                   r'(?<!def )\b(?:say|say_number|timeout_error)\(')
-KEYWORDS = ['--keyword=_', '--keyword=N_', '--keyword=bg_translate_plural:1,2', '--keyword=say:2',
-            '--keyword=say_number:2,3', '--keyword=timeout_error:3', '--keyword=check_cancellable:3']
+KEYWORDS = ['--keyword=_', '--keyword=N_', '--keyword=bg_translate_plural:1,2', '--keyword=say:1',
+            '--keyword=say_number:1,2', '--keyword=timeout_error:3', '--keyword=check_cancellable:3']
 
 
 def run(*command, **options):

@@ -52,12 +52,12 @@ def cancelled(message):
 
 
 def unanswered(thread, name):
-    return GLib.Error(say(thread, '%s() on the loop "%s" cannot be answered any more, or was answered '
+    return GLib.Error(say('%s() on the loop "%s" cannot be answered any more, or was answered '
                                   'without a result', name, thread.name), DOMAIN, UNANSWERED)
 
 
 def would_deadlock(thread):
-    return WouldDeadlockError(say(thread, 'This wait could never end: "%s" would wait for itself',
+    return WouldDeadlockError(say('This wait could never end: "%s" would wait for itself',
                                   thread.name))
 
 

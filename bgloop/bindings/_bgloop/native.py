@@ -83,6 +83,12 @@ signal_connect = _bind(_keeping, 'g_signal_connect_data', c_ulong, c_void_p, c_c
                        c_void_p, c_void_p, c_int)
 signal_disconnect = _bind(_keeping, 'g_signal_handler_disconnect', None, c_void_p, c_ulong)
 
+# The same is true of gettext.
+bindtextdomain = _bind(_keeping, 'bindtextdomain', c_char_p, c_char_p, c_char_p)
+bind_textdomain_codeset = _bind(_keeping, 'bind_textdomain_codeset', c_char_p, c_char_p, c_char_p)
+dgettext = _bind(_keeping, 'g_dgettext', c_char_p, c_char_p, c_char_p)
+dngettext = _bind(_keeping, 'g_dngettext', c_char_p, c_char_p, c_char_p, c_char_p, c_ulong)
+
 error_free = _bind(_keeping, 'g_error_free', None, GErrorPointer)
 quark_to_string = _bind(_keeping, 'g_quark_to_string', c_char_p, c_uint32)
 

@@ -127,7 +127,7 @@ class Operation:
         follower.__enter__()
 
     def cancelled_error(self):
-        return cancelled(say(self.thread, '%s() on the loop "%s" was cancelled', self.name, self.thread.name))
+        return cancelled(say('%s() on the loop "%s" was cancelled', self.name, self.thread.name))
 
     def run(self):
         """Begins it, on the loop's thread."""

@@ -7,40 +7,41 @@ GLib translates them, as it does for the library, for a program that has called 
 
 import os
 
-from gi.repository import GLib
+from _bgloop_config import LOCALEDIR
 
-DOMAIN = 'bgloop'
+from . import native
+
+DOMAIN = b'bgloop'
 
 # In a child the library speaks English: another thread may have had a lock of gettext.
 _parent = os.getpid()
-_found = False  # whether gettext has been told where the catalogs are
+_bound = False  # whether gettext has been told of the catalogs
+
+
+def _may_translate():
+    """As the library does it for itself: with the first text, not before."""
+    global _bound
+
+    if os.getpid() != _parent:
+        return False
+    if not _bound:
+        native.bindtextdomain(DOMAIN, os.fsencode(LOCALEDIR))
+        native.bind_textdomain_codeset(DOMAIN, b'UTF-8')
+        _bound = True
+    return True
 
 
 def translate(text):
-    return GLib.dgettext(DOMAIN, text) if os.getpid() == _parent else text
+    return native.dgettext(DOMAIN, text.encode()).decode() if _may_translate() else text
 
 
-def _find_catalogs(thread):
-    """The library tells gettext of them with the first text of its own."""
-    global _found
-
-    if _found or thread is None or os.getpid() != _parent:
-        return
-    loop = thread.reference()
-    if loop is not None:
-        loop.describe()
-        _found = True
-
-
-def say(thread, text, *values):
-    """A text, of a loop's thread if it is about a loop, translated and filled in."""
-    _find_catalogs(thread)
+def say(text, *values):
+    """A text, translated and filled in."""
     return translate(text) % values
 
 
-def say_number(thread, one, many, n):
+def say_number(one, many, n):
     """The same with a number, which decides the form."""
-    _find_catalogs(thread)
-    if os.getpid() == _parent:
-        return GLib.dngettext(DOMAIN, one, many, n) % n
+    if _may_translate():
+        return native.dngettext(DOMAIN, one.encode(), many.encode(), n).decode() % n
     return (one if n == 1 else many) % n

@@ -243,8 +243,8 @@ class LoopThread:
         if self.forked:
             return ForkedError(f'The loop "{self.name}" belongs to the process that this one was forked from')
         if Leaving.begun:
-            return ClosedError(say(self, 'The loop "%s" takes no more work: Python is leaving', self.name))
-        return ClosedError(say(self, 'The loop "%s" takes no more work', self.name))
+            return ClosedError(say('The loop "%s" takes no more work: Python is leaving', self.name))
+        return ClosedError(say('The loop "%s" takes no more work', self.name))
 
     def offer(self, record, priority):
         """The number under which the loop has taken the record, or None."""

@@ -89,18 +89,18 @@ def _list_work(loop, thread):
     if running is not None:
         name = running.describe()
         named = [_name_running(line, name) for line in lines]
-        lines = named if named != lines else [say(thread, 'running %s', name)] + lines
+        lines = named if named != lines else [say('running %s', name)] + lines
 
-    names = [say(thread, '%s is pending', record.describe()) for record in list(thread.tasks.values())]
+    names = [say('%s is pending', record.describe()) for record in list(thread.tasks.values())]
     if len(names) > NAMED:
-        names[NAMED:] = [say_number(thread, 'and %d more coroutine', 'and %d more coroutines', len(names) - NAMED)]
+        names[NAMED:] = [say_number('and %d more coroutine', 'and %d more coroutines', len(names) - NAMED)]
     return lines + names
 
 
 def timeout_error(loop, thread, text, *values):
     """The text ends with the time, the last value, and with what is in the way."""
-    work = '; '.join(_list_work(loop, thread)) or say(thread, 'nothing is in the way any more')
-    return TimeoutError(say(thread, text, *values, work))
+    work = '; '.join(_list_work(loop, thread)) or say('nothing is in the way any more')
+    return TimeoutError(say(text, *values, work))
 
 
 # A moment
@@ -171,7 +171,7 @@ class _OnCancelled:
 def check_cancellable(cancellable, thread, text):
     """The text is about the loop, by its name."""
     if cancellable is not None and cancellable.is_cancelled():
-        raise cancelled(say(thread, text, thread.name))
+        raise cancelled(say(text, thread.name))
 
 
 def wait_for_call(loop, thread, record, key, msec):

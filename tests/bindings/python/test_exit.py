@@ -148,6 +148,21 @@ class Exit(unittest.TestCase):
             entered.wait()
         ''', 'False', 'closed', 'False')
 
+    def test_a_module_that_is_an_object_is_told_why(self):
+        """Its finalizer runs when hardly a module is left."""
+        self.check('''
+            class Api:
+                def __init__(self):
+                    self.loop = bgloop.Loop('api')
+                    self.write, self.closed = os.write, bgloop.ClosedError
+                def __del__(self):
+                    try:
+                        self.loop.call(print)
+                    except self.closed as error:
+                        self.write(1, error.message.encode())
+            sys.modules['api'] = Api()
+        ''', 'The loop "api" takes no more work: Python is leaving')
+
     def test_dropped_loops(self):
         self.check('''
             Bg.Loop('dropped').post(time.sleep, 0.05)

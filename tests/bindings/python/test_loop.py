@@ -21,6 +21,7 @@ from unittest import mock
 
 from util import HANG, Bg, Gate, GLib, LoopTestCase, bgloop, scaled
 
+from _bgloop import waiting
 from _bgloop.waiting import _name_running
 
 
@@ -35,7 +36,7 @@ class Names(unittest.TestCase):
         self.assertEqual(len(texts), 8)
 
         for text in texts:
-            with self.subTest(text), mock.patch.object(GLib, 'dgettext', lambda _, message, text=text: text):
+            with self.subTest(text), mock.patch.object(waiting, 'translate', lambda _, text=text: text):
                 line, named = (re.sub(r'%(?:1\$)?s', function, re.sub(r'%2\$s', '1,2 s', text), count=1).replace('%s', '1,2 s')
                                for function in ('a function at 0x7f00', 'fetch()'))
                 self.assertEqual(_name_running(line, 'fetch()'), named)
