@@ -20,10 +20,10 @@ N_HIDDEN = 7
 N_NAMED = 5
 
 HELP = [
-    'index DIR | query WORDS…',
+    'index DIR | query WORDS...',
     'A full-text index of a folder.',
     'A query finds the files that hold all the words. Several words in one argument follow each other.\n'
-    'Write “--” before words that start with a dash.',
+    'Write "--" before words that start with a dash.',
     'The index (default: ~/.cache/bgloop-search/index.db)',
     'query: how many files to show at most (default: 10)',
     'index: hidden files, too',
@@ -49,7 +49,7 @@ class Speaker:
 
     def check_translated(self, english, text):
         if self.language != 'C' and text == english and re.search('[a-z]{3}', english):
-            raise Wrong(f'“{english}” is not translated')
+            raise Wrong(f'"{english}" is not translated')
         return text
 
     def tr(self, text):
@@ -86,7 +86,7 @@ class Speaker:
 
     def expect(self, said, status, err):
         if said.returncode != status or self.without_progress(self.in_charset(said.stderr)) != self.in_charset(err):
-            raise Wrong(f'Status {said.returncode} for {status}, “{said.stderr}” for “{err}”')
+            raise Wrong(f'Status {said.returncode} for {status}, "{said.stderr}" for "{err}"')
 
     def expect_error(self, message, *arguments, **options):
         self.expect(self.run(*arguments, **options), 2, f'search: {message}\n')
@@ -97,7 +97,7 @@ class Speaker:
         *others, last = said.stdout.splitlines()
         pattern = r'\d+[.,]\d'.join(re.escape(part) for part in end.split('\0'))
         if sorted(others) != sorted(lines) or not re.fullmatch(pattern, last):
-            raise Wrong(f'“{said.stdout}” for {lines}, “{end}”')
+            raise Wrong(f'"{said.stdout}" for {lines}, "{end}"')
 
     def indexed(self, n):
         return self.plural('Indexed %u file in %.1f seconds', 'Indexed %u files in %.1f seconds', n, n, '\0')
@@ -125,7 +125,7 @@ class Speaker:
         self.expect(said, 0, '')
         for text in HELP:
             if self.in_charset(self.tr(text)) not in self.in_charset(said.stdout):
-                raise Wrong(f'“{self.tr(text)}” is not in “{said.stdout}”')
+                raise Wrong(f'"{self.tr(text)}" is not in "{said.stdout}"')
 
     def check_index_verbose(self):
         names = ['binary'] + [f'.hidden{i}' for i in range(N_HIDDEN)]
@@ -139,7 +139,7 @@ class Speaker:
     def check_index_again(self):
         (self.folder / 'tree/two').unlink()
         n = N_HIDDEN - N_NAMED
-        more = '… and %u more (--verbose names them all)'
+        more = '... and %u more (--verbose names them all)'
         end = (self.indexed(0) + self.plural(', %u unchanged', ', %u unchanged', 1)
                + self.plural(', %u gone', ', %u gone', 1) + self.tr('.'))
         said = self.run('index', 'tree')
@@ -155,14 +155,14 @@ class Speaker:
 
     def check_errors(self):
         (self.folder / 'text').write_text('This is a text.\n')
-        self.expect_error(self.tr('Say “index DIR” or “query WORDS…”, or --help'), 'query')
+        self.expect_error(self.tr('Say "index DIR" or "query WORDS...", or --help'), 'query')
         self.expect_error(
-            self.fill(self.tr('%s takes a number of files, 1 or more: “%s” is none'), '-n', 'x'), '-n', 'x')
+            self.fill(self.tr('%s takes a number of files, 1 or more: "%s" is none'), '-n', 'x'), '-n', 'x')
         self.expect_error(self.tr('The output cannot be written'), 'query', 'needle',
                           before=('sh', '-c', 'exec "$@" >/dev/full', 'sh'))
-        self.expect_error(self.fill(self.tr('There is no index “%s”'), self.folder / 'none'), 'query', 'needle',
+        self.expect_error(self.fill(self.tr('There is no index "%s"'), self.folder / 'none'), 'query', 'needle',
                           database='none')
-        self.expect_error(self.fill(self.tr('The file “%s” is not a search index'), self.folder / 'text'),
+        self.expect_error(self.fill(self.tr('The file "%s" is not a search index'), self.folder / 'text'),
                           'query', 'needle', database='text')
 
 

@@ -116,25 +116,25 @@ describe (SearchError code, const char *name, const char *detail)
   switch (code)
     {
     case SEARCH_ERROR_NOT_FOUND:
-      return g_strdup_printf (_ ("There is no index “%s”"), name);
+      return g_strdup_printf (_ ("There is no index \"%s\""), name);
     case SEARCH_ERROR_NOT_AN_INDEX:
-      return g_strdup_printf (_ ("The file “%s” is not a search index"), name);
+      return g_strdup_printf (_ ("The file \"%s\" is not a search index"), name);
     case SEARCH_ERROR_OTHER_VERSION:
-      return g_strdup_printf (_ ("The index “%s” is of another version: delete it and index again"),
+      return g_strdup_printf (_ ("The index \"%s\" is of another version: delete it and index again"),
                               name);
     case SEARCH_ERROR_CORRUPT:
-      return g_strdup_printf (_ ("The index “%s” is damaged: delete it and index again"), name);
+      return g_strdup_printf (_ ("The index \"%s\" is damaged: delete it and index again"), name);
     case SEARCH_ERROR_LOCKED:
-      return g_strdup_printf (_ ("The index “%s” is in use by another program: try again later"),
+      return g_strdup_printf (_ ("The index \"%s\" is in use by another program: try again later"),
                               name);
     case SEARCH_ERROR_FULL:
-      return g_strdup_printf (_ ("There is no space left for the index “%s”"), name);
+      return g_strdup_printf (_ ("There is no space left for the index \"%s\""), name);
     case SEARCH_ERROR_DENIED:
-      return g_strdup_printf (_ ("The index “%s” may not be read or written: permission denied"),
+      return g_strdup_printf (_ ("The index \"%s\" may not be read or written: permission denied"),
                               name);
     case SEARCH_ERROR_FAILED:
     default:
-      return g_strdup_printf (_ ("The index “%s” cannot be used: %s"), name, detail);
+      return g_strdup_printf (_ ("The index \"%s\" cannot be used: %s"), name, detail);
     }
 }
 
@@ -726,7 +726,7 @@ cut_snippet (const char *line, gsize length)
     end = g_utf8_find_prev_char (start, start + SNIPPET_BYTES + 1);
 
   piece = g_strndup (start, end - start);
-  return g_strconcat (cut_start ? "…" : "", g_strchomp (piece), cut_end ? "…" : "", NULL);
+  return g_strconcat (cut_start ? "..." : "", g_strchomp (piece), cut_end ? "..." : "", NULL);
 }
 
 /* Fills in the line that has the most hits, the first of these. */

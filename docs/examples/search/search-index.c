@@ -529,8 +529,8 @@ static void
 print_more_skipped (guint n)
 {
   fputs ("    ", stdout);
-  printf (ngettext ("… and %u more (--verbose names them all)",
-                    "… and %u more (--verbose names them all)", n),
+  printf (ngettext ("... and %u more (--verbose names them all)",
+                    "... and %u more (--verbose names them all)", n),
           n);
   putchar ('\n');
 }

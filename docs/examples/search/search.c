@@ -32,7 +32,7 @@ parse_limit (const char *option, const char *value, gpointer data, GError **erro
     {
       g_set_error (error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
                    /* Translators: the name of an option, and what was given to it */
-                   _ ("%s takes a number of files, 1 or more: “%s” is none"), option, value);
+                   _ ("%s takes a number of files, 1 or more: \"%s\" is none"), option, value);
       return FALSE;
     }
 
@@ -76,7 +76,7 @@ make_cache (GError **error)
 
   saved_errno = errno;
   g_set_error (error, G_FILE_ERROR, g_file_error_from_errno (saved_errno),
-               _ ("The folder “%s” cannot be made: %s"), name, g_strerror (saved_errno));
+               _ ("The folder \"%s\" cannot be made: %s"), name, g_strerror (saved_errno));
   return FALSE;
 }
 
@@ -160,19 +160,19 @@ run_command (void)
   if (n_arguments >= 2 && strcmp (arguments[0], "query") == 0)
     return query_words ();
   /* Translators: index, query and --help are typed as they are */
-  return fail (_ ("Say “index DIR” or “query WORDS…”, or --help"));
+  return fail (_ ("Say \"index DIR\" or \"query WORDS...\", or --help"));
 }
 
 static GOptionContext *
 make_options (void)
 {
   /* Translators: index and query are typed as they are */
-  GOptionContext *context = g_option_context_new (N_ ("index DIR | query WORDS…"));
+  GOptionContext *context = g_option_context_new (N_ ("index DIR | query WORDS..."));
 
   g_option_context_set_summary (context, N_ ("A full-text index of a folder."));
   g_option_context_set_description (
       context, N_ ("A query finds the files that hold all the words. Several words in one "
-                   "argument follow each other.\nWrite “--” before words that start with a dash."));
+                   "argument follow each other.\nWrite \"--\" before words that start with a dash."));
   g_option_context_add_main_entries (context, entries, GETTEXT_PACKAGE);
   g_option_context_set_translation_domain (context, GETTEXT_PACKAGE);
   return context;

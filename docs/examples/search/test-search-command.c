@@ -751,7 +751,7 @@ static void
 assert_limit_refused (Fixture *fixture, const char *limit)
 {
   g_autofree char *option = g_strconcat ("--limit=", limit, NULL);
-  g_autofree char *reason = g_strdup_printf ("“%s” is none", limit);
+  g_autofree char *reason = g_strdup_printf ("\"%s\" is none", limit);
 
   run (fixture, option, "query", "needle");
   assert_sentence (fixture, reason);
