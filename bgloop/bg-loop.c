@@ -52,6 +52,9 @@
  *
  * ## What waits, and where
  *
+ * What is said of `call` and `perform` is true of `call_full` and `perform_operation` as well, and
+ * so on: `_full` adds arguments, and an `_operation` is begun otherwise.
+ *
  * | call | waits? | on the loop's own thread | while stopping | in a forked child |
  * |---|---|---|---|---|
  * | `post`, `post_after`, `invoke`, `attach`, `hold`, `add_teardown` | no | the same; invoke runs at once | FALSE or 0; taken from the loop's own thread in a drain | FALSE or 0 |
@@ -60,10 +63,11 @@
  * | `perform`, `flush` | yes | `WOULD_DEADLOCK` | `CLOSED` | `FORKED` |
  * | `call_async`, `run_task`, `perform_async` | no | the same | replies `CLOSED`; taken from the loop's own thread in a drain | replies `FORKED` |
  * | `shutdown`, `wait` | yes | `WOULD_DEADLOCK` | waits | `FORKED` |
+ * | `new`, `dup_default` | until its thread runs | another loop; the default one | the same | a loop of the child's |
  * | `reset_default` | yes | `WOULD_DEADLOCK` | waits | TRUE at once: the parent's default loop is not the child's |
  * | `shutdown_async`, `wait_async` | no | replies `WOULD_DEADLOCK` | replies at the end | replies `FORKED` |
  * | `quit` | no | the same | CANCEL overrides DRAIN | no effect |
- * | the getters, describe, is_current | no | the same | the same | answer for a stopped loop |
+ * | the getters, describe, is_current, dup_current | no | the same | the same | answer for a stopped loop |
  *
  * All methods can be called from any thread. See [Threading rules](threads.html).
  *
