@@ -56,16 +56,7 @@ bg_inbox_destroy (BgInbox *self, GDestroyNotify destroy, gpointer data)
   if (destroy == NULL)
     return;
 
-  if (outer == NULL)
-    {
-      bg_inbox_push_activity (self, destroy);
-      destroy (data);
-      if (!bg_inbox_is_inherited (self))
-        bg_inbox_pop_activity (self);
-      return;
-    }
-
-  if (atomic_load_explicit (&self->timing, memory_order_relaxed))
+  if (outer == NULL || atomic_load_explicit (&self->timing, memory_order_relaxed))
     atomic_store_explicit (&self->activities.started_at, g_get_monotonic_time (),
                            memory_order_relaxed);
   atomic_store_explicit (&self->activities.running, (gpointer) destroy, memory_order_relaxed);
