@@ -223,46 +223,6 @@ test_static_function (void)
     }
 }
 
-/* A destroy notify is no older than it is, however long the loop has had nothing to do. */
-
-typedef struct
-{
-  BgLoop *loop;
-  gint64 ended_at;
-} Young;
-
-static void
-young_cb (gpointer user_data)
-{
-  Young *self = user_data;
-  g_autofree char *text = bg_loop_describe (self->loop);
-  const char *age = g_strstr_len (text, -1, " for ");
-  double msec = (double) (g_get_monotonic_time () - self->ended_at) / G_TIME_SPAN_MILLISECOND;
-  char *unit;
-  double told;
-
-  g_assert_nonnull (age);
-  told = g_ascii_strtod (age + strlen (" for "), &unit);
-  if (g_str_has_prefix (unit, " s"))
-    told *= 1000;
-  g_assert_cmpfloat (told, <=, msec + 1);
-}
-
-static void
-test_age_of_a_notify (void)
-{
-  Young self = { util_loop_new ("young") };
-
-  g_assert_true (bg_loop_post_after (self.loop, G_MAXINT, util_not_reached_cb, &self, young_cb)
-                 != 0);
-  g_assert_true (bg_loop_post (self.loop, util_nothing_cb, NULL, NULL));
-  g_assert_true (bg_loop_flush (self.loop, -1, NULL, NULL));
-  util_spin_until (util_msec_from_now (30));
-  self.ended_at = g_get_monotonic_time ();
-  bg_loop_quit (self.loop, BG_SHUTDOWN_CANCEL);
-  util_loop_end (self.loop);
-}
-
 /* describe() says the same, of a loop that nobody stops */
 static void
 test_describe (void)
@@ -758,7 +718,6 @@ main (int argc, char *argv[])
   util_add_trapped ("/deadline/report/of-many", test_report_of_many);
   if (HAVE_DLADDR)
     util_add_trapped ("/deadline/report/static-function", test_static_function);
-  util_add_trapped ("/deadline/report/age-of-a-notify", test_age_of_a_notify);
   util_add_trapped ("/deadline/report/operation", test_operation);
   util_add_trapped ("/deadline/describe", test_describe);
   util_add_trapped ("/deadline/describe/standing-by", test_standing_by);

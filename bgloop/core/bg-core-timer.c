@@ -17,7 +17,10 @@
 static void
 end_delay (BgCore *self, BgDelay *delay, GDestroyNotify destroy)
 {
-  bg_inbox_destroy (&self->inbox, destroy, delay->data);
+  bg_core_step (self);
+  if (destroy != NULL)
+    destroy (delay->data);
+
   delay->next = self->timer.ended;
   self->timer.ended = delay;
 }

@@ -273,15 +273,16 @@ bg_core_post_outcome (BgRecord *slot, gpointer owner)
     return;
 
   bg_inbox_drop_kept (&self->inbox);
-  bg_inbox_destroy (&self->inbox, destroy, data);
+  bg_core_step (self);
+  destroy (data);
 }
 
 void
 bg_core_drop_outcome (BgRecord *slot, gpointer owner)
 {
-  BgCore *self = owner;
+  BgRecord record = *slot;
 
-  bg_inbox_destroy (&self->inbox, slot->destroy, slot->data);
+  record.destroy (record.data);
 }
 
 static void

@@ -26,12 +26,14 @@ invoke_dropped_outcome (BgRecord *slot, gpointer owner)
 {
   BgCore *core = owner;
   BgInvoke *self = slot->data;
+
   GDestroyNotify notify = self->notify;
   gpointer data = self->data;
 
   bg_inbox_count_cancelled (&core->inbox);
   invoke_unref (self);
-  bg_inbox_destroy (&core->inbox, notify, data);
+  if (notify != NULL)
+    notify (data);
 }
 
 /* The function's source is gone. If it was to run the function, that never runs. */
@@ -133,7 +135,8 @@ end_invoke (BgCore *core, BgInvoke *self)
   bg_core_unlock (core);
 
   invoke_unref (self);
-  bg_inbox_destroy (&core->inbox, notify, data);
+  if (notify != NULL)
+    notify (data);
 }
 
 /* Of one that has ended the thread only the data is left to be destroyed. */
@@ -190,6 +193,7 @@ invoke_outcome (BgRecord *slot, gpointer owner)
       return;
     }
 
+  bg_core_step (core);
   end_invoke (core, self);
 }
 
@@ -226,6 +230,7 @@ invoke_cb (gpointer user_data)
       return again;
     }
 
+  bg_core_step (core);
   end_invoke (core, self);
   return G_SOURCE_REMOVE;
 }

@@ -38,7 +38,6 @@ typedef struct
 
 /* the serving thread */
 void bg_inbox_push_activity (BgInbox *self, gpointer func);
-void bg_inbox_destroy (BgInbox *self, GDestroyNotify destroy, gpointer data);
 gint64 bg_inbox_pop_activity (BgInbox *self);
 gboolean bg_inbox_abandon_activities (BgInbox *self, GPtrArray *sources);
 

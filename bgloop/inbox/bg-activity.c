@@ -45,26 +45,6 @@ bg_inbox_pop_activity (BgInbox *self)
   return now;
 }
 
-/* Calls a destroy notify, if there is one. Until it has returned the notify counts as what runs,
- * and not what was run before it. It may end the thread, or fork. */
-void
-bg_inbox_destroy (BgInbox *self, GDestroyNotify destroy, gpointer data)
-{
-  gpointer outer = atomic_load_explicit (&self->activities.running, memory_order_relaxed);
-
-  bg_inbox_step (self);
-  if (destroy == NULL)
-    return;
-
-  if (outer == NULL || atomic_load_explicit (&self->timing, memory_order_relaxed))
-    atomic_store_explicit (&self->activities.started_at, g_get_monotonic_time (),
-                           memory_order_relaxed);
-  atomic_store_explicit (&self->activities.running, (gpointer) destroy, memory_order_relaxed);
-  destroy (data);
-  if (!bg_inbox_is_inherited (self))
-    atomic_store_explicit (&self->activities.running, outer, memory_order_relaxed);
-}
-
 /* The lane at that place, which only the serving thread frees; NULL if there is none. Any
  * thread may put another one before it. */
 static BgLane *

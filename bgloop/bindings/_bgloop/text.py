@@ -25,7 +25,9 @@ def _may_translate():
     if os.getpid() != _parent:
         return False
     if not _bound:
-        native.bindtextdomain(DOMAIN, os.fsencode(LOCALEDIR))
+        # As long as nobody has: the library may have done so before, and the program since.
+        if native.bindtextdomain(DOMAIN, None) == native.bindtextdomain(b'bgloop of nobody', None):
+            native.bindtextdomain(DOMAIN, os.fsencode(LOCALEDIR))
         native.bind_textdomain_codeset(DOMAIN, b'UTF-8')
         _bound = True
     return True

@@ -27,15 +27,13 @@ CLOSED = 'The loop "%s" takes no more work'
 def say_errors(speaks):
     """A program that prints an error a line."""
     import bgloop
-    from _bgloop import text
     from gi.repository import GLib
 
     if speaks:
         locale.setlocale(locale.LC_ALL, '')
     loop = bgloop.Loop('x')
-    # The library tells gettext of its catalogs with the first text, and so does Python.
+    # The library tells gettext of its catalogs with the first text.
     loop.describe()
-    text.translate('idle')
     locale.bindtextdomain('bgloop', CATALOGS)
 
     async def forever():
