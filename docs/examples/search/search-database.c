@@ -120,8 +120,8 @@ describe (SearchError code, const char *name, const char *detail)
     case SEARCH_ERROR_NOT_AN_INDEX:
       return g_strdup_printf (_ ("The file \"%s\" is not a search index"), name);
     case SEARCH_ERROR_OTHER_VERSION:
-      return g_strdup_printf (_ ("The index \"%s\" is of another version: delete it and index again"),
-                              name);
+      return g_strdup_printf (
+          _ ("The index \"%s\" is of another version: delete it and index again"), name);
     case SEARCH_ERROR_CORRUPT:
       return g_strdup_printf (_ ("The index \"%s\" is damaged: delete it and index again"), name);
     case SEARCH_ERROR_LOCKED:

@@ -171,8 +171,9 @@ make_options (void)
 
   g_option_context_set_summary (context, N_ ("A full-text index of a folder."));
   g_option_context_set_description (
-      context, N_ ("A query finds the files that hold all the words. Several words in one "
-                   "argument follow each other.\nWrite \"--\" before words that start with a dash."));
+      context,
+      N_ ("A query finds the files that hold all the words. Several words in one "
+          "argument follow each other.\nWrite \"--\" before words that start with a dash."));
   g_option_context_add_main_entries (context, entries, GETTEXT_PACKAGE);
   g_option_context_set_translation_domain (context, GETTEXT_PACKAGE);
   return context;

@@ -58,5 +58,5 @@ class Installed(unittest.TestCase):
             expected = {str(path.relative_to(source)) for name in ('_bgloop', 'bgloop')
                         for path in (source / name).iterdir() if path.is_file()}
             info = f'bgloop-{os.environ["BGLOOP_VERSION"]}.dist-info'
-            expected |= {'gi/overrides/Bg.py', f'{info}/METADATA', f'{info}/entry_points.txt'}
+            expected |= {'_bgloop_config.py', 'gi/overrides/Bg.py', f'{info}/METADATA', f'{info}/entry_points.txt'}
             self.assertEqual(files, expected)
