@@ -91,7 +91,8 @@ wait_for_flush (BgCore *core, BgFlush *flush, gint64 deadline)
   return BG_WAIT_COMPLETED;
 }
 
-/* The wait is over, and the flush's markers count as nothing. Whoever wants no error pays for none. */
+/* The wait is over, and the flush's markers count as nothing. Whoever wants no error pays for
+ * none. */
 static void
 set_flush_error (BgCore *core, BgWaitResult why, int timeout_msec, GError **error)
 {

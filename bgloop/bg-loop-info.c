@@ -179,8 +179,8 @@ append_lines (GString *text, GPtrArray *lines)
  *
  * For people, in logs and debuggers: the form may change. Functions are named by
  * their symbol where the dynamic linker knows it, else by module and offset as
- * addr2line takes them, and by their address where a loop's own thread asks; sources by the name that they were given before they were
- * attached.
+ * addr2line takes them, and by their address where a loop's own thread asks. Sources
+ * are named as they were before they were attached.
  *
  * Never waits for the loop's thread; any thread may call it.
  *

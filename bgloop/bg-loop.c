@@ -63,7 +63,7 @@
  * | `perform`, `flush` | yes | `WOULD_DEADLOCK` | `CLOSED` | `FORKED` |
  * | `call_async`, `run_task`, `perform_async` | no | the same | replies `CLOSED`; taken from the loop's own thread in a drain | replies `FORKED` |
  * | `shutdown`, `wait` | yes | `WOULD_DEADLOCK` | waits | `FORKED` |
- * | `new`, `dup_default` | until its thread runs | another loop; the default one | the same | a loop of the child's |
+ * | `new`, `dup_default` | until its thread runs | another loop; the default one | another loop; a fresh one | a loop of the child's |
  * | `reset_default` | yes | `WOULD_DEADLOCK` | waits | TRUE at once: the parent's default loop is not the child's |
  * | `shutdown_async`, `wait_async` | no | replies `WOULD_DEADLOCK` | replies at the end | replies `FORKED` |
  * | `quit` | no | the same | CANCEL overrides DRAIN | no effect |

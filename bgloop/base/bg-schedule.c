@@ -61,8 +61,9 @@ bg_schedule_draw (guint32 *state, guint *usec)
   return drawn < N_SLEEPS + N_YIELDS ? BG_SCHEDULE_YIELD : BG_SCHEDULE_GO_ON;
 }
 
-/* A schedule is made by it, for tests only: to sleep is what this is for, as others come in between,
- * and there is nothing that the thread could wait for. A signal may cut it short; g_usleep() would go on for as long as signals come. */
+/* For tests only: the thread sleeps so that others come in between, and there is nothing that it
+ * could wait for. A signal may cut the sleep short; g_usleep() would go on for as long as signals
+ * come. */
 static void
 stay (guint usec)
 {

@@ -309,11 +309,11 @@ bg_core_list_work (BgCore *core)
   return bg_report_list (report);
 }
 
-/* With the lock held: what the loop comes to before work of @priority that is queued; G_MAXINT: before
- * a flush is over, which does not wait for invoked functions. What only
- * keeps it from ending is left out, and so is a loop that does no more than linger. Work that was
- * queued behind that one at its own priority is counted, too: to tell them apart would take a walk
- * through the queue. */
+/* With the lock held: what the loop comes to before work of @priority that is queued; G_MAXINT:
+ * before a flush is over, which does not wait for invoked functions. What only keeps the loop from
+ * ending is left out, and so is a loop that does no more than linger. Work that was queued behind
+ * that one at its own priority is counted, too: to tell them apart would take a walk through the
+ * queue. */
 BgReport *
 bg_report_new (BgCore *core, int priority)
 {

@@ -38,8 +38,6 @@ def check(page):
 def main(source):
     root = pathlib.Path(source)
     pages = [*sorted(root.glob('*.md')), *sorted((root / 'docs').rglob('*.md'))]
-    # What is only read on the site has the site's links.
-    pages = [page for page in pages if page.parent.name != 'reference']
     return tap.run([(str(page.relative_to(root)), lambda page=page: check(page)) for page in pages])
 
 

@@ -52,13 +52,12 @@ def cancelled(message):
 
 
 def unanswered(thread, name):
-    return GLib.Error(say('%s() on the loop "%s" cannot be answered any more, or was answered '
-                                  'without a result', name, thread.name), DOMAIN, UNANSWERED)
+    return GLib.Error(say('%s() on the loop "%s" cannot be answered any more, or was answered without a result',
+                          name, thread.name), DOMAIN, UNANSWERED)
 
 
 def would_deadlock(thread):
-    return WouldDeadlockError(say('This wait could never end: "%s" would wait for itself',
-                                  thread.name))
+    return WouldDeadlockError(say('This wait could never end: "%s" would wait for itself', thread.name))
 
 
 def take(error):

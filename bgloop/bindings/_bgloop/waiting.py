@@ -304,7 +304,7 @@ def _wait_in_python(future, msec):
 
 
 def wait_for_future(loop, thread, future, msec, name, give_up):
-    """What the name is of has the future's outcome. What a thread does not wait for any more is cancelled."""
+    """The future's outcome. What a thread does not wait for any more is cancelled, and named in the error."""
     done = None
     try:
         if thread.pauser == get_ident() or not threads.is_plain():
