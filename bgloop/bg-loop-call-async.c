@@ -44,12 +44,11 @@ get_reason_not_to_run (BgCore *core, BgRequest *request)
 /* The reply is owed also if this ends the thread: until then the record is kept, without the
  * notify. */
 static void
-destroy_kept_data (BgRecord *record)
+destroy_kept_data (BgCore *core, BgRecord *record)
 {
   GDestroyNotify destroy = g_steal_pointer (&record->destroy);
 
-  if (destroy != NULL)
-    destroy (bg_reply_get_request (record->data)->data);
+  bg_inbox_destroy (bg_core_get_inbox (core), destroy, bg_reply_get_request (record->data)->data);
   record->outcome = NULL;
 }
 
@@ -60,7 +59,7 @@ half_done_async_call_outcome (BgRecord *slot, gpointer owner)
   BgCore *core = owner;
   BgRecord *record = bg_core_keep (core, slot);
 
-  destroy_kept_data (record);
+  destroy_kept_data (core, record);
   end_async_call (record->data,
                   g_error_new (BG_ERROR, BG_ERROR_CLOSED,
                                _ ("The thread of the loop \"%s\" ended before the call did"),
@@ -86,8 +85,7 @@ async_call_outcome (BgRecord *slot, gpointer owner)
       bg_core_count_cancelled (core);
     }
 
-  bg_core_step (core);
-  destroy_kept_data (record);
+  destroy_kept_data (core, record);
   end_async_call (record->data, error);
 }
 

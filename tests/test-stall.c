@@ -187,18 +187,262 @@ test_function (void)
   util_loop_end (loop);
 }
 
+/* The notify is named, not what was run before it. */
+
+typedef void (*GiveFunc) (BgLoop *loop, gpointer pattern);
+
+static void
+check_destroy (const char *name, GiveFunc give)
+{
+  g_autofree char *pattern
+      = g_strdup_printf ("The loop \"%s\" has been kept busy by " BLOCKS " for * ms", name);
+  g_autofree char *end
+      = g_strdup_printf ("The loop \"%s\" was kept busy by " BLOCKS " for * ms", name);
+  BgLoop *loop = watched_loop_new (name);
+
+  give (loop, pattern);
+  util_loop_end (loop);
+  g_assert_cmpuint (count_reports (pattern), ==, 1);
+  g_assert_cmpuint (count_reports (end), ==, 1);
+}
+
+static void
+give_post (BgLoop *loop, gpointer pattern)
+{
+  g_assert_true (bg_loop_post (loop, util_nothing_cb, pattern, stall_blocks));
+}
+
+static void
+give_delayed (BgLoop *loop, gpointer pattern)
+{
+  g_assert_true (bg_loop_post_after (loop, 0, util_nothing_cb, pattern, stall_blocks) != 0);
+  g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
+}
+
+static void
+give_withdrawn (BgLoop *loop, gpointer pattern)
+{
+  guint64 id = bg_loop_post_after (loop, G_MAXINT, util_not_reached_cb, pattern, stall_blocks);
+
+  g_assert_true (bg_loop_withdraw (loop, id));
+}
+
+static gboolean
+once_cb (gpointer user_data)
+{
+  return G_SOURCE_REMOVE;
+}
+
+static void
+give_invoked (BgLoop *loop, gpointer pattern)
+{
+  g_assert_true (bg_loop_invoke_full (loop, 0, once_cb, pattern, stall_blocks));
+}
+
+static void
+give_call (BgLoop *loop, gpointer pattern)
+{
+  bg_loop_call_async (loop, 0, -1, util_true_cb, pattern, stall_blocks, NULL, NULL, NULL);
+}
+
+static void
+give_teardown (BgLoop *loop, gpointer pattern)
+{
+  g_assert_true (bg_loop_add_teardown (loop, util_nothing_cb, pattern, stall_blocks) != 0);
+}
+
+static void
+give_removed_teardown (BgLoop *loop, gpointer pattern)
+{
+  guint64 id = bg_loop_add_teardown (loop, util_not_reached_cb, pattern, stall_blocks);
+
+  g_assert_true (bg_loop_remove_teardown (loop, id));
+}
+
 static void
 test_destroy (void)
 {
-  char pattern[] = "The loop \"destroy\" has been kept busy by *";
-  BgLoop *loop = watched_loop_new ("destroy");
-
-  g_assert_true (bg_loop_post (loop, util_nothing_cb, pattern, stall_blocks));
-  wait_for_reports ("The loop \"destroy\" was kept busy by *", 1);
-  util_loop_end (loop);
+  check_destroy ("post", give_post);
+  check_destroy ("delayed", give_delayed);
+  check_destroy ("withdrawn", give_withdrawn);
+  check_destroy ("invoked-data", give_invoked);
+  check_destroy ("call", give_call);
+  check_destroy ("teardown-data", give_teardown);
+  check_destroy ("removed-teardown", give_removed_teardown);
 }
 
-/* It is told apart from the function before it: each is reported. */
+/* The function that it ran within goes on, and is named again. */
+
+typedef struct
+{
+  BgLoop *loop;
+  UtilLatch entered;
+  UtilLatch given;
+  UtilLatch destroyed;
+  const char *pattern;
+} Within;
+
+/* Exported, so that it has a name. */
+void stall_around (gpointer within);
+
+void
+stall_around (gpointer within)
+{
+  Within *self = within;
+
+  util_latch_count_down (&self->entered);
+  util_latch_wait (&self->given);
+  while (!util_latch_is_open (&self->destroyed))
+    g_main_context_iteration (bg_loop_get_context (self->loop), FALSE);
+  wait_for_reports (self->pattern, 1);
+}
+
+static void
+test_destroy_within (void)
+{
+  Within self
+      = { .pattern = "*\"within\" has been kept busy by " UTIL_NAME (stall_around, "*") " for*" };
+
+  util_latch_init (&self.entered, 1);
+  util_latch_init (&self.given, 1);
+  util_latch_init (&self.destroyed, 1);
+  self.loop = util_loop_new ("within");
+  g_assert_true (bg_loop_post (self.loop, stall_around, &self, NULL));
+  util_latch_wait (&self.entered);
+  g_assert_true (bg_loop_invoke_full (self.loop, 0, once_cb, &self.destroyed, util_count_down_cb));
+  util_latch_count_down (&self.given);
+  util_latch_wait (&self.destroyed);
+  set_threshold (self.loop, 1);
+  util_loop_end (self.loop);
+  util_latch_clear (&self.destroyed);
+  util_latch_clear (&self.given);
+  util_latch_clear (&self.entered);
+}
+
+/* A destroy notify may run other work: that is named while it blocks, then the notify again. */
+
+typedef struct
+{
+  BgLoop *loop;
+  const char *work;
+  const char *notify;
+} Iterating;
+
+/* Exported, so that it has a name. */
+void stall_iterates (gpointer iterating);
+
+void
+stall_iterates (gpointer iterating)
+{
+  Iterating *self = iterating;
+  guint n;
+
+  post_blocking (self->loop, self->work);
+  while (count_reports (self->work) == 0)
+    g_main_context_iteration (bg_loop_get_context (self->loop), FALSE);
+  n = count_reports (self->notify);
+  wait_for_reports (self->notify, n + 1);
+}
+
+static void
+test_destroy_iterates (void)
+{
+  Iterating self = {
+    .work = "*\"iterates\" has been kept busy by " BLOCKS " for*",
+    .notify = "*\"iterates\" has been kept busy by " UTIL_NAME (stall_iterates, "*") " for*",
+  };
+
+  self.loop = watched_loop_new ("iterates");
+  g_assert_true (bg_loop_post (self.loop, util_nothing_cb, &self, stall_iterates));
+  util_loop_end (self.loop);
+  g_assert_cmpuint (count_reports (self.work), ==, 1);
+}
+
+/* A notify has ended when it has returned, also if the function that it ran within blocks. */
+
+/* Exported, so that it has a name. */
+void stall_dispatches (gpointer iterating);
+
+void
+stall_dispatches (gpointer iterating)
+{
+  Iterating *self = iterating;
+
+  while (count_reports (self->notify) == 0)
+    g_main_context_iteration (bg_loop_get_context (self->loop), FALSE);
+  wait_for_reports ("*\"ends\" was kept busy by " BLOCKS " for*", 1);
+  wait_for_reports (self->work, 1);
+}
+
+static void
+test_destroy_ends (void)
+{
+  Iterating self = {
+    .work = "*\"ends\" has been kept busy by " UTIL_NAME (stall_dispatches, "*") " for*",
+    .notify = "*\"ends\" has been kept busy by " BLOCKS " for*",
+  };
+
+  self.loop = util_loop_new ("ends");
+  set_threshold (self.loop, 100);
+  g_assert_true (bg_loop_post (self.loop, stall_dispatches, &self, NULL));
+  g_assert_true (bg_loop_invoke_full (self.loop, 0, once_cb, (gpointer) self.notify, stall_blocks));
+  util_loop_end (self.loop);
+  g_assert_cmpuint (count_reports (self.notify), ==, 1);
+}
+
+static void
+exit_cb (gpointer user_data)
+{
+  g_thread_exit (NULL);
+}
+
+/* One that has ended the thread does not block what comes after it. */
+static void
+test_destroy_exits (void)
+{
+  char pattern[] = "The loop \"gone\" has been kept busy by a source of its context for * ms";
+  BgLoop *loop = watched_loop_new ("gone");
+  GSource *source = g_timeout_source_new (A_MINUTE_MSEC);
+
+  g_source_set_callback (source, once_cb, pattern, stall_blocks);
+  g_assert_true (bg_loop_attach (loop, source));
+  g_source_unref (source);
+  g_assert_true (bg_loop_post (loop, util_nothing_cb, NULL, exit_cb));
+  util_loop_end (loop);
+  g_assert_cmpuint (count_reports (pattern), ==, 1);
+}
+
+/* What a function invokes on its own loop is part of it, the notifies, too: it blocks the loop. */
+
+typedef struct
+{
+  BgLoop *loop;
+  const char *pattern;
+} Invoking;
+
+static void
+invoking_cb (gpointer invoking)
+{
+  Invoking *self = invoking;
+
+  while (count_reports (self->pattern) == 0)
+    g_assert_true (bg_loop_invoke_full (self->loop, 0, once_cb, NULL, util_nothing_cb));
+}
+
+static void
+test_invokes (void)
+{
+  Invoking self = { .pattern = "*\"invokes\" has been kept busy by * for*" };
+
+  self.loop = util_loop_new ("invokes");
+  /* Longer than the thread is without a processor. */
+  set_threshold (self.loop, 100);
+  g_assert_true (bg_loop_post (self.loop, invoking_cb, &self, NULL));
+  util_loop_end (self.loop);
+  g_assert_cmpuint (count_reports (self.pattern), ==, 1);
+}
+
+/* A destroy notify is told apart from the function before it: each is reported. */
 
 typedef struct
 {
@@ -787,6 +1031,11 @@ main (int argc, char *argv[])
 
   util_add_trapped ("/stall/function", test_function);
   util_add_trapped ("/stall/destroy", test_destroy);
+  util_add_trapped ("/stall/destroy/within", test_destroy_within);
+  util_add_trapped ("/stall/destroy/iterates", test_destroy_iterates);
+  util_add_trapped ("/stall/destroy/ends", test_destroy_ends);
+  util_add_trapped ("/stall/destroy/exits", test_destroy_exits);
+  util_add_trapped ("/stall/invokes", test_invokes);
   util_add_trapped ("/stall/function-and-destroy", test_function_and_destroy);
   util_add_trapped ("/stall/invoked", test_invoked);
   util_add_trapped ("/stall/source", test_source);

@@ -39,17 +39,6 @@ take_teardown (BgCore *self, BgTeardown *teardown)
   g_queue_unlink (&self->stopping.teardowns, &teardown->link);
 }
 
-static void
-destroy_teardown (gpointer data)
-{
-  BgTeardown teardown = *(BgTeardown *) data;
-
-  /* The notify may end the thread. */
-  g_free (data);
-  if (teardown.destroy != NULL)
-    teardown.destroy (teardown.data);
-}
-
 /* FALSE if it has started, or is not there. */
 gboolean
 bg_core_remove_teardown (BgCore *self, guint64 id)
@@ -64,25 +53,28 @@ bg_core_remove_teardown (BgCore *self, guint64 id)
 
   teardown = (gpointer) ((char *) found - G_STRUCT_OFFSET (BgTeardown, id));
   take_teardown (self, teardown);
-  bg_core_drop_later (self, teardown, destroy_teardown);
+  if (teardown->destroy != NULL)
+    bg_core_drop_later (self, teardown->data, teardown->destroy);
+  g_free (teardown);
   return TRUE;
 }
 
 static void
 run_teardown (BgCore *self, BgTeardown *teardown)
 {
+  BgTeardown own = *teardown;
   BgRecord *record;
 
+  g_free (teardown);
   bg_core_step (self);
-  bg_inbox_push_activity (&self->inbox, teardown->func);
-  record = bg_inbox_keep (&self->inbox, &(BgRecord){ bg_core_drop_outcome, teardown->func, teardown,
-                                                     destroy_teardown });
-  teardown->func (teardown->data);
+  bg_inbox_push_activity (&self->inbox, own.func);
+  record = bg_inbox_keep (&self->inbox,
+                          &(BgRecord){ bg_core_drop_outcome, own.func, own.data, own.destroy });
+  own.func (own.data);
   record->outcome = NULL;
   if (!bg_core_is_forked (self))
     {
-      bg_core_step (self);
-      destroy_teardown (teardown);
+      bg_inbox_destroy (&self->inbox, own.destroy, own.data);
       bg_inbox_pop_activity (&self->inbox);
     }
 }

@@ -17,10 +17,7 @@
 static void
 end_delay (BgCore *self, BgDelay *delay, GDestroyNotify destroy)
 {
-  bg_core_step (self);
-  if (destroy != NULL)
-    destroy (delay->data);
-
+  bg_inbox_destroy (&self->inbox, destroy, delay->data);
   delay->next = self->timer.ended;
   self->timer.ended = delay;
 }

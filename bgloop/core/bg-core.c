@@ -273,16 +273,15 @@ bg_core_post_outcome (BgRecord *slot, gpointer owner)
     return;
 
   bg_inbox_drop_kept (&self->inbox);
-  bg_core_step (self);
-  destroy (data);
+  bg_inbox_destroy (&self->inbox, destroy, data);
 }
 
 void
 bg_core_drop_outcome (BgRecord *slot, gpointer owner)
 {
-  BgRecord record = *slot;
+  BgCore *self = owner;
 
-  record.destroy (record.data);
+  bg_inbox_destroy (&self->inbox, slot->destroy, slot->data);
 }
 
 static void

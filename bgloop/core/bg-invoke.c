@@ -26,14 +26,12 @@ invoke_dropped_outcome (BgRecord *slot, gpointer owner)
 {
   BgCore *core = owner;
   BgInvoke *self = slot->data;
-
   GDestroyNotify notify = self->notify;
   gpointer data = self->data;
 
   bg_inbox_count_cancelled (&core->inbox);
   invoke_unref (self);
-  if (notify != NULL)
-    notify (data);
+  bg_inbox_destroy (&core->inbox, notify, data);
 }
 
 /* The function's source is gone. If it was to run the function, that never runs. */
@@ -135,6 +133,17 @@ end_invoke (BgCore *core, BgInvoke *self)
   bg_core_unlock (core);
 
   invoke_unref (self);
+  bg_inbox_destroy (&core->inbox, notify, data);
+}
+
+/* The same of one that is nowhere but with the caller: its notify is part of what calls this. */
+static void
+end_invoke_here (BgInvoke *self)
+{
+  GDestroyNotify notify = self->notify;
+  gpointer data = self->data;
+
+  invoke_unref (self);
   if (notify != NULL)
     notify (data);
 }
@@ -193,7 +202,6 @@ invoke_outcome (BgRecord *slot, gpointer owner)
       return;
     }
 
-  bg_core_step (core);
   end_invoke (core, self);
 }
 
@@ -230,7 +238,6 @@ invoke_cb (gpointer user_data)
       return again;
     }
 
-  bg_core_step (core);
   end_invoke (core, self);
   return G_SOURCE_REMOVE;
 }
@@ -270,7 +277,7 @@ invoke_here (BgCore *core, BgInvoke *self)
 
   if (!again)
     {
-      end_invoke (core, self);
+      end_invoke_here (self);
       return;
     }
 
@@ -329,14 +336,8 @@ bg_core_invoke (BgCore *core,
     }
 
   if (!admitted)
-    {
-      invoke_unref (invoke);
-      if (notify != NULL)
-        notify (data);
-    }
+    end_invoke_here (invoke);
   else if (here)
-    {
-      invoke_here (core, invoke);
-    }
+    invoke_here (core, invoke);
   return admitted;
 }

@@ -213,9 +213,7 @@ destroy_data (BgPerform *self)
 {
   GDestroyNotify destroy = g_steal_pointer (&self->destroy);
 
-  bg_core_step (self->core);
-  if (destroy != NULL)
-    destroy (self->data);
+  bg_inbox_destroy (&self->core->inbox, destroy, self->data);
 }
 
 /* The destroy notify of one that was dropped has ended the thread. */

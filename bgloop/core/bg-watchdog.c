@@ -121,7 +121,7 @@ begin_stall (BgWatch *self, gint64 now, Stall *stall)
   BgCore *core = self->link.data;
 
   bg_core_lock (core);
-  self->func = bg_inbox_get_running (&core->inbox, NULL);
+  self->func = bg_inbox_get_blocking (&core->inbox);
   self->source = bg_core_dup_dispatched (core);
   bg_core_unlock (core);
 

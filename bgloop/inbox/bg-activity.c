@@ -24,7 +24,9 @@ bg_inbox_push_activity (BgInbox *self, gpointer func)
 
   activity->func = atomic_load_explicit (&self->activities.running, memory_order_relaxed);
   activity->started_at = atomic_load_explicit (&self->activities.started_at, memory_order_relaxed);
+  activity->notify = atomic_load_explicit (&self->activities.notify, memory_order_relaxed);
   self->activities.current = activity;
+  atomic_store_explicit (&self->activities.notify, NULL, memory_order_relaxed);
   atomic_store_explicit (&self->activities.started_at, g_get_monotonic_time (),
                          memory_order_relaxed);
   atomic_store_explicit (&self->activities.running, func, memory_order_relaxed);
@@ -42,7 +44,29 @@ bg_inbox_pop_activity (BgInbox *self)
   atomic_store_explicit (&self->activities.running, activity->func, memory_order_relaxed);
   atomic_store_explicit (&self->activities.started_at,
                          activity->func != NULL ? activity->started_at : now, memory_order_relaxed);
+  atomic_store_explicit (&self->activities.notify, activity->notify, memory_order_relaxed);
   return now;
+}
+
+/* Calls @destroy (nullable) for what has run, or never will: something of its own for whoever
+ * asks what blocks the loop, and part of what it comes with for everybody else. It may end the
+ * thread, or fork. */
+void
+bg_inbox_destroy (BgInbox *self, GDestroyNotify destroy, gpointer data)
+{
+  gpointer outer = atomic_load_explicit (&self->activities.notify, memory_order_relaxed);
+
+  bg_inbox_step (self);
+  if (destroy == NULL)
+    return;
+
+  atomic_store_explicit (&self->activities.notify, (gpointer) destroy, memory_order_relaxed);
+  destroy (data);
+  if (bg_inbox_is_inherited (self))
+    return;
+
+  atomic_store_explicit (&self->activities.notify, outer, memory_order_relaxed);
+  bg_inbox_step (self);
 }
 
 /* The lane at that place, which only the serving thread frees; NULL if there is none. Any
@@ -68,6 +92,7 @@ bg_inbox_abandon_activities (BgInbox *self, GPtrArray *sources)
 
   bg_serving = NULL;
   self->depth = 0;
+  atomic_store_explicit (&self->activities.notify, NULL, memory_order_relaxed);
   while (self->activities.current != &self->activities.root)
     {
       BgRecord kept = self->activities.current->kept;
@@ -105,6 +130,16 @@ bg_inbox_get_running (BgInbox *self, gint64 *started_at)
   if (started_at != NULL)
     *started_at = atomic_load (&self->activities.started_at);
   return func;
+}
+
+/* What has the serving thread, if something blocks it: what runs, or its destroy notify; NULL
+ * if nothing that was given to the inbox. */
+gpointer
+bg_inbox_get_blocking (BgInbox *self)
+{
+  gpointer notify = atomic_load (&self->activities.notify);
+
+  return notify != NULL ? notify : bg_inbox_get_running (self, NULL);
 }
 
 /* How often the serving thread has gone on to something else: see bg_inbox_step(). */
