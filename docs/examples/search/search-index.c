@@ -299,28 +299,28 @@ is_below (gpointer path, gpointer stamp, gpointer folder)
   return strncmp (path, folder, length) == 0 && ((char *) path)[length] == '/';
 }
 
-/* A folder is listed to its end, or cannot be. */
+/* A folder is listed to its end, or cannot be. One that is to be indexed has to be there, unless
+ * what has gone with it is still in the index. */
 static void
 listing_end (Indexer *self, GFile *folder, GError *error)
 {
   g_autofree char *path = g_file_get_path (folder);
+  gboolean gone = g_error_matches (error, G_IO_ERROR, G_IO_ERROR_NOT_FOUND)
+                  || g_error_matches (error, G_IO_ERROR, G_IO_ERROR_NOT_DIRECTORY);
 
   self->listing = FALSE;
   self->listing_cut = g_error_matches (error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
   if (error == NULL || self->listing_cut)
     g_clear_error (&error);
-  else if (g_file_equal (folder, self->root))
+  else if (g_file_equal (folder, self->root) && (!gone || g_hash_table_size (self->known) == 0))
     stop (self, error);
   else
     {
       self->found++;
       /* What cannot be seen has not gone. */
-      if (!g_error_matches (error, G_IO_ERROR, G_IO_ERROR_NOT_FOUND))
+      if (!gone)
         g_hash_table_foreach_remove (self->known, is_below, path);
-      skip (self,
-            g_error_matches (error, G_IO_ERROR, G_IO_ERROR_NOT_FOUND) ? SEARCH_SKIP_VANISHED
-                                                                      : SEARCH_SKIP_UNREADABLE,
-            path);
+      skip (self, gone ? SEARCH_SKIP_VANISHED : SEARCH_SKIP_UNREADABLE, path);
       g_clear_error (&error);
     }
   pump (self);

@@ -331,6 +331,29 @@ test_index_changes (Fixture *fixture, gconstpointer data)
   g_assert_null (strstr (fixture->out, "/tree/changes"));
 }
 
+/* Of a folder that has gone itself, the first run has what it held leave the index, and the next
+ * finds no such folder. */
+static void
+test_index_folder_gone (Fixture *fixture, gconstpointer data)
+{
+  write_text (fixture, "one", "needle\n");
+  g_free (test_files_write (fixture->cwd, "elsewhere", "needle\n", -1));
+  run (fixture, "index", fixture->tree);
+  run (fixture, "index", fixture->cwd);
+  test_files_remove (fixture->tree);
+
+  run (fixture, "index", fixture->tree);
+  g_assert_cmpint (fixture->status, ==, 0);
+  assert_contains (fixture->out, "vanished: 1\n");
+  assert_contains (fixture->out, "Indexed 0 files in ");
+  assert_contains (fixture->out, ", 1 gone.\n");
+  g_assert_cmpuint (count_files (fixture), ==, 1);
+
+  run (fixture, "index", fixture->tree);
+  g_assert_cmpint (fixture->status, ==, 2);
+  assert_contains (fixture->err, "No such file or directory");
+}
+
 /* What cannot be seen has not gone. */
 static void
 test_index_hidden_from_view (Fixture *fixture, gconstpointer data)
@@ -840,6 +863,7 @@ main (int argc, char **argv)
   add_test ("/search/query/limit", NULL, test_limit);
   add_test ("/search/index/again", NULL, test_index_again);
   add_test ("/search/index/changes", NULL, test_index_changes);
+  add_test ("/search/index/folder-gone", NULL, test_index_folder_gone);
   add_test ("/search/index/hidden-from-view", NULL, test_index_hidden_from_view);
   add_test ("/search/index/odd-names", NULL, test_index_odd_names);
   add_test ("/search/names-from-here", NULL, test_names_from_here);
