@@ -128,7 +128,7 @@ class Installed(Consumer):
 
     @unittest.skipUnless(CXX, 'there is no C++ compiler')
     def test_program_in_cpp(self):
-        self.build_and_run(CXX, HERE / 'consumer.cpp', '-std=c++17')
+        self.build_and_run(CXX, HERE / 'parent' / 'consumer.cpp', '-std=c++17')
 
     @unittest.skipUnless(CXX, 'there is no C++ compiler')
     @unittest.skipUnless(shutil.which('cmake'), 'there is no cmake')
@@ -137,7 +137,7 @@ class Installed(Consumer):
         project, build = self.scratch / 'cmake', self.scratch / 'cmake' / 'build'
         shutil.copytree(HERE / 'cmake', project)
         shutil.copy(HERE / 'parent' / 'consumer.c', project)
-        shutil.copy(HERE / 'consumer.cpp', project)
+        shutil.copy(HERE / 'parent' / 'consumer.cpp', project)
         run('cmake', '-S', project, '-B', build, CC=shlex.join(CC), CXX=shlex.join(CXX),
             PKG_CONFIG_PATH=str(self.libdir / 'pkgconfig'))
         run('cmake', '--build', build)
@@ -220,6 +220,19 @@ class Installed(Consumer):
                 self.assertEqual('Not available before 1.0' in said, warned, said)
 
 
+def set_up_repository(folder):
+    """What a wrap file takes: a repository with a tag for each release."""
+    for name in 'bgloop', 'docs', 'po':
+        shutil.copytree(SOURCE / name, folder / name)
+    for name in 'meson.build', 'meson_options.txt':
+        shutil.copy(SOURCE / name, folder)
+    git = ['git', '-C', folder, '-c', 'user.name=bgloop', '-c', 'user.email=bgloop']
+    run(*git, 'init', '--quiet')
+    run(*git, 'add', '--all')
+    run(*git, 'commit', '--quiet', '--no-gpg-sign', '--message', VERSION)
+    run(*git, 'tag', '--no-sign', VERSION)
+
+
 class Subproject(Consumer):
     def setUp(self):
         self.parent = pathlib.Path(tempfile.mkdtemp(dir=self.scratch)) / 'parent'
@@ -244,9 +257,26 @@ class Subproject(Consumer):
         self.assertIn('bgloop is not installed', said)
         self.assertEqual(self.introspect('--tests'), [])
         targets = {target['name'] for target in self.introspect('--targets')}
-        self.assertEqual(targets, {'bgloop-1', 'consumer', 'plugin', 'plugin-host'})
+        self.assertEqual(targets - {'consumer-cpp'}, {'bgloop-1', 'consumer', 'plugin', 'plugin-host'})
 
         self.assertEqual(self.installed(), {'/usr/bin/consumer'})
+
+    @unittest.skipUnless(shutil.which('git'), 'there is no git')
+    def test_fetched(self):
+        """By the wrap file that the README shows, and used in C and in C++."""
+        repository, fetched = self.parent.parent / 'repository', self.parent / 'subprojects' / 'bgloop'
+        set_up_repository(repository)
+        fetched.unlink()
+        text = (SOURCE / 'README.md').read_text(encoding='utf-8')
+        wrap = re.search(r'^```ini\n(.*?)^```$', text, re.DOTALL | re.MULTILINE)[1]
+        wrap, n = re.subn(r'(?m)^url = .*', f'url = {repository.as_uri()}', wrap)
+        self.assertEqual(n, 1)
+        fetched.with_name('bgloop.wrap').write_text(wrap, encoding='utf-8')
+        self.configure()
+        self.assertTrue((fetched / 'bgloop' / 'bg-loop.c').is_file())
+        run(*MESON, 'compile', '-C', self.build)
+        for program in ['consumer', *(['consumer-cpp'] if CXX else [])]:
+            self.assertEqual(run(self.build / program), f'consumer {VERSION}\n')
 
     def test_static(self):
         """As docs/building.md shows it: a program has it in itself, and a module that has it is never unloaded."""

@@ -2,7 +2,7 @@
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
 
-/* What parent/consumer.c does, in C++. */
+/* What consumer.c does, in C++. */
 
 #include <bgloop/bgloop.hpp>
 
