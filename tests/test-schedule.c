@@ -3,6 +3,8 @@
  */
 #include "config.h"
 
+#include <string.h>
+
 #include <bgloop/base/bg-schedule-private.h>
 #include <bgloop/base/bg-waiter-private.h>
 
@@ -500,6 +502,86 @@ begin_twice (Both *self)
   return self->n == 2;
 }
 
+/* The watchdog */
+
+static struct
+{
+  UtilLatch goes_on, next, reported;
+  int n_names; /* atomic: how often something was about to be named */
+  int n_wrong; /* atomic: reports of what was about to be named first */
+} stall;
+
+/* What is about to be named first goes on to something else at that moment. */
+static guint
+name_point_cb (BgPoint point)
+{
+  g_atomic_int_inc (&schedule.passed[point]);
+  if (point == BG_POINT_WATCH_NAMES && g_atomic_int_add (&stall.n_names, 1) == 0)
+    {
+      util_latch_count_down (&stall.goes_on);
+      util_latch_wait (&stall.next);
+    }
+  return 0;
+}
+
+static GLogWriterOutput
+writer_cb (GLogLevelFlags level, const GLogField *fields, gsize n_fields, gpointer user_data)
+{
+  const char *text = "";
+
+  for (gsize i = 0; i < n_fields; i++)
+    {
+      if (g_str_equal (fields[i].key, "MESSAGE"))
+        text = fields[i].value;
+    }
+  if (strstr (text, " kept busy by ") == NULL)
+    {
+      g_log_writer_default (level, fields, n_fields, user_data);
+      g_assert_cmpint (level & G_LOG_LEVEL_WARNING, ==, 0);
+      return G_LOG_WRITER_HANDLED;
+    }
+
+  if (g_atomic_int_get (&stall.n_names) == 1)
+    g_atomic_int_inc (&stall.n_wrong);
+  if (!util_latch_is_open (&stall.reported))
+    util_latch_count_down (&stall.reported);
+  return G_LOG_WRITER_HANDLED;
+}
+
+static void
+block_cb (gpointer user_data)
+{
+  util_latch_wait (&stall.goes_on);
+}
+
+static void
+block_next_cb (gpointer user_data)
+{
+  util_latch_count_down (&stall.next);
+  util_latch_wait (&stall.reported);
+}
+
+/* What comes next is reported only when it has blocked the loop as well. */
+static void
+test_name (void)
+{
+  BgLoop *loop = util_loop_new ("blocked");
+
+  memset (&stall, 0, sizeof stall);
+  util_latch_init (&stall.goes_on, 1);
+  util_latch_init (&stall.next, 1);
+  util_latch_init (&stall.reported, 1);
+  bg_schedule_set_func (name_point_cb);
+  g_object_set (loop, "stall-threshold", 1, NULL);
+  g_assert_true (bg_loop_post (loop, block_cb, NULL, block_next_cb));
+  util_loop_end (loop);
+  bg_schedule_set_func (NULL);
+  g_assert_cmpint (stall.n_wrong, ==, 0);
+  util_latch_clear (&stall.reported);
+  util_latch_clear (&stall.next);
+  util_latch_clear (&stall.goes_on);
+}
+
 static const struct
 {
   const char *path;
@@ -528,6 +610,8 @@ test_points (void)
 
   for (guint i = 0; i < n; i++)
     run_case (&cases[i].func);
+  if (!was_passed (BG_POINT_WATCH_NAMES))
+    test_name ();
 
   for (BgPoint point = 0; point < BG_N_POINTS; point++)
     {
@@ -543,9 +627,12 @@ int
 main (int argc, char *argv[])
 {
   util_init (&argc, &argv);
+  g_log_set_always_fatal (G_LOG_FATAL_MASK | G_LOG_LEVEL_CRITICAL);
+  g_log_set_writer_func (writer_cb, NULL, NULL);
 
   for (guint i = 0; i < G_N_ELEMENTS (cases); i++)
     g_test_add_data_func (cases[i].path, &cases[i].func, run_case);
+  g_test_add_func ("/schedule/stall/goes-on-as-it-is-named", test_name);
   g_test_add_func ("/schedule/points/passed", test_points);
 
   return g_test_run ();

@@ -39,6 +39,8 @@ typedef enum
   BG_POINT_LINGER_AWAITS,     /* or that somebody waits for what was appended */
   BG_POINT_LINGER_FORGETS,    /* it is about to forget that it was told not to */
 
+  BG_POINT_WATCH_NAMES, /* something has blocked a loop for too long, and is about to be named */
+
   BG_N_POINTS,
 } BgPoint;
 

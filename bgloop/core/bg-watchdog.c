@@ -115,15 +115,43 @@ fill_stall (BgWatch *self, Stall *stall, gint64 usec, gboolean over)
   copy_name (stall->source, self->source);
 }
 
+/* With the core's lock held. */
+static BgPlace
+get_place (BgCore *core)
+{
+  return (BgPlace){
+    .steps = bg_inbox_get_steps (&core->inbox),
+    .left = bg_inbox_get_left (&core->inbox),
+    .awake = atomic_load (&core->thread.awake_at) != 0 && core->pause.phase != BG_PAUSE_STANDING,
+  };
+}
+
+static gboolean
+is_still_at (BgWatch *self, const BgPlace *place)
+{
+  return place->awake && place->steps == self->place.steps && place->left == self->place.left;
+}
+
+/* Unless the loop has got on by now: then something else has its name where the name is read, and
+ * the next look sees that. */
 static void
 begin_stall (BgWatch *self, gint64 now, Stall *stall)
 {
   BgCore *core = self->link.data;
+  BgPlace place;
 
+  bg_schedule_point (BG_POINT_WATCH_NAMES);
   bg_core_lock (core);
   self->func = bg_inbox_get_blocking (&core->inbox);
   self->source = bg_core_dup_dispatched (core);
+  place = get_place (core);
   bg_core_unlock (core);
+
+  if (!is_still_at (self, &place))
+    {
+      g_clear_pointer (&self->source, g_free);
+      return;
+    }
 
   self->reported = TRUE;
   fill_stall (self, stall, now - self->since, FALSE);
@@ -156,18 +184,14 @@ end_stall (BgWatch *self, gint64 now, Stall *stall)
 /* Looking */
 
 static BgPlace
-get_place (BgCore *core)
+look (BgWatch *self)
 {
+  BgCore *core = self->link.data;
   BgPlace place;
 
   bg_core_lock (core);
-  place = (BgPlace){
-    .steps = bg_inbox_get_steps (&core->inbox),
-    .left = bg_inbox_get_left (&core->inbox),
-    .awake = atomic_load (&core->thread.awake_at) != 0 && core->pause.phase != BG_PAUSE_STANDING,
-  };
+  place = get_place (core);
   bg_core_unlock (core);
-
   return place;
 }
 
@@ -175,11 +199,11 @@ get_place (BgCore *core)
 static gint64
 poll_watch (BgWatch *self, gint64 now, Stall *stall)
 {
-  BgPlace place = get_place (self->link.data);
+  BgPlace place = look (self);
   gint64 threshold = atomic_load (&self->threshold_msec) * G_TIME_SPAN_MILLISECOND;
   gint64 busy;
 
-  if (!place.awake || place.steps != self->place.steps || place.left != self->place.left)
+  if (!is_still_at (self, &place))
     {
       if (self->reported)
         end_stall (self, now, stall);
@@ -335,7 +359,7 @@ bg_watch_clear (BgWatch *self)
 static void
 link_watch (BgWatchdog *watchdog, BgWatch *self, GError **error)
 {
-  self->place = get_place (self->link.data);
+  self->place = look (self);
   self->since = self->seen_at = g_get_monotonic_time ();
   self->reported = FALSE;
   g_queue_push_tail_link (&watchdog->watches, &self->link);
