@@ -45,8 +45,10 @@ for _class in ClosedError, WouldDeadlockError, ForkedError, Handle, Future:
 class Hold:
     """Keeps a loop from ending until it is released."""
 
+    _number = 0
+    _thread = None
+
     def __init__(self, loop, reason):
-        self._number = 0
         self._thread = loop._thread
         self.reason = reason
         self._number = self._thread.hold(reason)
@@ -66,7 +68,7 @@ class Hold:
         self.release()
 
     def __del__(self):
-        if self._number in self._thread.holds and not self._thread.forked:
+        if self._number and self._number in self._thread.holds and not self._thread.forked:
             warnings.warn(f'{self!r} was never released', ResourceWarning, source=self)
             self.release()
 

@@ -21,6 +21,7 @@ from .work import describe, without_own_frame
 
 POLL_IN = 1  # G_IO_IN
 NEVER, AT_ONCE = -1, 0
+LATEST_USEC = 2 ** 62
 PRIORITY = 0
 
 # In a round, callbacks that are called as soon as possible come in the next one. So many follow at once,
@@ -33,6 +34,14 @@ class _Selector(selectors.DefaultSelector):
 
     def select(self, timeout=None):
         return super().select(0)
+
+
+def _get_ready_time(when):
+    """A time of asyncio's, as C takes it: NEVER for what is too late for any clock, or is no number."""
+    usec = when * 1e6
+    if usec <= AT_ONCE:
+        return AT_ONCE
+    return math.ceil(usec) if usec < LATEST_USEC else NEVER
 
 
 class EventLoop(asyncio.SelectorEventLoop):
@@ -67,7 +76,7 @@ class EventLoop(asyncio.SelectorEventLoop):
         if self._ready:
             due = AT_ONCE
         elif self._scheduled:
-            due = max(AT_ONCE, math.ceil(self._scheduled[0]._when * 1e6))
+            due = _get_ready_time(self._scheduled[0]._when)
         else:
             due = NEVER
         native.source_set_ready_time(self._bg_source, due)
@@ -119,6 +128,7 @@ class EventLoop(asyncio.SelectorEventLoop):
             native.context_iteration(self._bg_thread.context, True)
         if not task.cancelled() and task.exception() is not None:
             threads.report(task.exception())
+        self._thread_id = None
         self.close()
 
     async def _bg_end(self):
@@ -137,12 +147,12 @@ class EventLoop(asyncio.SelectorEventLoop):
         await self.shutdown_default_executor()
 
     def close(self):
+        """Refused while it runs, which is until its loop ends."""
         if self.is_closed():
             return
 
-        self._thread_id = None
-        native.source_destroy(self._bg_source)
         super().close()
+        native.source_destroy(self._bg_source)
         native.source_unref(self._bg_source)
 
 

@@ -97,6 +97,20 @@ def call_and_report(function, *arguments, **keywords):
         report(error)
 
 
+def insist(function, *arguments):
+    """Calls a function that may be called twice to its end, also if Ctrl-C comes. What has come, or None."""
+    interruption = None
+    while True:
+        try:
+            function(*arguments)
+        except KeyboardInterrupt as error:
+            interruption = error
+            continue
+        except BaseException as error:
+            report(error)
+        return interruption
+
+
 class LoopThread:
     """What Python knows of one loop. The loop's wrapper keeps it; it does not keep the wrapper."""
 
@@ -312,36 +326,47 @@ class LoopThread:
         if self.forked:
             return
 
-        here.handling += mode == CANCEL
+        if mode == DRAIN:
+            native.quit_loop(self.pointer, mode)
+            return
+
+        # Ctrl-C would be lost in a callback from C, and all are told here anyway.
+        self.disregard()
+        here.handling += 1
         try:
             native.quit_loop(self.pointer, mode)
         finally:
-            here.handling -= mode == CANCEL
-        if mode == CANCEL:
+            here.handling -= 1
             self.drop_all()
 
     def drop_all(self, only=None):
-        """Tells everybody whose work has not started, or has not answered, that it is over."""
+        """Tells everybody whose work has not started, or has not answered, that it is over. Ctrl-C that comes
+        meanwhile is raised when that is done."""
+        interruption = None
         for key in list(self.live):
-            self.drop_live(key)
+            interruption = self.drop_live(key) or interruption
         for key in list(self.pending):
             record = self.pending.get(key)
             if record is None or (only is not None and record.KIND != only):
                 continue
             if record.KIND in (OPERATION, COROUTINE):
-                self.drop_live(key)
+                interruption = self.drop_live(key) or interruption
             elif self.pending.pop(key, None) is not None:
-                call_and_report(record.drop, key)
+                interruption = insist(record.drop, key) or interruption
+        if interruption is not None:
+            raise interruption
 
     def drop_live(self, key):
+        """The interruption that has come meanwhile, or None."""
         record = self.live.get(key)
         if record is None:
-            return
+            return None
 
         future = record.future  # which the loop forgets when it finds the record taken
-        if self.live.pop(key, None) is not None:
-            call_and_report(future._end_as_closed)
-            call_and_report(record.stop, key)
+        if self.live.pop(key, None) is None:
+            return None
+        first = insist(future._end_as_closed)
+        return insist(record.stop, key) or first
 
     def leave(self):
         """When Python leaves: only functions that were accepted still run."""

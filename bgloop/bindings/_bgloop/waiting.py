@@ -105,20 +105,19 @@ def timeout_error(loop, thread, text, *values):
 
 # A moment
 
-_moment_error = native.GErrorPointer()
+_spare_errors = []  # that point to nothing
 
 
 def wait_a_moment(thread):
     """On the main thread, for what was handed over last: asks the loop in C, which answers when it comes
     to that. What this adds to the loop's statistics is taken out of them again."""
-    global _moment_error
-
-    # Ctrl-C may come between any two lines.
-    if _moment_error:
-        _moment_error = native.GErrorPointer()
+    # Signal handlers come between any two lines, and may come here themselves.
+    try:
+        error = _spare_errors.pop()
+    except IndexError:
+        error = native.GErrorPointer()
     if not native.ask_current(thread.pointer, 0, MOMENT_MSEC, native.is_current_function, thread.pointer,
-                              None, _moment_error):
-        error, _moment_error = _moment_error, native.GErrorPointer()
+                              None, error):
         if isinstance(take(error), TimeoutError):
             thread.moments_in_vain += 1
         else:
@@ -126,6 +125,7 @@ def wait_a_moment(thread):
         thread.heed()
         return
 
+    _spare_errors.append(error)
     thread.moments += 1
 
 

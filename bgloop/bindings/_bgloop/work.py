@@ -3,6 +3,7 @@
 """Functions on a loop's thread, and futures."""
 
 import concurrent.futures
+import functools
 import threading
 from _thread import get_ident
 from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
@@ -57,8 +58,10 @@ class Future(concurrent.futures.Future):
 
         record = thread.live.pop(key, None)
         if record is not None:
-            self._end_as_cancelled()
-            record.stop(key)
+            try:
+                self._end_as_cancelled()
+            finally:
+                record.stop(key)
             return True
         record = thread.pending.get(key)
         if record is not None and record.KIND == threads.FUNCTION and thread.pending.pop(key, None) is not None:
@@ -67,9 +70,12 @@ class Future(concurrent.futures.Future):
         return self.cancelled()
 
     def _end_as_cancelled(self):
-        """By whoever has taken its record."""
-        if super().cancel():
-            self.set_running_or_notify_cancel()
+        """By whoever has taken its record. Ctrl-C may come meanwhile, and it may be called again."""
+        try:
+            super().cancel()
+        finally:
+            if self._state == CANCELLED:
+                self.set_running_or_notify_cancel()
 
     def _end_as_closed(self):
         self._closed = True
@@ -276,14 +282,15 @@ class Handle:
 
 
 def describe(fn):
-    """A function's name, for people."""
-    name = getattr(fn, '__qualname__', None) or getattr(fn, '__name__', None)
-    if name is None:
-        inner = getattr(fn, 'func', None)  # functools.partial
-        if inner is not None:
-            return describe(inner)
-        fn = type(fn)
-        name = fn.__qualname__
+    """A function's name, for people. It may be any object, and have attributes that are made up, or raise."""
+    if issubclass(type(fn), functools.partial):
+        return describe(fn.func)
 
-    module = getattr(fn, '__module__', None)
+    try:
+        name = getattr(fn, '__qualname__', None) or getattr(fn, '__name__', None)
+        module = getattr(fn, '__module__', None)
+    except Exception:
+        name = None
+    if not isinstance(name, str):
+        name, module = type(fn).__qualname__, type(fn).__module__
     return f'{module}.{name}' if module else name

@@ -13,15 +13,14 @@ def pytest_addoption(parser):
     parser.addini('bgloop_check_all', 'whether all tests have to leave nothing behind', type='bool', default=False)
 
 
-@pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
-    outcome = yield
-    if outcome.get_result().failed:
-        item._bgloop_failed = True
+    if call.excinfo is not None:
+        item._bgloop_raised = True
 
 
-def _has_failed(request):
-    return getattr(request.node, '_bgloop_failed', False)
+def _has_raised(request):
+    """Whether an exception has left the test: because it has failed, as expected or not, or skips itself."""
+    return getattr(request.node, '_bgloop_raised', False)
 
 
 @pytest.fixture
@@ -32,8 +31,8 @@ def _bgloop_check(request):
     mark = Mark()
     yield
     request.node.funcargs.pop('bg_loop', None)  # where pytest keeps it
-    # What a test has that has failed is in its traceback.
-    left = mark.describe_left() if not _has_failed(request) else None
+    # What such a test has is in the traceback.
+    left = mark.describe_left() if not _has_raised(request) else None
     if left is not None:
         pytest.fail(f'left behind: {left}', pytrace=False)
 

@@ -103,15 +103,34 @@ class LoopTestCase(unittest.TestCase):
             loop.quit(Bg.ShutdownMode.CANCEL)
             self._left = '; '.join([left] + [name for name in names if name not in left])
 
+    # unittest forgets, before it cleans up, how the test has gone, and keeps exceptions that were expected.
+
+    _passed = True
+
+    def _callSetUp(self):
+        self._call_noting(super()._callSetUp)
+
+    def _callTestMethod(self, method):
+        self._call_noting(super()._callTestMethod, method)
+
+    def _callTearDown(self):
+        self._call_noting(super()._callTearDown)
+
+    def _call_noting(self, call, *arguments):
+        passed = False
+        try:
+            call(*arguments)
+            passed = self._outcome is None or self._outcome.success  # not so if a part of it has failed
+        finally:
+            self._passed = self._passed and passed
+
     _left = None
 
     def _check_left(self, mark):
         self._end_loop()
-        outcome = getattr(self, '_outcome', None)
-        failed = outcome is not None and not outcome.success
         left = self._left
-        # What a test has that has failed is in its traceback.
-        if left is None and not failed:
+        # What a test has that was left by an exception is in the traceback.
+        if left is None and self._passed:
             left = mark.describe_left()
         if left is not None:
             self.fail(f'left behind: {left}')

@@ -15,6 +15,7 @@ import unittest.mock
 import warnings
 import weakref
 
+import _bgloop.coroutine
 from util import HANG, Bg, Gate, Gio, GLib, LoopTestCase, scaled
 
 variable = contextvars.ContextVar('variable', default='nobody')
@@ -425,6 +426,32 @@ class Shutdown(LoopTestCase):
 
 
 class Asyncio(LoopTestCase):
+    def test_times_that_never_come(self):
+        for when, ready in (math.inf, -1), (1e300, -1), (math.nan, -1), (2e13, -1), (-math.inf, 0), (-1, 0), (1.5, 1500000):
+            self.assertEqual(_bgloop.coroutine._get_ready_time(when), ready, when)
+
+        with unittest.mock.patch('threading.excepthook') as hook:
+            waits = [self.loop.spawn(asyncio.sleep(seconds)) for seconds in (math.inf, 1e300)]
+            self.loop.run(asyncio.sleep(0.01))
+            self.loop.shutdown(cancel_futures=True)
+        self.assertEqual([wait.cancelled() for wait in waits], [True, True])
+        hook.assert_not_called()
+
+    def test_is_closed_by_its_loop_only(self):
+        async def close():
+            event_loop = asyncio.get_running_loop()
+            with self.assertRaisesRegex(RuntimeError, 'Cannot close a running event loop'):
+                event_loop.close()
+            return event_loop
+
+        event_loop = self.loop.run(close())
+        with self.assertRaisesRegex(RuntimeError, 'Cannot close a running event loop'):
+            event_loop.close()
+        self.assertIs(self.loop.run(close()), event_loop)
+        self.loop.shutdown()
+        self.assertTrue(event_loop.is_closed())
+        event_loop.close()
+
     def test_timers_and_gather(self):
         async def coroutine():
             seen = []

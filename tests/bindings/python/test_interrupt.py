@@ -7,6 +7,8 @@ thread is in the function that waits.
 """
 
 import asyncio
+import concurrent.futures
+import functools
 import os
 import signal
 import sys
@@ -191,6 +193,50 @@ class Interrupt(LoopTestCase):
         gate.open()
         thread.join(HANG)
         self.assertEqual(results, [32])
+
+    def test_shutdown_tells_all_before_it_is_interrupted(self):
+        """Ctrl-C comes as the first of several futures is cancelled, in a callback of it."""
+        for end in functools.partial(Bg.Loop.shutdown, cancel_futures=True), \
+                functools.partial(Bg.Loop.quit, mode=Bg.ShutdownMode.CANCEL):
+            loop = Bg.Loop('interrupted')
+            gate = Gate(loop)
+            futures = [loop.spawn(asyncio.sleep(HANG)), loop.spawn(asyncio.sleep(HANG)),
+                       loop.submit(self.fail), loop.submit(self.fail)]
+            for future in futures[0], futures[2]:
+                future.add_done_callback(lambda _: signal.raise_signal(signal.SIGINT))
+            with self.assertRaises(KeyboardInterrupt):
+                end(loop)
+            self.assertEqual(concurrent.futures.wait(futures, timeout=0).not_done, set())
+            gate.open()
+            loop.shutdown()
+
+    def test_cancelled_future_is_whole(self):
+        gate = Gate(self.loop)
+        future = self.loop.spawn(asyncio.sleep(HANG))
+        future.add_done_callback(lambda _: signal.raise_signal(signal.SIGINT))
+        with self.assertRaises(KeyboardInterrupt):
+            future.cancel()
+        self.assertEqual(concurrent.futures.wait([future], timeout=0).not_done, set())
+        gate.open()
+
+    def test_handler_waits_itself(self):
+        """While the main thread waits in the same way."""
+        seen = []
+        other = Bg.Loop('other')
+        handler = signal.signal(signal.SIGALRM, lambda *_: seen.append(other.call(pow, 2, 5)))
+        try:
+            for _ in range(30):
+                gate = Gate()
+                signal.setitimer(signal.ITIMER_REAL, 0.0005)
+                thread = threading.Thread(target=lambda: gate.entered.wait(HANG) and gate.open())
+                thread.start()
+                self.assertEqual(self.loop.call(lambda: (gate(), time.sleep(0.002), 7)[-1]), 7)
+                thread.join()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, handler)
+            other.shutdown()
+        self.assertEqual(set(seen), {32})
 
     def test_other_signals_have_their_handlers_run(self):
         seen = []

@@ -178,6 +178,28 @@ class Unittest(Results):
         self.assertIn('on purpose', result.failures[0][1])
 
 
+    def test_what_an_exception_has_left_is_not_looked_for(self):
+        class Case(LoopTestCase):
+            @unittest.expectedFailure
+            def test_expected(self):
+                loop = self.loop
+                loop.call(self.fail)
+
+            def test_skipped(self):
+                loop = self.loop
+                loop.call(self.skipTest, 'on purpose')
+
+            def test_parts(self):
+                with self.subTest('one'):
+                    self.loop.call(self.fail)
+
+        for name, kind in ('test_expected', 'expectedFailures'), ('test_skipped', 'skipped'), ('test_parts', 'failures'):
+            result = unittest.TestResult()
+            Case(name).run(result)
+            told = {each: len(getattr(result, each)) for each in ('errors', 'failures', 'expectedFailures', 'skipped')}
+            self.assertEqual(told, {**dict.fromkeys(told, 0), kind: 1}, name)
+
+
 class AssertNoLoops(unittest.TestCase):
     def test_says_what_is_there(self):
         bgloop.testing.assert_no_loops()
@@ -260,6 +282,16 @@ class Pytest(Results):
             status, output = self.pytest(folder)
         self.assertEqual(status, 1, output)
         self.assertIn('1 failed in', output)
+
+    def test_what_an_exception_has_left_is_not_looked_for(self):
+        tests = [f'@pytest.mark.xfail({options})\ndef test_{i}(bg_loop):\n    bg_loop.call(lambda: 1 / 0)\n'
+                 for i, options in enumerate(['', 'strict=True', 'raises=ZeroDivisionError'])]
+        tests += ['def test_skipped(bg_loop):\n    loop = bg_loop\n    pytest.skip("on purpose")\n']
+        with tempfile.TemporaryDirectory() as folder:
+            write(folder, 'test_program.py', 'import pytest\n' + '\n'.join(tests))
+            status, output = self.pytest(folder)
+        self.assertEqual(status, 0, output)
+        self.assertIn('1 skipped, 3 xfailed in', output)
 
     def test_does_not_import_the_library_for_others(self):
         with tempfile.TemporaryDirectory() as folder:

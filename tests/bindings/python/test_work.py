@@ -169,6 +169,31 @@ class Call(LoopTestCase):
 
         return work
 
+    def test_any_callable_has_a_name(self):
+        class Odd:
+            def __init__(self, **attributes):
+                self.__dict__.update(attributes)
+
+            def __call__(self):
+                return work()
+
+        class Raises(Odd):
+            def __getattr__(self, name):
+                raise Failure(name)
+
+        itself = Odd()
+        itself.func = itself
+        for fn in unittest.mock.Mock(side_effect=lambda: work()), itself, Odd(__qualname__=1, __name__=[]), Raises():
+            work = int
+            self.assertEqual(self.loop.call(fn, timeout=HANG), 0)
+            work = Gate()
+            self.loop.post(fn)
+            work.wait()
+            with self.assertRaisesRegex(TimeoutError, f'running .*{type(fn).__name__} for'):
+                self.loop.call(fn, timeout=0.001)
+            work.open()
+            self.loop.flush()
+
     def test_deadline_does_not_cut_off_what_runs(self):
         for call in self.loop.call, functools.partial(in_thread, self.loop.call):
             # What has not begun in time, as the machine is busy, is tried again.
