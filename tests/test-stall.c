@@ -470,6 +470,39 @@ test_function_and_destroy (void)
   g_assert_cmpuint (self.n, ==, 2);
 }
 
+/* The first one turns the watch on: until then nothing is reported. */
+static gboolean
+stall_again_source_cb (gpointer user_data)
+{
+  g_autoptr (BgLoop) loop = bg_loop_dup_current ();
+
+  start_watch (loop);
+  stall_again_cb (user_data);
+  return G_SOURCE_REMOVE;
+}
+
+/* A source and an invoked function that come in one turn of the context are told apart. */
+static void
+test_source_and_invoked (void)
+{
+  Both self = { "The loop \"in turn\" has been kept busy by *" };
+  BgLoop *loop = util_loop_new ("in turn");
+  GSource *source = g_idle_source_new ();
+  UtilBlock block;
+
+  util_block (&block, loop);
+  g_source_set_priority (source, G_PRIORITY_DEFAULT);
+  g_source_set_callback (source, stall_again_source_cb, &self, NULL);
+  g_assert_true (bg_loop_attach (loop, source));
+  g_source_unref (source);
+  g_assert_true (bg_loop_invoke (loop, stall_again_source_cb, &self));
+  util_unblock (&block);
+  wait_for_reports ("The loop \"in turn\" was kept busy by *", 2);
+  util_loop_end (loop);
+  util_block_clear (&block);
+  g_assert_cmpuint (self.n, ==, 2);
+}
+
 static void
 test_invoked (void)
 {
@@ -484,9 +517,11 @@ test_invoked (void)
 static void
 check_source (const char *name, int priority, const char *report, const char *end)
 {
-  BgLoop *loop = watched_loop_new ("source");
+  BgLoop *loop = util_loop_new ("source");
   GSource *source = g_idle_source_new ();
 
+  /* Longer than the thread takes from its waking up to the source. */
+  set_threshold (loop, 100);
   g_source_set_name (source, name);
   g_source_set_priority (source, priority);
   g_source_set_callback (source, stall_source_cb, (gpointer) report, NULL);
@@ -1037,6 +1072,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/stall/destroy/exits", test_destroy_exits);
   util_add_trapped ("/stall/invokes", test_invokes);
   util_add_trapped ("/stall/function-and-destroy", test_function_and_destroy);
+  util_add_trapped ("/stall/source-and-invoked", test_source_and_invoked);
   util_add_trapped ("/stall/invoked", test_invoked);
   util_add_trapped ("/stall/source", test_source);
   util_add_trapped ("/stall/nameless-source", test_nameless_source);

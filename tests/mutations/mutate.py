@@ -120,7 +120,7 @@ class Scratch:
     def test(self, tests):
         """The first of these that fails, and how."""
         env = dict(os.environ, BGLOOP_TEST_SCALE=str(self.args.scale), BGLOOP_MODEL_SEEDS=str(self.args.seeds))
-        log = self.folder / 'build' / 'meson-logs' / 'testlog.json'
+        log = self.folder / 'build' / 'meson-logs' / ('testlog-tsan.json' if self.tsan else 'testlog.json')
         run('meson', 'test', '-C', 'build', '--no-rebuild', '--maxfail=1', f'--num-processes={self.args.jobs}',
             f'--timeout-multiplier={self.args.timeout}', *(['--setup=tsan'] if self.tsan else []), *tests,
             cwd=self.folder, env=env)
