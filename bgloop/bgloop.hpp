@@ -110,6 +110,9 @@ public:
       catch (...)
         {
           thrown = std::current_exception ();
+          /* What ends a thread is no exception, and must not be stopped. */
+          if (!thrown)
+            std::terminate ();
         }
     };
     const auto run = [] (gpointer data, GError **) noexcept -> gboolean {

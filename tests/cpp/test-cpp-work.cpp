@@ -3,6 +3,8 @@
  */
 #include <bgloop/bgloop.hpp>
 
+#include <cstdlib>
+#include <exception>
 #include <limits>
 #include <map>
 #include <ratio>
@@ -342,6 +344,25 @@ test_post_must_not_throw ()
   g_test_trap_assert_stderr ("*nobody waits for this*");
 }
 
+static void
+test_call_must_return ()
+{
+  if (g_test_subprocess ())
+    {
+      bgloop::Loop loop ("exits");
+
+      std::set_terminate ([] {
+        g_printerr ("terminated\n");
+        std::abort ();
+      });
+      loop.call ([] { g_thread_exit (nullptr); });
+      return;
+    }
+  g_test_trap_subprocess (nullptr, 0, G_TEST_SUBPROCESS_DEFAULT);
+  g_assert_false (g_test_trap_has_passed ());
+  g_test_trap_assert_stderr ("*terminated*");
+}
+
 /* Submit */
 
 static void
@@ -504,6 +525,7 @@ main (int argc, char **argv)
   g_test_add_func ("/cpp/post/refused", test_post_is_refused);
   g_test_add_func ("/cpp/post/after", test_post_after);
   g_test_add_func ("/cpp/post/must-not-throw", test_post_must_not_throw);
+  g_test_add_func ("/cpp/call/must-return", test_call_must_return);
   g_test_add_func ("/cpp/submit/results", test_submit_has_results);
   g_test_add_func ("/cpp/submit/carries-exceptions", test_submit_carries_exceptions);
   g_test_add_func ("/cpp/submit/destroyed-first", test_submit_is_destroyed_first);
