@@ -313,7 +313,8 @@ test_no_descriptor (void)
           g_clear_error (&error);
         }
       g_assert_cmpint (injected.descriptors, ==, 0);
-      g_assert_cmpuint (util_count_threads (), ==, n_threads);
+      if (!util_is_emulated ())
+        g_assert_cmpuint (util_count_threads (), ==, n_threads);
       util_loop_end (util_loop_new ("one"));
     }
 }
@@ -628,7 +629,9 @@ main (int argc, char *argv[])
   g_test_add_func ("/injected/signals", test_signals);
   g_test_add_func ("/injected/wall-clock", test_wall_clock);
   util_add_trapped ("/injected/memory/crowded", test_crowded);
-  g_test_add_func ("/injected/memory/none", test_no_memory);
+  /* An emulator sets no limit, and the test would take all that the machine has. */
+  if (!util_is_emulated ())
+    g_test_add_func ("/injected/memory/none", test_no_memory);
 
   return g_test_run ();
 }

@@ -1022,7 +1022,7 @@ main (int argc, char *argv[])
   util_init (&argc, &argv);
 
   util_add_trapped ("/leftovers/destroyed-on-the-loop", test_destroyed);
-  if (HAVE_PROCESS_VM_READV)
+  if (HAVE_PROCESS_VM_READV && !util_is_emulated ())
     {
       util_add_trapped ("/leftovers/destroyed-on-the-loop/odd-priorities", test_destroyed_odd);
       util_add_trapped ("/leftovers/looked-up/many-in-the-past", test_many_in_the_past);

@@ -134,7 +134,8 @@ test_initialized_twice (void)
   g_assert_true (g_initable_init (G_INITABLE (loop), NULL, &error));
   g_assert_no_error (error);
   g_assert_cmpint (bg_loop_get_state (loop), ==, BG_LOOP_STOPPED);
-  g_assert_cmpuint (util_count_threads (), <, n_threads);
+  if (!util_is_emulated ())
+    g_assert_cmpuint (util_count_threads (), <, n_threads);
   util_loop_end (loop);
 }
 

@@ -15,6 +15,9 @@
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
+#if HAVE_PROC
+#include <sys/syscall.h>
+#endif
 #if UTIL_WITH_ASAN
 #include <sanitizer/lsan_interface.h>
 #endif
@@ -564,6 +567,20 @@ is_awake (const char *path)
   char state;
 
   return read_thread (path, &state, &flags) && state == 'R';
+}
+
+gboolean
+util_is_emulated (void)
+{
+#if HAVE_PROC
+  g_autofree char *call = NULL;
+
+  /* What is read is the number of the call that reads: the real processor's. */
+  return g_file_get_contents ("/proc/thread-self/syscall", &call, NULL, NULL)
+         && strtol (call, NULL, 10) != SYS_read;
+#else
+  return FALSE;
+#endif
 }
 
 gsize

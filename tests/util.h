@@ -156,6 +156,11 @@ void util_catch_criticals (void);
 void util_ignore_leak (gpointer memory);
 void util_take_critical (const char *pattern);
 
+/* Whether a program emulates the processor, as qemu-user does. Much of what is asked of the system
+ * is then otherwise: limits do not hold, calls are missing, threads stay for a while after they
+ * were joined, and each leaves memory behind. */
+gboolean util_is_emulated (void);
+
 /* How many bytes the program has allocated, where that is known; otherwise 0. */
 gsize util_get_allocated (void);
 

@@ -29,7 +29,8 @@ bg_inbox_push_activity (BgInbox *self, gpointer func)
   atomic_store_explicit (&self->activities.notify, NULL, memory_order_relaxed);
   atomic_store_explicit (&self->activities.started_at, g_get_monotonic_time (),
                          memory_order_relaxed);
-  atomic_store_explicit (&self->activities.running, func, memory_order_relaxed);
+  /* Whoever sees that, or what is stored there later, sees this time, too, or a later one. */
+  atomic_store_explicit (&self->activities.running, func, memory_order_release);
 }
 
 /* The innermost activity is over; the one around it counts as running again, since its own

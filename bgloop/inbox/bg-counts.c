@@ -29,7 +29,7 @@ bg_inbox_end_busy (BgInbox *self, gint64 now)
   busy += now;
   if (busy - before > atomic_load_explicit (&counts->longest, memory_order_relaxed))
     atomic_store_explicit (&counts->longest, busy - before, memory_order_relaxed);
-  atomic_store_explicit (&counts->busy_before, busy, memory_order_relaxed);
+  atomic_store_explicit (&counts->busy_before, busy, memory_order_release);
   atomic_store_explicit (&counts->busy, busy, memory_order_release);
 }
 

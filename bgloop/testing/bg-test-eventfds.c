@@ -188,6 +188,18 @@ is_poll (long number)
       ;
 }
 
+/* Whether /proc has the numbers that system calls have in this program. A processor that is
+ * emulated has others than the real one, whose they are then: that of the call that reads the file
+ * tells. */
+static gboolean
+has_own_numbers (void)
+{
+  g_autofree char *call = NULL;
+
+  return g_file_get_contents ("/proc/thread-self/syscall", &call, NULL, NULL)
+         && strtol (call, NULL, 10) == SYS_read;
+}
+
 /* Adds what @thread polls at the moment. FALSE where the system does not say what a
  * thread does. What it says may be over by now: so the memory is read in a way that
  * can fail. */
@@ -204,7 +216,7 @@ add_polled (int thread, GArray *fds)
   if (call == NULL)
     return FALSE;
   if (sscanf (call, "%ld %llx %llx", &number, &address, &n) != 3 || !is_poll (number))
-    return TRUE;
+    return has_own_numbers ();
 
   memory = open ("/proc/self/mem", O_RDONLY | O_CLOEXEC);
   if (memory == -1)
