@@ -101,21 +101,41 @@ class Future(concurrent.futures.Future):
             thread.heed()
         return timeout
 
+    def _explain_timeout(self, name, timeout):
+        """What to raise, or None if the error is the function's own, or nobody knows what is in the way."""
+        loop = self._thread.reference() if self._thread is not None else None
+        if self._state in _DONE or loop is None:
+            return None
+        explained = waiting.timeout_error(loop, self._thread, '%s() on the loop "%s" did not end within %d ms: %s', name,
+                                          self._thread.name, waiting.milliseconds(timeout))
+        return concurrent.futures.TimeoutError(*explained.args)  # another class before Python 3.11
+
     def result(self, timeout=None):
+        left = timeout
         try:
             if timeout is not None or self._state != FINISHED:
-                timeout = self._begin_wait(timeout)
+                left = self._begin_wait(timeout)
             if self._state == FINISHED:
                 return self._Future__get_result()
-            return super().result(timeout)
+            return super().result(left)
+        except concurrent.futures.TimeoutError:
+            explained = self._explain_timeout('result', timeout)
+            if explained is None:
+                raise
+            raise explained from None
         finally:
-            self = None  # an exception's traceback has this frame
+            self = explained = None  # an exception's traceback has this frame
 
     def exception(self, timeout=None):
         try:
             return super().exception(self._begin_wait(timeout))
+        except concurrent.futures.TimeoutError:
+            explained = self._explain_timeout('exception', timeout)
+            if explained is None:
+                raise
+            raise explained from None
         finally:
-            self = None
+            self = explained = None
 
 
 def complete(record, box, error=None):

@@ -563,6 +563,26 @@ class Submit(LoopTestCase):
         self.assertEqual(future.result(), 0)
         self.assertEqual(self.loop.call(future.result), 0)
 
+    def test_result_that_is_late_says_what_is_in_the_way(self):
+        gate = Gate(self.loop)
+        future = self.loop.submit(int)
+        for wait in future.result, future.exception:
+            with self.assertRaisesRegex(concurrent.futures.TimeoutError, f'{wait.__name__}\\(\\) on the loop .*'
+                                        ' did not end within 1 ms: running .*Gate for'):
+                wait(0.001)
+        gate.open()
+        self.assertEqual(future.result(), 0)
+
+    def test_result_that_is_an_error_of_that_kind_is_as_it_was(self):
+        error = concurrent.futures.TimeoutError('my own')
+        error.__cause__ = Failure()
+        future = self.loop.submit(fail_deep, error)
+        for timeout in None, HANG:
+            with self.assertRaises(concurrent.futures.TimeoutError) as caught:
+                future.result(timeout)
+            self.assertIs(caught.exception, error)
+            self.assertIsInstance(error.__cause__, Failure)
+
     def test_result_on_another_loops_thread(self):
         gate = Gate(self.loop)
         future = self.loop.submit(pow, 2, 5)
