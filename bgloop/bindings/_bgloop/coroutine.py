@@ -37,9 +37,13 @@ class _Selector(selectors.DefaultSelector):
 
 
 def _get_ready_time(when):
-    """A time of asyncio's, as C takes it: NEVER for what is too late for any clock, or is no number."""
-    usec = when * 1e6
-    if usec <= AT_ONCE:
+    """A time of asyncio's, as C takes it: NEVER for what is too late for any clock, AT_ONCE for what is no
+    number, as asyncio has it."""
+    try:
+        usec = when * 1e6
+    except OverflowError:
+        return NEVER
+    if not usec > AT_ONCE:
         return AT_ONCE
     return math.ceil(usec) if usec < LATEST_USEC else NEVER
 

@@ -17,6 +17,7 @@ child that is forked off just then may find it taken, and hang. So a fork waits 
 """
 
 import atexit
+import collections
 import itertools
 import os
 import signal
@@ -63,6 +64,7 @@ class _Here(threading.local):
 
     plain = None  # whether it is no loop's, so that nobody can wait for it
     handling = 0  # how many shutdowns in CANCEL mode it is asking for
+    interruption = None  # what has come meanwhile
 
 
 here = _Here()
@@ -98,17 +100,27 @@ def call_and_report(function, *arguments, **keywords):
 
 
 def insist(function, *arguments):
-    """Calls a function that may be called twice to its end, also if Ctrl-C comes. What has come, or None."""
+    """Calls a function until Ctrl-C lets it come to its end: when it is called again it goes on. Then what has
+    come is raised."""
     interruption = None
     while True:
         try:
             function(*arguments)
+            break
         except KeyboardInterrupt as error:
-            interruption = error
-            continue
-        except BaseException as error:
-            report(error)
-        return interruption
+            if interruption is not None or get_ident() != Main.ident:
+                report(error)  # there is only one to be raised; and elsewhere it is nobody's Ctrl-C
+            else:
+                interruption = error
+    if interruption is not None:
+        raise interruption
+
+
+def raise_interruption():
+    """Ctrl-C that has come in a callback from C, which cannot raise it."""
+    interruption, here.interruption = here.interruption, None
+    if interruption is not None:
+        raise interruption
 
 
 class LoopThread:
@@ -220,10 +232,10 @@ class LoopThread:
             loop = self.reference()
             if self.cancelled_handler or self.ended or loop is None:
                 return
-            self.cancellable = loop.get_cancellable()
+            self.cancellable = cancellable = loop.get_cancellable()
             self.cancelled_handler = native.signal_connect(
-                native.pointer(self.cancellable), b'cancelled', _cancelled_cb, self.serial, None, 0)
-        if self.cancellable.is_cancelled():
+                native.pointer(cancellable), b'cancelled', _cancelled_cb, self.serial, None, 0)
+        if cancellable.is_cancelled():
             self.note_cancelled()
 
     def disregard(self):
@@ -326,47 +338,33 @@ class LoopThread:
         if self.forked:
             return
 
-        if mode == DRAIN:
-            native.quit_loop(self.pointer, mode)
-            return
-
-        # Ctrl-C would be lost in a callback from C, and all are told here anyway.
-        self.disregard()
-        here.handling += 1
+        here.handling += mode == CANCEL
         try:
             native.quit_loop(self.pointer, mode)
         finally:
-            here.handling -= 1
+            here.handling -= mode == CANCEL
+        if mode == CANCEL:
             self.drop_all()
+            raise_interruption()
 
     def drop_all(self, only=None):
         """Tells everybody whose work has not started, or has not answered, that it is over. Ctrl-C that comes
         meanwhile is raised when that is done."""
-        interruption = None
-        for key in list(self.live):
-            interruption = self.drop_live(key) or interruption
-        for key in list(self.pending):
-            record = self.pending.get(key)
-            if record is None or (only is not None and record.KIND != only):
-                continue
-            if record.KIND in (OPERATION, COROUTINE):
-                interruption = self.drop_live(key) or interruption
-            elif self.pending.pop(key, None) is not None:
-                interruption = insist(record.drop, key) or interruption
-        if interruption is not None:
-            raise interruption
+        insist(self._take_and_drop, collections.deque(), only)
 
-    def drop_live(self, key):
-        """The interruption that has come meanwhile, or None."""
-        record = self.live.get(key)
-        if record is None:
-            return None
-
-        future = record.future  # which the loop forgets when it finds the record taken
-        if self.live.pop(key, None) is None:
-            return None
-        first = insist(future._end_as_closed)
-        return insist(record.stop, key) or first
+    def _take_and_drop(self, taken, only):
+        # A record is taken and noted in one step, as nobody else tells of it any more. The loop forgets its
+        # future when it finds it taken.
+        live = [(key, record, record.future) for key, record in list(self.live.items())]
+        taken.extend(zip(live, map(self.live.pop, [key for key, *_ in live], itertools.repeat(None))))
+        pending = [(key, record, None) for key, record in list(self.pending.items())
+                   if record.KIND not in (OPERATION, COROUTINE) and only in (None, record.KIND)]
+        taken.extend(zip(pending, map(self.pending.pop, [key for key, *_ in pending], itertools.repeat(None))))
+        while taken:
+            (key, record, future), taken_here = taken[0]
+            if taken_here is not None:
+                _drop(key, record, future)
+            taken.popleft()
 
     def leave(self):
         """When Python leaves: only functions that were accepted still run."""
@@ -411,6 +409,19 @@ class LoopThread:
                     self.quit(CANCEL)
             elif time.monotonic() >= deadline:
                 return False
+
+
+def _drop(key, record, future):
+    try:
+        if future is not None:
+            future._end_as_closed()
+            record.stop(key)
+        else:
+            record.drop(key)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        report(error)
 
 
 def _count_keys():
@@ -531,8 +542,16 @@ def _inner_cb(key):
 def _cancelled_cb(cancellable, serial):
     thread = _by_serial.get(serial)
     loop = thread.reference() if thread is not None else None
-    if loop is not None:
+    if loop is None:
+        return
+
+    try:
         thread.note_cancelled()
+    except KeyboardInterrupt as error:
+        if here.handling:
+            here.interruption = error
+        else:
+            report(error)
 
 
 # threading.Thread

@@ -416,6 +416,7 @@ def _shutdown_once(thread, mode, msec):
         return False
     finally:
         threads.here.handling -= mode == threads.CANCEL
+        threads.raise_interruption()
     return True
 
 

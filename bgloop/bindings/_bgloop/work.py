@@ -6,7 +6,7 @@ import concurrent.futures
 import functools
 import threading
 from _thread import get_ident
-from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
+from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, LOGGER, PENDING, RUNNING
 from time import monotonic, sleep
 
 from . import thread as threads
@@ -59,23 +59,31 @@ class Future(concurrent.futures.Future):
         record = thread.live.pop(key, None)
         if record is not None:
             try:
-                self._end_as_cancelled()
+                threads.insist(self._end_as_cancelled)
             finally:
                 record.stop(key)
             return True
         record = thread.pending.get(key)
         if record is not None and record.KIND == threads.FUNCTION and thread.pending.pop(key, None) is not None:
-            self._end_as_cancelled()
+            threads.insist(self._end_as_cancelled)
             return True
         return self.cancelled()
 
     def _end_as_cancelled(self):
-        """By whoever has taken its record. Ctrl-C may come meanwhile, and it may be called again."""
-        try:
-            super().cancel()
-        finally:
-            if self._state == CANCELLED:
-                self.set_running_or_notify_cancel()
+        """By whoever has taken its record. Ctrl-C may come meanwhile: called again it goes on, where
+        Future.cancel() would find nothing more to do."""
+        with self._condition:
+            if self._state in (PENDING, CANCELLED):
+                self._state = CANCELLED
+                self._condition.notify_all()
+        while self._state in (CANCELLED, CANCELLED_AND_NOTIFIED) and self._done_callbacks:
+            callback = self._done_callbacks.pop(0)
+            try:
+                callback(self)
+            except Exception:
+                LOGGER.exception('exception calling callback for %r', self)
+        if self._state == CANCELLED:
+            self.set_running_or_notify_cancel()
 
     def _end_as_closed(self):
         self._closed = True
@@ -106,8 +114,8 @@ class Future(concurrent.futures.Future):
         loop = self._thread.reference() if self._thread is not None else None
         if self._state in _DONE or loop is None:
             return None
-        explained = waiting.timeout_error(loop, self._thread, '%s() on the loop "%s" did not end within %d ms: %s', name,
-                                          self._thread.name, waiting.milliseconds(timeout))
+        explained = waiting.timeout_error(loop, self._thread, '%s() on the loop "%s" did not end within %d ms: %s',
+                                          name, self._thread.name, waiting.milliseconds(timeout))
         return concurrent.futures.TimeoutError(*explained.args)  # another class before Python 3.11
 
     def result(self, timeout=None):
@@ -303,7 +311,7 @@ class Handle:
 
 def describe(fn):
     """A function's name, for people. It may be any object, and have attributes that are made up, or raise."""
-    if issubclass(type(fn), functools.partial):
+    if type(fn) is functools.partial:
         return describe(fn.func)
 
     try:
@@ -313,4 +321,4 @@ def describe(fn):
         name = None
     if not isinstance(name, str):
         name, module = type(fn).__qualname__, type(fn).__module__
-    return f'{module}.{name}' if module else name
+    return f'{module}.{name}' if isinstance(module, str) and module else name

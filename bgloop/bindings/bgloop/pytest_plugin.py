@@ -13,14 +13,16 @@ def pytest_addoption(parser):
     parser.addini('bgloop_check_all', 'whether all tests have to leave nothing behind', type='bool', default=False)
 
 
+@pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
-    if call.excinfo is not None:
-        item._bgloop_raised = True
+    yield
+    raised = call.excinfo is not None
+    item._bgloop_raised = raised if call.when == 'setup' else raised or _has_raised(item)
 
 
-def _has_raised(request):
+def _has_raised(item):
     """Whether an exception has left the test: because it has failed, as expected or not, or skips itself."""
-    return getattr(request.node, '_bgloop_raised', False)
+    return getattr(item, '_bgloop_raised', False)
 
 
 @pytest.fixture
@@ -32,7 +34,7 @@ def _bgloop_check(request):
     yield
     request.node.funcargs.pop('bg_loop', None)  # where pytest keeps it
     # What such a test has is in the traceback.
-    left = mark.describe_left() if not _has_raised(request) else None
+    left = mark.describe_left() if not _has_raised(request.node) else None
     if left is not None:
         pytest.fail(f'left behind: {left}', pytrace=False)
 

@@ -18,6 +18,8 @@ from . import Bg
 
 __all__ = ['LoopTestCase', 'assert_no_loops']
 
+__unittest = True  # tracebacks leave this out
+
 
 class Mark:
     """What there was at a moment: only what is newer counts."""
@@ -105,7 +107,11 @@ class LoopTestCase(unittest.TestCase):
 
     # unittest forgets, before it cleans up, how the test has gone, and keeps exceptions that were expected.
 
-    _passed = True
+    _passed, _left = True, None
+
+    def run(self, result=None):
+        self._passed, self._left = True, None
+        return super().run(result)
 
     def _callSetUp(self):
         self._call_noting(super()._callSetUp)
@@ -123,8 +129,6 @@ class LoopTestCase(unittest.TestCase):
             passed = self._outcome is None or self._outcome.success  # not so if a part of it has failed
         finally:
             self._passed = self._passed and passed
-
-    _left = None
 
     def _check_left(self, mark):
         self._end_loop()

@@ -425,9 +425,24 @@ class Shutdown(LoopTestCase):
         self.assertEqual(len(os.listdir('/proc/self/fd')), before)
 
 
+    def test_handler_of_the_cancellable_waits_for_what_is_cancelled(self):
+        seen = []
+        future = self.loop.spawn(forever())
+
+        def cancelled(*_):
+            with self.assertRaises(concurrent.futures.CancelledError):
+                future.exception(HANG)
+            seen.append('cancelled')
+
+        self.loop.get_cancellable().connect(cancelled)
+        self.loop.quit(Bg.ShutdownMode.CANCEL)
+        self.loop.shutdown()
+        self.assertEqual(seen, ['cancelled'])
+
+
 class Asyncio(LoopTestCase):
     def test_times_that_never_come(self):
-        for when, ready in (math.inf, -1), (1e300, -1), (math.nan, -1), (2e13, -1), (-math.inf, 0), (-1, 0), (1.5, 1500000):
+        for when, ready in (math.inf, -1), (1e300, -1), (10 ** 400, -1), (math.nan, 0), (2e13, -1), (-math.inf, 0), (-1, 0), (1.5, 1500000):
             self.assertEqual(_bgloop.coroutine._get_ready_time(when), ready, when)
 
         with unittest.mock.patch('threading.excepthook') as hook:

@@ -9,6 +9,7 @@ thread is in the function that waits.
 import asyncio
 import concurrent.futures
 import functools
+import itertools
 import os
 import signal
 import sys
@@ -195,15 +196,16 @@ class Interrupt(LoopTestCase):
         self.assertEqual(results, [32])
 
     def test_shutdown_tells_all_before_it_is_interrupted(self):
-        """Ctrl-C comes as the first of several futures is cancelled, in a callback of it."""
-        for end in functools.partial(Bg.Loop.shutdown, cancel_futures=True), \
-                functools.partial(Bg.Loop.quit, mode=Bg.ShutdownMode.CANCEL):
+        """Ctrl-C comes as one of several futures is cancelled, in a callback of it."""
+        ends = (functools.partial(Bg.Loop.shutdown, cancel_futures=True),
+                functools.partial(Bg.Loop.shutdown, cancel_futures=True, timeout=0),
+                functools.partial(Bg.Loop.quit, mode=Bg.ShutdownMode.CANCEL))
+        for end, index in itertools.product(ends, (0, 2)):
             loop = Bg.Loop('interrupted')
             gate = Gate(loop)
             futures = [loop.spawn(asyncio.sleep(HANG)), loop.spawn(asyncio.sleep(HANG)),
                        loop.submit(self.fail), loop.submit(self.fail)]
-            for future in futures[0], futures[2]:
-                future.add_done_callback(lambda _: signal.raise_signal(signal.SIGINT))
+            futures[index].add_done_callback(lambda _: signal.raise_signal(signal.SIGINT))
             with self.assertRaises(KeyboardInterrupt):
                 end(loop)
             self.assertEqual(concurrent.futures.wait(futures, timeout=0).not_done, set())
@@ -213,9 +215,12 @@ class Interrupt(LoopTestCase):
     def test_cancelled_future_is_whole(self):
         gate = Gate(self.loop)
         future = self.loop.spawn(asyncio.sleep(HANG))
+        called = []
         future.add_done_callback(lambda _: signal.raise_signal(signal.SIGINT))
+        future.add_done_callback(called.append)
         with self.assertRaises(KeyboardInterrupt):
             future.cancel()
+        self.assertEqual(called, [future])
         self.assertEqual(concurrent.futures.wait([future], timeout=0).not_done, set())
         gate.open()
 

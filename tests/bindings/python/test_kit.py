@@ -12,6 +12,7 @@ import tempfile
 import textwrap
 import threading
 import unittest
+import unittest.mock
 
 import bgloop.testing
 from util import HANG, Bg, Gate, LoopTestCase
@@ -175,7 +176,26 @@ class Unittest(Results):
         result = unittest.TestResult()
         Case('test').run(result)
         self.assertEqual(len(result.failures + result.errors), 1)
-        self.assertIn('on purpose', result.failures[0][1])
+        self.assertIn("    self.fail('on purpose')", result.failures[0][1])
+        self.assertNotIn('testing.py', result.failures[0][1])
+
+    def test_a_test_that_runs_again_is_looked_at_again(self):
+        kept = []
+
+        class Case(LoopTestCase):
+            def test(self):
+                if not kept:
+                    kept.append(self)
+                    self.fail('at first')
+                kept.append(self.loop.hold('an upload'))
+
+        result = unittest.TestResult()
+        case = Case('test')
+        with unittest.mock.patch.dict(os.environ, BG_TEST_TIMEOUT='50'):
+            case.run(result)
+            case.run(result)
+        kept[1].release()
+        self.assertEqual([text.count('an upload') for _, text in result.failures], [0, 1])
 
 
     def test_what_an_exception_has_left_is_not_looked_for(self):
