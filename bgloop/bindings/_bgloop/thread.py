@@ -353,18 +353,21 @@ class LoopThread:
         insist(self._take_and_drop, collections.deque(), only)
 
     def _take_and_drop(self, taken, only):
-        # A record is taken and noted in one step, as nobody else tells of it any more. The loop forgets its
-        # future when it finds it taken.
-        live = [(key, record, record.future) for key, record in list(self.live.items())]
-        taken.extend(zip(live, map(self.live.pop, [key for key, *_ in live], itertools.repeat(None))))
-        pending = [(key, record, None) for key, record in list(self.pending.items())
-                   if record.KIND not in (OPERATION, COROUTINE) and only in (None, record.KIND)]
-        taken.extend(zip(pending, map(self.pending.pop, [key for key, *_ in pending], itertools.repeat(None))))
-        while taken:
-            (key, record, future), taken_here = taken[0]
-            if taken_here is not None:
-                _drop(key, record, future)
-            taken.popleft()
+        # A record is taken and noted in one step, and told before the next is taken, which a callback may wait
+        # for: then others tell of that. The loop forgets a record's future when it finds the record taken.
+        _drop_taken(taken)
+        for key in list(self.live):
+            record = self.live.get(key)
+            if record is not None:
+                noted = key, record, record.future
+                taken.extend(zip([noted], map(self.live.pop, [key], [None])))
+                _drop_taken(taken)
+        for key in list(self.pending):
+            record = self.pending.get(key)
+            if record is not None and record.KIND not in (OPERATION, COROUTINE) and only in (None, record.KIND):
+                noted = key, record, None
+                taken.extend(zip([noted], map(self.pending.pop, [key], [None])))
+                _drop_taken(taken)
 
     def leave(self):
         """When Python leaves: only functions that were accepted still run."""
@@ -411,13 +414,20 @@ class LoopThread:
                 return False
 
 
-def _drop(key, record, future):
+def _drop_taken(taken):
+    while taken:
+        (key, record, future), taken_here = taken[0]
+        if taken_here is not None and future is not None:
+            _report_all_but_interruptions(future._end_as_closed)
+            _report_all_but_interruptions(record.stop, key)
+        elif taken_here is not None:
+            _report_all_but_interruptions(record.drop, key)
+        taken.popleft()
+
+
+def _report_all_but_interruptions(function, *arguments):
     try:
-        if future is not None:
-            future._end_as_closed()
-            record.stop(key)
-        else:
-            record.drop(key)
+        function(*arguments)
     except KeyboardInterrupt:
         raise
     except BaseException as error:

@@ -76,14 +76,16 @@ class Future(concurrent.futures.Future):
             if self._state in (PENDING, CANCELLED):
                 self._state = CANCELLED
                 self._condition.notify_all()
-        while self._state in (CANCELLED, CANCELLED_AND_NOTIFIED) and self._done_callbacks:
-            callback = self._done_callbacks.pop(0)
-            try:
-                callback(self)
-            except Exception:
-                LOGGER.exception('exception calling callback for %r', self)
-        if self._state == CANCELLED:
-            self.set_running_or_notify_cancel()
+        try:
+            while self._state in (CANCELLED, CANCELLED_AND_NOTIFIED) and self._done_callbacks:
+                callback = self._done_callbacks.pop(0)
+                try:
+                    callback(self)
+                except Exception:
+                    LOGGER.exception('exception calling callback for %r', self)
+        finally:
+            if self._state == CANCELLED:
+                self.set_running_or_notify_cancel()
 
     def _end_as_closed(self):
         self._closed = True
@@ -109,10 +111,12 @@ class Future(concurrent.futures.Future):
             thread.heed()
         return timeout
 
-    def _explain_timeout(self, name, timeout):
-        """What to raise, or None if the error is the function's own, or nobody knows what is in the way."""
+    def _explain_timeout(self, error, name, timeout):
+        """What to raise, or None if the error is the function's own, or a signal handler's, or nobody knows what
+        is in the way."""
         loop = self._thread.reference() if self._thread is not None else None
-        if self._state in _DONE or loop is None:
+        own = type(error) is concurrent.futures.TimeoutError and not error.args and timeout is not None
+        if not own or self._state in _DONE or loop is None:
             return None
         explained = waiting.timeout_error(loop, self._thread, '%s() on the loop "%s" did not end within %d ms: %s',
                                           name, self._thread.name, waiting.milliseconds(timeout))
@@ -126,8 +130,8 @@ class Future(concurrent.futures.Future):
             if self._state == FINISHED:
                 return self._Future__get_result()
             return super().result(left)
-        except concurrent.futures.TimeoutError:
-            explained = self._explain_timeout('result', timeout)
+        except concurrent.futures.TimeoutError as error:
+            explained = self._explain_timeout(error, 'result', timeout)
             if explained is None:
                 raise
             raise explained from None
@@ -137,8 +141,8 @@ class Future(concurrent.futures.Future):
     def exception(self, timeout=None):
         try:
             return super().exception(self._begin_wait(timeout))
-        except concurrent.futures.TimeoutError:
-            explained = self._explain_timeout('exception', timeout)
+        except concurrent.futures.TimeoutError as error:
+            explained = self._explain_timeout(error, 'exception', timeout)
             if explained is None:
                 raise
             raise explained from None

@@ -243,6 +243,27 @@ class Interrupt(LoopTestCase):
             other.shutdown()
         self.assertEqual(set(seen), {32})
 
+    def test_what_a_handler_raises_is_as_it_was(self):
+        class Late(TimeoutError):
+            pass
+
+        def late(*_):
+            raise Late('my own')
+
+        gate = Gate(self.loop)
+        future = self.loop.submit(int)
+        handler = signal.signal(signal.SIGALRM, late)
+        try:
+            for wait, timeout in itertools.product((future.result, future.exception), (None, HANG)):
+                signal.setitimer(signal.ITIMER_REAL, 0.01, 0.1)
+                with self.assertRaisesRegex(Late, 'my own'):
+                    wait(timeout)
+                signal.setitimer(signal.ITIMER_REAL, 0)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, handler)
+            gate.open()
+
     def test_other_signals_have_their_handlers_run(self):
         seen = []
         gate = Gate(self.loop)

@@ -583,6 +583,29 @@ class Submit(LoopTestCase):
             self.assertIs(caught.exception, error)
             self.assertIsInstance(error.__cause__, Failure)
 
+    def test_callbacks_of_what_a_shutdown_cancels(self):
+        """They may wait for each other's futures, and raise anything."""
+        for kind in ('submitted', 'coroutines'):
+            loop = Bg.Loop(kind)
+            gate = Gate(loop)
+            give = loop.submit if kind == 'submitted' else lambda _: loop.spawn(asyncio.sleep(HANG))
+            first, second, third = give(int), give(int), give(int)
+            seen = []
+
+            def called(_):
+                with self.assertRaises(concurrent.futures.CancelledError):
+                    second.result(HANG)
+                seen.append(third.cancel())
+                raise SystemExit
+
+            first.add_done_callback(called)
+            with unittest.mock.patch('threading.excepthook') as hook:
+                threading.Timer(0.02, gate.open).start()
+                loop.shutdown(cancel_futures=True)
+            self.assertEqual(hook.call_count, 1)
+            self.assertEqual(seen, [True])
+            self.assertEqual(concurrent.futures.wait([first, second, third], timeout=0).not_done, set())
+
     def test_result_on_another_loops_thread(self):
         gate = Gate(self.loop)
         future = self.loop.submit(pow, 2, 5)
