@@ -103,6 +103,10 @@ def timeout_error(loop, thread, text, *values):
     return TimeoutError(say(text, *values, work))
 
 
+def did_not_end(loop, thread, name, msec):
+    return timeout_error(loop, thread, '%s() on the loop "%s" did not end within %d ms: %s', name, thread.name, msec)
+
+
 # A moment
 
 _spare_errors = []  # that point to nothing
@@ -319,8 +323,7 @@ def wait_for_future(loop, thread, future, msec, name, give_up):
 
     try:
         if not done:
-            give_up(timeout_error(loop, thread, '%s() on the loop "%s" did not end within %d ms: %s', name,
-                                  thread.name, msec))
+            give_up(did_not_end(loop, thread, name, msec))
         if future.cancelled():
             raise thread.refusal() if future._closed else asyncio.CancelledError()
         return future.result()

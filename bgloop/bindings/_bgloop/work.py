@@ -118,8 +118,7 @@ class Future(concurrent.futures.Future):
         own = type(error) is concurrent.futures.TimeoutError and not error.args and timeout is not None
         if not own or self._state in _DONE or loop is None:
             return None
-        explained = waiting.timeout_error(loop, self._thread, '%s() on the loop "%s" did not end within %d ms: %s',
-                                          name, self._thread.name, waiting.milliseconds(timeout))
+        explained = waiting.did_not_end(loop, self._thread, name, waiting.milliseconds(timeout))
         return concurrent.futures.TimeoutError(*explained.args)  # another class before Python 3.11
 
     def result(self, timeout=None):
