@@ -643,7 +643,7 @@ test_leak (gconstpointer data)
 
   if (leak->leak == leak_beside_namesakes && util_is_emulated ())
     {
-      g_test_skip ("where the processor is emulated nobody knows what workers poll");
+      g_test_skip ("an emulator of the processor does not tell what GLib's own threads poll");
       return;
     }
 

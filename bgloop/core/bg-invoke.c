@@ -136,7 +136,7 @@ end_invoke (BgCore *core, BgInvoke *self)
   bg_inbox_destroy (&core->inbox, notify, data);
 }
 
-/* The same of one that is nowhere but with the caller: its notify is part of what calls this. */
+/* The same of an invoke that was never queued: its notify is part of the function that invokes. */
 static void
 end_invoke_here (BgInvoke *self)
 {

@@ -132,8 +132,8 @@ is_still_at (BgWatch *self, const BgPlace *place)
   return place->awake && place->steps == self->place.steps && place->left == self->place.left;
 }
 
-/* Unless the loop has got on by now: then something else has its name where the name is read, and
- * the next look sees that. */
+/* Notes what blocks the loop. If the loop has got on since it was looked at, the name that is read
+ * may be that of something else: then nothing is noted, and the next look finds the new place. */
 static void
 begin_stall (BgWatch *self, gint64 now, Stall *stall)
 {

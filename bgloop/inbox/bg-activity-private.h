@@ -21,7 +21,7 @@ struct _BgActivity
   BgActivity *inner; /* (owned) (nullable) to be used again */
   gpointer func;     /* (nullable) what the outer activity ran when this one began, */
   gint64 started_at; /* and since when, monotonic microseconds, */
-  gpointer notify;   /* (nullable) and its destroy notify that ran */
+  gpointer notify;   /* (nullable) and the destroy notify that ran then */
   BgRecord kept;     /* what is half done if the thread ends now; outcome is NULL if nothing */
 };
 
@@ -34,7 +34,7 @@ typedef struct
   /* atomic, written by the serving thread */
   _Atomic (gpointer) running; /* what runs now */
   _Atomic gint64 started_at;  /* monotonic microseconds, to within a few fast records */
-  _Atomic (gpointer) notify;  /* the destroy notify that blocks, and not what it comes with */
+  _Atomic (gpointer) notify;  /* the destroy notify that runs now, if one does */
   _Atomic guint steps;        /* how often it has gone on to something else than a record */
 } BgActivities;
 

@@ -29,7 +29,8 @@ bg_inbox_push_activity (BgInbox *self, gpointer func)
   atomic_store_explicit (&self->activities.notify, NULL, memory_order_relaxed);
   atomic_store_explicit (&self->activities.started_at, g_get_monotonic_time (),
                          memory_order_relaxed);
-  /* Whoever sees that, or what is stored there later, sees this time, too, or a later one. */
+  /* Another thread that reads this function, or one that is stored there later, reads this time
+   * or a later one. */
   atomic_store_explicit (&self->activities.running, func, memory_order_release);
 }
 
@@ -49,9 +50,9 @@ bg_inbox_pop_activity (BgInbox *self)
   return now;
 }
 
-/* Calls @destroy (nullable) for what has run, or never will: something of its own for whoever
- * asks what blocks the loop, and part of what it comes with for everybody else. It may end the
- * thread, or fork. */
+/* Calls @destroy (nullable), a destroy notify of work that has run or never will. To the watchdog
+ * the notify is something of its own; in other reports it is part of its work. @destroy may end
+ * the thread, or fork. */
 void
 bg_inbox_destroy (BgInbox *self, GDestroyNotify destroy, gpointer data)
 {
@@ -133,8 +134,8 @@ bg_inbox_get_running (BgInbox *self, gint64 *started_at)
   return func;
 }
 
-/* What has the serving thread, if something blocks it: what runs, or its destroy notify; NULL
- * if nothing that was given to the inbox. */
+/* What keeps the serving thread, for the watchdog: the function that runs, or the destroy notify
+ * that does; NULL if nothing that was given to the inbox. */
 gpointer
 bg_inbox_get_blocking (BgInbox *self)
 {

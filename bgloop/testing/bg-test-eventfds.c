@@ -188,9 +188,9 @@ is_poll (long number)
       ;
 }
 
-/* Whether /proc has the numbers that system calls have in this program. A processor that is
- * emulated has others than the real one, whose they are then: that of the call that reads the file
- * tells. */
+/* Whether /proc numbers system calls as this program does. Where the processor is emulated /proc
+ * has the numbers of the real one. The call that reads the file is in the file itself, and should
+ * be a read. */
 static gboolean
 has_own_numbers (void)
 {

@@ -64,7 +64,7 @@ class _Here(threading.local):
 
     plain = None  # whether it is no loop's, so that nobody can wait for it
     handling = 0  # how many shutdowns in CANCEL mode it is asking for
-    interruption = None  # what has come meanwhile
+    interruption = None  # the Ctrl-C that a callback from C has got meanwhile
 
 
 here = _Here()
@@ -343,9 +343,11 @@ class LoopThread:
             native.quit_loop(self.pointer, mode)
         finally:
             here.handling -= mode == CANCEL
-        if mode == CANCEL:
-            self.drop_all()
-            raise_interruption()
+            if mode == CANCEL:
+                try:
+                    self.drop_all()
+                finally:
+                    raise_interruption()
 
     def drop_all(self, only=None):
         """Tells everybody whose work has not started, or has not answered, that it is over. Ctrl-C that comes
@@ -353,8 +355,9 @@ class LoopThread:
         insist(self._take_and_drop, collections.deque(), only)
 
     def _take_and_drop(self, taken, only):
-        # A record is taken and noted in one step, and told before the next is taken, which a callback may wait
-        # for: then others tell of that. The loop forgets a record's future when it finds the record taken.
+        # A record is taken and noted in one step, or Ctrl-C in between would lose it. Its waiter is told before
+        # the next record is taken: a callback may wait for that one, and whoever takes it first tells its waiter.
+        # The loop forgets a record's future when it finds the record taken.
         _drop_taken(taken)
         for key in list(self.live):
             record = self.live.get(key)
