@@ -109,6 +109,72 @@ by_mutex (void)
   g_cond_clear (&mailbox.cond);
 }
 
+typedef struct
+{
+  GRecMutex mutex;
+  int handed_over; /* under mutex */
+  int handed_back; /* under mutex */
+} Baton;
+
+static void
+baton_wait (Baton *self, const int *handed, int n)
+{
+  for (gboolean arrived = FALSE; !arrived;)
+    {
+      g_rec_mutex_lock (&self->mutex);
+      g_rec_mutex_lock (&self->mutex);
+      arrived = *handed >= n;
+      g_rec_mutex_unlock (&self->mutex);
+      g_rec_mutex_unlock (&self->mutex);
+      if (!arrived)
+        g_thread_yield ();
+    }
+}
+
+static void
+baton_hand (Baton *self, int *handed)
+{
+  g_rec_mutex_lock (&self->mutex);
+  (*handed)++;
+  g_rec_mutex_unlock (&self->mutex);
+}
+
+static gpointer
+baton_thread (gpointer data)
+{
+  Baton *baton = data;
+
+  for (int i = 0; i < ROUNDS; i++)
+    {
+      baton_wait (baton, &baton->handed_over, i + 1);
+      count_there (&counter);
+      baton_hand (baton, &baton->handed_back);
+    }
+
+  return NULL;
+}
+
+static void
+by_recursive_mutex (void)
+{
+  Baton baton = { 0 };
+  GThread *thread;
+
+  g_rec_mutex_init (&baton.mutex);
+  thread = g_thread_new ("baton", baton_thread, &baton);
+
+  for (int i = 0; i < ROUNDS; i++)
+    {
+      counter++;
+      baton_hand (&baton, &baton.handed_over);
+      count_beside (i);
+      baton_wait (&baton, &baton.handed_back, i + 1);
+    }
+
+  g_thread_join (thread);
+  g_rec_mutex_clear (&baton.mutex);
+}
+
 static gpointer
 context_thread (gpointer data)
 {
@@ -487,9 +553,11 @@ main (int argc, char **argv)
     const char *name;
     void (*func) (void);
   } ways[] = {
-    { "mutex", by_mutex },     { "source", by_source }, { "reference", by_reference },
-    { "count", by_count },     { "class", by_class },   { "context", by_context },
-    { "revival", by_revival }, { "loop", by_loop },
+    { "mutex", by_mutex },     { "recursive-mutex", by_recursive_mutex },
+    { "source", by_source },   { "reference", by_reference },
+    { "count", by_count },     { "class", by_class },
+    { "context", by_context }, { "revival", by_revival },
+    { "loop", by_loop },
   };
 
   racing = argc > 2 && strcmp (argv[2], "race") == 0;
@@ -500,7 +568,8 @@ main (int argc, char **argv)
         return 0;
       }
 
-  g_printerr ("Usage: control mutex|source|reference|count|class|context|revival|loop [race]\n");
+  g_printerr ("Usage: control "
+              "mutex|recursive-mutex|source|reference|count|class|context|revival|loop [race]\n");
 
   return 2;
 }

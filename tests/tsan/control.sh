@@ -36,9 +36,9 @@ check ()
   echo "$verdict $number $name"
 }
 
-echo 1..16
+echo 1..18
 number=0
-for way in mutex source reference count class context revival loop; do
+for way in mutex recursive-mutex source reference count class context revival loop; do
   number=$((number + 1))
   check $number "/tsan/$way/correct-is-silent" 0 no "$way"
   number=$((number + 1))
