@@ -53,6 +53,12 @@ was_passed (BgPoint point)
   return g_atomic_int_get (&schedule.passed[point]) > 0;
 }
 
+static int
+count_looks (void)
+{
+  return g_atomic_int_get (&schedule.passed[BG_POINT_LOOKS]);
+}
+
 /* @first on this thread, @second on another one. */
 static void
 run_both (Both *self, GThreadFunc first, GThreadFunc second)
@@ -566,6 +572,7 @@ static void
 test_name (void)
 {
   BgLoop *loop = util_loop_new ("blocked");
+  int looks = count_looks ();
 
   memset (&stall, 0, sizeof stall);
   util_latch_init (&stall.goes_on, 1);
@@ -577,9 +584,97 @@ test_name (void)
   util_loop_end (loop);
   bg_schedule_set_func (NULL);
   g_assert_cmpint (stall.n_wrong, ==, 0);
+  g_assert_cmpint (count_looks (), >, looks);
   util_latch_clear (&stall.reported);
   util_latch_clear (&stall.next);
   util_latch_clear (&stall.goes_on);
+}
+
+/* Looks */
+
+/* How often @func goes through what @loop has, which it must not do as one that has the lock for a
+ * moment would: whoever waits for the lock is not to find it taken by the next look. */
+static int
+count_looks_of (void (*func) (BgLoop *loop), BgLoop *loop)
+{
+  int before = count_looks ();
+
+  func (loop);
+  return count_looks () - before;
+}
+
+static void
+describe (BgLoop *loop)
+{
+  g_free (bg_loop_describe (loop));
+}
+
+static void
+call_in_vain (BgLoop *loop)
+{
+  g_autoptr (GError) error = NULL;
+
+  g_assert_false (bg_loop_call_full (loop, 0, 0, util_no_call_cb, NULL, NULL, &error));
+  g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+}
+
+static void
+flush_in_vain (BgLoop *loop)
+{
+  g_autoptr (GError) error = NULL;
+
+  g_assert_false (bg_loop_flush (loop, 0, NULL, &error));
+  g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+}
+
+static void
+shut_down_in_vain (BgLoop *loop)
+{
+  g_autoptr (GError) error = NULL;
+
+  g_assert_false (bg_loop_shutdown_full (loop, BG_SHUTDOWN_DRAIN, 0, NULL, &error));
+  g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+}
+
+static UtilLatch replied;
+
+static void
+ask_cb (gpointer asked)
+{
+  bg_loop_call_async (asked, 0, -1, util_true_cb, NULL, NULL, NULL, util_count_down_reply_cb,
+                      &replied);
+}
+
+static void
+test_looks (void)
+{
+  BgLoop *asked = util_loop_new ("asked"), *asker = util_loop_new ("asker");
+  UtilLatch latch;
+
+  util_latch_init (&latch, 1);
+  util_latch_init (&replied, 1);
+  bg_schedule_set_func (point_cb);
+  g_assert_true (bg_loop_post (asked, util_wait_cb, &latch, NULL));
+  g_assert_true (bg_loop_post (asker, ask_cb, asked, NULL));
+  util_wait_until_asleep (asker);
+
+  g_assert_cmpint (count_looks_of (describe, asked), ==, 1);
+  g_assert_cmpint (count_looks_of (call_in_vain, asked), ==, 1);
+  g_assert_cmpint (count_looks_of (flush_in_vain, asked), ==, 1);
+  g_assert_cmpint (count_looks_of (shut_down_in_vain, asked), ==, 1);
+
+  /* A loop that waits for replies has them elsewhere. */
+  bg_loop_quit (asker, BG_SHUTDOWN_DRAIN);
+  g_assert_cmpint (count_looks_of (describe, asker), ==, 2);
+
+  util_latch_count_down (&latch);
+  g_assert_true (bg_loop_shutdown (asked, NULL));
+  util_loop_end (asker);
+  util_loop_end (asked);
+  bg_schedule_set_func (NULL);
+  g_assert_true (util_latch_is_open (&replied));
+  util_latch_clear (&replied);
+  util_latch_clear (&latch);
 }
 
 static const struct
@@ -612,6 +707,8 @@ test_points (void)
     run_case (&cases[i].func);
   if (!was_passed (BG_POINT_WATCH_NAMES))
     test_name ();
+  if (!was_passed (BG_POINT_LOOKS))
+    test_looks ();
 
   for (BgPoint point = 0; point < BG_N_POINTS; point++)
     {
@@ -633,6 +730,7 @@ main (int argc, char *argv[])
   for (guint i = 0; i < G_N_ELEMENTS (cases); i++)
     g_test_add_data_func (cases[i].path, &cases[i].func, run_case);
   g_test_add_func ("/schedule/stall/goes-on-as-it-is-named", test_name);
+  g_test_add_func ("/schedule/looks", test_looks);
   g_test_add_func ("/schedule/points/passed", test_points);
 
   return g_test_run ();

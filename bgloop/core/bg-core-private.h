@@ -110,9 +110,11 @@ gboolean bg_core_try_ref (BgCore *self);
 void bg_core_unref (BgCore *self);
 void bg_core_abandon (BgCore *self);
 
-#define bg_core_lock(self)      bg_inbox_lock (&(self)->inbox)
-#define bg_core_unlock(self)    bg_inbox_unlock (&(self)->inbox)
-#define bg_core_is_forked(self) G_UNLIKELY ((self)->generation != bg_fork_generation ())
+#define bg_core_lock(self)              bg_inbox_lock (&(self)->inbox)
+#define bg_core_unlock(self)            bg_inbox_unlock (&(self)->inbox)
+#define bg_core_lock_to_look(self)      bg_inbox_lock_to_look (&(self)->inbox)
+#define bg_core_unlock_after_look(self) bg_inbox_unlock_after_look (&(self)->inbox)
+#define bg_core_is_forked(self)         G_UNLIKELY ((self)->generation != bg_fork_generation ())
 
 static inline const char *
 bg_core_get_name (BgCore *self)

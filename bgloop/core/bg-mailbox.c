@@ -347,12 +347,12 @@ bg_mailbox_close (BgMailbox *self)
 void
 bg_mailbox_foreach_owed (BgMailbox *self, BgOwedFunc func, gpointer user_data)
 {
-  bg_inbox_lock (&self->inbox);
+  bg_inbox_lock_to_look (&self->inbox);
   for (GList *link = self->owed.head; link != NULL; link = link->next)
     {
       BgReply *reply = link->data;
 
       func (reply->by, reply->func, reply->owed_at, user_data);
     }
-  bg_inbox_unlock (&self->inbox);
+  bg_inbox_unlock_after_look (&self->inbox);
 }

@@ -302,9 +302,9 @@ bg_core_list_work (BgCore *core)
   g_autoptr (BgReport) report = NULL;
   gboolean busy;
 
-  bg_core_lock (core);
+  bg_core_lock_to_look (core);
   report = bg_report_new_all (core, &busy);
-  bg_core_unlock (core);
+  bg_core_unlock_after_look (core);
 
   return bg_report_list (report);
 }
@@ -332,9 +332,9 @@ bg_core_report (BgCore *core, int priority)
 {
   BgReport *report;
 
-  bg_core_lock (core);
+  bg_core_lock_to_look (core);
   report = bg_report_new (core, priority);
-  bg_core_unlock (core);
+  bg_core_unlock_after_look (core);
 
   return report;
 }

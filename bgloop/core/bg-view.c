@@ -97,11 +97,11 @@ bg_view_init (BgView *self, BgCore *core)
   g_autoptr (BgReport) report = NULL;
   Standby standby;
 
-  bg_core_lock (core);
+  bg_core_lock_to_look (core);
   self->state = bg_core_get_state (core);
   report = bg_report_new_all (core, &self->busy);
   collect (&standby, core);
-  bg_core_unlock (core);
+  bg_core_unlock_after_look (core);
 
   self->works = bg_report_list (report);
   self->standby = list_lines (&standby);

@@ -141,11 +141,11 @@ begin_stall (BgWatch *self, gint64 now, Stall *stall)
   BgPlace place;
 
   bg_schedule_point (BG_POINT_WATCH_NAMES);
-  bg_core_lock (core);
+  bg_core_lock_to_look (core);
   self->func = bg_inbox_get_blocking (&core->inbox);
   self->source = bg_core_dup_dispatched (core);
   place = get_place (core);
-  bg_core_unlock (core);
+  bg_core_unlock_after_look (core);
 
   if (!is_still_at (self, &place))
     {

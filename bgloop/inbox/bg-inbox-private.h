@@ -65,6 +65,11 @@ struct _BgInbox
   guint64 wakeups;
   gint64 woken_at; /* when it was last woken, monotonic microseconds; 0: long ago */
 
+  /* who has the lock next: see bg_inbox_lock_to_look() */
+  GMutex next;
+  GMutex looker;
+  _Atomic gboolean looked_at; /* whoever has the lock keeps it for long */
+
   /* the serving thread only */
   BG_CACHE_LINE BgLingerHistory history;
   guint n_stale_dispatches; /* of the loop's own sources, that did nothing but hand work on */
@@ -131,6 +136,8 @@ void bg_inbox_stop (BgInbox *self);
 void bg_inbox_clear (BgInbox *self);
 
 void bg_inbox_lock_contended (BgInbox *self);
+void bg_inbox_lock_to_look (BgInbox *self);
+void bg_inbox_unlock_after_look (BgInbox *self);
 void bg_inbox_unlock_and_wake (BgInbox *self);
 
 static inline void

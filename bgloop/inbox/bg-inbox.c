@@ -37,11 +37,26 @@
 
 /* The lock */
 
+static gboolean
+is_looked_at (BgInbox *self)
+{
+  return atomic_load_explicit (&self->looked_at, memory_order_relaxed);
+}
+
+/* Sleeps until this thread has the lock, before all who look at the inbox from now on. */
+static void
+lock_next (BgInbox *self)
+{
+  g_mutex_lock (&self->next);
+  g_mutex_lock (&self->lock);
+  g_mutex_unlock (&self->next);
+}
+
 /* The lock is taken. */
 void
 bg_inbox_lock_contended (BgInbox *self)
 {
-  for (guint i = 0; i < LOCK_TRIES && bg_spin_is_possible (); i++)
+  for (guint i = 0; i < LOCK_TRIES && bg_spin_is_possible () && !is_looked_at (self); i++)
     {
       for (guint pause = 0; pause < 8; pause++)
         BG_CPU_RELAX ();
@@ -49,14 +64,38 @@ bg_inbox_lock_contended (BgInbox *self)
         return;
     }
 
-  for (guint i = 0; i < LOCK_YIELDS; i++)
+  for (guint i = 0; i < LOCK_YIELDS && !is_looked_at (self); i++)
     {
       bg_yield ();
       if (g_mutex_trylock (&self->lock))
         return;
     }
 
-  g_mutex_lock (&self->lock);
+  lock_next (self);
+}
+
+/* The lock for whoever goes through all that there is, which takes the longer the more there is.
+ * A thread that does so again and again would keep the lock from all others: it unlocks and locks
+ * within a moment, and who sleeps until the lock is free finds it taken each time. So to have the
+ * lock next is a lock of its own, which is waited with and given up once the lock is there: a thread
+ * that sleeps has the lock before one looks again. Of those who look only one at a time waits. */
+void
+bg_inbox_lock_to_look (BgInbox *self)
+{
+  bg_schedule_point (BG_POINT_LOCK);
+  bg_lock_note_taken (self->rank);
+  g_mutex_lock (&self->looker);
+  lock_next (self);
+  atomic_store_explicit (&self->looked_at, TRUE, memory_order_relaxed);
+  bg_schedule_point (BG_POINT_LOOKS);
+}
+
+void
+bg_inbox_unlock_after_look (BgInbox *self)
+{
+  atomic_store_explicit (&self->looked_at, FALSE, memory_order_relaxed);
+  g_mutex_unlock (&self->looker);
+  bg_inbox_unlock (self);
 }
 
 /* Unlocks and wakes the serving thread, in this order, or on the same processor it
@@ -184,6 +223,8 @@ void
 bg_inbox_init (BgInbox *self, GMainContext *context, gpointer owner, BgLockRank rank)
 {
   g_mutex_init (&self->lock);
+  g_mutex_init (&self->next);
+  g_mutex_init (&self->looker);
   self->stopped = context == NULL;
   self->context = context;
   self->owner = owner;
@@ -273,6 +314,8 @@ bg_inbox_clear (BgInbox *self)
       g_free (activity);
     }
   g_mutex_clear (&self->lock);
+  g_mutex_clear (&self->next);
+  g_mutex_clear (&self->looker);
 }
 
 /* Appending */
