@@ -297,6 +297,35 @@ detach (GSource *source)
   g_source_unref (source);
 }
 
+/* More than are counted at once, among them some that have gone, and some that have only just come */
+#define MANY 600
+
+static void
+test_many_standing_by (void)
+{
+  BgLoop *loop = util_loop_new ("standing-by");
+  GSource *sources[MANY];
+  g_autofree char *text = NULL, *all = NULL;
+
+  for (guint i = 0; i < MANY; i++)
+    {
+      sources[i] = attach (loop, i == MANY - 1 ? "last" : NULL);
+      if (i == MANY / 2)
+        g_assert_true (bg_loop_call (loop, util_true_cb, NULL, NULL, NULL));
+    }
+  all = describe_idle (loop);
+  g_assert_nonnull (strstr (all, "\n  600 attached sources: \"last\", ...\n"));
+
+  for (guint i = 0; i < MANY; i += 2)
+    g_source_destroy (sources[i]);
+  text = describe_idle (loop);
+  g_assert_nonnull (strstr (text, "\n  300 attached sources: \"last\", ...\n"));
+
+  for (guint i = 0; i < MANY; i++)
+    detach (sources[i]);
+  util_loop_end (loop);
+}
+
 static void
 assert_standing_by (BgLoop *loop, const char *pattern)
 {
@@ -721,6 +750,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/deadline/report/operation", test_operation);
   util_add_trapped ("/deadline/describe", test_describe);
   util_add_trapped ("/deadline/describe/standing-by", test_standing_by);
+  util_add_trapped ("/deadline/describe/standing-by/many", test_many_standing_by);
   util_add_trapped ("/deadline/describe/due", test_due);
   util_add_trapped ("/deadline/describe/nested", test_nested);
   util_add_trapped ("/deadline/describe/while-a-module-is-loaded", test_module);

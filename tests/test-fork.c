@@ -1114,6 +1114,36 @@ test_returned_shuts_down (void)
   g_object_unref (loop);
 }
 
+/* Nor does it let go of its parent's sources: the first that goes has forked it. */
+
+static void
+fork_and_go_finalize (GSource *source)
+{
+  if (getpid () != parent_pid)
+    _exit (2);
+  if (returned_child == 0)
+    fork_and_return_cb (NULL);
+}
+
+static GSourceFuncs going_funcs = { .finalize = fork_and_go_finalize };
+
+static void
+test_returned_lets_go_of_nothing (void)
+{
+  BgLoop *loop = util_loop_new ("parent");
+
+  parent_pid = getpid ();
+  for (guint i = 0; i < 3; i++)
+    {
+      g_autoptr (GSource) source = g_source_new (&going_funcs, sizeof (GSource));
+
+      g_assert_true (bg_loop_attach (loop, source));
+    }
+  g_assert_true (bg_loop_shutdown (loop, NULL));
+  util_wait_for_child (returned_child);
+  g_object_unref (loop);
+}
+
 /* Nor does it take what is to wake the parent. */
 static void
 test_returned_takes_no_wakeup (void)
@@ -1432,6 +1462,7 @@ main (int argc, char *argv[])
     {
       util_add_trapped ("/fork/returned/runs-nothing-ready", test_returned_runs_nothing_ready);
       util_add_trapped ("/fork/returned/does-not-drain", test_returned_does_not_drain);
+      util_add_trapped ("/fork/returned/lets-go-of-nothing", test_returned_lets_go_of_nothing);
       util_add_trapped ("/fork/returned/takes-no-wakeup", test_returned_takes_no_wakeup);
       util_add_trapped ("/fork/returned/closes-on-exec", test_returned_closes);
     }

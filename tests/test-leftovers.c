@@ -10,6 +10,9 @@
 /* Sources of a loop's context that are there when the loop ends, or come later, whoever attached them:
  * they are destroyed on the loop's thread, what they had goes, and nothing stays behind. */
 
+/* More than the loop lets go of at once */
+#define MANY 300
+
 /* What there is before and must be there again afterwards */
 typedef struct
 {
@@ -181,6 +184,27 @@ test_finalized (void)
 {
   run_finalized (BG_SHUTDOWN_DRAIN);
   run_finalized (BG_SHUTDOWN_CANCEL);
+}
+
+/* However many they are, and whether the loop has looked at them before. */
+static void
+test_finalized_many (void)
+{
+  Sources self = { util_loop_new ("sources") };
+
+  for (guint i = 0; i < 2 * MANY; i++)
+    {
+      g_autoptr (GSource) source = g_source_new (&there_funcs, sizeof (Watched));
+
+      ((Watched *) source)->sources = &self;
+      g_assert_true (bg_loop_attach (self.loop, source));
+      if (i == MANY)
+        g_assert_true (bg_loop_call (self.loop, util_true_cb, NULL, NULL, NULL));
+    }
+
+  g_assert_true (bg_loop_shutdown (self.loop, NULL));
+  g_assert_cmpint (self.finalized, ==, 2 * MANY);
+  g_assert_finalize_object (self.loop);
 }
 
 /* One whose end attaches another, and another: that, too, ends. */
@@ -1030,6 +1054,7 @@ main (int argc, char *argv[])
       util_add_trapped ("/leftovers/looked-up/never-began-to-stop", test_never_began_to_stop);
     }
   util_add_trapped ("/leftovers/finalized-on-the-loop", test_finalized);
+  util_add_trapped ("/leftovers/finalized-on-the-loop/many", test_finalized_many);
   util_add_trapped ("/leftovers/attached-by-the-end", test_attached_by_the_end);
   util_add_trapped ("/leftovers/attached-endlessly", test_attached_endlessly);
   util_add_trapped ("/leftovers/handles", test_handles);

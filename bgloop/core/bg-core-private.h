@@ -141,6 +141,13 @@ bg_core_get_failure (BgCore *self)
   return self->failure;
 }
 
+/* How many sources there are that were attached, without those that have only just come. */
+static inline guint
+bg_core_get_n_attached (BgCore *self)
+{
+  return self->sources.attached != NULL ? self->sources.attached->len : 0;
+}
+
 /* Where its work is queued. */
 static inline BgInbox *
 bg_core_get_inbox (BgCore *self)

@@ -21,12 +21,8 @@
 /* How often what is destroyed at the end may bring about more to be destroyed. */
 #define LAST_ROUNDS 10000
 
-/* While somebody else has a source that was destroyed, an idle loop looks again after
- * 1, 2, 4… and for the last time after so many milliseconds. */
-#define LAST_RECHECK_MSEC 64
-
-/* In how many polls a loop that does not sleep looks at the sources once. */
-#define BUSY_POLLS 64
+/* So many are counted each time that the lock is taken: others have it in between. */
+#define LISTED_AT_ONCE 256
 
 /* How many priorities of sources that were attached are remembered. */
 #define PRIORITIES 64
@@ -89,33 +85,40 @@ bg_core_dup_dispatched (BgCore *self)
   return names->len == 1 ? g_strdup (g_ptr_array_index (names, 0)) : NULL;
 }
 
-static guint
-list_undestroyed (GPtrArray *sources, GPtrArray *names, guint most)
+static GSource *
+get_attached (BgCore *self, guint i)
 {
-  guint n = 0;
+  guint n = bg_core_get_n_attached (self);
 
-  for (guint i = 0; sources != NULL && i < sources->len; i++)
+  return g_ptr_array_index (i < n ? self->sources.attached : self->sources.arriving,
+                            i < n ? i : i - n);
+}
+
+/* Any thread, with the lock held: counts a part of the attached sources, those from the number
+ * *@next on, and adds the names that they have to @names, until those are @most. FALSE if they were
+ * the last, otherwise *@next is where to go on, after others may have had the lock. A source that
+ * goes meanwhile leaves its number to another one, which is perhaps not counted then. */
+gboolean
+bg_core_list_attached (BgCore *self, guint *next, guint *n, GPtrArray *names, guint most)
+{
+  guint n_arriving = self->sources.arriving != NULL ? self->sources.arriving->len : 0;
+  guint end = bg_core_get_n_attached (self) + n_arriving;
+  guint stop = MIN (end, *next + LISTED_AT_ONCE);
+
+  for (guint i = *next; i < stop; i++)
     {
-      GSource *source = g_ptr_array_index (sources, i);
+      GSource *source = get_attached (self, i);
 
       if (g_source_is_destroyed (source))
         continue;
 
-      n++;
+      ++*n;
       if (names->len < most && g_source_get_name (source) != NULL)
         g_ptr_array_add (names, g_utf8_make_valid (g_source_get_name (source), -1));
     }
 
-  return n;
-}
-
-/* Any thread, with the lock held: how many attached sources there are. Adds the names that they
- * have to @names, until those are @most. */
-guint
-bg_core_list_attached (BgCore *self, GPtrArray *names, guint most)
-{
-  return list_undestroyed (self->sources.attached, names, most)
-         + list_undestroyed (self->sources.arriving, names, most);
+  *next = stop;
+  return stop < end;
 }
 
 static int
@@ -124,115 +127,6 @@ more_urgent (int priority, GSource *source)
   int other = g_source_get_priority (source);
 
   return MIN (priority, other);
-}
-
-/* Letting go */
-
-static guint
-get_n_attached (BgCore *self)
-{
-  return self->sources.attached != NULL ? self->sources.attached->len : 0;
-}
-
-/* With the lock held, in a poll. The record comes from the loop itself, which goes on taking
- * whoever posted last for the poster. */
-static void
-drop_unshared (BgCore *self, GSource *source)
-{
-  int poster = bg_linger_get_poster (&self->inbox);
-
-  bg_inbox_stay_awake (&self->inbox);
-  bg_core_drop_later (self, source, (GDestroyNotify) g_source_unref);
-  bg_linger_set_poster (&self->inbox, poster);
-}
-
-/* Lets go of those that were destroyed and that nobody else has. What a source runs as it goes
- * may iterate the context, which is not to be while that polls: then this is left to a record,
- * and the poll does not wait. Returns how many are destroyed that others have. */
-static guint
-release_unshared (BgCore *self, int *poll_msec)
-{
-  guint n_shared = 0, n;
-
-  bg_core_lock (self);
-  if (self->sources.arriving != NULL && self->sources.arriving->len > 0)
-    {
-      if (self->sources.attached == NULL)
-        self->sources.attached = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
-      g_ptr_array_extend_and_steal (self->sources.attached,
-                                    g_steal_pointer (&self->sources.arriving));
-      atomic_store_explicit (&self->sources.n_arriving, 0, memory_order_relaxed);
-      self->sources.recheck_msec = 0;
-    }
-  bg_core_unlock (self);
-
-  for (guint i = get_n_attached (self); i > 0; n = get_n_attached (self), i = MIN (i - 1, n))
-    {
-      GSource *source = g_ptr_array_index (self->sources.attached, i - 1);
-
-      if (!g_source_is_destroyed (source))
-        continue;
-      if (!bg_glib_source_is_unshared (source))
-        {
-          n_shared++;
-          continue;
-        }
-
-      bg_core_lock (self);
-      g_ptr_array_steal_index_fast (self->sources.attached, i - 1);
-      if (poll_msec != NULL)
-        {
-          *poll_msec = 0;
-          drop_unshared (self, source);
-        }
-      bg_core_unlock (self);
-      if (poll_msec == NULL)
-        g_source_unref (source);
-    }
-
-  return n_shared;
-}
-
-/* In a poll: sources that were destroyed and that nobody else has are let go of before the loop
- * sleeps. Others may still have one, and only looking again tells when they do not: for a while
- * the loop wakes up for that. */
-void
-bg_core_release_attached (BgCore *self, int *timeout_msec)
-{
-  guint n_shared;
-
-  /* The end does it then. */
-  if (bg_inbox_is_stopped (&self->inbox))
-    return;
-
-  n_shared = release_unshared (self, timeout_msec);
-  if (n_shared != self->sources.n_shared)
-    self->sources.recheck_msec = 0;
-  self->sources.n_shared = n_shared;
-  if (n_shared == 0 || self->sources.recheck_msec >= LAST_RECHECK_MSEC)
-    return;
-
-  self->sources.recheck_msec = MAX (1, 2 * self->sources.recheck_msec);
-  if (*timeout_msec < 0 || *timeout_msec > (int) self->sources.recheck_msec)
-    *timeout_msec = (int) self->sources.recheck_msec;
-}
-
-/* Whether as many sources were attached since they were last looked at as were left
- * then, so that looking costs each of them the same. */
-static gboolean
-has_doubled (BgCore *self)
-{
-  guint n_left = get_n_attached (self);
-
-  return atomic_load_explicit (&self->sources.n_arriving, memory_order_relaxed)
-         >= MAX (n_left, BUSY_POLLS);
-}
-
-/* In a poll that does not sleep: whether it is time to look at them. */
-gboolean
-bg_core_has_attached_to_release (BgCore *self)
-{
-  return ++self->sources.busy_polls % BUSY_POLLS == 0 || has_doubled (self);
 }
 
 gboolean
@@ -357,14 +251,17 @@ bg_core_clear_attached (BgCore *self)
   if (self->sources.arriving == NULL)
     self->sources.arriving = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
   bg_core_unlock (self);
+  if (self->sources.released == NULL)
+    self->sources.released = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
 
-  release_unshared (self, NULL);
-  for (guint i = 0; self->sources.attached != NULL && i < self->sources.attached->len; i++)
+  bg_core_release_unshared (self, NULL);
+  for (guint i = 0; i < bg_core_get_n_attached (self) && !bg_core_is_forked (self); i++)
     {
       bg_core_step (self);
       g_source_destroy (g_ptr_array_index (self->sources.attached, i));
     }
-  release_unshared (self, NULL);
+  if (!bg_core_is_forked (self))
+    bg_core_release_unshared (self, NULL);
 }
 
 /* A source that the thread has ended in may be one that was attached: its context can go when
@@ -394,6 +291,8 @@ bg_core_free_context (BgCore *self)
     handles = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
   if (self->sources.arriving != NULL)
     g_ptr_array_extend_and_steal (handles, g_steal_pointer (&self->sources.arriving));
+  if (self->sources.released != NULL)
+    g_ptr_array_extend_and_steal (handles, g_steal_pointer (&self->sources.released));
   add_kept (self, handles);
 
   if (self->operations.began || handles->len > 0)

@@ -22,20 +22,43 @@ typedef struct
   guint n_delayed;
   gint64 due; /* the first of them, monotonic microseconds */
   guint n_sources;
-  GPtrArray *names; /* (owned) that some of them have */
+  guint next_source; /* where to go on with them */
+  GPtrArray *names;  /* (owned) that some of them have */
   guint n_teardowns;
 } Standby;
 
-/* With the lock held. */
+/* With the lock held: as many sources as may be gone through without others having it. FALSE if
+ * there are no more. */
+static gboolean
+collect_sources (Standby *self, BgCore *core)
+{
+  return bg_core_list_attached (core, &self->next_source, &self->n_sources, self->names, NAMED);
+}
+
+/* The rest of them, without the lock. */
 static void
+collect_more_sources (Standby *self, BgCore *core)
+{
+  gboolean more = TRUE;
+
+  while (more)
+    {
+      bg_core_lock_to_look (core);
+      more = collect_sources (self, core);
+      bg_core_unlock_after_look (core);
+    }
+}
+
+/* With the lock held: all but some of the sources. FALSE if there are none of these. */
+static gboolean
 collect (Standby *self, BgCore *core)
 {
   self->now = g_get_monotonic_time ();
   self->n_delayed = bg_delays_get_n (&core->timer.delays);
   self->due = bg_delays_get_next_due (&core->timer.delays);
   self->names = g_ptr_array_new_with_free_func (g_free);
-  self->n_sources = bg_core_list_attached (core, self->names, NAMED);
   self->n_teardowns = core->stopping.teardowns.length;
+  return collect_sources (self, core);
 }
 
 static char *
@@ -95,13 +118,16 @@ void
 bg_view_init (BgView *self, BgCore *core)
 {
   g_autoptr (BgReport) report = NULL;
-  Standby standby;
+  Standby standby = { 0 };
+  gboolean more;
 
   bg_core_lock_to_look (core);
   self->state = bg_core_get_state (core);
   report = bg_report_new_all (core, &self->busy);
-  collect (&standby, core);
+  more = collect (&standby, core);
   bg_core_unlock_after_look (core);
+  if (more)
+    collect_more_sources (&standby, core);
 
   self->works = bg_report_list (report);
   self->standby = list_lines (&standby);
