@@ -196,6 +196,7 @@ bg_loop_run_task (BgLoop *self, int priority, GTask *task, GTaskThreadFunc func)
 
   g_return_if_fail (BG_IS_LOOP (self));
   g_return_if_fail (G_IS_TASK (task));
+  g_return_if_fail (!g_task_get_completed (task));
   g_return_if_fail (func != NULL);
 
   core = self->core;

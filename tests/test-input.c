@@ -1133,6 +1133,18 @@ set_finalised_task (Case *self, int value)
 }
 
 static void
+set_completed_task (Case *self, int value)
+{
+  GTask *task = g_task_new (NULL, NULL, NULL, NULL);
+
+  g_task_return_boolean (task, TRUE);
+  while (!g_task_get_completed (task))
+    g_main_context_iteration (g_main_context_get_thread_default (), TRUE);
+  g_object_set_data_full (G_OBJECT (self->good.task), "completed", task, g_object_unref);
+  self->given.task = task;
+}
+
+static void
 set_no_func (Case *self, int value)
 {
   self->given.no_func = TRUE;
@@ -1312,6 +1324,7 @@ static const Bad bad[] = {
   { TASK, set_no_task, 0, "G_IS_TASK*" },
   { TASK, set_thing_as_task, 0, "G_IS_TASK*" },
   { TASK, set_finalised_task, 0, "G_IS_TASK*" },
+  { TASK, set_completed_task, 0, "!g_task_get_completed*" },
   { SOURCE, set_no_source, 0, "source != NULL" },
   { SOURCE, set_spoilt_source, ATTACHED, "*_get_context*== NULL" },
   { SOURCE, set_spoilt_source, ATTACHED_HERE, "*_get_context*== NULL" },
