@@ -35,7 +35,7 @@ expired_cb (gpointer data, BgWaitResult why)
   GError *error = NULL;
   gboolean expires, cancels;
 
-  bg_core_lock (self->core);
+  bg_core_lock_to_look (self->core);
   expires = !self->blocked.closed && self->phase < BG_OPERATION_ENDED
             && self->gave_up == BG_WAIT_COMPLETED && (self->blocked.listed || !self->answered);
   cancels = expires && !self->answered;
@@ -48,7 +48,7 @@ expired_cb (gpointer data, BgWaitResult why)
     }
   if (expires && self->phase >= BG_OPERATION_PENDING && bg_perform_remove_blocked (self))
     reply = g_steal_pointer (&self->reply);
-  bg_core_unlock (self->core);
+  bg_core_unlock_after_look (self->core);
 
   if (cancels)
     g_cancellable_cancel (self->cancellable);

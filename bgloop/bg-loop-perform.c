@@ -42,7 +42,7 @@ give_up (BgPerform *self, BgWaitResult why, gboolean reports)
   BgCore *core = self->core;
   gboolean listed, unstarted, cancels;
 
-  bg_core_lock (core);
+  bg_core_lock_to_look (core);
   listed = bg_perform_remove_blocked (self);
   unstarted = listed && self->phase == BG_OPERATION_QUEUED;
   if (unstarted)
@@ -59,7 +59,7 @@ give_up (BgPerform *self, BgWaitResult why, gboolean reports)
   if (listed)
     self->blocked.waiter = NULL;
   cancels = !unstarted && !self->answered;
-  bg_core_unlock (core);
+  bg_core_unlock_after_look (core);
 
   if (unstarted)
     bg_perform_unref (self);

@@ -114,7 +114,18 @@ tear_down (void)
 static void
 test_sleeper_is_next (void)
 {
+  Taker first = { 0 }, second = { 0 };
+
   set_up ();
+  bg_inbox_lock (inbox);
+  g_assert_true (start (&first, 'f', take_thread) == &inbox->lock);
+  g_assert_true (start (&second, 's', take_thread) == &inbox->next);
+  bg_inbox_unlock (inbox);
+  g_thread_join (first.thread);
+  g_thread_join (second.thread);
+  g_assert_cmpstr (order->str, ==, "fs");
+  g_string_truncate (order, 0);
+
   bg_inbox_lock_to_look (inbox);
   for (guint i = 1; i <= util_scale (200); i++)
     {

@@ -3,6 +3,9 @@
  */
 #include "config.h"
 
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
 #include <string.h>
 
 #include <bgloop/base/bg-schedule-private.h>
@@ -590,6 +593,53 @@ test_name (void)
   util_latch_clear (&stall.goes_on);
 }
 
+/* Signals */
+
+#define N_SIGNALS 100
+
+static guint
+forget_point_cb (BgPoint point)
+{
+  g_atomic_int_inc (&schedule.passed[point]);
+  errno = EAGAIN;
+  return 0;
+}
+
+static void
+signal_cb (int signal_number)
+{
+}
+
+static gboolean
+get_thread_cb (gpointer user_data, GError **error)
+{
+  *(pthread_t *) user_data = pthread_self ();
+  return TRUE;
+}
+
+/* Whoever takes a lock on the way back from a poll that a signal has ended may change errno, by
+ * which GLib tells that from a failure: that would be a warning. */
+static void
+test_signal (void)
+{
+  const struct sigaction action = { .sa_handler = signal_cb };
+  BgLoop *loop = util_loop_new ("signalled");
+  struct sigaction before;
+  pthread_t thread;
+
+  g_assert_cmpint (sigaction (SIGUSR1, &action, &before), ==, 0);
+  g_assert_true (bg_loop_call (loop, get_thread_cb, &thread, NULL, NULL));
+  bg_schedule_set_func (forget_point_cb);
+  for (guint i = 0; i < N_SIGNALS; i++)
+    {
+      util_wait_until_asleep (loop);
+      g_assert_cmpint (pthread_kill (thread, SIGUSR1), ==, 0);
+    }
+  util_loop_end (loop);
+  bg_schedule_set_func (NULL);
+  g_assert_cmpint (sigaction (SIGUSR1, &before, NULL), ==, 0);
+}
+
 /* Looks */
 
 /* How often @func goes through what @loop has, which it must not do as one that has the lock for a
@@ -639,6 +689,21 @@ shut_down_in_vain (BgLoop *loop)
 static UtilLatch replied;
 
 static void
+perform_in_vain (BgLoop *loop)
+{
+  g_autoptr (GError) error = NULL;
+
+  g_assert_null (bg_loop_perform (loop, 0, 0, util_no_begin_cb, NULL, NULL, &error));
+  g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+}
+
+static void
+get_stats (BgLoop *loop)
+{
+  bg_loop_stats_free (bg_loop_get_stats (loop));
+}
+
+static void
 ask_cb (gpointer asked)
 {
   bg_loop_call_async (asked, 0, -1, util_true_cb, NULL, NULL, NULL, util_count_down_reply_cb,
@@ -661,6 +726,8 @@ test_looks (void)
   g_assert_cmpint (count_looks_of (describe, asked), ==, 1);
   g_assert_cmpint (count_looks_of (call_in_vain, asked), ==, 1);
   g_assert_cmpint (count_looks_of (flush_in_vain, asked), ==, 1);
+  g_assert_cmpint (count_looks_of (perform_in_vain, asked), ==, 1);
+  g_assert_cmpint (count_looks_of (get_stats, asked), ==, 1);
   g_assert_cmpint (count_looks_of (shut_down_in_vain, asked), ==, 1);
 
   /* A loop that waits for replies has them elsewhere. */
@@ -730,6 +797,7 @@ main (int argc, char *argv[])
   for (guint i = 0; i < G_N_ELEMENTS (cases); i++)
     g_test_add_data_func (cases[i].path, &cases[i].func, run_case);
   g_test_add_func ("/schedule/stall/goes-on-as-it-is-named", test_name);
+  g_test_add_func ("/schedule/signal-ends-the-poll", test_signal);
   g_test_add_func ("/schedule/looks", test_looks);
   g_test_add_func ("/schedule/points/passed", test_points);
 

@@ -18,7 +18,7 @@ typedef enum
   BG_LOCK_DEFAULT_LOOP,
   BG_LOCK_REGISTRY,
   BG_LOCK_WATCHDOG,
-  BG_LOCK_CORE,    /* which is its inbox's */
+  BG_LOCK_CORE,    /* which is its inbox's, with those that decide who has it next */
   BG_LOCK_WAITS,   /* of who waits for whom */
   BG_LOCK_MAILBOX, /* which is its inbox's; several at once under the waits' */
   BG_LOCK_WAITER,

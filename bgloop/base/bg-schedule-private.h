@@ -14,7 +14,7 @@ typedef enum
 {
   BG_POINT_LOCK,   /* before a lock is taken */
   BG_POINT_UNLOCK, /* after it was given up */
-  BG_POINT_LOOKS,  /* a thread has the lock of an inbox, and goes through what there is */
+  BG_POINT_LOOKS,  /* a thread has the lock of an inbox, and is to go through what there is */
 
   BG_POINT_WAITER_HEEDS,     /* its cancellable was looked at, and gets its handler */
   BG_POINT_WAITER_HEEDING,   /* and has it, and is looked at again */

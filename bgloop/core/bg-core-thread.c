@@ -6,6 +6,7 @@
 #endif
 #include "config.h"
 
+#include <errno.h>
 #include <limits.h>
 #if HAVE_PPOLL
 #include <poll.h>
@@ -156,7 +157,7 @@ int
 bg_core_poll_cb (GPollFD *fds, guint n_fds, int timeout_msec)
 {
   BgCore *self = current_core;
-  int n_ready;
+  int n_ready, error;
 
   if (self == NULL || bg_core_is_forked (self))
     return g_poll (fds, n_fds, timeout_msec);
@@ -167,11 +168,14 @@ bg_core_poll_cb (GPollFD *fds, guint n_fds, int timeout_msec)
     bg_core_release_attached (self, &timeout_msec);
 
   n_ready = poll_own (self, fds, n_fds, timeout_msec);
+  /* GLib asks whether it was a signal that ended the poll, and a lock that is taken may forget. */
+  error = errno;
   if (!bg_core_is_forked (self))
     {
       bg_core_step (self);
       bg_inbox_awake (&self->inbox);
     }
+  errno = error;
   return n_ready;
 }
 

@@ -221,7 +221,7 @@ bg_core_get_stats (BgCore *self, BgLoopStats *stats)
 {
   BgInboxTotals totals;
 
-  bg_core_lock (self);
+  bg_core_lock_to_look (self);
   bg_inbox_get_totals (&self->inbox, &totals);
   stats->run = totals.run;
   stats->cancelled = totals.cancelled + self->waits.withdrawn;
@@ -234,7 +234,7 @@ bg_core_get_stats (BgCore *self, BgLoopStats *stats)
   stats->holds = self->holds.list.length;
   stats->busy_usec = totals.busy_usec;
   stats->longest_usec = totals.longest_usec;
-  bg_core_unlock (self);
+  bg_core_unlock_after_look (self);
 }
 
 /* Admission */

@@ -65,9 +65,9 @@ struct _BgInbox
   guint64 wakeups;
   gint64 woken_at; /* when it was last woken, monotonic microseconds; 0: long ago */
 
-  /* who has the lock next: see bg_inbox_lock_to_look() */
-  GMutex next;
-  GMutex looker;
+  /* for who has the lock next: see bg_inbox_lock_to_look() */
+  GMutex looker;              /* taken before the other two */
+  GMutex next;                /* taken before the lock */
   _Atomic gboolean looked_at; /* whoever has the lock keeps it for long */
 
   /* the serving thread only */

@@ -43,7 +43,7 @@ is_looked_at (BgInbox *self)
   return atomic_load_explicit (&self->looked_at, memory_order_relaxed);
 }
 
-/* Sleeps until this thread has the lock, before all who look at the inbox from now on. */
+/* Sleeps until this thread has the lock, which it has before a thread that comes to look now. */
 static void
 lock_next (BgInbox *self)
 {
@@ -75,10 +75,11 @@ bg_inbox_lock_contended (BgInbox *self)
 }
 
 /* The lock for whoever goes through all that there is, which takes the longer the more there is.
- * A thread that does so again and again would keep the lock from all others: it unlocks and locks
- * within a moment, and who sleeps until the lock is free finds it taken each time. So to have the
- * lock next is a lock of its own, which is waited with and given up once the lock is there: a thread
- * that sleeps has the lock before one looks again. Of those who look only one at a time waits. */
+ * Such a thread, done with one look, may begin the next within a moment: then a thread that is
+ * woken because the lock was free finds it taken, each time again. So who sleeps until it has the
+ * lock holds `next` as long, and whoever looks needs `next`, too, before it may wait for the lock.
+ * Of those who look only the one that has `looker`, for as long as the look takes, comes to `next`.
+ * (Who waits for a condition is woken without `next`, and may find the lock taken.) */
 void
 bg_inbox_lock_to_look (BgInbox *self)
 {
@@ -285,19 +286,29 @@ bg_inbox_free_lanes (BgInbox *self)
   self->n_lanes = 0;
 }
 
-/* Takes the sources out of the context. Every record must have its outcome. */
+/* Takes the sources out of the context. Every record must have its outcome, but what is appended
+ * by others from now on, perhaps at a priority that was not in use, until they are told. */
 void
 bg_inbox_stop (BgInbox *self)
 {
+  g_autoptr (GPtrArray) sources = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
+  BgLane *default_lane;
+
+  bg_inbox_lock (self);
   self->stopped = TRUE;
+  default_lane = self->n_lanes > 0 ? self->default_lane : NULL;
   for (guint i = 0; i < self->n_lanes; i++)
     {
-      if (self->lanes[i] != self->default_lane)
-        g_source_destroy (&self->lanes[i]->source->source);
+      if (self->lanes[i] != default_lane)
+        g_ptr_array_add (sources, g_source_ref (&self->lanes[i]->source->source));
     }
+  bg_inbox_unlock (self);
+
+  for (guint i = 0; i < sources->len; i++)
+    g_source_destroy (g_ptr_array_index (sources, i));
   /* Last: with its tag the lanes may go. */
-  if (self->n_lanes > 0)
-    g_source_destroy (&self->default_lane->source->source);
+  if (default_lane != NULL)
+    g_source_destroy (&default_lane->source->source);
 }
 
 void
