@@ -15,9 +15,11 @@ those with a plus after:
 
 They are compared without the blanks at both ends of a line, and are found in exactly one place. A paragraph that ends
 with a line “! REASON” is of what no test can notice: it is listed and not run. What orders.list has is seen by
-ThreadSanitizer only, where the processor does not take the liberty; its own tests are run in such a build."""
+ThreadSanitizer only, where the processor does not take the liberty; its own tests are run in such a build. What
+bindings.list has is Python, whose lines have their blanks: it is seen by the tests of the bindings."""
 
 import argparse
+import ast
 import dataclasses
 import json
 import os
@@ -31,13 +33,34 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-OPTIONS = ['-Dintrospection=disabled', '-Dvapi=disabled', '-Dexamples=disabled', '-Dpython=disabled']
+OPTIONS = ['-Dvapi=disabled', '-Dexamples=disabled']
+C_OPTIONS = ['-Dintrospection=disabled', '-Dpython=disabled']
+PYTHON_OPTIONS = ['-Dintrospection=enabled', '-Dpython=enabled']
 PLAIN_OPTIONS = ['-Dlock_checks=true', '-Dsysprof=auto']
 TSAN_OPTIONS = ['-Db_sanitize=thread', '-Doptimization=1']
-NO_SUITES = ['bindings', 'consumers', 'docs', 'gates', 'examples']
+# Their tests are run where a build is for them, and no others are there.
+SUITES_APART = {'bindings', 'consumers', 'docs', 'gates', 'examples'}
 # What reads the sources and not what they do.
 NO_TESTS = {'rows', 'abi', 'interface', 'mutations', 'planted', 'uncovered'}
 HEADER = re.compile(r'(?P<file>\S+) \((?P<tests>[^)]*)\): (?P<what>.+)')
+
+
+@dataclasses.dataclass
+class Build:
+    """How a list's mutations are built, and with what tests."""
+    options: list
+    suites: set = dataclasses.field(default_factory=set)  # of those apart
+    setup: str = ''
+    own_tests: bool = False  # no others than those that a mutation belongs to
+
+
+PLAIN = 'plain'
+# By the name of the list; all others are plain.
+BUILDS = {
+    PLAIN: Build(C_OPTIONS + PLAIN_OPTIONS),
+    'orders': Build(C_OPTIONS + TSAN_OPTIONS, setup='tsan', own_tests=True),
+    'bindings': Build(PYTHON_OPTIONS + PLAIN_OPTIONS, {'bindings'}),
+}
 
 
 @dataclasses.dataclass
@@ -49,10 +72,10 @@ class Mutation:
     old: list
     new: list
     reason: str = ''
-    tsan: bool = False
+    build: str = PLAIN
 
     @classmethod
-    def parse(cls, paragraph, tsan):
+    def parse(cls, paragraph, build):
         header, *lines = paragraph.splitlines()
         match = HEADER.fullmatch(header)
         reason = ''
@@ -62,20 +85,34 @@ class Mutation:
             raise SystemExit(f'this is no mutation:\n{paragraph}')
         return cls(match['file'], re.findall(r'[^\s,]+', match['tests']), match['what'],
                    [line[1:] for line in lines if line[0] != '+'],
-                   [line[1:] for line in lines if line[0] != '-'], reason, tsan)
+                   [line[1:] for line in lines if line[0] != '-'], reason, build)
 
     def apply(self, text):
-        """The changed text, or None where the place is not found, or is not the only one."""
+        """The changed text, or None where the place is not found, is not the only one, or becomes no Python."""
         lines, old = text.split('\n'), [line.strip() for line in self.old]
         places = [i for i in range(len(lines) - len(old) + 1)
                   if [line.strip() for line in lines[i:i + len(old)]] == old]
         if len(places) != 1 or [line.strip() for line in self.new] == old:
             return None
-        return '\n'.join(lines[:places[0]] + self.new + lines[places[0] + len(old):])
+        changed = '\n'.join(lines[:places[0]] + self.new + lines[places[0] + len(old):])
+        try:
+            if self.file.endswith('.py'):
+                ast.parse(changed)
+        except SyntaxError:
+            return None
+        return changed
+
+
+def has_code(path):
+    if path.suffix == '.h':
+        return 'static inline' in path.read_text()
+    if path.suffix == '.py':  # and not only what it is for
+        return any(not isinstance(statement, ast.Expr) for statement in ast.parse(path.read_text()).body)
+    return path.suffix in ('.c', '.hpp')
 
 
 def read_lists(paths):
-    return [Mutation.parse(paragraph, path.stem == 'orders') for path in paths
+    return [Mutation.parse(paragraph, path.stem if path.stem in BUILDS else PLAIN) for path in paths
             for paragraph in re.split(r'\n\s*\n', path.read_text().strip())]
 
 
@@ -83,8 +120,7 @@ def check(mutations):
     """As TAP: that each applies, and that no file of the library with code in it has none."""
     problems = [f'{m.file}: does not apply: {m.what}' for m in mutations
                 if not (ROOT / 'bgloop' / m.file).exists() or m.apply((ROOT / 'bgloop' / m.file).read_text()) is None]
-    files = {path.relative_to(ROOT / 'bgloop').as_posix() for path in (ROOT / 'bgloop').rglob('*.[ch]*')
-             if path.suffix in ('.c', '.hpp') or path.suffix == '.h' and 'static inline' in path.read_text()}
+    files = {path.relative_to(ROOT / 'bgloop').as_posix() for path in (ROOT / 'bgloop').rglob('*') if has_code(path)}
     without = [f'{name}: has no mutation' for name in sorted(files - {m.file for m in mutations})]
     print('1..2')
     for found, what in [(problems, 'each-applies'), (without, 'each-file-has-one')]:
@@ -101,33 +137,34 @@ def run(*command, cwd, **more):
 class Scratch:
     """A copy of the project, which passes as it is."""
 
-    def __init__(self, folder, args, tsan):
-        self.folder, self.args, self.tsan = folder, args, tsan
+    def __init__(self, folder, args, build):
+        self.folder, self.args, self.build = folder, args, build
         for name in run('git', 'ls-files', '-z', cwd=ROOT, check=True).stdout.split('\0')[:-1]:
             if (ROOT / name).exists():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, folder / name)
-        run('meson', 'setup', 'build', *OPTIONS, *(TSAN_OPTIONS if tsan else PLAIN_OPTIONS), cwd=folder, check=True)
+        run('meson', 'setup', 'build', *OPTIONS, *build.options, cwd=folder, check=True)
         run('ninja', '-C', 'build', cwd=folder, check=True)
         listed = json.loads(run('meson', 'introspect', '--tests', 'build', cwd=folder, check=True).stdout)
         self.tests = [test['name'] for test in listed
-                      if test['name'] not in NO_TESTS and not any(suite.split(':')[-1] in NO_SUITES
-                                                                  for suite in test['suite'])]
-        failed = None if args.only or tsan else self.test(self.tests)
+                      if test['name'] not in NO_TESTS
+                      and {suite.split(':')[-1] for suite in test['suite']} & SUITES_APART == build.suites]
+        failed = None if args.only or build.own_tests else self.test(self.tests)
         if failed:
             raise SystemExit(f'without any mutation this fails: {failed}')
 
     def test(self, tests):
         """The first of these that fails, and how."""
         env = dict(os.environ, BGLOOP_TEST_SCALE=str(self.args.scale), BGLOOP_MODEL_SEEDS=str(self.args.seeds))
-        log = self.folder / 'build' / 'meson-logs' / ('testlog-tsan.json' if self.tsan else 'testlog.json')
+        setup = self.build.setup
+        log = self.folder / 'build' / 'meson-logs' / f'testlog{"-" * bool(setup)}{setup}.json'
         run('meson', 'test', '-C', 'build', '--no-rebuild', '--maxfail=1', f'--num-processes={self.args.jobs}',
-            f'--timeout-multiplier={self.args.timeout}', *(['--setup=tsan'] if self.tsan else []), *tests,
+            f'--timeout-multiplier={self.args.timeout}', *([f'--setup={setup}'] if setup else []), *tests,
             cwd=self.folder, env=env)
         for line in log.read_text().splitlines():
             result = json.loads(line)
             if result['result'] in ('FAIL', 'ERROR', 'TIMEOUT'):
-                failed = re.search(r'^not ok \d* *-? *(/\S+)', result.get('stdout', ''), re.M)
+                failed = re.search(r'^not ok \d* *-? *(\S+)', result.get('stdout', ''), re.M)
                 how = failed[1] if failed else 'hangs' if result['result'] == 'TIMEOUT' else 'crashes'
                 return f'{result["name"].split(" / ")[-1].split(":")[-1]} ({how})'
         return None
@@ -135,7 +172,7 @@ class Scratch:
     def catch(self, mutation):
         """Who notices it."""
         first = [name for name in mutation.tests if name in self.tests]
-        rest = [name for name in self.tests if name not in first and not (self.args.only or self.tsan)]
+        rest = [name for name in self.tests if name not in first and not (self.args.only or self.build.own_tests)]
         return (first and self.test(first)) or (rest and self.test(rest))
 
     def try_mutation(self, mutation):
@@ -177,10 +214,10 @@ def main():
                 n_reasons += 1
                 result = f'no test: {mutation.reason}'
             else:
-                if mutation.tsan not in scratches:
-                    place = pathlib.Path(folder, 'tsan' if mutation.tsan else 'plain')
-                    scratches[mutation.tsan] = Scratch(place, args, mutation.tsan)
-                result = scratches[mutation.tsan].try_mutation(mutation)
+                name = mutation.build
+                if name not in scratches:
+                    scratches[name] = Scratch(pathlib.Path(folder, name), args, BUILDS[name])
+                result = scratches[name].try_mutation(mutation)
                 n_run += 1
                 n_caught += not result.isupper()
             print(f'{mutation.file}: {mutation.what}\n    {result}  [{time.monotonic() - begin:.0f} s]', flush=True)
