@@ -259,6 +259,46 @@ class Spawn(LoopTestCase):
         gate.open()
         self.loop.shutdown(timeout=HANG)
 
+    def test_cancel_reaches_the_task_on_its_thread(self):
+        class Task(asyncio.Task):
+            def cancel(self, *arguments, **keywords):
+                seen.append(threading.current_thread())
+                return super().cancel(*arguments, **keywords)
+
+        async def prepare():
+            asyncio.get_running_loop().set_task_factory(
+                lambda event_loop, coro, **keywords: Task(coro, loop=event_loop, **keywords))
+            return threading.current_thread()
+
+        seen, started = [], threading.Event()
+        thread = self.loop.run(prepare())
+        future = self.loop.spawn(forever(started))
+        self.assertTrue(started.wait(HANG))
+        self.assertTrue(future.cancel())
+        self.loop.shutdown(timeout=HANG)
+        self.assertEqual(seen, [thread])
+
+    def test_cancel_while_it_starts(self):
+        """It has been taken, and has no task yet."""
+        async def prepare():
+            asyncio.get_running_loop().set_task_factory(make)
+
+        async def coroutine():
+            seen.append('ran')
+
+        def make(event_loop, coro, **keywords):
+            if coro is cancelled:
+                seen.append(future.cancel())
+            return asyncio.Task(coro, loop=event_loop, **keywords)
+
+        seen, cancelled = [], coroutine()
+        self.loop.run(prepare())
+        gate = Gate(self.loop)
+        future = self.loop.spawn(cancelled)
+        gate.open()
+        self.loop.shutdown(timeout=HANG)
+        self.assertEqual(seen, [True])
+
     def test_races_with_cancellation(self):
         async def coroutine():
             await asyncio.sleep(0)
@@ -377,6 +417,29 @@ class Shutdown(LoopTestCase):
         self.assertEqual(seen, ['executor', 'task', 'generator'])
         self.assertTrue(event_loop.is_closed())
         self.assertTrue(executor._shutdown)
+
+    def test_what_is_raised_at_the_end_is_told_of(self):
+        async def left_over():
+            try:
+                await forever()
+            finally:
+                raise KeyError('of a task')
+
+        async def fail_at_the_end():
+            raise Failure('of asyncio')
+
+        async def coroutine():
+            event_loop = asyncio.get_running_loop()
+            event_loop.set_exception_handler(lambda _, context: handled.append(context['exception']))
+            event_loop.shutdown_asyncgens = fail_at_the_end
+            asyncio.create_task(left_over())
+            await asyncio.sleep(0)
+
+        handled, hooked = [], []
+        with unittest.mock.patch('threading.excepthook', lambda args: hooked.append(args.exc_value)):
+            self.loop.run(coroutine())
+            self.loop.shutdown()
+        self.assertEqual([repr(each) for each in handled + hooked], ["KeyError('of a task')", "Failure('of asyncio')"])
 
     def test_left_over_tasks_may_use_the_context_at_the_end(self):
         seen = []
@@ -574,9 +637,11 @@ class Asyncio(LoopTestCase):
         async def coroutine():
             return look()
 
+        hooks = self.loop.call(sys.get_asyncgen_hooks)
         self.assertIsNone(self.loop.call(look))
         self.assertIsNotNone(self.loop.run(coroutine()))
         self.assertIsNone(self.loop.call(look))
+        self.assertEqual(self.loop.call(sys.get_asyncgen_hooks), hooks)
 
     def test_other_peoples_run_in_a_function(self):
         async def coroutine():

@@ -290,6 +290,19 @@ class Exit(unittest.TestCase):
             process.stdout.close()
             process.stderr.close()
 
+    def test_thread_that_cannot_be_ended_stands_still(self):
+        self.check('''
+            import types
+            from _bgloop import native
+
+            loop, go = Bg.Loop(), threading.Event()
+            loop.post(go.wait)
+            native.time = types.SimpleNamespace(sleep=lambda seconds: go.set())
+            native.park(loop._thread.context)
+            say(go.is_set())
+            os._exit(0)
+        ''', 'True')
+
     def test_many_ends(self):
         """Where the end of a thread and that of Python meet."""
         for i in range(scaled(8)):

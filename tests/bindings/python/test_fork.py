@@ -172,12 +172,15 @@ class Fork(unittest.TestCase):
 
     def test_on_the_loops_thread(self):
         self.check('''
+            from _bgloop import waiting
+
             def fork():
                 def child():
                     raises(Bg.ForkedError, loop.call, int)
                     raises(Bg.ForkedError, loop.submit, int)
                     assert threading.current_thread() is threading.main_thread()
                     with Bg.Loop() as new:
+                        assert waiting.waits_in_python(new._thread)
                         assert new.call(pow, 2, 5) == 32
                 in_child(child)
                 return threading.current_thread()
@@ -187,6 +190,23 @@ class Fork(unittest.TestCase):
             assert loop.call(threading.current_thread) is thread
             print(thread.name)
         ''', 'forks')
+
+    def test_in_a_handler_of_a_shutdown(self):
+        """The child is not in that shutdown: its waits are those of any other thread."""
+        self.check('''
+            from _bgloop import thread, waiting
+
+            def child():
+                assert thread.is_plain()
+                with Bg.Loop() as new:
+                    assert waiting.waits_in_python(new._thread)
+
+            loop = Bg.Loop()
+            loop.get_cancellable().connect(lambda *_: in_child(child))
+            loop.quit(Bg.ShutdownMode.CANCEL)
+            loop.shutdown()
+            print('done')
+        ''', 'done')
 
     def test_multiprocessing(self):
         self.check('''

@@ -15,7 +15,11 @@ import signal
 import sys
 import threading
 import time
+import unittest.mock
+from _thread import allocate_lock
 
+from _bgloop import thread as threads
+from _bgloop import waiting
 from util import HANG, Bg, Gate, Gio, GLib, LoopTestCase
 
 DOORS = {'call', 'run', 'perform', 'flush', 'shutdown', 'result', 'exception'}
@@ -97,10 +101,12 @@ class Interrupt(LoopTestCase):
 
     def test_call_that_has_not_started_never_runs(self):
         gate = Gate(self.loop)
+        seen = []
         for keywords in {}, {'timeout': HANG}, {'cancellable': Gio.Cancellable()}:
-            self.interrupt(self.loop.call, self.fail, **keywords)
+            self.interrupt(self.loop.call, seen.append, keywords, **keywords)
         gate.open()
         self.loop.flush()
+        self.assertEqual(seen, [])
 
     def test_call_that_runs_goes_on(self):
         ended = threading.Event()
@@ -151,6 +157,28 @@ class Interrupt(LoopTestCase):
         self.interrupt(self.loop.flush, HANG)
         gate.open()
         self.loop.flush()
+
+    def test_flush_that_somebody_else_waits_for(self):
+        class Lock:
+            """Interrupts who waits for it."""
+
+            def __init__(self):
+                self.lock = allocate_lock()
+
+            def acquire(self):
+                if self.lock.locked():
+                    signal.raise_signal(signal.SIGINT)
+                return self.lock.acquire()
+
+            def release(self):
+                self.lock.release()
+
+        gate = Gate(self.loop)
+        with unittest.mock.patch.object(threads, 'SLICE_MSEC', 1), \
+                unittest.mock.patch.object(waiting, 'allocate_lock', Lock), self.assertRaises(KeyboardInterrupt):
+            self.loop.flush()
+        self.assertNotIn('bgloop flush', [thread.name for thread in threading.enumerate()])
+        gate.open()
 
     def test_shutdown_goes_on_when_it_is_called_again(self):
         for cancel in False, True:

@@ -4,6 +4,7 @@
 
 import concurrent.futures
 import gc
+import itertools
 import math
 import os
 import pathlib
@@ -21,7 +22,7 @@ from unittest import mock
 
 from util import HANG, Bg, Gate, GLib, LoopTestCase, bgloop, scaled
 
-from _bgloop import waiting
+from _bgloop import native, waiting
 from _bgloop.waiting import _name_running
 
 
@@ -258,6 +259,43 @@ class Shutdown(LoopTestCase):
             with self.assertRaises(Bg.ClosedError):
                 door()
 
+    def test_what_is_refused_is_freed(self):
+        class Data:
+            def __call__(self):
+                pass
+
+        class Source:
+            def work_async(self, data, cancellable, callback):
+                pass
+
+            def work_finish(self, result):
+                pass
+
+        async def coroutine(data):
+            pass
+
+        self.loop.shutdown()
+        for door in (self.loop.call, self.loop.post, self.loop.submit, lambda data: self.loop.call_later(0, data),
+                     self.loop.add_teardown, lambda data: self.loop.spawn(coroutine(data)),
+                     lambda data: self.loop.perform_soon(Source().work_async, data)):
+            data = Data()
+            gone = weakref.ref(data)
+            try:
+                door(data)
+            except Bg.ClosedError:
+                pass
+            del data
+            self.assertIsNone(gone())
+
+    def test_time_is_measured_and_not_counted(self):
+        """Each slice may take longer than it should."""
+        times = itertools.count(0, 60)
+        gate = Gate(self.loop)
+        with mock.patch.object(waiting, 'monotonic', lambda: next(times)), self.assertRaises(TimeoutError):
+            self.loop.shutdown(timeout=100)
+        self.assertEqual(next(times), 180)
+        gate.open()
+
     def test_deadline_says_what_is_in_the_way(self):
         gate = Gate()
         self.loop.post(gate)
@@ -337,6 +375,26 @@ class Shutdown(LoopTestCase):
         future = self.loop.submit(self.fail)
         with self.assertRaises(GLib.Error):
             self.loop.shutdown_full(Bg.ShutdownMode.CANCEL, 0, None)
+        self.assertTrue(future.cancelled())
+        gate.open()
+
+    def test_quit_by_others_before_python_looks(self):
+        gate = Gate(self.loop)
+        future = self.loop.submit(self.fail)
+        super(Bg.Loop, self.loop).quit(Bg.ShutdownMode.CANCEL)
+        self.assertFalse(future.done())
+        with self.assertRaises(GLib.Error):
+            self.loop.shutdown_full(Bg.ShutdownMode.DRAIN, 0, None)
+        self.assertFalse(future.done())
+        with self.assertRaises(GLib.Error):
+            self.loop.shutdown_full(Bg.ShutdownMode.CANCEL, 0, None)
+        self.assertTrue(future.cancelled())
+        gate.open()
+
+    def test_asynchronous_shutdown_in_cancel_mode(self):
+        gate = Gate(self.loop)
+        future = self.loop.submit(self.fail)
+        self.loop.shutdown_async(Bg.ShutdownMode.CANCEL, -1, None, None)
         self.assertTrue(future.cancelled())
         gate.open()
 
@@ -498,6 +556,19 @@ class Holds(LoopTestCase):
         self.assertEqual(self.loop.get_stats().holds, 0)
         hold.release()
 
+    def test_that_comes_as_python_leaves_is_released(self):
+        """C has given it, and whoever releases all has not seen it yet."""
+        hold = native.hold
+
+        def hold_and_leave(*arguments):
+            number = hold(*arguments)
+            self.loop._thread.leave()
+            return number
+
+        with mock.patch.object(native, 'hold', hold_and_leave), self.assertRaises(Bg.ClosedError):
+            self.loop.hold('late')
+        self.assertEqual(self.loop.get_stats().holds, 0)
+
     def test_keeps_the_object(self):
         loop = Bg.Loop('held')
         reference = weakref.ref(loop)
@@ -623,5 +694,7 @@ class Looking(LoopTestCase):
         self.assertEqual(Bg.test_run_until_idle(self.loop), 1)
         self.assertEqual(seen, [1, 2])
         self.assertEqual(Bg.test_step(self.loop), 0)
+        self.assertFalse(waiting.waits_in_python(self.loop._thread))
         Bg.test_resume(self.loop)
+        self.assertTrue(waiting.waits_in_python(self.loop._thread))
         self.assertEqual(self.loop.call(int), 0)

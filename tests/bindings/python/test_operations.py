@@ -433,6 +433,18 @@ class Ends(LoopTestCase):
             loop.shutdown(timeout=HANG)
             self.assertEqual([each.cancelled() for each in futures], [True] * 4)
 
+    def test_begins_when_the_loop_takes_no_more_holds(self):
+        """A shutdown in CANCEL mode has not come to dropping it."""
+        async def coroutine():
+            self.fail()
+
+        coro = coroutine()
+        with unittest.mock.patch.object(self.loop._thread, 'hold', side_effect=Bg.ClosedError):
+            futures = [self.loop.spawn(coro), self.loop.perform_soon(Source(self.fail).work_async)]
+            self.loop.flush()
+        self.assertEqual([each.cancelled() for each in futures], [True] * 2)
+        self.assertIsNone(coro.cr_frame)
+
     def test_cancelled_by_several_at_once(self):
         """What has not begun, or has, is ended by one of them."""
         async def coroutine():

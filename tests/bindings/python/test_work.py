@@ -18,6 +18,7 @@ import traceback
 import unittest.mock
 import weakref
 
+from _bgloop import native, waiting
 from util import HANG, Bg, Gate, Gio, GLib, LoopTestCase, scaled
 
 variable = contextvars.ContextVar('variable', default='nobody')
@@ -232,6 +233,23 @@ class Call(LoopTestCase):
         gate.open()
         self.loop.flush()
 
+    def test_over_before_anybody_sees_it(self):
+        """It has its turn before its waiter looks for the first time."""
+        def moment(thread):
+            cancellable.cancel()
+            gate.open()
+            self.loop.flush()
+
+        seen = []
+        gate, cancellable = Gate(self.loop), Gio.Cancellable()
+        with unittest.mock.patch.object(waiting, 'wait_a_moment', moment), self.assertRaises(GLib.Error) as caught:
+            self.loop.call(seen.append, 1, cancellable=cancellable)
+        self.assertTrue(caught.exception.matches(Gio.io_error_quark(), Gio.IOErrorEnum.CANCELLED))
+
+        with unittest.mock.patch('_bgloop.work.monotonic', lambda: math.inf), self.assertRaises(TimeoutError):
+            self.loop.call(seen.append, 2, timeout=HANG)
+        self.assertEqual(seen, [])
+
     def test_cancelled_while_it_runs(self):
         for call in self.loop.call, functools.partial(in_thread, self.loop.call):
             cancellable = Gio.Cancellable()
@@ -275,6 +293,15 @@ class Call(LoopTestCase):
         for thread in threads:
             thread.join(HANG)
         self.assertEqual(len(errors), 3)
+        gate.open()
+
+    def test_errors_of_c_are_freed(self):
+        gate = Gate(self.loop)
+        with unittest.mock.patch.object(native, 'error_free', wraps=native.error_free) as free:
+            for n in range(1, 4):
+                with self.assertRaises(TimeoutError):
+                    in_thread(self.loop.flush, 0)
+                self.assertEqual(free.call_count, n)
         gate.open()
 
     def test_circles_are_refused(self):
@@ -749,8 +776,12 @@ class CallLater(LoopTestCase):
         gate.open()
 
         handle = self.loop.call_later(1000, self.fail)
+        cancelled = self.loop.get_stats().cancelled
+        self.assertIn('delayed', self.loop.describe())
         self.assertTrue(handle.cancel())
         self.assertFalse(handle.cancel())
+        self.assertNotIn('delayed', self.loop.describe())
+        self.assertEqual(self.loop.get_stats().cancelled, cancelled + 1)
 
         done = threading.Event()
         handle = self.loop.call_later(0, done.set)
