@@ -290,6 +290,20 @@ class Exit(unittest.TestCase):
             process.stdout.close()
             process.stderr.close()
 
+    def test_loops_that_come_while_others_are_ended(self):
+        self.check('''
+            from gi.repository import GObject
+
+            def make():
+                global other
+                other = GObject.new(Bg.Loop)  # as C makes them
+                other.add_teardown(say, 'ended')
+                other.post(say, 'ran')
+
+            loop, other = Bg.Loop(), None
+            loop.add_teardown(make)
+        ''', 'ran', 'ended')
+
     def test_thread_that_cannot_be_ended_stands_still(self):
         self.check('''
             import types

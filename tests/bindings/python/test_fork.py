@@ -191,6 +191,24 @@ class Fork(unittest.TestCase):
             print(thread.name)
         ''', 'forks')
 
+    def test_child_speaks_without_gettext(self):
+        """Another thread of the parent may have had a lock of it."""
+        self.check('''
+            from _bgloop import native, text
+
+            def child():
+                native.bindtextdomain = native.dgettext = native.dngettext = None
+                new = Bg.Loop('new')
+                new.shutdown()
+                try:
+                    new.call(int)
+                except Bg.ClosedError as error:
+                    print(error.message)
+                print(text.say_number('%d loop', '%d loops', 2), flush=True)
+
+            in_child(child)
+        ''', 'The loop "new" takes no more work', '2 loops')
+
     def test_in_a_handler_of_a_shutdown(self):
         """The child is not in that shutdown: its waits are those of any other thread."""
         self.check('''

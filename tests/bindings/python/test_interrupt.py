@@ -252,6 +252,19 @@ class Interrupt(LoopTestCase):
         self.assertEqual(concurrent.futures.wait([future], timeout=0).not_done, set())
         gate.open()
 
+    def test_of_several_the_first_is_raised(self):
+        gate = Gate(self.loop)
+        interruptions = [KeyboardInterrupt(i) for i in range(3)]
+        future = self.loop.submit(self.fail)
+        for each in interruptions:
+            future.add_done_callback(unittest.mock.Mock(side_effect=each))
+        reported = []
+        with unittest.mock.patch('threading.excepthook', lambda args: reported.append(args.exc_value)), \
+                self.assertRaises(KeyboardInterrupt) as caught:
+            future.cancel()
+        self.assertEqual([caught.exception, *reported], interruptions)
+        gate.open()
+
     def test_handler_waits_itself(self):
         """While the main thread waits in the same way."""
         seen = []

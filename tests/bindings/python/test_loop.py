@@ -20,7 +20,7 @@ import warnings
 import weakref
 from unittest import mock
 
-from util import HANG, Bg, Gate, GLib, LoopTestCase, bgloop, scaled
+from util import HANG, Bg, Gate, Gio, GLib, GObject, LoopTestCase, bgloop, run_script, scaled
 
 from _bgloop import native, waiting
 from _bgloop.waiting import _name_running
@@ -42,6 +42,15 @@ class Names(unittest.TestCase):
                                for function in ('a function at 0x7f00', 'fetch()'))
                 self.assertEqual(_name_running(line, 'fetch()'), named)
                 self.assertEqual(_name_running('3 queued', 'fetch()'), '3 queued')
+
+    def test_texts_come_in_the_encoding_that_they_are_read_in(self):
+        process = run_script('''
+            from _bgloop import native, text
+
+            text.translate('standing by:')
+            print(native.bind_textdomain_codeset(text.DOMAIN, None).decode())
+        ''')
+        self.assertEqual(process.stdout, 'UTF-8\n')
 
 
 class Reports(LoopTestCase):
@@ -292,8 +301,8 @@ class Shutdown(LoopTestCase):
         times = itertools.count(0, 60)
         gate = Gate(self.loop)
         with mock.patch.object(waiting, 'monotonic', lambda: next(times)), self.assertRaises(TimeoutError):
-            self.loop.shutdown(timeout=100)
-        self.assertEqual(next(times), 180)
+            self.loop.shutdown(timeout=1)
+        self.assertEqual(next(times), 120)
         gate.open()
 
     def test_deadline_says_what_is_in_the_way(self):
@@ -397,6 +406,19 @@ class Shutdown(LoopTestCase):
         self.loop.shutdown_async(Bg.ShutdownMode.CANCEL, -1, None, None)
         self.assertTrue(future.cancelled())
         gate.open()
+
+    def test_ended_loops_cancellable_has_no_handler(self):
+        def has_handler():
+            return GObject.signal_has_handler_pending(
+                cancellable, GObject.signal_lookup('cancelled', Gio.Cancellable), 0, True)
+
+        cancellable = self.loop.get_cancellable()
+        self.loop._thread.heed()
+        self.assertTrue(has_handler())
+        self.loop.shutdown()
+        self.assertFalse(has_handler())
+        self.loop._thread.heed()
+        self.assertFalse(has_handler())
 
     def test_loops_cancellable_cancels_no_functions(self):
         gate = Gate(self.loop)

@@ -148,6 +148,16 @@ class Perform(LoopTestCase):
         thread = self.loop.call(threading.current_thread)
         self.assertEqual(source.seen, [([1, 2], thread), ('finish', thread)])
 
+    def test_holds_the_loop_until_all_are_told(self):
+        holds = []
+        for value in 5, Failure():
+            gate = Gate(self.loop)
+            future = self.loop.perform_soon(Source(answer(value)).work_async)
+            future.add_done_callback(lambda _: holds.append(self.loop.get_stats().holds))
+            gate.open()
+            self.loop.flush()
+        self.assertEqual(holds, [1, 1])
+
     def test_answer_in_another_thread(self):
         threads = []
 

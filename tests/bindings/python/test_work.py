@@ -19,6 +19,7 @@ import unittest.mock
 import weakref
 
 from _bgloop import native, waiting
+from _bgloop.errors import check
 from util import HANG, Bg, Gate, Gio, GLib, LoopTestCase, scaled
 
 variable = contextvars.ContextVar('variable', default='nobody')
@@ -232,6 +233,14 @@ class Call(LoopTestCase):
             timer.join()
         gate.open()
         self.loop.flush()
+
+    def test_cancelled_before_it_is_listened_for(self):
+        gate, cancellable = Gate(self.loop), Gio.Cancellable()
+        with unittest.mock.patch.object(waiting, 'wait_a_moment', lambda _: cancellable.cancel()), \
+                self.assertRaises(GLib.Error) as caught:
+            self.loop.call(self.fail, cancellable=cancellable)
+        self.assertTrue(caught.exception.matches(Gio.io_error_quark(), Gio.IOErrorEnum.CANCELLED))
+        gate.open()
 
     def test_over_before_anybody_sees_it(self):
         """It has its turn before its waiter looks for the first time."""
@@ -643,6 +652,12 @@ class Submit(LoopTestCase):
             gate.open()
             self.assertEqual(waiter.result(), 32)
             self.assertIsNone(other.call(future.exception))
+
+    def test_wait_on_another_loops_thread_that_was_given_up_as_it_begins(self):
+        thread = self.loop._thread
+        native.object_unref(check(native.perform_operation, thread.pointer, 0, HANG * 1000, waiting._wait_cb,
+                                  next(thread.keys), None))
+        self.loop.shutdown(timeout=HANG)
 
     def test_result_on_another_loops_thread_while_this_one_drains(self):
         gate = Gate(self.loop)
