@@ -252,6 +252,16 @@ class Interrupt(LoopTestCase):
         self.assertEqual(concurrent.futures.wait([future], timeout=0).not_done, set())
         gate.open()
 
+    def test_whoever_waits_is_woken_all_the_same(self):
+        gate = Gate(self.loop)
+        future = self.loop.submit(self.fail)
+        with unittest.mock.patch.object(future._condition, 'notify_all', side_effect=[KeyboardInterrupt, None]) as wake:
+            with self.assertRaises(KeyboardInterrupt):
+                future.cancel()
+        self.assertEqual(wake.call_count, 2)
+        self.assertTrue(future.cancelled())
+        gate.open()
+
     def test_of_several_the_first_is_raised(self):
         gate = Gate(self.loop)
         interruptions = [KeyboardInterrupt(i) for i in range(3)]

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """bgloop.testing and the plugin for pytest: tests that leave something behind fail, and it is named."""
 
+import asyncio
+import gc
 import importlib.metadata
 import importlib.util
 import os
@@ -197,6 +199,19 @@ class Unittest(Results):
         kept[1].release()
         self.assertEqual([text.count('an upload') for _, text in result.failures], [0, 1])
 
+    def test_what_has_not_ended_in_time_is_cancelled(self):
+        futures = []
+
+        class Case(LoopTestCase):
+            def test(self):
+                futures.append(self.loop.spawn(asyncio.Event().wait()))
+
+        result = unittest.TestResult()
+        with unittest.mock.patch.dict(os.environ, BG_TEST_TIMEOUT='50'):
+            Case('test').run(result)
+        self.assertEqual(len(result.failures), 1)
+        self.assertTrue(futures.pop().cancelled())
+
 
     def test_what_an_exception_has_left_is_not_looked_for(self):
         class Case(LoopTestCase):
@@ -235,6 +250,16 @@ class AssertNoLoops(unittest.TestCase):
         del loop
         bgloop.testing.assert_no_loops()
 
+    def test_collects_what_is_in_a_cycle(self):
+        gc.disable()
+        try:
+            cycle = [Bg.Loop('garbage')]
+            cycle.append(cycle)
+            del cycle
+            bgloop.testing.assert_no_loops()
+        finally:
+            gc.enable()
+
     def test_waits_for_what_is_about_to_end(self):
         loop = Bg.Loop('dropped')
         gate = Gate(loop)
@@ -272,6 +297,16 @@ class Pytest(Results):
         results = dict(re.findall(r'^_+ ERROR at teardown of test_(\w+) _+\n(.*?)\n(?=[_=]{10})', output,
                                   re.DOTALL | re.MULTILINE))
         return results, output
+
+    def test_what_has_not_ended_in_time_is_cancelled(self):
+        with tempfile.TemporaryDirectory() as folder:
+            write(folder, 'test_program.py', 'import asyncio\nfutures = []\n'
+                  'def test_bad(bg_loop):\n    futures.append(bg_loop.spawn(asyncio.Event().wait()))\n'
+                  'def test_good():\n    assert futures.pop().cancelled()\n')
+            status, output = self.pytest(folder, timeout='50')
+        self.assertEqual(status, 1, output)
+        self.assertIn('ERROR test_program.py::test_bad', output)
+        self.assertIn('2 passed, 1 error', output)
 
     def test_is_turned_off(self):
         with tempfile.TemporaryDirectory() as folder:

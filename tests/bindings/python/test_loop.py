@@ -113,6 +113,22 @@ except ImportError:
                                      env={**os.environ, 'PYTHONPATH': f'{folder}:{plugins}'}, timeout=HANG)
         self.assertEqual((process.stdout, process.stderr), ('told\n', ''))
 
+    def test_an_override_that_is_not_found_is_missed(self):
+        process = run_script('''
+            import os
+            import gi.overrides
+
+            gi.overrides.__path__ = [path for path in gi.overrides.__path__
+                                     if not os.path.exists(os.path.join(path, 'Bg.py'))]
+            import bgloop
+
+            try:
+                bgloop.Loop
+            except ImportError as error:
+                print(error)
+        ''')
+        self.assertIn('gi/overrides/Bg.py', process.stdout)
+
     def test_errors_are_of_the_librarys_domain(self):
         for kind, code in ((Bg.ClosedError, Bg.Error.CLOSED), (Bg.ForkedError, Bg.Error.FORKED),
                            (Bg.WouldDeadlockError, Bg.Error.WOULD_DEADLOCK)):
@@ -235,6 +251,14 @@ class Shutdown(LoopTestCase):
         gate.open()
         self.loop.shutdown()
         self.assertEqual(seen, [])
+
+    def test_cancel_that_does_not_wait_tells_all(self):
+        gate = Gate(self.loop)
+        future = self.loop.submit(self.fail)
+        with self.assertRaises(TimeoutError):
+            self.loop.shutdown(cancel_futures=True, timeout=0)
+        self.assertTrue(future.cancelled())
+        gate.open()
 
     def test_twice(self):
         self.loop.shutdown()
@@ -412,12 +436,18 @@ class Shutdown(LoopTestCase):
             return GObject.signal_has_handler_pending(
                 cancellable, GObject.signal_lookup('cancelled', Gio.Cancellable), 0, True)
 
-        cancellable = self.loop.get_cancellable()
-        self.loop._thread.heed()
+        def heed_again():
+            thread.reference = reference
+            thread.heed()
+            return reference()
+
+        thread, cancellable = self.loop._thread, self.loop.get_cancellable()
+        reference, thread.reference = thread.reference, heed_again  # as a finalizer might
+        thread.heed()
         self.assertTrue(has_handler())
         self.loop.shutdown()
         self.assertFalse(has_handler())
-        self.loop._thread.heed()
+        thread.heed()
         self.assertFalse(has_handler())
 
     def test_loops_cancellable_cancels_no_functions(self):

@@ -20,6 +20,7 @@ import weakref
 
 from _bgloop import native, waiting
 from _bgloop.errors import check
+from _bgloop.work import Call as CallRecord
 from util import HANG, Bg, Gate, Gio, GLib, LoopTestCase, scaled
 
 variable = contextvars.ContextVar('variable', default='nobody')
@@ -152,6 +153,14 @@ class Call(LoopTestCase):
 
         self.assertEqual(self.loop.call(work), 'caller')
         self.assertEqual(variable.get(), 'caller')
+
+    def test_its_outcome_is_there_when_its_waiter_wakes(self):
+        seen, lock = [], unittest.mock.Mock()
+        for end, outcome in (CallRecord.run, waiting.DONE), (lambda call: call.drop(0), waiting.CLOSED):
+            call = CallRecord(int, (), {}, contextvars.copy_context(), lock, None, None)
+            lock.release = lambda: seen.append((call.outcome, call.value, call.fn))
+            end(call)
+            self.assertEqual(seen.pop(), (outcome, 0 if outcome is waiting.DONE else None, None))
 
     def test_deadline_before_the_start(self):
         gate = Gate(self.loop)
@@ -881,6 +890,36 @@ class Mixed(LoopTestCase):
                 self.assertGreaterEqual(ran[0] + told[0], given[0])
             else:
                 self.assertEqual((ran[0], told[0]), (given[0], 0))
+
+    def test_the_loop_is_faster_than_who_hands_over(self):
+        """What is handed over has run before the door hears that it was taken."""
+        def at_once(hand_over):
+            def wait(*arguments):
+                taken = hand_over(*arguments)
+                while 'delayed' in self.loop.describe():
+                    pass
+                check(native.flush, self.loop._thread.pointer, -1, None)
+                return taken
+
+            return wait
+
+        class Source:
+            def work_async(self, cancellable, callback):
+                seen.append('operation')
+
+        async def coroutine():
+            seen.append('coroutine')
+
+        seen = []
+        with unittest.mock.patch.object(native, 'post_full', at_once(native.post_full)), \
+                unittest.mock.patch.object(native, 'post_after', at_once(native.post_after)):
+            self.loop.post(seen.append, 'posted')
+            self.loop.submit(seen.append, 'submitted')
+            self.loop.call_later(0, seen.append, 'delayed')
+            self.loop.call(seen.append, 'called')
+            self.loop.spawn(coroutine())
+            self.loop.perform_soon(Source().work_async, finish=int).exception()
+        self.assertEqual(seen, ['posted', 'submitted', 'delayed', 'called', 'coroutine', 'operation'])
 
     def test_switching_threads_all_the_time(self):
         interval = sys.getswitchinterval()
