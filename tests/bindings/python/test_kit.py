@@ -186,18 +186,23 @@ class Unittest(Results):
 
         class Case(LoopTestCase):
             def test(self):
-                if not kept:
-                    kept.append(self)
+                kept.append(len(kept) + 1)
+                if kept[-1] == 1:
                     self.fail('at first')
-                kept.append(self.loop.hold('an upload'))
+                elif kept[-1] == 2:
+                    kept[-1] = self.loop.hold('an upload')
+                elif kept[-1] == 3:
+                    kept[-1] = Bg.Loop('another')
 
         result = unittest.TestResult()
         case = Case('test')
         with unittest.mock.patch.dict(os.environ, BG_TEST_TIMEOUT='50'):
-            case.run(result)
-            case.run(result)
+            for _ in range(4):
+                case.run(result)
         kept[1].release()
-        self.assertEqual([text.count('an upload') for _, text in result.failures], [0, 1])
+        kept[2].shutdown()
+        self.assertEqual([(text.count('an upload'), text.count('another')) for _, text in result.failures],
+                         [(0, 0), (1, 0), (0, 1)])
 
     def test_what_has_not_ended_in_time_is_cancelled(self):
         futures = []
