@@ -418,6 +418,16 @@ class Shutdown(LoopTestCase):
         self.assertTrue(event_loop.is_closed())
         self.assertTrue(executor._shutdown)
 
+    def test_event_loop_that_comes_too_late_for_a_teardown_function(self):
+        async def coroutine():
+            return asyncio.get_running_loop()
+
+        with unittest.mock.patch.object(self.loop._thread, 'add_teardown', side_effect=Bg.ClosedError):
+            event_loop = self.loop.run(coroutine())
+        self.assertFalse(event_loop.is_closed())
+        self.loop.shutdown()
+        self.assertTrue(event_loop.is_closed())
+
     def test_what_is_raised_at_the_end_is_told_of(self):
         async def left_over():
             try:

@@ -424,6 +424,15 @@ class Shutdown(LoopTestCase):
         self.assertTrue(future.cancelled())
         gate.open()
 
+    def test_quit_by_others_that_python_never_sees(self):
+        gate = Gate(self.loop)
+        future = self.loop.submit(self.fail)
+        super(Bg.Loop, self.loop).quit(Bg.ShutdownMode.CANCEL)
+        self.assertFalse(future.done())
+        gate.open()
+        self.loop.shutdown()
+        self.assertTrue(future.cancelled())
+
     def test_asynchronous_shutdown_in_cancel_mode(self):
         gate = Gate(self.loop)
         future = self.loop.submit(self.fail)

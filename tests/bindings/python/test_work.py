@@ -19,8 +19,8 @@ import unittest.mock
 import weakref
 
 from _bgloop import native, waiting
+from _bgloop import work as work_module
 from _bgloop.errors import check
-from _bgloop.work import Call as CallRecord
 from util import HANG, Bg, Gate, Gio, GLib, LoopTestCase, scaled
 
 variable = contextvars.ContextVar('variable', default='nobody')
@@ -156,8 +156,8 @@ class Call(LoopTestCase):
 
     def test_its_outcome_is_there_when_its_waiter_wakes(self):
         seen, lock = [], unittest.mock.Mock()
-        for end, outcome in (CallRecord.run, waiting.DONE), (lambda call: call.drop(0), waiting.CLOSED):
-            call = CallRecord(int, (), {}, contextvars.copy_context(), lock, None, None)
+        for end, outcome in (work_module.Call.run, waiting.DONE), (lambda call: call.drop(0), waiting.CLOSED):
+            call = work_module.Call(int, (), {}, contextvars.copy_context(), lock, None, None)
             lock.release = lambda: seen.append((call.outcome, call.value, call.fn))
             end(call)
             self.assertEqual(seen.pop(), (outcome, 0 if outcome is waiting.DONE else None, None))
@@ -545,6 +545,16 @@ class Submit(LoopTestCase):
         with self.assertRaises(concurrent.futures.CancelledError):
             future.result()
 
+    def test_callbacks_of_what_is_cancelled_come_in_order(self):
+        seen = []
+        gate = Gate(self.loop)
+        future = self.loop.submit(self.fail)
+        for i in range(3):
+            future.add_done_callback(lambda _, i=i: seen.append(i))
+        self.assertTrue(future.cancel())
+        self.assertEqual(seen, [0, 1, 2])
+        gate.open()
+
     def test_callbacks_run_on_the_loops_thread(self):
         gate = Gate(self.loop)
         future = self.loop.submit(int)
@@ -571,6 +581,14 @@ class Submit(LoopTestCase):
                 in_thread(wait, 0.001)
         gate.open()
         self.assertEqual(future.result(), 0)
+
+    def test_who_looks_waits_for_who_completes_it(self):
+        future = Bg.Future()
+        future._thread = self.loop._thread
+        future._first = work_module._COMPLETES  # and has not yet said that it is done
+        with unittest.mock.patch.object(work_module, 'sleep', lambda _: setattr(future, '_state', work_module.FINISHED)):
+            self.assertTrue(future._condition)
+        self.assertTrue(future.done())
 
     def test_looked_at_while_it_completes(self):
         interval = sys.getswitchinterval()
