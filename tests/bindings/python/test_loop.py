@@ -491,6 +491,16 @@ class Shutdown(LoopTestCase):
         self.loop.flush()
         self.assertEqual(seen, ['default', 'low'])
 
+    def test_flush_lets_others_run(self):
+        gate = Gate(self.loop)
+        thread = threading.Thread(target=self.loop.flush)
+        thread.start()
+        while sys._current_frames()[thread.ident].f_code.co_name != 'check':
+            pass
+        gate.open()
+        thread.join(HANG)
+        self.assertFalse(thread.is_alive())
+
     def test_flush_has_a_deadline(self):
         for on_main in True, False:
             gate = Gate()
