@@ -319,6 +319,8 @@ class Shutdown(LoopTestCase):
                 pass
             del data
             self.assertIsNone(gone())
+        thread = self.loop._thread
+        self.assertEqual((thread.pending, thread.live, thread.teardowns), ({}, {}, {}))
 
     def test_time_is_measured_and_not_counted(self):
         """Each slice may take longer than it should."""
