@@ -20,7 +20,13 @@
 /* Loops for C++17; docs/cpp.md is the guide. Threads and blocking are those of the C functions of
  * the same names, and what these fail with is thrown as an Error. Functions may be move-only. The
  * loop's thread destroys them, or the caller's if they are refused. An exception that leaves a
- * function for which nobody waits ends the program, as ending the loop's thread does. Since: 1.0 */
+ * function for which nobody waits ends the program, as ending the loop's thread does.
+ *
+ * Bad input is a critical message, as in C: a loop that is none, an empty function, a mode, time or
+ * cancellable that C does not take. If the program goes on, nothing is done, and what was called
+ * ends as it does for a loop that takes no more work: call() and shutdown(), and the constructor
+ * that starts a loop, throw an Error, with the code G_IO_ERROR_INVALID_ARGUMENT; post() returns
+ * false, post_after() 0 and hold() null; submit() breaks its promise. Since: 1.0 */
 namespace bgloop
 {
 /* A GError that is thrown. */
@@ -53,7 +59,7 @@ struct Timeout
 class Loop
 {
 public:
-  /* Starts a loop. The destructor shuts it down, and quits it where that fails. */
+  /* Starts a loop. The destructor shuts the loop down, and quits it where that fails. */
   explicit Loop (const std::string &name = {},
                  BgShutdownMode mode = BG_SHUTDOWN_DRAIN,
                  Timeout timeout = {})
@@ -61,15 +67,23 @@ public:
   {
     g_autoptr (GError) error = nullptr;
 
+    /* The destructor needs them, and cannot throw. */
+    if (!check (mode == BG_SHUTDOWN_DRAIN || mode == BG_SHUTDOWN_CANCEL, "is_mode (mode)")
+        || !check (timeout.msec >= -1, "timeout.msec >= -1"))
+      fail (nullptr);
     loop_ = bg_loop_new (name.c_str (), &error);
     if (loop_ == nullptr)
-      throw Error (*error);
+      fail (error);
   }
 
-  /* Refers to a loop, and the destructor drops it. */
-  explicit Loop (BgLoop *loop) noexcept : loop_ (loop)
+  /* Refers to a loop, and the destructor drops it. Where @loop is none, all that is called on this
+   * is bad input. */
+  explicit Loop (BgLoop *loop) noexcept
   {
+    if (!check (BG_IS_LOOP (loop), "BG_IS_LOOP (loop)"))
+      return;
     g_object_ref (loop);
+    loop_ = loop;
   }
 
   Loop (const Loop &) = delete;
@@ -83,7 +97,8 @@ public:
       bg_loop_quit (loop_, mode_);
     if (g_error_matches (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT))
       g_log ("bgloop", G_LOG_LEVEL_WARNING, "%s", error->message);
-    g_object_unref (loop_);
+    if (loop_ != nullptr)
+      g_object_unref (loop_);
   }
 
   operator BgLoop * () const noexcept
@@ -115,13 +130,15 @@ public:
             std::terminate ();
         }
     };
-    const auto run = [] (gpointer data, GError **) noexcept -> gboolean {
+    BgCallFunc run = [] (gpointer data, GError **) noexcept -> gboolean {
       (*static_cast<decltype (work) *> (data)) ();
       return TRUE;
     };
 
+    if (is_empty<std::decay_t<F> > (function, 0))
+      run = nullptr;
     if (!bg_loop_call_full (loop_, G_PRIORITY_DEFAULT, limit.msec, run, &work, cancellable, &error))
-      throw Error (*error);
+      fail (error);
     if (thrown)
       std::rethrow_exception (std::move (thrown));
     if constexpr (!std::is_void_v<R>)
@@ -152,6 +169,13 @@ public:
     using Work = std::unique_ptr<std::decay_t<F> >;
     std::packaged_task<R (Work)> task ([] (Work work) -> R { return (*work) (); });
     auto future = task.get_future ();
+
+    if (is_empty<std::decay_t<F> > (function, 0))
+      {
+        bg_loop_post_full (loop_, priority, nullptr, nullptr, nullptr);
+        return future;
+      }
+
     std::pair pair (std::move (task), Work (new std::decay_t<F> (std::forward<F> (function))));
     auto run = [pair = std::move (pair)] () mutable { pair.first (std::move (pair.second)); };
 
@@ -179,16 +203,54 @@ public:
     g_autoptr (GError) error = nullptr;
 
     if (!bg_loop_shutdown_full (loop_, mode, timeout.msec, nullptr, &error))
-      throw Error (*error);
+      fail (error);
   }
 
 private:
+  /* What g_return_if_fail() says, in the library's name and whatever the program is compiled with. */
+  static bool
+  check (bool good, const char *expression) noexcept
+  {
+    if (!good)
+      g_return_if_fail_warning ("bgloop", "bgloop::Loop", expression);
+    return good;
+  }
+
+  /* After bad input there is no GError. */
+  [[noreturn]] static void
+  fail (const GError *error)
+  {
+    char text[] = "An argument is bad: a critical message has said which";
+    const GError bad = { G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT, text };
+
+    throw Error (error != nullptr ? *error : bad);
+  }
+
+  /* Whether @function is a pointer that is null, or a std::function, or its like, that has none:
+   * what can be compared with nullptr. The int goes before the long where there is such a thing. */
+  template <typename F>
+  static auto
+  is_empty (const F &function, int) -> decltype (static_cast<bool> (function == nullptr))
+  {
+    return function == nullptr;
+  }
+
+  template <typename F>
+  static bool
+  is_empty (const F &, long)
+  {
+    return false;
+  }
+
   template <typename Post, typename How, typename F>
   auto
   give (Post hand_over, How how, F &&function) const
   {
     using Work = std::decay_t<F>;
 
+    /* After bad input C leaves the data to the caller: it is given none, and says what is bad. */
+    if (loop_ == nullptr || is_empty<Work> (function, 0))
+      return hand_over (loop_, how, nullptr, nullptr, nullptr);
     return hand_over (
         loop_, how, [] (gpointer work) noexcept { (*static_cast<Work *> (work)) (); },
         new Work (std::forward<F> (function)),
