@@ -89,6 +89,18 @@ get_end_timeout (BgTestFixture *self)
   return bg_loop_get_state (self->loop) == BG_LOOP_STOPPED ? BG_TEST_DEFAULT_MSEC : 0;
 }
 
+/* A loop that is none any more is forgotten: the rest of the fixture can still be torn down. */
+static void
+check_loop (BgTestFixture *self)
+{
+  if (self->loop == NULL || BG_IS_LOOP (self->loop))
+    return;
+
+  g_critical ("The fixture's loop is no loop any more: a test that drops it sets fixture->loop to "
+              "NULL");
+  self->loop = NULL;
+}
+
 static gboolean
 end_loop (BgTestFixture *self, GPtrArray *problems)
 {
@@ -287,7 +299,8 @@ bg_test_fixture_ignore_eventfd (BgTestFixture *fixture, int fd)
  * What was accepted runs to its end first. The message of the failure names
  * each. The loop that cannot end is asked to cancel, and left alone if that does
  * not help either, a default loop is forgotten, and the program goes on with the
- * next test.
+ * next test. A fixture whose loop the test has dropped, and has not set to %NULL,
+ * is a programming error.
  *
  * To be given to g_test_add(), or called by the tear-down function of a fixture
  * that begins with this one, as the last thing. Blocks, for no longer than
@@ -304,6 +317,7 @@ bg_test_fixture_tear_down (BgTestFixture *fixture, gconstpointer test_data)
   g_return_if_fail (fixture != NULL);
   g_return_if_fail (fixture->eventfds != NULL);
 
+  check_loop (fixture);
   ended = end_loop (fixture, problems);
   clean = check_loops (fixture, ended, problems);
 

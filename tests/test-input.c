@@ -48,9 +48,10 @@ typedef enum
   FRESH = 1 << 21,  /* a fixture that has not been set up */
   SET_UP = 1 << 22, /* one that has */
   EVENTFD = 1 << 23,
-  VOID = 1 << 24, /* whether it has failed is not to be seen */
-  ENDS = 1 << 25, /* the loop */
-  WAITS = 1 << 26 /* for a loop that somebody has asked to end */
+  VOID = 1 << 24,        /* whether it has failed is not to be seen */
+  ENDS = 1 << 25,        /* the loop */
+  WAITS = 1 << 26,       /* for a loop that somebody has asked to end */
+  FIXTURE_LOOP = 1 << 27 /* a fixture's loop */
 } Traits;
 
 /* Each function takes some of these. */
@@ -570,6 +571,9 @@ static gboolean
 call_tear_down (const Arguments *with)
 {
   bg_test_fixture_tear_down (with->fixture, NULL);
+  /* Whatever has become of its loop, nothing is left of the fixture. */
+  g_assert_true (with->fixture == NULL || with->fixture->loop == NULL);
+  g_assert_true (with->fixture == NULL || with->fixture->eventfds == NULL);
   return TRUE;
 }
 
@@ -737,7 +741,7 @@ static const Function functions[] = {
   { "bg_test_describe_loops", call_describe_loops, TIMEOUT | VOID },
   { "bg_test_fixture_ignore_eventfd", call_ignore_eventfd, FIXTURE | SET_UP | EVENTFD | VOID },
   { "bg_test_fixture_set_up", call_set_up, FIXTURE | FRESH | VOID },
-  { "bg_test_fixture_tear_down", call_tear_down, FIXTURE | SET_UP | VOID },
+  { "bg_test_fixture_tear_down", call_tear_down, FIXTURE | SET_UP | FIXTURE_LOOP | VOID },
   { "bg_test_get_timeout", call_get_timeout, 0 },
   { "bg_test_mark_loops", call_mark_loops, 0 },
   { "bg_test_pause", call_pause, LOOP | ERROR },
@@ -830,9 +834,9 @@ case_init (Case *self, const Function *function)
 static void
 case_clear (Case *self)
 {
-  if (self->fixture.loop != NULL)
+  if (self->fixture.eventfds != NULL)
     bg_test_fixture_tear_down (&self->fixture, NULL);
-  if (self->other_fixture.loop != NULL)
+  if (self->other_fixture.eventfds != NULL)
     bg_test_fixture_tear_down (&self->other_fixture, NULL);
   if (self->kept != NULL)
     {
@@ -1008,6 +1012,13 @@ set_long_name (Case *self, int value)
   self->given.name = name;
 }
 
+/* As a test leaves its fixture that has dropped the loop. */
+static void
+set_fixture_without_loop (Case *self, int value)
+{
+  g_clear_pointer (&self->given.fixture->loop, util_loop_end);
+}
+
 static const Allowed allowed[] = {
   { LOOP, set_disposed_loop },
   { PRIORITY, set_priority, G_MININT },
@@ -1020,6 +1031,7 @@ static const Allowed allowed[] = {
   { WORK | TEARDOWN, set_id, 0, FAILS },
   { WORK | TEARDOWN, set_id, -1, FAILS },
   { EVENTFD, set_fd, G_MAXINT },
+  { FIXTURE_LOOP, set_fixture_without_loop },
   { CANCELLABLE, set_cancellable },
   { CALLBACK, set_no_callback },
   { DESTROY, set_no_destroy },
@@ -1301,6 +1313,29 @@ set_torn_down_fixture (Case *self, int value)
   self->given.fixture = &self->other_fixture;
 }
 
+/* As a test leaves its fixture that has dropped the loop and has not said so: where the loop was there
+ * is something else. */
+static void
+set_fixture_with (Case *self, gpointer instead)
+{
+  bg_test_fixture_set_up (&self->other_fixture, NULL);
+  util_loop_end (self->other_fixture.loop);
+  self->other_fixture.loop = instead;
+  self->given.fixture = &self->other_fixture;
+}
+
+static void
+set_fixture_with_thing (Case *self, int value)
+{
+  set_fixture_with (self, self->thing);
+}
+
+static void
+set_fixture_with_finalised_loop (Case *self, int value)
+{
+  set_fixture_with (self, make_finalised (self, self->loop));
+}
+
 static const Bad bad[] = {
   { LOOP, set_no_loop, 0, "BG_IS_LOOP*" },
   { LOOP, set_thing_as_loop, 0, "BG_IS_LOOP*" },
@@ -1343,6 +1378,8 @@ static const Bad bad[] = {
   { FRESH, set_fixture_set_up, 0, "fixture->eventfds == NULL" },
   { SET_UP, set_fresh_fixture, 0, "fixture->eventfds != NULL" },
   { SET_UP, set_torn_down_fixture, 0, "fixture->eventfds != NULL" },
+  { FIXTURE_LOOP, set_fixture_with_thing, 0, NULL, "fixture's loop is no loop any more" },
+  { FIXTURE_LOOP, set_fixture_with_finalised_loop, 0, NULL, "fixture's loop is no loop any more" },
   { EVENTFD, set_fd, -1, "fd >= 0" },
   { EVENTFD, set_fd, G_MININT, "fd >= 0" },
 };
