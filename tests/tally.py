@@ -14,8 +14,8 @@ import os
 import re
 import sys
 
-TAP_RESULT = re.compile(r'(not )?ok\b\s*(?:\d+\s*)?(?:- )?([^#]*)(?:#\s*(skip|todo)?.*)?', re.IGNORECASE)
-TAP_PLAN = re.compile(r'1\.\.(\d+)')
+TAP_RESULT = re.compile(r'(not )?ok\b\s*(?:\d+\s*)?(?:- )?([^#]*)(?:#\s*(skip|todo)?\s*(.*))?', re.IGNORECASE)
+TAP_PLAN = re.compile(r'1\.\.(\d+)(?:\s*#\s*skip\S*\s*(.*))?', re.IGNORECASE)
 GTEST_RESULT = re.compile(r'\[\s*(OK|FAILED|SKIPPED)\s*\] (\S+) \(\d+ ms\)')
 NOISE = re.compile(r'# GLib-DEBUG: g_set_user_dirs:|ok\b|# (Start|End) of ')
 # What the test setups leave out: see tests/meson.build.
@@ -45,10 +45,12 @@ def count_tap(stdout):
     for line in stdout.splitlines():
         if plan := TAP_PLAN.match(line):
             planned = int(plan[1])
+            if planned == 0 and plan[2]:
+                tally.skipped.append(f'({plan[2]})')
         elif result := TAP_RESULT.match(line):
             bad, name, directive = result[1], result[2].strip(), (result[3] or '').lower()
             if directive == 'skip' and not bad:
-                tally.skipped.append(name)
+                tally.skipped.append(f'{name} ({result[4]})' if result[4] else name)
             elif directive == 'todo':
                 (tally.skipped if bad else tally.failed).append(name)
             else:

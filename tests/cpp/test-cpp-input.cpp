@@ -235,7 +235,7 @@ refuses_empty (const bgloop::Loop &loop, const F &empty)
   return is_broken (loop.submit (empty));
 }
 
-static const struct
+static constexpr struct
 {
   const char *name;
   bool (*call) (const bgloop::Loop &loop);

@@ -4,7 +4,9 @@
 
 """gate.py NAME PROGRAM ROOT BUILD_DIR [OPTIONAL...]: that a tool finds nothing in the project's files but what
 is named in the file `exceptions` beside this one, with the reason; that all of it is found; and a planted fault,
-too. What the library is compiled from with other options only is OPTIONAL, as is -I for what it includes."""
+too. What the library is compiled from with other options only is OPTIONAL, as is -I for what it includes.
+
+gate.py NAME --skip REASON: says that the tool is not run, and why not."""
 
 import dataclasses
 import fnmatch
@@ -24,6 +26,9 @@ WHATEVER = PLACE + r'(?P<text>.*)'
 # Each of these evaluates one of its arguments twice: no call belongs in it.
 TWICE = r'\b(MIN|MAX|CLAMP|ABS) \(.*[a-z_] \('
 
+# What bgloop.hpp, which nothing of the library includes, is compiled with: this uses each of its templates.
+HEADER_TEST = 'tests/cpp/test-cpp-input17'
+
 # What meson_options.txt leaves out unless it is asked for.
 SWITCHES = ['BG_LOCK_CHECKS', 'HAVE_SYSPROF']
 
@@ -33,13 +38,15 @@ MACROS = ['BG_AVAILABLE_IN_1_0=', 'G_DEFINE_ENUM_TYPE(...)=', 'G_GNUC_FORMAT(n)=
 
 @dataclasses.dataclass
 class Gate:
-    """Files is what git may list them by; without it they are what the library is compiled from."""
+    """Files is what git may list them by; without it they are what the library is compiled from, and bgloop.hpp if
+    the tool understands C++."""
     arguments: list
     planted: str
     suffix: str = '.c'
     files: list = None
     finding: str = PROBLEM
     fine: tuple = (0,)  # exit statuses where nothing is found
+    cpp: bool = False
 
 
 GATES = {
@@ -51,6 +58,7 @@ GATES = {
     'clang-tidy': Gate(
         ['--quiet', '--checks=-*,bugprone-*,cert-*,concurrency-*', '--header-filter=/bgloop/'],
         '#include <stdlib.h>\n\nint planted (const char *text)\n{\n  return atoi (text);\n}\n',
+        cpp=True,
     ),
     'codespell': Gate(
         [],
@@ -63,7 +71,9 @@ GATES = {
         ['--quiet', '--enable=warning,performance,portability', '--library=gtk', '--library=posix',
          '--template={{file}}:{{line}}:{{column}}: {{severity}}: {{message}} [{{id}}]'],
         'int planted (int *n)\n{\n  return n == 0 ? *n : 0;\n}\n',
+        cpp=True,
     ),
+    # In a member function of C++ version 12 does not find this fault.
     'gcc-analyzer': Gate(
         ['-fanalyzer', '-fdiagnostics-plain-output', '-fdiagnostics-path-format=none', '-S'],
         '#include <stdlib.h>\n\nvoid planted (void *p)\n{\n  free (p);\n  free (p);\n}\n',
@@ -93,12 +103,12 @@ def list_tracked(root, patterns):
     return [os.path.join(root, name) for name in text.split('\0') if name]
 
 
-def list_compiled(root, build):
-    """What the library is compiled from, and the options by which that is understood."""
+def list_compiled(build, output):
+    """What is compiled into files whose names begin so, and the options by which that is understood."""
     with open(os.path.join(build, 'compile_commands.json'), encoding='utf-8') as file:
-        entries = [entry for entry in json.load(file) if entry['output'].startswith('bgloop/')]
+        entries = [entry for entry in json.load(file) if entry['output'].startswith(output)]
     options = []
-    for option in shlex.split(entries[0]['command']):
+    for option in shlex.split(entries[0]['command']) if entries else []:
         if option.startswith('-I'):
             options.append('-I' + os.path.normpath(os.path.join(build, option[2:])))
         elif re.match('-D|-std=|-pthread', option):
@@ -111,8 +121,9 @@ def get_command(name, program, root, options, files):
     if name == 'clang-tidy':
         return [program, *arguments, *files, '--', *options]
     if name == 'cppcheck':
+        standard = '--std=c++17' if '-std=c++17' in options else '--std=c11'
         options = [option for option in options if not re.match('-I/usr|-std=|-pthread', option)]
-        options += ['--std=c11', *('-D' + macro for macro in MACROS)]
+        options += [standard, *('-D' + macro for macro in MACROS)]
     return [program, *arguments, *options, *files]
 
 
@@ -145,6 +156,22 @@ def find_planted(name, program, root, options, planted):
         pathlib.Path(path).write_text(planted, encoding='utf-8')
         found = find(name, get_command(name, program, root, options, [path]), root)
     return [path for path, text in found.values() if path]
+
+
+def find_in_header(name, program, root, build):
+    """What is found in a test of bgloop.hpp, and in that; and in a fault that is planted in another header."""
+    files, options = list_compiled(build, HEADER_TEST)
+    if not files:
+        return files, {}, []
+    found = find(name, get_command(name, program, root, options, files), root)
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, 'bgloop', 'planted.hpp')
+        path.parent.mkdir()
+        path.write_text(GATES[name].planted, encoding='utf-8')
+        test = pathlib.Path(folder, 'planted.cpp')
+        test.write_text('#include "bgloop/planted.hpp"\n', encoding='utf-8')
+        planted = find(name, get_command(name, program, root, options, [str(test)]), root)
+        return files, found, [place for place, text in planted.values() if place.endswith(path.name)]
 
 
 def find_optional(name, program, root, build, options, optional):
@@ -181,12 +208,16 @@ def report(number, faults, what):
 
 
 def main():
+    if sys.argv[2] == '--skip':
+        print('1..0 # SKIP', sys.argv[3])
+        return 0
+
     name, program, root, build, *optional = sys.argv[1:]
-    gate, options = GATES[name], []
+    gate, options, header = GATES[name], [], None
     if gate.files:
         files, optional = list_tracked(root, gate.files), []
     else:
-        files, options = list_compiled(root, build)
+        files, options = list_compiled(build, 'bgloop/')
         optional = [path if path.startswith('-') else os.path.normpath(path) for path in optional]
         optional = [path for path in optional if path not in files]
     found = find(name, get_command(name, program, root, options, files), root)
@@ -195,6 +226,10 @@ def main():
         more, found_more, planted = find_optional(name, program, root, build, options, optional)
         files, found = files + more, found | found_more
         missed += [] if planted else ['nothing is found in what is optional']
+    if gate.cpp:
+        header, found_more, planted = find_in_header(name, program, root, build)
+        files, found = files + header, found | found_more
+        missed += [] if planted or not header else ['nothing is found in a header of C++']
 
     exceptions = set(read_exceptions(name))
     needed, faults = set(), []
@@ -205,10 +240,12 @@ def main():
         if not excepted:
             faults.append(line)
 
-    print('1..3')
+    print('1..4' if header == [] else '1..3')
     report(1, faults, f'nothing is found in {len(files)} files')
     report(2, [' '.join(exception) for exception in sorted(exceptions - needed)], 'each exception is needed')
     report(3, missed, 'a planted fault is found')
+    if header == []:
+        print('ok 4 - bgloop.hpp # SKIP there is no C++ compiler')
     return 1 if faults or exceptions - needed or missed else 0
 
 
