@@ -672,6 +672,59 @@ test_own_low (void)
   g_assert_cmpint (self.n_closed, ==, self.n);
 }
 
+/* So is one whose reply is made of what an earlier call has left, which was refused, also when so
+ * many others try again that the loop does not get through them. */
+
+#define MANY_REFUSALS 20000
+
+static void
+ask_refused_cb (gpointer ended)
+{
+  bg_loop_call_async (ended, 0, -1, util_no_call_cb, NULL, NULL, NULL, refused_cb, NULL);
+}
+
+typedef struct
+{
+  Owed owed;
+  BgLoop *ended;
+} Refused;
+
+static void
+ask_after_refusal_cb (gpointer user_data)
+{
+  Refused *self = user_data;
+  Owed *owed = &self->owed;
+
+  /* The first reply that is made now is the one that was refused before. */
+  bg_loop_call_async (owed->asked, 0, -1, owed_call_cb, owed, destroyed_cb, NULL, replied_cb, owed);
+  for (guint i = 0; i < MANY_REFUSALS; i++)
+    bg_loop_call_async (self->ended, 0, -1, util_no_call_cb, NULL, NULL, NULL, try_endlessly_cb,
+                        NULL);
+  bg_loop_quit (owed->asker, BG_SHUTDOWN_CANCEL);
+}
+
+static void
+test_cancel_after_refusal (void)
+{
+  Refused self = { .ended = util_loop_new ("ended") };
+  Owed *owed = &self.owed;
+
+  util_loop_shut_down (self.ended);
+  owed_init (owed, CALL, 1);
+  util_block (&owed->block, owed->asked);
+  g_assert_true (bg_loop_post (owed->asker, ask_refused_cb, self.ended, NULL));
+  g_assert_true (bg_loop_flush (owed->asker, -1, NULL, NULL));
+  /* The callback has been called when less urgent work has run. */
+  g_assert_true (
+      bg_loop_call_full (owed->asker, G_PRIORITY_LOW, -1, util_true_cb, NULL, NULL, NULL));
+  g_assert_true (bg_loop_post (owed->asker, ask_after_refusal_cb, &self, NULL));
+  util_loop_end (owed->asker);
+  g_assert_cmpint (owed->n_closed, ==, 1);
+  let_answer (owed);
+  owed_end_asked (owed);
+  g_object_unref (self.ended);
+}
+
 /* What has begun by then, too: its callback is told when the operation is not waited
  * for any more. */
 
@@ -1629,6 +1682,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/owed/cancel/tells-many-closed", test_cancel_tells_many);
   util_add_trapped ("/owed/cancel/ends-those-that-ask-again", test_cancel_ends);
   util_add_trapped ("/owed/cancel/late-answer-is-dropped", test_cancel_late);
+  util_add_trapped ("/owed/cancel/tells-closed-after-a-refusal", test_cancel_after_refusal);
   util_add_trapped ("/owed/arrived-is-handed-over", test_arrived);
   util_add_trapped ("/owed/own-loop/cancel-tells-each", test_own);
   util_add_trapped ("/owed/own-loop/cancel-tells-each-that-tries-again", test_own_tries_again);
