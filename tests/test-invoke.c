@@ -345,6 +345,69 @@ test_source_destroyed (BgTestFixture *fixture, gconstpointer data)
   util_block_clear (&block);
 }
 
+/* A function that runs at once runs within whatever source the loop's thread is in. If that is one
+ * of another context, which the thread iterates, the function may well destroy it: it is no source
+ * of the function's. */
+
+typedef struct
+{
+  Work work;
+  GSource *around; /* of another context */
+} Within;
+
+static gboolean
+destroy_around_cb (gpointer user_data)
+{
+  Within *self = user_data;
+
+  if (self->work.runs == 0)
+    g_source_destroy (self->around);
+  return work_cb (&self->work);
+}
+
+static void
+within_notify (gpointer user_data)
+{
+  work_notify (&((Within *) user_data)->work);
+}
+
+static gboolean
+invoke_within_cb (gpointer user_data)
+{
+  Within *self = user_data;
+
+  g_assert_true (bg_loop_invoke_full (self->work.loop, G_PRIORITY_DEFAULT, destroy_around_cb, self,
+                                      within_notify));
+  g_assert_cmpint (self->work.runs, ==, 1);
+  return G_SOURCE_REMOVE;
+}
+
+static void
+iterate_other_cb (gpointer user_data)
+{
+  Within *self = user_data;
+  g_autoptr (GMainContext) other = g_main_context_new ();
+  g_autoptr (GSource) around = g_idle_source_new ();
+
+  self->around = around;
+  g_source_set_callback (around, invoke_within_cb, self, NULL);
+  g_source_attach (around, other);
+  g_assert_true (g_main_context_iteration (other, FALSE));
+}
+
+static void
+test_other_source_destroyed (BgTestFixture *fixture, gconstpointer data)
+{
+  Within self;
+
+  work_init (&self.work, fixture->loop, 3);
+  g_assert_true (bg_loop_post (fixture->loop, iterate_other_cb, &self, NULL));
+  util_latch_wait (&self.work.done);
+  util_loop_shut_down (fixture->loop);
+  g_assert_cmpint (self.work.runs, ==, 3);
+  work_clear (&self.work);
+}
+
 /* At the end */
 
 static void
@@ -563,6 +626,7 @@ main (int argc, char *argv[])
   util_add ("/invoke/priority/more-urgent-first", test_priority_order);
   util_add ("/invoke/priority/repeated-after-a-run-inline", test_priority_repeated);
   util_add ("/invoke/source-destroyed", test_source_destroyed);
+  util_add ("/invoke/source-destroyed/of-another-context", test_other_source_destroyed);
   util_add_data ("/invoke/drain/runs-it-to-its-end", test_drain_runs_it_to_its_end,
                  GINT_TO_POINTER (FALSE));
   util_add_data ("/invoke/drain/runs-it-to-its-end-from-the-loop", test_drain_runs_it_to_its_end,
