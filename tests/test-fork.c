@@ -1354,6 +1354,75 @@ test_first_class (void)
   util_loop_end (loop);
 }
 
+/* A handler of the loop's cancellable that forks returns in the child, too. There the loop's lock
+ * is as another thread had it, which describes the loop, and asks for the name of a source then. */
+
+const char *
+g_source_get_name (GSource *source)
+{
+  static const char *(*next) (GSource *);
+
+  if (next == NULL)
+    next = (const char *(*) (GSource *) ) dlsym (RTLD_NEXT, "g_source_get_name");
+  if (is_first_user () && !util_latch_is_open (&first_used))
+    stay_until_forked ();
+  return next (source);
+}
+
+static BgLoop *described;
+
+static void
+describe (void)
+{
+  g_autofree char *text = bg_loop_describe (described);
+
+  g_assert_nonnull (text);
+}
+
+typedef struct
+{
+  GThread *thread;
+  pid_t child;
+} InHandler;
+
+static void
+fork_in_handler_cb (GCancellable *cancellable, gpointer user_data)
+{
+  InHandler *self = user_data;
+
+  self->thread = g_thread_new ("describes", first_user_thread, (gpointer) describe);
+  util_latch_wait (&first_used);
+  self->child = util_fork ();
+  if (self->child != 0)
+    util_latch_count_down (&forked);
+}
+
+static void
+test_handler (void)
+{
+  g_autoptr (GSource) source = g_timeout_source_new (G_MAXINT);
+  BgLoop *loop = util_loop_new ("parent");
+  guint64 hold = bg_loop_hold (loop, "handler");
+  InHandler self = { NULL };
+
+  described = loop;
+  util_latch_init (&first_used, 1);
+  util_latch_init (&forked, 1);
+  g_source_set_name (source, "named");
+  g_assert_true (bg_loop_attach (loop, source));
+  g_signal_connect (bg_loop_get_cancellable (loop), "cancelled", G_CALLBACK (fork_in_handler_cb),
+                    &self);
+  bg_loop_quit (loop, BG_SHUTDOWN_CANCEL);
+  if (self.child == 0)
+    _exit (0);
+  util_wait_for_child (self.child);
+  g_thread_join (self.thread);
+  bg_loop_release (loop, hold);
+  util_loop_end (loop);
+  util_latch_clear (&first_used);
+  util_latch_clear (&forked);
+}
+
 /* An operation of the parent's is no operation of the child's, which numbers its own from the
  * beginning: to answer it or to let go of it is of no effect there. */
 
@@ -1451,6 +1520,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/fork/beside-first-use/quark", test_first_quark);
   util_add_trapped ("/fork/beside-first-use/class", test_first_class);
   util_add_trapped ("/fork/beside-first-use/none-after-first-loop", test_first_loop);
+  util_add_trapped ("/fork/handler-returns", test_handler);
   util_add_trapped ("/fork/replies-in-context-used-before", test_replies);
   util_add_trapped ("/fork/cancels-inherited-cancellable", test_cancels_inherited);
   util_add_trapped ("/fork/inherited-operation", test_inherited_operation);
