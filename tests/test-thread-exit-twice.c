@@ -108,6 +108,31 @@ test_exit_again_itself (void)
   g_assert_finalize_object (loop);
 }
 
+/* and of a teardown function that has ended the thread itself: it is called just once, */
+
+static void
+exit_up_to_four_times_cb (gpointer counter)
+{
+  util_count_cb (counter);
+  if (*(int *) counter < 4)
+    g_thread_exit (NULL);
+}
+
+static void
+test_exit_again_teardown (void)
+{
+  BgLoop *loop = util_loop_new ("exits");
+  int n = 0;
+
+  util_catch_criticals ();
+  g_assert_cmpuint (bg_loop_add_teardown (loop, exit_again_cb, &n, exit_up_to_four_times_cb), !=,
+                    0);
+  util_loop_shut_down (loop);
+  util_take_critical ("*has ended the thread of the loop*exits*");
+  g_assert_cmpint (n, ==, 2);
+  g_assert_finalize_object (loop);
+}
+
 /* and in the callback of a reply. */
 
 static void
@@ -231,6 +256,7 @@ add_tests_of_twice (void)
   util_add_trapped ("/thread-exit/twice/by-another", test_exit_again);
   util_add_trapped ("/thread-exit/twice/draining", test_exit_again_draining);
   util_add_trapped ("/thread-exit/twice/itself", test_exit_again_itself);
+  util_add_trapped ("/thread-exit/twice/teardown", test_exit_again_teardown);
   util_add_trapped ("/thread-exit/twice/in-reply", test_exit_again_in_reply);
   util_add_trapped ("/thread-exit/twice/owing-a-reply", test_exit_again_owing);
   util_add_trapped ("/thread-exit/twice/owing-a-loop", test_exit_again_owing_loop);
