@@ -480,6 +480,22 @@ test_one_stays (void)
   assert_nothing_left (&before);
 }
 
+/* A context goes when the next loop ends, however long that one has been there. */
+static void
+test_end_releases (void)
+{
+  BgLoop *other = util_loop_new ("other");
+  GSource *handle;
+  guint n_eventfds;
+
+  end_with_handle (&handle);
+  n_eventfds = util_count_eventfds ();
+  g_source_unref (handle);
+  g_assert_cmpuint (util_count_eventfds (), ==, n_eventfds);
+  util_loop_end (other); /* with its own descriptor */
+  g_assert_cmpuint (util_count_eventfds (), ==, n_eventfds - 2);
+}
+
 #define FLUSH_EACH 100
 
 /* A loop that is used for long does not collect sources that are gone. */
@@ -880,6 +896,53 @@ test_above_completion (void)
   util_block_clear (&block);
 }
 
+/* Nor when so many sources have come and gone since that it is not looked up by its id any more:
+ * then it is found by its priority. The loop remembers those of sources that bg_loop_attach() was
+ * given, and tries each that is near the default. */
+
+#define MORE_THAN_LATEST 5000
+
+static void
+run_above_completion (int priority, gboolean directly)
+{
+  BgLoop *loop = util_loop_new ("above");
+  GMainContext *context = bg_loop_get_context (loop);
+  g_autoptr (GSource) source = g_idle_source_new ();
+  UtilBlock block;
+
+  util_block (&block, loop);
+  bg_loop_perform_async (loop, G_PRIORITY_DEFAULT, -1, begin_low_cb, NULL, NULL, NULL, NULL, NULL);
+  g_source_set_priority (source, priority);
+  g_source_set_callback (source, util_continue_cb, NULL, NULL);
+  if (directly)
+    g_source_attach (source, context);
+  else
+    g_assert_true (bg_loop_attach (loop, source));
+  for (guint i = 0; i < MORE_THAN_LATEST; i++)
+    {
+      g_autoptr (GSource) past = g_idle_source_new ();
+
+      g_source_attach (past, context);
+      g_source_destroy (past);
+    }
+  bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
+  util_unblock (&block);
+  util_loop_end (loop);
+  util_block_clear (&block);
+}
+
+static void
+test_above_completion_attached (void)
+{
+  run_above_completion (-12345, FALSE);
+}
+
+static void
+test_above_completion_near_default (void)
+{
+  run_above_completion (-7, TRUE);
+}
+
 /* Nor does it keep what completes at the very end, below it, from having its turn. */
 static void
 test_above_source (void)
@@ -1060,6 +1123,8 @@ main (int argc, char *argv[])
   util_add_trapped ("/leftovers/handles", test_handles);
   util_add_trapped ("/leftovers/handles/kept", test_handle_kept);
   util_add_trapped ("/leftovers/handles/one-stays", test_one_stays);
+  if (HAVE_EVENTFD)
+    util_add_trapped ("/leftovers/handles/released-by-an-end", test_end_releases);
   util_add_trapped ("/leftovers/many-come-and-go", test_many_come_and_go);
   util_add_trapped ("/leftovers/tasks", test_tasks);
   util_add_trapped ("/leftovers/late-task", test_late_task);
@@ -1068,6 +1133,10 @@ main (int argc, char *argv[])
   util_add_trapped ("/leftovers/gio", test_subprocesses);
   util_add_trapped ("/leftovers/always-ready", test_always_ready);
   util_add_trapped ("/leftovers/always-ready/above-a-completion", test_above_completion);
+  util_add_trapped ("/leftovers/always-ready/above-a-completion/attached-long-ago",
+                    test_above_completion_attached);
+  util_add_trapped ("/leftovers/always-ready/above-a-completion/near-the-default",
+                    test_above_completion_near_default);
   util_add_trapped ("/leftovers/always-ready/above-a-source", test_above_source);
   util_add_trapped ("/leftovers/always-ready/with-child", test_always_ready_with_child);
   util_add_trapped ("/leftovers/flood", test_flood);
