@@ -1,6 +1,7 @@
 /* Copyright 2026 The bgloop developers
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
+#include <string.h>
 #include <unistd.h>
 
 #include "test-thread-exit.h"
@@ -205,6 +206,7 @@ test_exit (gconstpointer data)
 {
   Test self = { GPOINTER_TO_INT (data), util_loop_new ("exit") };
   GThread *threads[3] = { NULL };
+  char *text;
 
   util_catch_criticals ();
   util_latch_init (&self.entered, 1);
@@ -227,6 +229,11 @@ test_exit (gconstpointer data)
   for (guint i = 0; i < G_N_ELEMENTS (threads); i++)
     g_thread_join (threads[i]);
   assert_outcomes (&self);
+
+  /* Nothing is said to run any more. */
+  text = bg_loop_describe (self.loop);
+  g_assert_null (strstr (text, "running"));
+  g_free (text);
 
   /* What begun and was given up is dropped without harm. */
   g_clear_pointer (&self.operation, bg_operation_unref);
