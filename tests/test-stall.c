@@ -563,6 +563,26 @@ test_teardown (void)
   g_assert_cmpuint (count_reports ("*\"teardown\" was kept busy by " BLOCKS "*"), ==, 1);
 }
 
+/* A name that is too long ends with a whole character, wherever the cut is. */
+static void
+test_long_name (void)
+{
+  for (guint i = 0; i < 2; i++)
+    {
+      g_autoptr (GString) name = g_string_new (i == 0 ? "" : "x");
+      BgLoop *loop;
+
+      while (name->len < 400)
+        g_string_append (name, "é");
+      loop = watched_loop_new (name->str);
+      post_blocking (loop, i == 0 ? "The loop \"é*has been*" : "The loop \"x*has been*");
+      util_loop_end (loop);
+    }
+  g_assert_cmpuint (reports->len, ==, 4);
+  for (guint i = 0; i < reports->len; i++)
+    g_assert_true (g_utf8_validate (g_ptr_array_index (reports, i), -1, NULL));
+}
+
 /* When it is reported */
 
 /* However long it goes on. */
@@ -580,6 +600,42 @@ test_once (void)
   util_unblock (&block);
   wait_for_reports ("*\"once\" was*", 1);
   util_loop_end (loop);
+  util_block_clear (&block);
+}
+
+/* Each function is something else, also where several have run since the loop last looked at the
+ * clock: it does so less often after many that took no time. */
+
+#define N_FAST 100
+#define N_SLOW 3
+
+static void
+block_again_cb (gpointer user_data)
+{
+  guint *n_slow = user_data;
+
+  wait_for_reports ("*\"batch\" has been kept busy*", ++*n_slow);
+}
+
+static void
+test_batch (void)
+{
+  BgLoop *loop = util_loop_new ("batch");
+  guint n_slow = 0, n = 0;
+  UtilBlock block;
+
+  util_block (&block, loop);
+  for (; n < 4; n++)
+    {
+      for (guint i = 0; i < N_FAST; i++)
+        g_assert_true (bg_loop_post (loop, util_nothing_cb, NULL, NULL));
+      for (guint i = 0; i < N_SLOW; i++)
+        g_assert_true (bg_loop_post (loop, block_again_cb, &n_slow, NULL));
+    }
+  util_unblock (&block);
+  set_threshold (loop, 1);
+  util_loop_end (loop);
+  g_assert_cmpuint (n_slow, ==, n * N_SLOW);
   util_block_clear (&block);
 }
 
@@ -1077,6 +1133,8 @@ main (int argc, char *argv[])
   util_add_trapped ("/stall/source", test_source);
   util_add_trapped ("/stall/nameless-source", test_nameless_source);
   util_add_trapped ("/stall/teardown", test_teardown);
+  util_add_trapped ("/stall/long-name", test_long_name);
+  util_add_trapped ("/stall/batch", test_batch);
   util_add_trapped ("/stall/once", test_once);
   util_add_trapped ("/stall/brief", test_brief);
   util_add_trapped ("/stall/asleep", test_asleep);
