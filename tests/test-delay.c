@@ -558,6 +558,50 @@ test_place (BgTestFixture *fixture, gconstpointer data)
   g_assert_cmpuint (after, <, before + 64 * 1024);
 }
 
+/* The loop sleeps until the work is due, and not just until the millisecond before: how often it
+ * has prepared its context says so. */
+
+#define N_SLEPT         50
+#define MOST_ITERATIONS 20 /* for each: the loop is woken, and then it is due */
+
+typedef struct
+{
+  GSource source;
+  guint n_iterations;
+} Counting;
+
+static gboolean
+counting_prepare (GSource *source, int *timeout)
+{
+  ((Counting *) source)->n_iterations++;
+  *timeout = -1;
+  return FALSE;
+}
+
+static GSourceFuncs counting_funcs = { .prepare = counting_prepare };
+
+static void
+test_sleeps (BgTestFixture *fixture, gconstpointer data)
+{
+  BgLoop *loop = fixture->loop;
+  GSource *source = g_source_new (&counting_funcs, sizeof (Counting));
+
+  g_source_set_priority (source, G_PRIORITY_HIGH); /* or it is not prepared when others are ready */
+  g_assert_true (bg_loop_attach (loop, source));
+  for (guint i = 0; i < N_SLEPT; i++)
+    {
+      UtilLatch done;
+
+      util_latch_init (&done, 1);
+      g_assert_cmpuint (bg_loop_post_after (loop, 2, util_count_down_cb, &done, NULL), !=, 0);
+      util_latch_wait (&done);
+      util_latch_clear (&done);
+    }
+  util_loop_shut_down (loop);
+  g_assert_cmpuint (((Counting *) source)->n_iterations, <=, N_SLEPT * MOST_ITERATIONS);
+  g_source_unref (source);
+}
+
 /* Refused: destroyed here and at once. */
 static void
 test_refused (void)
@@ -580,6 +624,7 @@ main (int argc, char *argv[])
 
   util_add_trapped_with_loop ("/delay/order", test_order);
   util_add_trapped_with_loop ("/delay/sooner", test_sooner);
+  util_add_trapped_with_loop ("/delay/sleeps", test_sleeps);
   util_add_trapped ("/delay/priority", test_priority);
   util_add_trapped_with_loop ("/delay/place-is-used-again", test_place);
   util_add_trapped_with_loop ("/delay/ids", test_ids);
