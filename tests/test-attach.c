@@ -192,6 +192,72 @@ test_kept (BgTestFixture *fixture, gconstpointer data)
     }
 }
 
+/* An idle loop looks a few times for sources that others have, and then does not; for the next
+ * such source it begins again. The test's own thread drops none: a source of the loop does, when
+ * the context has been prepared so often, which nothing but those looks brings about. */
+
+#define LOOKS        5
+#define ENOUGH_LOOKS 20 /* until the loop does not look any more */
+
+typedef struct
+{
+  GSource source;
+  GSource *shared; /* (owned) */
+  guint n_left;    /* iterations until it is dropped; 0: it is not to be */
+} Sharing;
+
+static gboolean
+sharing_prepare (GSource *source, int *timeout)
+{
+  Sharing *self = (Sharing *) source;
+
+  *timeout = -1;
+  if (self->n_left > 0 && --self->n_left == 0)
+    g_source_unref (self->shared);
+  return FALSE;
+}
+
+static GSourceFuncs sharing_funcs = { .prepare = sharing_prepare, .dispatch = watched_dispatch };
+
+static void
+destroy_shared_cb (gpointer user_data)
+{
+  Sharing *self = user_data;
+
+  g_source_destroy (self->shared);
+  self->n_left = LOOKS;
+}
+
+static void
+test_shared_anew (BgTestFixture *fixture, gconstpointer data)
+{
+  BgLoop *loop = fixture->loop;
+  g_autoptr (GSource) source = g_source_new (&sharing_funcs, sizeof (Sharing));
+  Sharing *self = (Sharing *) source;
+  UtilLatch first, second;
+  GSource *kept;
+
+  util_latch_init (&first, 1);
+  util_latch_init (&second, 1);
+  g_source_set_priority (source, G_PRIORITY_HIGH); /* it is prepared each time */
+  g_assert_true (bg_loop_attach (loop, source));
+  kept = attach (loop, &first, util_continue_cb);
+  self->shared = attach (loop, &second, util_continue_cb);
+  g_source_destroy (kept);
+  for (guint i = 0; i < ENOUGH_LOOKS; i++)
+    {
+      g_assert_true (bg_loop_flush (loop, -1, NULL, NULL));
+      util_wait_until_asleep (loop);
+    }
+  g_assert_true (bg_loop_post (loop, destroy_shared_cb, self, NULL));
+  util_latch_wait (&second);
+  g_source_unref (kept);
+  util_loop_shut_down (loop);
+  g_assert_true (util_latch_is_open (&first));
+  util_latch_clear (&first);
+  util_latch_clear (&second);
+}
+
 /* Many threads attach, destroy and drop at the same time. */
 
 typedef struct
@@ -790,6 +856,7 @@ main (int argc, char *argv[])
   /* What is wrong here would hang. */
   util_add_trapped ("/attach/gone/promptly", test_promptly);
   util_add_trapped_with_loop ("/attach/gone/kept-by-another-thread", test_kept);
+  util_add_trapped_with_loop ("/attach/gone/kept-and-another", test_shared_anew);
   util_add_trapped_with_loop ("/attach/gone/many-threads", test_many_threads);
   util_add_trapped_with_loop ("/attach/gone/sockets-are-closed", test_sockets);
   util_add_trapped_with_loop ("/attach/gone/sockets-are-closed/elsewhere", test_sockets_elsewhere);
