@@ -1248,6 +1248,7 @@ test_weak_notify (void)
 
 static GThread *first_user;
 static UtilLatch first_used, forked;
+static int n_quark_lookups; /* atomic */
 
 static gboolean
 is_first_user (void)
@@ -1270,8 +1271,12 @@ g_quark_from_static_string (const char *string)
 
   if (next == NULL)
     next = (GQuark (*) (const char *)) dlsym (RTLD_NEXT, "g_quark_from_static_string");
-  if (g_strcmp0 (string, "bg-error-quark") == 0 && is_first_user ())
-    stay_until_forked ();
+  if (g_strcmp0 (string, "bg-error-quark") == 0)
+    {
+      g_atomic_int_inc (&n_quark_lookups);
+      if (is_first_user ())
+        stay_until_forked ();
+    }
   return next (string);
 }
 
@@ -1496,6 +1501,11 @@ test_first_loop (void)
   g_assert_cmpuint (g_quark_try_string ("bg-error-quark"), !=, 0);
   for (guint i = 0; i < G_N_ELEMENTS (types); i++)
     g_assert_cmpuint (g_type_from_name (types[i]), !=, 0);
+
+  /* Nor is it looked up again, under the lock that GLib has for that. */
+  g_assert_cmpint (g_atomic_int_get (&n_quark_lookups), ==, 1);
+  g_assert_cmpstr (g_quark_to_string (BG_ERROR), ==, "bg-error-quark");
+  g_assert_cmpint (g_atomic_int_get (&n_quark_lookups), ==, 1);
   util_loop_end (loop);
 }
 
