@@ -316,6 +316,99 @@ test_descriptors (void)
     }
 }
 
+/* For code that somebody waits for: nobody but the caller is awake then. */
+static void
+wait_until_alone (void)
+{
+  while (util_count_threads_awake () > 1)
+    g_thread_yield ();
+}
+
+/* A loop that is being freed, by whoever has dropped it, is waited for. */
+
+typedef struct
+{
+  BgLoop *loop; /* (owned) */
+  UtilLatch freeing;
+  int freed; /* atomic */
+} Freeing;
+
+static void
+freeing_cb (gpointer user_data, GObject *cancellable)
+{
+  Freeing *self = user_data;
+
+  util_latch_count_down (&self->freeing);
+  wait_until_alone ();
+  g_atomic_int_set (&self->freed, TRUE);
+}
+
+static gpointer
+drop_loop_thread (gpointer loop)
+{
+  g_object_unref (loop);
+  return NULL;
+}
+
+static void
+test_freeing (void)
+{
+  guint64 since = bg_test_mark_loops ();
+  Freeing self = { util_loop_new ("goes") };
+  GThread *thread;
+
+  util_latch_init (&self.freeing, 1);
+  g_object_weak_ref (G_OBJECT (bg_loop_get_cancellable (self.loop)), freeing_cb, &self);
+  util_loop_shut_down (self.loop);
+  thread = g_thread_new ("drops", drop_loop_thread, self.loop);
+  util_latch_wait (&self.freeing);
+  g_assert_null (bg_test_describe_loops (since, G_MAXINT));
+  g_assert_true (g_atomic_int_get (&self.freed));
+  g_thread_join (thread);
+  util_latch_clear (&self.freeing);
+}
+
+/* Also if the kit is not to wait: another thread that has cancelled a loop which has stopped still
+ * runs the handlers of its cancellable. */
+
+static void
+handler_cb (GCancellable *cancellable, gpointer entered)
+{
+  util_latch_count_down (entered);
+  wait_until_alone ();
+}
+
+static gpointer
+cancel_loop_thread (gpointer user_data)
+{
+  g_autoptr (BgLoop) loop = user_data;
+
+  bg_loop_quit (loop, BG_SHUTDOWN_CANCEL);
+  return NULL;
+}
+
+static void
+test_handler_runs (void)
+{
+  BgTestFixture fixture = { NULL };
+  UtilLatch entered;
+  GThread *thread;
+
+  set_timeout ("0");
+  util_latch_init (&entered, 1);
+  bg_test_fixture_set_up (&fixture, NULL);
+  g_signal_connect (bg_loop_get_cancellable (fixture.loop), "cancelled", G_CALLBACK (handler_cb),
+                    &entered);
+  thread = g_thread_new ("cancels", cancel_loop_thread, g_object_ref (fixture.loop));
+  util_latch_wait (&entered);
+  while (bg_loop_get_state (fixture.loop) != BG_LOOP_STOPPED)
+    g_thread_yield ();
+  bg_test_fixture_tear_down (&fixture, NULL);
+  g_thread_join (thread);
+  util_latch_clear (&entered);
+  set_timeout (LONG_TIMEOUT);
+}
+
 /* Something is left */
 
 typedef void (*LeakFunc) (BgTestFixture *fixture);
@@ -1510,6 +1603,26 @@ test_own_thread (Steps *self, gconstpointer data)
   g_assert_error (error, BG_ERROR, BG_ERROR_WOULD_DEADLOCK);
 }
 
+/* It has stopped for whoever asks it for anything: that it is its own thread comes second. */
+
+static gboolean
+quit_and_pause_cb (gpointer user_data, GError **error)
+{
+  BgLoop *loop = ((Steps *) user_data)->base.loop;
+
+  bg_loop_quit (loop, BG_SHUTDOWN_DRAIN);
+  return bg_test_pause (loop, error);
+}
+
+static void
+test_own_thread_stopping (Steps *self, gconstpointer data)
+{
+  g_autoptr (GError) error = NULL;
+
+  g_assert_false (bg_loop_call (self->base.loop, quit_and_pause_cb, self, NULL, &error));
+  g_assert_error (error, BG_ERROR, BG_ERROR_CLOSED);
+}
+
 static void
 test_forked (Steps *self, gconstpointer data)
 {
@@ -2106,6 +2219,7 @@ static const struct
   { "/kit/step/shutdown/cancel", GINT_TO_POINTER (BG_SHUTDOWN_CANCEL), test_pause_ended_by },
   { "/kit/step/shutdown/race", NULL, test_step_races_shutdown },
   { "/kit/step/own-thread", NULL, test_own_thread },
+  { "/kit/step/own-thread/stopping", NULL, test_own_thread_stopping },
   { "/kit/step/forked", NULL, test_forked },
   { "/kit/step/without-end", NULL, test_without_end },
   { "/kit/step/blocks", NULL, test_step_blocks },
@@ -2201,6 +2315,11 @@ main (int argc, char *argv[])
   g_test_add_func ("/kit/timeout-and-leak-of-context/-1", test_context_left_without_limit);
   g_test_add_func ("/kit/fixture/older-loop", test_older_loop);
   g_test_add_func ("/kit/fixture/leaves-no-descriptors", test_descriptors);
+  if (HAVE_PROC)
+    {
+      util_add_trapped ("/kit/fixture/loop-is-being-freed", test_freeing);
+      util_add_trapped ("/kit/fixture/handler-runs", test_handler_runs);
+    }
   g_test_add_func ("/kit/leak/goes-on", test_goes_on);
   g_test_add_func ("/kit/leak/is-cancelled", test_cancelled);
   g_test_add_func ("/kit/leak/default-is-forgotten", test_default_is_forgotten);
