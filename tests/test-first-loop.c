@@ -39,13 +39,35 @@ test_one_descriptor (void)
   util_loop_end (util_loop_new ("second"));
 }
 
+/* Nor is the main context that the fixture of the test kit makes a leak of the first test. */
+static void
+test_fixture (void)
+{
+  BgTestFixture fixture = { NULL };
+
+  bg_test_fixture_set_up (&fixture, NULL);
+  g_assert_true (g_main_context_default () != NULL);
+  bg_test_fixture_tear_down (&fixture, NULL);
+}
+
+/* Each in a process of its own */
+static void
+trapped_cb (gconstpointer path)
+{
+  util_assert_subprocess_passes (path);
+}
+
 int
 main (int argc, char *argv[])
 {
   g_test_init (&argc, &argv, NULL);
 
   if (HAVE_EVENTFD)
-    g_test_add_func ("/first-loop/one-descriptor", test_one_descriptor);
+    {
+      g_test_add_func ("/first-loop/fixture/subprocess", test_fixture);
+      g_test_add_data_func ("/first-loop/fixture", "/first-loop/fixture/subprocess", trapped_cb);
+      g_test_add_func ("/first-loop/one-descriptor", test_one_descriptor);
+    }
 
   return g_test_run ();
 }
