@@ -725,7 +725,44 @@ test_cancel_after_refusal (void)
   g_object_unref (self.ended);
 }
 
-/* What has begun by then, too: its callback is told when the operation is not waited
+/* A loop that cancels does not tell a callback that an invoked function waits for: as long as that
+ * function runs the loop is not closed, and the answer may come. */
+
+static gboolean
+ask_and_cancel_cb (gpointer user_data)
+{
+  Owed *self = user_data;
+  GMainContext *context = bg_loop_get_context (self->asker);
+
+  ask_cb (self);
+  bg_loop_quit (self->asker, BG_SHUTDOWN_CANCEL);
+  for (guint i = 0; i < 20; i++)
+    g_main_context_iteration (context, FALSE);
+  g_assert_cmpint (self->n_answered, ==, 0);
+  g_assert_cmpint (self->n_closed, ==, 0);
+  let_answer (self);
+  while (self->n_answered + self->n_closed == 0)
+    g_main_context_iteration (context, TRUE);
+  return G_SOURCE_REMOVE;
+}
+
+static void
+test_cancel_invoked (void)
+{
+  Owed self;
+
+  owed_init (&self, CALL, 1);
+  util_block (&self.block, self.asked);
+  g_assert_true (bg_loop_invoke (self.asker, ask_and_cancel_cb, &self));
+  /* Only the function asks for the end: when that has begun before it, it is called in another way,
+   * and no list of invoked functions has it. */
+  g_assert_true (bg_loop_wait (self.asker, -1, NULL, NULL));
+  util_loop_end (self.asker);
+  g_assert_cmpint (self.n_answered, ==, 1);
+  owed_end_asked (&self);
+}
+
+/* What has begun when a loop cancels, too: its callback is told when the operation is not waited
  * for any more. */
 
 static void
@@ -1683,6 +1720,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/owed/cancel/ends-those-that-ask-again", test_cancel_ends);
   util_add_trapped ("/owed/cancel/late-answer-is-dropped", test_cancel_late);
   util_add_trapped ("/owed/cancel/tells-closed-after-a-refusal", test_cancel_after_refusal);
+  util_add_trapped ("/owed/cancel/waits-for-invoked", test_cancel_invoked);
   util_add_trapped ("/owed/arrived-is-handed-over", test_arrived);
   util_add_trapped ("/owed/own-loop/cancel-tells-each", test_own);
   util_add_trapped ("/owed/own-loop/cancel-tells-each-that-tries-again", test_own_tries_again);
