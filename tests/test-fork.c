@@ -1402,8 +1402,9 @@ fork_in_handler_cb (GCancellable *cancellable, gpointer user_data)
     util_latch_count_down (&forked);
 }
 
+/* Whoever cancels the loop runs it: this thread, or the loop's own when that has been ended. */
 static void
-test_handler (void)
+fork_in_handler (gboolean exits)
 {
   g_autoptr (GSource) source = g_timeout_source_new (G_MAXINT);
   BgLoop *loop = util_loop_new ("parent");
@@ -1417,15 +1418,38 @@ test_handler (void)
   g_assert_true (bg_loop_attach (loop, source));
   g_signal_connect (bg_loop_get_cancellable (loop), "cancelled", G_CALLBACK (fork_in_handler_cb),
                     &self);
-  bg_loop_quit (loop, BG_SHUTDOWN_CANCEL);
-  if (self.child == 0)
-    _exit (0);
+  if (exits)
+    {
+      g_assert_true (bg_loop_post (loop, util_exit_thread_cb, NULL, NULL));
+      g_assert_true (bg_loop_wait (loop, -1, NULL, NULL));
+    }
+  else
+    {
+      bg_loop_quit (loop, BG_SHUTDOWN_CANCEL);
+      if (self.child == 0)
+        _exit (0);
+    }
   util_wait_for_child (self.child);
   g_thread_join (self.thread);
   bg_loop_release (loop, hold);
   util_loop_end (loop);
   util_latch_clear (&first_used);
   util_latch_clear (&forked);
+}
+
+static void
+test_handler (void)
+{
+  fork_in_handler (FALSE);
+}
+
+/* The child's only thread goes on to its end. */
+static void
+test_handler_of_exit (void)
+{
+  util_catch_criticals ();
+  fork_in_handler (TRUE);
+  util_take_critical ("*has ended the thread of the loop*parent*");
 }
 
 /* An operation of the parent's is no operation of the child's, which numbers its own from the
@@ -1531,6 +1555,8 @@ main (int argc, char *argv[])
   util_add_trapped ("/fork/beside-first-use/class", test_first_class);
   util_add_trapped ("/fork/beside-first-use/none-after-first-loop", test_first_loop);
   util_add_trapped ("/fork/handler-returns", test_handler);
+  if (!UTIL_WITH_ASAN)
+    util_add_trapped ("/fork/handler-returns/to-the-end-of-the-thread", test_handler_of_exit);
   util_add_trapped ("/fork/replies-in-context-used-before", test_replies);
   util_add_trapped ("/fork/cancels-inherited-cancellable", test_cancels_inherited);
   util_add_trapped ("/fork/inherited-operation", test_inherited_operation);
