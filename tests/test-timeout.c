@@ -195,6 +195,35 @@ test_before (BgTestFixture *fixture, gconstpointer data)
     }
 }
 
+/* An operation is given up as soon as its caller looks, though the loop has not come to it, and not
+ * only when it does: also without any time. */
+static void
+test_given_up (BgTestFixture *fixture, gconstpointer data)
+{
+  BgLoop *loop = fixture->loop;
+  g_autoptr (BgLoopStats) stats = NULL;
+  UtilBlock block;
+  Work work;
+
+  work_init (&work, GPOINTER_TO_INT (data), loop);
+  util_block (&block, loop);
+  start (&work, 0, util_reply_cb);
+  do
+    {
+      g_clear_pointer (&stats, bg_loop_stats_free);
+      g_main_context_iteration (NULL, FALSE);
+      stats = bg_loop_get_stats (loop);
+    }
+  while (stats->queued > 0);
+  g_assert_cmpuint (stats->cancelled, ==, 1);
+  util_unblock (&block);
+  assert_timed_out (&work);
+  g_assert_cmpint (work.n_run, ==, 0);
+  util_wait_for_holds (loop, 0);
+  util_block_clear (&block);
+  work_clear (&work);
+}
+
 /* Time enough */
 static void
 test_in_time (BgTestFixture *fixture, gconstpointer data)
@@ -564,6 +593,7 @@ main (int argc, char *argv[])
     }
   for (Kind kind = PERFORM; kind < N_KINDS; kind++)
     {
+      add ("given-up-at-once", kind, test_given_up);
       add ("pending", kind, test_pending);
       add ("pending-no-callback", kind, test_pending_no_callback);
       add ("what-has-answered-is-not-cancelled", kind, test_answered);
