@@ -2266,6 +2266,41 @@ test_pause_quit_wait (void)
     }
 }
 
+/* Nor is that thread kept then: of many that have ended nothing is left. */
+
+#define N_PAUSERS  1000
+#define LEAK_BYTES 32 /* of each: what GLib has of a thread is more */
+
+static gpointer
+pause_once_thread (gpointer loop)
+{
+  g_assert_true (bg_test_pause (loop, NULL));
+  return NULL;
+}
+
+static void
+end_while_paused (guint n)
+{
+  for (guint i = 0; i < n; i++)
+    {
+      BgLoop *loop = util_loop_new ("paused");
+
+      g_thread_join (g_thread_new ("pauses", pause_once_thread, loop));
+      util_loop_end (loop);
+    }
+}
+
+static void
+test_pauser_goes (void)
+{
+  gsize before;
+
+  end_while_paused (N_PAUSERS / 10);
+  before = util_get_allocated ();
+  end_while_paused (N_PAUSERS);
+  g_assert_cmpuint (util_get_allocated (), <, before + N_PAUSERS * LEAK_BYTES);
+}
+
 /* Who waits for loops to be gone is told of it, and does not only look again when the time is up. */
 
 static gpointer
@@ -2324,6 +2359,8 @@ main (int argc, char *argv[])
   g_test_add_func ("/kit/leak/is-cancelled", test_cancelled);
   g_test_add_func ("/kit/leak/default-is-forgotten", test_default_is_forgotten);
   g_test_add_func ("/kit/pause/quit-then-wait", test_pause_quit_wait);
+  if (!util_is_emulated ())
+    util_add_trapped ("/kit/pause/ended-pauser-goes", test_pauser_goes);
   g_test_add_func ("/kit/assert-no-loops", test_assert_no_loops);
   util_add_trapped ("/kit/assert-no-loops/told", test_told_of_gone);
   g_test_add_func ("/kit/timeout-variable", test_timeout_variable);
