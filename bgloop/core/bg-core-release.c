@@ -115,7 +115,7 @@ unref_released (BgCore *self)
 guint
 bg_core_release_unshared (BgCore *self, int *poll_msec)
 {
-  guint end, n_shared = 0;
+  guint end, n, n_shared = 0;
   Unshared found;
 
   receive_arriving (self);
@@ -127,7 +127,8 @@ bg_core_release_unshared (BgCore *self, int *poll_msec)
         take_found (self, &found, poll_msec);
       if (poll_msec == NULL)
         unref_released (self);
-      end = MIN (end, bg_core_get_n_attached (self));
+      n = bg_core_get_n_attached (self);
+      end = MIN (end, n);
     }
   while (end > 0 && !bg_core_is_forked (self));
 
