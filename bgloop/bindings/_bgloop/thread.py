@@ -338,11 +338,12 @@ class LoopThread:
         if self.forked:
             return
 
+        before = here.handling  # a child that is forked in a handler comes back with none
         here.handling += mode == CANCEL
         try:
             native.quit_loop(self.pointer, mode)
         finally:
-            here.handling -= mode == CANCEL
+            here.handling = before
             if mode == CANCEL:
                 try:
                     self.drop_all()

@@ -412,13 +412,14 @@ def shutdown(loop, thread, mode, msec):
 
 
 def _shutdown_once(thread, mode, msec):
+    before = threads.here.handling
     threads.here.handling += mode == threads.CANCEL
     try:
         check(native.shutdown_full, thread.pointer, mode, msec, None)
     except TimeoutError:
         return False
     finally:
-        threads.here.handling -= mode == threads.CANCEL
+        threads.here.handling = before
         threads.raise_interruption()
     return True
 

@@ -226,6 +226,27 @@ class Fork(unittest.TestCase):
             print('done')
         ''', 'done')
 
+    def test_that_returns_from_a_handler_of_a_shutdown(self):
+        """The child comes back from a shutdown that is none of its own."""
+        for call in 'quit(Bg.ShutdownMode.CANCEL)', 'shutdown(cancel_futures=True)':
+            self.check(f'''
+                from _bgloop import thread, waiting
+
+                loop = Bg.Loop()
+                child = []
+                loop.get_cancellable().connect(lambda *_: child.append(os.fork()))
+                try:
+                    loop.{call}
+                except Exception:
+                    assert not child[0]
+                if not child[0]:
+                    with Bg.Loop() as new:
+                        fine = thread.is_plain() and waiting.waits_in_python(new._thread)
+                    os._exit(0 if fine else 1)
+                print(os.waitstatus_to_exitcode(os.waitpid(child[0], 0)[1]))
+                loop.shutdown()
+            ''', '0')
+
     def test_multiprocessing(self):
         self.check('''
             def work(queue):
