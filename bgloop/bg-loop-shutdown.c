@@ -105,6 +105,11 @@ bg_loop_shutdown (BgLoop *self, GError **error)
  * after 10000 rounds the last stay behind), and the thread ends, its thread-local
  * destructors included.
  *
+ * Sources of the context are found by their priorities, which are the usual ones and the
+ * first 64 that [method@Bg.Loop.attach] has seen, and among the 4096 that came last. Another
+ * one, at a rare priority and older than that, does not go behind the others while it is
+ * ready, and is destroyed with the context.
+ *
  * Blocks. It may be called any number of times and from many threads at once:
  * there is one shutdown, and everyone gets its outcome. When the deadline is
  * missed the loop goes on stopping; call again to wait longer, or with
@@ -123,7 +128,7 @@ bg_loop_shutdown (BgLoop *self, GError **error)
  * the loop goes on stopping.
  *
  * Returns: %TRUE if the loop has ended: the thread is gone, all notifies have run, and
- *   the handlers of the loop's cancellable have returned
+ *   the handlers of the loop's cancellable, unless others have cancelled that, have returned
  *
  * Since: 1.0
  */
@@ -162,7 +167,7 @@ bg_loop_shutdown_full (BgLoop *self,
  * or in a handler of the loop's cancellable; %BG_ERROR_FORKED in a forked child.
  *
  * Returns: %TRUE if the loop has ended: the thread is gone, all notifies have run, and
- *   the handlers of the loop's cancellable have returned
+ *   the handlers of the loop's cancellable, unless others have cancelled that, have returned
  *
  * Since: 1.0
  */
