@@ -434,6 +434,70 @@ test_stuck_source (void)
   util_block_clear (&block);
 }
 
+/* So is the callback of a reply, which has a name. */
+
+void deadline_reply_cb (GObject *source, GAsyncResult *result, gpointer user_data);
+
+void
+deadline_reply_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  g_assert_true (bg_loop_call_finish (BG_LOOP (source), result, NULL));
+  util_block_cb (user_data);
+}
+
+typedef struct
+{
+  BgLoop *asked;
+  UtilBlock block;
+} Asking;
+
+static gboolean
+answer_late_cb (gpointer user_data, GError **error)
+{
+  util_spin_until (util_msec_from_now (30));
+  return TRUE;
+}
+
+static void
+ask_cb (gpointer user_data)
+{
+  Asking *self = user_data;
+
+  bg_loop_call_async (self->asked, 0, -1, answer_late_cb, NULL, NULL, NULL, deadline_reply_cb,
+                      &self->block);
+}
+
+static void
+test_stuck_reply (void)
+{
+  BgLoop *loop = util_loop_new ("reply");
+  Asking self = { .asked = util_loop_new ("asked") };
+  g_autoptr (GMatchInfo) info = NULL;
+  g_autofree char *message = NULL, *text = NULL;
+  gint64 start;
+  double most;
+
+  util_block_init (&self.block);
+  start = g_get_monotonic_time ();
+  g_assert_true (bg_loop_post (loop, ask_cb, &self, NULL));
+  util_latch_wait (&self.block.entered);
+
+  text = bg_loop_describe (loop);
+  most = (double) (g_get_monotonic_time () - start) / 1000 - 30;
+  info = match (text,
+                "^loop \"reply\": busy\n  running " UTIL_NAME (deadline_reply_cb,
+                                                               ".*") " for " AGE ("running") "\n$");
+  g_assert_cmpfloat (get_age (info, "running"), <=, most);
+  message = get_timeout_message (loop, BG_SHUTDOWN_DRAIN, 20);
+  g_match_info_unref (
+      match (message, "ms: running " UTIL_NAME (deadline_reply_cb, ".*") " for " AGE ("age") "$"));
+
+  util_unblock (&self.block);
+  util_loop_end (loop);
+  util_loop_end (self.asked);
+  util_block_clear (&self.block);
+}
+
 /* A function that iterates the context is as old as it is, whatever ran within it. */
 
 static void
@@ -762,6 +826,7 @@ main (int argc, char *argv[])
   if (!UTIL_WITH_TSAN)
     util_add_trapped ("/deadline/report/for-a-module-that-is-loaded", test_module_waits);
   util_add_trapped ("/deadline/report/source", test_stuck_source);
+  util_add_trapped ("/deadline/report/reply", test_stuck_reply);
   util_add_trapped ("/deadline/hold-never-released", test_hold);
   util_add_trapped ("/deadline/endless-chain", test_endless_chain);
   util_add_trapped ("/deadline/goes-on-stopping", test_goes_on);

@@ -514,6 +514,45 @@ test_invoked (void)
   util_loop_end (loop);
 }
 
+/* The callback of a reply */
+
+void stall_reply_cb (GObject *source, GAsyncResult *result, gpointer user_data);
+
+void
+stall_reply_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  stall_source_cb (user_data);
+}
+
+typedef struct
+{
+  BgLoop *asked;
+  char *pattern;
+} Asking;
+
+static void
+ask_cb (gpointer user_data)
+{
+  Asking *self = user_data;
+
+  bg_loop_call_async (self->asked, 0, -1, util_true_cb, NULL, NULL, NULL, stall_reply_cb,
+                      self->pattern);
+}
+
+static void
+test_reply (void)
+{
+  char pattern[]
+      = "The loop \"reply\" has been kept busy by " UTIL_NAME (stall_reply_cb, "*") " for * ms";
+  BgLoop *loop = watched_loop_new ("reply");
+  Asking self = { util_loop_new ("asked"), pattern };
+
+  g_assert_true (bg_loop_post (loop, ask_cb, &self, NULL));
+  wait_for_reports ("The loop \"reply\" was*", 1);
+  util_loop_end (loop);
+  util_loop_end (self.asked);
+}
+
 static void
 check_source (const char *name, int priority, const char *report, const char *end)
 {
@@ -1130,6 +1169,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/stall/function-and-destroy", test_function_and_destroy);
   util_add_trapped ("/stall/source-and-invoked", test_source_and_invoked);
   util_add_trapped ("/stall/invoked", test_invoked);
+  util_add_trapped ("/stall/reply", test_reply);
   util_add_trapped ("/stall/source", test_source);
   util_add_trapped ("/stall/nameless-source", test_nameless_source);
   util_add_trapped ("/stall/teardown", test_teardown);

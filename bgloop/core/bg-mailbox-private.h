@@ -52,6 +52,8 @@ void bg_mailbox_close_owed (BgMailbox *self, const char *name);
 void bg_mailbox_close (BgMailbox *self);
 gboolean bg_mailbox_owns (BgMailbox *self, GSource *source);
 guint bg_mailbox_get_n_sources (BgMailbox *self);
+gpointer bg_mailbox_get_running (BgMailbox *self, gint64 *started_at);
+gpointer bg_mailbox_get_blocking (BgMailbox *self);
 
 /* For searches for circles, under the waits' lock: calls @func for each loop that the end
  * of this one waits for, until @func says TRUE. @its_end: what is owed is word of that

@@ -334,6 +334,20 @@ bg_mailbox_get_n_sources (BgMailbox *self)
   return bg_inbox_get_n_sources (&self->inbox);
 }
 
+/* The callback that runs now, since @started_at; NULL if none does. Any thread. */
+gpointer
+bg_mailbox_get_running (BgMailbox *self, gint64 *started_at)
+{
+  return bg_inbox_get_running (&self->inbox, started_at);
+}
+
+/* The same for the watchdog. */
+gpointer
+bg_mailbox_get_blocking (BgMailbox *self)
+{
+  return bg_inbox_get_blocking (&self->inbox);
+}
+
 /* The loop's context is about to be cleared: what comes now, comes too late. */
 void
 bg_mailbox_close (BgMailbox *self)

@@ -96,15 +96,21 @@ collect_more (GArray *works, guint n, guint n_named, int kind)
     g_array_append_val (works, work);
 }
 
-/* @by: in monotonic microseconds. A loop that has been awake without work of its own only since
- * later is not said to be busy. */
+/* A function, or the callback of a reply. @by: in monotonic microseconds. A loop that has been awake
+ * without work of its own only since later is not said to be busy. */
 static void
 collect_running (BgCore *core, GArray *works, gint64 by)
 {
   Work work = { .kind = RUNNING };
   gint64 awake_since = atomic_load (&core->thread.awake_at);
+  gint64 since;
 
   work.func = bg_inbox_get_running (&core->inbox, &work.since);
+  if (work.func == NULL && core->mailbox != NULL)
+    {
+      work.func = bg_mailbox_get_running (core->mailbox, &since);
+      work.since = MAX (work.since, since);
+    }
   if (work.func == NULL)
     {
       work.kind = BUSY;

@@ -10,6 +10,7 @@
 #include <bgloop/base/bg-lock-private.h>
 #include <bgloop/base/bg-symbol-private.h>
 #include <bgloop/core/bg-core-private.h>
+#include <bgloop/core/bg-mailbox-private.h>
 
 /* Stalls: what blocks a loop for too long is reported while it does: a function, a destroy
  * notify, sources of the loop's context. One thread, the watchdog, looks at all loops that
@@ -143,6 +144,8 @@ begin_stall (BgWatch *self, gint64 now, Stall *stall)
   bg_schedule_point (BG_POINT_WATCH_NAMES);
   bg_core_lock_to_look (core);
   self->func = bg_inbox_get_blocking (&core->inbox);
+  if (self->func == NULL && core->mailbox != NULL)
+    self->func = bg_mailbox_get_blocking (core->mailbox);
   self->source = bg_core_dup_dispatched (core);
   place = get_place (core);
   bg_core_unlock_after_look (core);
