@@ -549,6 +549,100 @@ test_own_tries_again (void)
   g_assert_cmpint (self.n_destroyed, ==, 2 * self.n);
 }
 
+/* A callback that asks again and again, until the end tells none any more. Replies to the last
+ * questions come as the loop closes its mailbox, each at a priority that was not in use.
+ * (ThreadSanitizer sees the race.) */
+
+#define LAST            258 /* which time is the last */
+#define LATE_PRIORITIES 4000
+
+typedef struct
+{
+  BgLoop *asker;
+  BgLoop *asked;
+  UtilLatch cancelled;
+  int priority;
+  guint n_told;
+  int n_answered; /* atomic */
+} Late;
+
+static void late_told_cb (GObject *source, GAsyncResult *result, gpointer user_data);
+
+static gboolean
+late_answer_cb (gpointer user_data, GError **error)
+{
+  Late *self = user_data;
+
+  /* One after the other while the loop ends */
+  if (g_atomic_int_add (&self->n_answered, 1) > LAST)
+    util_spin_until (g_get_monotonic_time () + 30);
+  return TRUE;
+}
+
+static void
+ask_late_again (Late *self)
+{
+  bg_loop_call_async (self->asked, self->priority++, -1, late_answer_cb, self, NULL, NULL,
+                      late_told_cb, self);
+}
+
+static void
+late_told_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  Late *self = user_data;
+  int n_answered;
+
+  (void) bg_loop_call_finish (BG_LOOP (source), result, NULL);
+  self->n_told++;
+  if (self->n_told < LAST)
+    ask_late_again (self);
+  if (self->n_told != LAST)
+    return;
+
+  /* What is refused is to be told at each of these priorities, so that to close takes its time. */
+  for (int i = 0; i < LATE_PRIORITIES; i++)
+    bg_loop_call_async (self->asker, G_MAXINT - i, -1, util_no_call_cb, NULL, NULL, NULL,
+                        refused_cb, NULL);
+  for (guint i = 0; i < 2 * LAST; i++)
+    ask_late_again (self);
+  util_latch_count_down (&self->cancelled);
+  /* Then the answers come while the loop ends. */
+  n_answered = g_atomic_int_get (&self->n_answered);
+  while (g_atomic_int_get (&self->n_answered) < n_answered + LAST / 2)
+    g_thread_yield ();
+}
+
+static void
+ask_first_late_cb (gpointer user_data)
+{
+  ask_late_again (user_data);
+}
+
+static void
+run_late_answers (void)
+{
+  Late self = { .asker = util_loop_new ("asker"), .asked = util_loop_new ("asked") };
+
+  util_latch_init (&self.cancelled, 1);
+  self.priority = 1000;
+  g_assert_true (bg_loop_post_full (self.asked, G_MININT, util_wait_cb, &self.cancelled, NULL));
+  g_assert_true (bg_loop_post (self.asker, ask_first_late_cb, &self, NULL));
+  g_assert_true (bg_loop_flush (self.asker, -1, NULL, NULL));
+  g_assert_true (bg_loop_shutdown_full (self.asker, BG_SHUTDOWN_CANCEL, -1, NULL, NULL));
+  g_assert_cmpuint (self.n_told, >=, LAST);
+  g_assert_true (bg_loop_shutdown (self.asked, NULL));
+  g_object_unref (self.asker);
+  g_object_unref (self.asked);
+  util_latch_clear (&self.cancelled);
+}
+
+static void
+test_late_answers (void)
+{
+  for (guint i = 0; i < util_scale_at_least (20, 5); i++)
+    run_late_answers ();
+}
+
 /* A source that asks whenever it has its turn does not keep the loop. */
 
 static void
@@ -1724,6 +1818,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/owed/arrived-is-handed-over", test_arrived);
   util_add_trapped ("/owed/own-loop/cancel-tells-each", test_own);
   util_add_trapped ("/owed/own-loop/cancel-tells-each-that-tries-again", test_own_tries_again);
+  util_add_trapped ("/owed/cancel/answers-as-it-ends", test_late_answers);
   util_add_trapped ("/owed/own-loop/cancel-ends-sources", test_own_source);
   util_add_trapped ("/owed/own-loop/end-iterates", test_end_iterates);
   util_add_trapped ("/owed/own-loop/cancel-tells-those-at-a-low-priority", test_own_low);
