@@ -4,6 +4,7 @@
 #include "model-apart.h"
 
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "model-world.h"
 
@@ -65,7 +66,8 @@ model_do_apart (const ModelOp *op)
     }
 }
 
-/* Where no descriptor can be had there is no loop. No other thread may want one meanwhile. */
+/* Where no descriptor can be had there is no loop. No other thread may want one meanwhile; but GLib's
+ * own may poll, which it must not do with more descriptors than the limit says. */
 void
 model_try_without_descriptor (void)
 {
@@ -78,7 +80,7 @@ model_try_without_descriptor (void)
     return;
 
   none = limit;
-  none.rlim_cur = 0;
+  none.rlim_cur = STDERR_FILENO + 1;
   if (setrlimit (RLIMIT_NOFILE, &none) != 0)
     return;
   loop = bg_loop_new ("without a descriptor", &error);
