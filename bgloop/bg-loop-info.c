@@ -182,8 +182,8 @@ append_lines (GString *text, GPtrArray *lines)
  * addr2line takes them, and by their address where a loop's own thread asks. Sources
  * are named as they were before they were attached.
  *
- * Never waits for the loop's thread; any thread may call it. It takes the longer the more
- * sources are attached.
+ * Never waits for the loop's thread; any thread may call it. A description takes the longer
+ * the more sources are attached.
  *
  * Returns: (transfer full): some lines of text
  *

@@ -157,7 +157,7 @@ owe_task (BgLoop *self, GTask *task, GTaskThreadFunc func)
  * bg_loop_run_task:
  * @self: a loop
  * @priority: the priority, of the range of source priorities
- * @task: a task
+ * @task: a task that has not called back yet
  * @func: (scope async): the function that does the work and returns from @task
  *
  * Runs a task's function on the loop's thread, as g_task_run_in_thread() does on one
