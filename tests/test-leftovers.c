@@ -207,6 +207,38 @@ test_finalized_many (void)
   g_assert_finalize_object (self.loop);
 }
 
+/* Also when the first of them ends the thread as it goes. */
+
+static void
+exit_there (GSource *source)
+{
+  finalize_there (source);
+  if (((Watched *) source)->sources->finalized == 1)
+    g_thread_exit (NULL);
+}
+
+static GSourceFuncs exit_funcs = { .finalize = exit_there };
+
+static void
+test_finalized_exits (void)
+{
+  Sources self = { util_loop_new ("sources") };
+
+  util_catch_criticals ();
+  for (guint i = 0; i < MANY; i++)
+    {
+      g_autoptr (GSource) source = g_source_new (&exit_funcs, sizeof (Watched));
+
+      ((Watched *) source)->sources = &self;
+      g_assert_true (bg_loop_attach (self.loop, source));
+    }
+
+  g_assert_true (bg_loop_shutdown (self.loop, NULL));
+  util_take_critical ("*has ended the thread of the loop \"sources\"*");
+  g_assert_cmpint (self.finalized, ==, MANY);
+  g_assert_finalize_object (self.loop);
+}
+
 /* One whose end attaches another, and another: that, too, ends. */
 static void
 attach_another_cb (gpointer user_data)
@@ -1118,6 +1150,7 @@ main (int argc, char *argv[])
     }
   util_add_trapped ("/leftovers/finalized-on-the-loop", test_finalized);
   util_add_trapped ("/leftovers/finalized-on-the-loop/many", test_finalized_many);
+  util_add_trapped ("/leftovers/finalized-on-the-loop/ends-the-thread", test_finalized_exits);
   util_add_trapped ("/leftovers/attached-by-the-end", test_attached_by_the_end);
   util_add_trapped ("/leftovers/attached-endlessly", test_attached_endlessly);
   util_add_trapped ("/leftovers/handles", test_handles);
