@@ -68,6 +68,15 @@ return_dropped_task (BgTaskRun *self)
   task_run_free (self);
 }
 
+/* From now on anybody may have the task. */
+static void
+stop_owing (BgTaskRun *self)
+{
+  if (self->owed != NULL && !bg_core_is_forked (self->core))
+    bg_reply_set_carrier (self->owed, NULL);
+  g_clear_object (&self->owed);
+}
+
 /* Its function has ended the thread. If nobody else has the task, nobody will return from
  * it. */
 static void
@@ -75,6 +84,7 @@ half_done_task_outcome (BgRecord *slot, gpointer owner)
 {
   BgTaskRun *self = slot->data;
 
+  stop_owing (self);
   if (bg_glib_is_referenced_once (self->task) && !g_task_get_completed (self->task))
     return_dropped_task (self);
   else
@@ -87,13 +97,9 @@ task_outcome (BgRecord *slot, gpointer owner)
   BgCore *core = owner;
   BgTaskRun *self = slot->data;
 
-  /* From now on anybody may have the task. */
-  if (self->owed != NULL)
-    bg_reply_set_due (self->owed, FALSE);
-  g_clear_object (&self->owed);
-
   if (!bg_core_may_run (core))
     {
+      stop_owing (self);
       return_dropped_task (self);
       return;
     }
@@ -104,6 +110,8 @@ task_outcome (BgRecord *slot, gpointer owner)
     }
   else
     {
+      if (self->owed != NULL)
+        bg_reply_set_carrier (self->owed, G_OBJECT (self->task));
       bg_core_note_begun (core);
       bg_core_keep (core, &(BgRecord){ half_done_task_outcome, self->func, self, NULL });
       self->func (self->task, g_task_get_source_object (self->task),
@@ -111,6 +119,7 @@ task_outcome (BgRecord *slot, gpointer owner)
       bg_core_drop_kept (core);
       bg_core_count_run (core);
     }
+  stop_owing (self);
   task_run_free (self);
 }
 
@@ -182,6 +191,10 @@ owe_task (BgLoop *self, GTask *task, GTaskThreadFunc func)
  * the task returns %G_IO_ERROR_CANCELLED. If the loop takes no more work, or drops this at
  * a shutdown with %BG_SHUTDOWN_CANCEL, the task returns %BG_ERROR_CLOSED; in a forked child
  * %BG_ERROR_FORKED.
+ *
+ * A loop that drains waits for tasks that its work has begun. As long as nobody but @func
+ * has such a task, a wait of @func for that loop's end could never end: it fails with
+ * %BG_ERROR_WOULD_DEADLOCK.
  *
  * Does not block; any thread may call it.
  *

@@ -1701,7 +1701,24 @@ test_no_circle_cancelled (void)
     }
 }
 
-/* A task that has not started is owed by the loop; one that has is by nobody knows whom. */
+/* A task that has not started is owed by the loop, and so is one whose function runs and
+ * that nobody else has; others that have it may return from it. */
+
+typedef enum
+{
+  TASK_WAITS,    /* it has not started */
+  TASK_IS_OWN,   /* only its function has it, */
+  TASK_IS_KEPT,  /* and whoever asked, for a while */
+  TASK_IS_DONE,  /* it has returned */
+  TASK_IS_GIVEN, /* somebody else has it */
+  N_TASK_STATES,
+} TaskState;
+
+typedef struct
+{
+  Circle circle;
+  TaskState state;
+} CircleTask;
 
 static void
 task_replied_cb (GObject *source, GAsyncResult *result, gpointer user_data)
@@ -1714,56 +1731,92 @@ task_replied_cb (GObject *source, GAsyncResult *result, gpointer user_data)
 }
 
 static void
-return_and_try_to_end_cb (GTask *task, gpointer source, gpointer data, GCancellable *cancellable)
+wait_until_asker_stops (CircleTask *self)
 {
-  Circle *self = data;
+  while (bg_loop_get_state (self->circle.owed.asker) == BG_LOOP_RUNNING
+         && !util_latch_is_open (&self->circle.tried))
+    g_thread_yield ();
+  util_settle ();
+}
 
+static void
+return_when_asker_stops_cb (gpointer user_data)
+{
+  GTask *task = user_data;
+
+  wait_until_asker_stops (g_task_get_task_data (task));
   g_task_return_boolean (task, TRUE);
-  if (!util_latch_is_open (&self->tried))
-    try_to_end (self);
+}
+
+static void
+circle_task_cb (GTask *task, gpointer source, gpointer data, GCancellable *cancellable)
+{
+  CircleTask *self = data;
+  BgLoop *third = self->circle.third;
+
+  if (self->state == TASK_IS_DONE)
+    g_task_return_boolean (task, TRUE);
+  if (self->state == TASK_IS_GIVEN)
+    g_assert_true (
+        bg_loop_post (third, return_when_asker_stops_cb, g_object_ref (task), g_object_unref));
+  if (self->state != TASK_WAITS)
+    try_to_end_cb (&self->circle);
+  if (self->state < TASK_IS_DONE)
+    g_task_return_boolean (task, TRUE);
 }
 
 static void
 ask_for_task_cb (gpointer user_data)
 {
-  Circle *self = user_data;
-  g_autoptr (GTask) task = g_task_new (NULL, NULL, task_replied_cb, &self->owed);
+  CircleTask *self = user_data;
+  g_autoptr (GTask) task = g_task_new (NULL, NULL, task_replied_cb, &self->circle.owed);
 
   g_task_set_task_data (task, self, NULL);
-  bg_loop_run_task (self->owed.asked, 0, task, return_and_try_to_end_cb);
+  bg_loop_run_task (self->circle.owed.asked, 0, task, circle_task_cb);
+  if (self->state == TASK_IS_KEPT)
+    wait_until_asker_stops (self);
 }
 
 static void
 be_asked_for_task_and_try_to_end_cb (gpointer user_data)
 {
-  Circle *self = user_data;
+  CircleTask *self = user_data;
+  BgLoop *asker = self->circle.owed.asker;
 
-  g_assert_true (bg_loop_post (self->owed.asker, ask_for_task_cb, self, NULL));
-  g_assert_true (bg_loop_flush (self->owed.asker, -1, NULL, NULL));
-  try_to_end (self);
+  g_assert_true (bg_loop_post (asker, ask_for_task_cb, self, NULL));
+  g_assert_true (bg_loop_flush (asker, -1, NULL, NULL));
+  try_to_end_cb (&self->circle);
+}
+
+static void
+run_circle_task (TaskState state, Ending ending)
+{
+  CircleTask self = { .state = state };
+  Circle *circle = &self.circle;
+  Owed *owed = &circle->owed;
+
+  circle_init (circle, CALL, ending);
+  if (state == TASK_WAITS)
+    g_assert_true (bg_loop_post (owed->asked, be_asked_for_task_and_try_to_end_cb, &self, NULL));
+  else
+    g_assert_true (bg_loop_post (owed->asker, ask_for_task_cb, &self, NULL));
+
+  util_latch_wait (&circle->tried);
+  if (state < TASK_IS_DONE)
+    assert_tried (circle);
+  else
+    g_assert_no_error (circle->error);
+  circle_answer (circle);
+  circle_clear (circle, FALSE);
 }
 
 static void
 test_circle_task (void)
 {
-  for (guint starts = 0; starts < 2; starts++)
+  for (Ending ending = 0; ending < END_CANCEL; ending++)
     {
-      Circle self;
-
-      circle_init (&self, CALL, END_SHUTDOWN);
-      if (starts)
-        g_assert_true (bg_loop_post (self.owed.asker, ask_for_task_cb, &self, NULL));
-      else
-        g_assert_true (
-            bg_loop_post (self.owed.asked, be_asked_for_task_and_try_to_end_cb, &self, NULL));
-
-      util_latch_wait (&self.tried);
-      if (starts)
-        g_assert_no_error (self.error);
-      else
-        assert_tried (&self);
-      circle_answer (&self);
-      circle_clear (&self, FALSE);
+      for (TaskState state = 0; state < N_TASK_STATES; state++)
+        run_circle_task (state, ending);
     }
 }
 

@@ -302,6 +302,33 @@ cancel_call_async (Both *self)
 }
 
 static gpointer
+wait_async_thread (gpointer data)
+{
+  Both *self = data;
+  UtilReply reply;
+
+  util_reply_init (&reply);
+  bg_loop_wait_async (self->loop, -1, self->cancellable, util_reply_cb, &reply);
+  util_reply_wait (&reply);
+  self->first = bg_loop_wait_finish (self->loop, reply.result, NULL);
+  util_reply_clear (&reply);
+  return NULL;
+}
+
+/* The loop goes on: only the cancellable ends the wait. */
+static gboolean
+cancel_wait_async (Both *self)
+{
+  self->loop = util_loop_new ("cancelled");
+  self->cancellable = g_cancellable_new ();
+  self->first = TRUE;
+  run_both (self, wait_async_thread, cancel_thread);
+  util_loop_end (self->loop);
+  g_object_unref (self->cancellable);
+  return !self->first;
+}
+
+static gpointer
 post_thread (gpointer data)
 {
   Both *self = data;
@@ -756,6 +783,7 @@ static const struct
   { "/schedule/call/cancelled-as-it-starts", cancel_call },
   { "/schedule/call/given-up-as-it-starts", give_up_call },
   { "/schedule/call/async/cancelled-as-it-starts", cancel_call_async },
+  { "/schedule/wait-async/cancelled-as-it-begins", cancel_wait_async },
   { "/schedule/post/as-the-loop-falls-asleep", wake_up },
   { "/schedule/post/withdrawn-as-it-starts", withdraw_started },
   { "/schedule/drop/as-it-is-described", drop_described },

@@ -6,6 +6,7 @@
 #include <bgloop/base/bg-expiry-private.h>
 #include <bgloop/base/bg-fork-private.h>
 #include <bgloop/base/bg-glib-private.h>
+#include <bgloop/base/bg-schedule-private.h>
 
 /* What ends an asynchronous wait early: a limit of time, counted in the context in
  * which its outcome is told, and a cancellable. Both may come at the same time, from
@@ -100,8 +101,10 @@ bg_expiry_new (GMainContext *context,
     {
       g_atomic_int_inc (&self->ref_count);
       self->cancellable = g_object_ref (cancellable);
+      bg_schedule_point (BG_POINT_EXPIRY_HEEDS);
       self->handler = g_signal_connect_data (cancellable, "cancelled", G_CALLBACK (cancelled_cb),
                                              self, expiry_closure_unref, 0);
+      bg_schedule_point (BG_POINT_EXPIRY_HEEDING);
     }
   if (cancellable != NULL && g_cancellable_is_cancelled (cancellable))
     func (data, BG_WAIT_CANCELLED);

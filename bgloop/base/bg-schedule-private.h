@@ -24,6 +24,9 @@ typedef enum
   BG_POINT_WAITER_COMPLETED, /* has completed it, and the waiter may be another wait's */
   BG_POINT_WAITER_LOOKED_AT, /* a wait was found not to be completed */
 
+  BG_POINT_EXPIRY_HEEDS,   /* an asynchronous wait's cancellable was looked at likewise, */
+  BG_POINT_EXPIRY_HEEDING, /* and has its handler */
+
   BG_POINT_DELAY_STARTS,  /* delayed work that is due is about to start */
   BG_POINT_DELAY_CANCELS, /* or not to, since it was withdrawn */
 

@@ -293,7 +293,7 @@ bg_mailbox_find_owing (BgMailbox *self, gboolean will_drain, BgOwingFunc func, g
   iter = (BgOwedIter){ self, self->owed.head };
   while (!found && (reply = get_next_waited_for (&iter)) != NULL)
     {
-      if (atomic_load_explicit (&reply->due, memory_order_relaxed))
+      if (bg_reply_is_due (reply))
         found = func (&reply->by->waits.actor, reply->ended != NULL, user_data);
     }
   end_visit (self);

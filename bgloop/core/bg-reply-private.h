@@ -50,6 +50,7 @@ struct _BgReply
   gint64 owed_at;   /* monotonic microseconds; 0: to nobody's loop */
   gboolean claimed; /* the caller's loop has answered in place of whoever is to */
   BgExpiry *expiry; /* (owned) (nullable) */
+  GObject *carrier; /* (unowned) (nullable) what is due only as long as nobody else has this */
 
   /* of whoever has the reply; once it is claimed, of the caller's loop */
   BgRequest request;
@@ -71,6 +72,8 @@ BgRequest *bg_reply_get_request (BgReply *self);
 gboolean bg_reply_is_wanted (BgReply *self);
 gboolean bg_reply_is_to_loop (BgReply *self);
 void bg_reply_set_due (BgReply *self, gboolean due);
+void bg_reply_set_carrier (BgReply *self, GObject *carrier);
+gboolean bg_reply_is_due (BgReply *self);
 void bg_reply_set_ended (BgReply *self, BgCore *core);
 void bg_reply_set_expiry (BgReply *self,
                           int timeout_msec,

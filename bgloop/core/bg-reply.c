@@ -249,6 +249,25 @@ bg_reply_set_due (BgReply *self, gboolean due)
   atomic_store_explicit (&self->due, due, memory_order_relaxed);
 }
 
+/* @carrier: (nullable): whoever has it may send the reply, and the caller has a reference. The
+ * reply is due until somebody else has one, too; with NULL it is due no more. */
+void
+bg_reply_set_carrier (BgReply *self, GObject *carrier)
+{
+  bg_inbox_lock (&self->mailbox->inbox);
+  self->carrier = carrier;
+  bg_reply_set_due (self, carrier != NULL);
+  bg_inbox_unlock (&self->mailbox->inbox);
+}
+
+/* With the mailbox's lock held: whether only the loop that is to send the reply can do so. */
+gboolean
+bg_reply_is_due (BgReply *self)
+{
+  return atomic_load_explicit (&self->due, memory_order_relaxed)
+         && (self->carrier == NULL || bg_glib_is_referenced_once (self->carrier));
+}
+
 /* The reply tells of the end of @core, whose thread is joined before the callback is told
  * of success. To be called before anybody else has the reply. */
 void
