@@ -1081,9 +1081,10 @@ test_asks_meanwhile (void)
   g_assert_true (bg_loop_post (self.asked, call_asker_cb, &self, NULL));
   util_latch_wait (&self.entered);
   assert_not_yet (bg_loop_call (self.asks, ask_cb, self.asked, NULL, &error), &error);
-  util_loop_end (self.asks);
   g_signal_handler_disconnect (cancellable, id);
+  /* The asked one may still be about to return from its call of the other one. */
   util_loop_end (self.asked);
+  util_loop_end (self.asks);
   util_latch_clear (&self.entered);
   util_latch_clear (&self.cancelled);
 }

@@ -263,7 +263,7 @@ late_shutdown_thread (gpointer user_data)
   LateShutdown *self = user_data;
 
   util_latch_wait (self->start);
-  for (int i = g_random_int_range (0, 100); i > 0; i--)
+  for (int i = g_random_int_range (0, 10); i > 0; i--)
     g_thread_yield ();
   util_shutdown_thread (self->loop);
   if (self->ended != NULL)
