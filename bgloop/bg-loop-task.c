@@ -125,9 +125,12 @@ task_outcome (BgRecord *slot, gpointer owner)
 
 /* A loop whose work waits for the task, on this thread, is owed it as a reply. */
 
+/* The task's function may run on, and the task may have been given to others, who have not
+ * returned from it: neither is to keep the loop that the task was given to. */
 static void
 owed_task_cb (GObject *source, GAsyncResult *result, gpointer user_data)
 {
+  bg_reply_clear (BG_REPLY (result));
 }
 
 static void
@@ -192,9 +195,9 @@ owe_task (BgLoop *self, GTask *task, GTaskThreadFunc func)
  * a shutdown with %BG_SHUTDOWN_CANCEL, the task returns %BG_ERROR_CLOSED; in a forked child
  * %BG_ERROR_FORKED.
  *
- * A loop that drains waits for tasks that its work has begun. As long as nobody but @func
- * has such a task, a wait of @func for that loop's end could never end: it fails with
- * %BG_ERROR_WOULD_DEADLOCK.
+ * A loop that drains waits for tasks that its work has begun. As long as @func runs and nobody
+ * has a reference to such a task besides, a wait of @func for that loop's end fails with
+ * %BG_ERROR_WOULD_DEADLOCK: whoever else is to return from the task needs a reference.
  *
  * Does not block; any thread may call it.
  *

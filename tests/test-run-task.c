@@ -504,6 +504,114 @@ test_dropped (BgTestFixture *fixture, gconstpointer data)
   g_assert_finalize_object (job.source);
 }
 
+/* A task that is returned from is no reason for its loop to stay, though its function runs on. */
+
+typedef struct
+{
+  BgLoop *loop;
+  UtilLatch gone;
+} Dropped;
+
+static void
+drop_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  Dropped *self = user_data;
+
+  g_assert_true (g_task_propagate_boolean (G_TASK (result), NULL));
+  g_object_unref (self->loop);
+}
+
+static void
+return_and_stay_cb (GTask *task, gpointer source, gpointer data, GCancellable *cancellable)
+{
+  Dropped *self = data;
+
+  g_task_return_boolean (task, TRUE);
+  util_latch_wait (&self->gone);
+}
+
+static void
+ask_and_drop_cb (gpointer user_data)
+{
+  Dropped *self = user_data;
+  g_autoptr (GTask) task = g_task_new (NULL, NULL, drop_cb, self);
+
+  g_task_set_task_data (task, self, NULL);
+  bg_loop_run_task (self->loop, G_PRIORITY_DEFAULT, task, return_and_stay_cb);
+}
+
+static void
+gone_cb (gpointer user_data, GObject *object)
+{
+  util_latch_count_down (user_data);
+}
+
+static void
+test_loop_goes (void)
+{
+  BgLoop *asker = util_loop_new ("asker");
+  Dropped self = { util_loop_new ("dropped") };
+
+  util_latch_init (&self.gone, 1);
+  g_object_weak_ref (G_OBJECT (self.loop), gone_cb, &self.gone);
+  g_assert_true (bg_loop_post (asker, ask_and_drop_cb, &self, NULL));
+  util_loop_end (asker);
+  util_latch_wait (&self.gone);
+  g_assert_null (bg_test_describe_loops (0, -1));
+  util_latch_clear (&self.gone);
+}
+
+/* A loop gave a task to itself, and to others, and is cancelled: it goes, and the task that is
+ * returned from afterwards calls back with the next loop. */
+
+typedef struct
+{
+  BgLoop *loop;
+  GTask *task; /* (owned) atomic */
+  gboolean called_back;
+} Late;
+
+static void
+late_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  g_assert_true (g_task_propagate_boolean (G_TASK (result), NULL));
+  ((Late *) user_data)->called_back = TRUE;
+}
+
+static void
+keep_task_cb (GTask *task, gpointer source, gpointer data, GCancellable *cancellable)
+{
+  g_atomic_pointer_set (&((Late *) data)->task, g_object_ref (task));
+}
+
+static void
+ask_itself_cb (gpointer user_data)
+{
+  Late *self = user_data;
+  g_autoptr (GTask) task = g_task_new (NULL, NULL, late_cb, self);
+
+  g_task_set_task_data (task, self, NULL);
+  bg_loop_run_task (self->loop, G_PRIORITY_DEFAULT, task, keep_task_cb);
+}
+
+static void
+test_returned_late (void)
+{
+  Late self = { util_loop_new ("itself") };
+
+  g_assert_true (bg_loop_post (self.loop, ask_itself_cb, &self, NULL));
+  while (g_atomic_pointer_get (&self.task) == NULL)
+    g_thread_yield ();
+  g_assert_true (bg_loop_shutdown_full (self.loop, BG_SHUTDOWN_CANCEL, -1, NULL, NULL));
+  g_assert_finalize_object (self.loop);
+
+  g_task_return_boolean (self.task, TRUE);
+  g_object_unref (self.task);
+  g_assert_false (self.called_back);
+  util_loop_end (util_loop_new ("next"));
+  g_assert_true (self.called_back);
+}
+
 /* Many threads race a shutdown: each task returns once, and what ran succeeded. */
 
 typedef struct
@@ -590,6 +698,8 @@ main (int argc, char *argv[])
   util_add_trapped ("/run-task/refused/in-a-teardown", test_refused_in_teardown);
   util_add ("/run-task/shutdown/drain-runs-it", test_drained);
   util_add ("/run-task/shutdown/cancel-drops-it", test_dropped);
+  util_add_trapped ("/run-task/shutdown/cancel-before-it-returns", test_returned_late);
+  util_add_trapped ("/run-task/loop-goes-while-it-runs", test_loop_goes);
   util_add_trapped ("/run-task/many-threads", test_many_threads);
 
   return g_test_run ();

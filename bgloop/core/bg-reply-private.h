@@ -81,6 +81,7 @@ void bg_reply_set_expiry (BgReply *self,
                           BgExpiryFunc func,
                           gpointer data,
                           GDestroyNotify destroy);
+void bg_reply_clear (BgReply *self);
 void bg_reply_recycle (BgReply *self);
 void bg_reply_return (BgReply *self, GObject *value, GError *error);
 void bg_reply_refuse (BgReply *self, GError *error);

@@ -79,8 +79,9 @@ reply_cache_get_mailbox (BgReplyCache *self, GMainContext *context)
 
 /* Replies */
 
-static void
-clear (BgReply *self)
+/* Lets go of all that it refers to: nobody asks it for anything any more. */
+void
+bg_reply_clear (BgReply *self)
 {
   g_clear_pointer (&self->ended, bg_core_unref);
   g_clear_object (&self->request.cancellable);
@@ -94,7 +95,7 @@ bg_reply_finalize (GObject *object)
 {
   BgReply *self = BG_REPLY (object);
 
-  clear (self);
+  bg_reply_clear (self);
   g_clear_pointer (&self->mailbox, bg_mailbox_unref);
 
   G_OBJECT_CLASS (bg_reply_parent_class)->finalize (object);
@@ -143,7 +144,7 @@ bg_reply_recycle (BgReply *self)
       return;
     }
 
-  clear (self);
+  bg_reply_clear (self);
   self->soon = self->claimed = self->refused = self->finished = FALSE;
   atomic_store_explicit (&self->due, FALSE, memory_order_relaxed);
   self->owed_at = 0;
