@@ -214,7 +214,10 @@ exit_there (GSource *source)
 {
   finalize_there (source);
   if (((Watched *) source)->sources->finalized == 1)
-    g_thread_exit (NULL);
+    {
+      util_ignore_leak (source);
+      g_thread_exit (NULL);
+    }
 }
 
 static GSourceFuncs exit_funcs = { .finalize = exit_there };

@@ -1710,7 +1710,8 @@ typedef enum
   TASK_IS_OWN,   /* only its function has it, */
   TASK_IS_KEPT,  /* and whoever asked, for a while */
   TASK_IS_DONE,  /* it has returned */
-  TASK_IS_GIVEN, /* somebody else has it */
+  TASK_IS_GIVEN, /* somebody else has it, */
+  TASK_IS_LEFT,  /* and alone: its function has returned */
   N_TASK_STATES,
 } TaskState;
 
@@ -1756,10 +1757,12 @@ circle_task_cb (GTask *task, gpointer source, gpointer data, GCancellable *cance
 
   if (self->state == TASK_IS_DONE)
     g_task_return_boolean (task, TRUE);
-  if (self->state == TASK_IS_GIVEN)
+  if (self->state >= TASK_IS_GIVEN)
     g_assert_true (
         bg_loop_post (third, return_when_asker_stops_cb, g_object_ref (task), g_object_unref));
-  if (self->state != TASK_WAITS)
+  if (self->state == TASK_IS_LEFT)
+    g_assert_true (bg_loop_post (self->circle.owed.asked, try_to_end_cb, &self->circle, NULL));
+  else if (self->state != TASK_WAITS)
     try_to_end_cb (&self->circle);
   if (self->state < TASK_IS_DONE)
     g_task_return_boolean (task, TRUE);
