@@ -1708,7 +1708,8 @@ typedef enum
 {
   TASK_WAITS,    /* it has not started */
   TASK_IS_OWN,   /* only its function has it, */
-  TASK_IS_KEPT,  /* and whoever asked, for a while */
+  TASK_IS_KEPT,  /* and whoever asked, for a while, */
+  TASK_IS_LENT,  /* or another one, until the asker waits */
   TASK_IS_DONE,  /* it has returned */
   TASK_IS_GIVEN, /* somebody else has it, */
   TASK_IS_LEFT,  /* and alone: its function has returned */
@@ -1741,12 +1742,14 @@ wait_until_asker_stops (CircleTask *self)
 }
 
 static void
-return_when_asker_stops_cb (gpointer user_data)
+have_until_asker_stops_cb (gpointer user_data)
 {
   GTask *task = user_data;
+  CircleTask *self = g_task_get_task_data (task);
 
-  wait_until_asker_stops (g_task_get_task_data (task));
-  g_task_return_boolean (task, TRUE);
+  wait_until_asker_stops (self);
+  if (self->state != TASK_IS_LENT)
+    g_task_return_boolean (task, TRUE);
 }
 
 static void
@@ -1757,9 +1760,9 @@ circle_task_cb (GTask *task, gpointer source, gpointer data, GCancellable *cance
 
   if (self->state == TASK_IS_DONE)
     g_task_return_boolean (task, TRUE);
-  if (self->state >= TASK_IS_GIVEN)
+  if (self->state == TASK_IS_LENT || self->state >= TASK_IS_GIVEN)
     g_assert_true (
-        bg_loop_post (third, return_when_asker_stops_cb, g_object_ref (task), g_object_unref));
+        bg_loop_post (third, have_until_asker_stops_cb, g_object_ref (task), g_object_unref));
   if (self->state == TASK_IS_LEFT)
     g_assert_true (bg_loop_post (self->circle.owed.asked, try_to_end_cb, &self->circle, NULL));
   else if (self->state != TASK_WAITS)

@@ -100,6 +100,8 @@ drain_prepare (GSource *source, int *timeout)
   else
     bg_inbox_fall_asleep (&self->inbox);
   bg_core_unlock (self);
+  if (!work && !idle && self->mailbox != NULL)
+    *timeout = bg_mailbox_get_recheck_msec (self->mailbox);
 
   /* Two turns of the other sources in a row would be one of those that are always
    * ready and none of the drain source. A loop that has finished may go on in a main

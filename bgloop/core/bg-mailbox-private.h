@@ -34,6 +34,7 @@ struct _BgMailbox
   guint64 end_search; /* the last one along ends that has come here; under the waits' lock */
   gboolean waiting;   /* the loop drains and waits for replies; written by its thread under
                      * the waits' lock */
+  guint n_carried;    /* replies that are owed and have a carrier */
   guint n_answers;    /* replies that have arrived, of those that were not refused at once */
   guint n_refusals;   /* that were given while the loop cancels */
 };
@@ -45,6 +46,7 @@ void bg_mailbox_unref (gpointer data);
 /* Of a loop's own context, on the loop's thread. */
 gboolean bg_mailbox_has_replies (BgMailbox *self);
 gboolean bg_mailbox_is_owed (BgMailbox *self);
+int bg_mailbox_get_recheck_msec (BgMailbox *self);
 gboolean bg_mailbox_abandon (BgMailbox *self, GPtrArray *sources);
 void bg_mailbox_serve (BgMailbox *self);
 gboolean bg_mailbox_serve_one (BgMailbox *self);

@@ -15,6 +15,9 @@
  * again, are called. */
 #define LAST_REFUSALS 128
 
+/* How often a loop that drains looks whether only the function of a task has that task now. */
+#define RECHECK_MSEC 100
+
 void
 bg_mailbox_unref (gpointer data)
 {
@@ -275,6 +278,20 @@ bg_mailbox_is_owed (BgMailbox *self)
     bg_actor_break_circles (&self->core->waits.actor);
   bg_wait_unlock ();
   return waiting;
+}
+
+/* In how many milliseconds bg_mailbox_is_owed() is to look again, or -1: nobody tells a loop that
+ * waits when the last one who had the carrier of a reply besides has let go of it. */
+int
+bg_mailbox_get_recheck_msec (BgMailbox *self)
+{
+  int msec;
+
+  bg_inbox_lock (&self->inbox);
+  msec = self->waiting && self->n_carried > 0 ? RECHECK_MSEC : -1;
+  bg_inbox_unlock (&self->inbox);
+
+  return msec;
 }
 
 /* @will_drain: somebody is about to ask for that. */

@@ -256,6 +256,7 @@ void
 bg_reply_set_carrier (BgReply *self, GObject *carrier)
 {
   bg_inbox_lock (&self->mailbox->inbox);
+  self->mailbox->n_carried += (carrier != NULL) - (self->carrier != NULL);
   self->carrier = carrier;
   bg_reply_set_due (self, carrier != NULL);
   bg_inbox_unlock (&self->mailbox->inbox);
