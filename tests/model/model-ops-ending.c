@@ -172,12 +172,13 @@ check_refused_reset (ModelLife *life, BgLoop *loop)
   if (loop == NULL || !model_life_was_default (life) || bg_loop_get_state (loop) != BG_LOOP_RUNNING)
     return;
 
-  model_decrement (&model_world->n_default_stops);
+  model_increment (&model_world->n_vain_stops);
   now = model_slot_take (MODEL_DEFAULT, &life_now);
   if (now == NULL)
     return;
   runs = bg_loop_get_state (loop) == BG_LOOP_RUNNING;
-  if (runs && now != loop && model_load (&model_world->n_default_stops) == 0)
+  if (runs && now != loop
+      && model_load (&model_world->n_vain_stops) == model_load (&model_world->n_default_stops))
     model_fail ("a reset that was refused has changed the default loop");
   model_life_give_back (life_now);
 }

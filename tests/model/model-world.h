@@ -149,7 +149,8 @@ typedef struct
   _Atomic int closing;         /* nothing is to wait for the program's threads any more */
   _Atomic int finished;        /* no reply will be asked for in the process's own context */
   _Atomic int bursts;          /* operations that may still come one after the other */
-  _Atomic int n_default_stops; /* that may have ended the default loop */
+  _Atomic int n_default_stops; /* that may have ended the default loop: it only grows */
+  _Atomic int n_vain_stops;    /* of them, that have not */
   _Atomic int n_resets;        /* of it, that are under way */
   _Atomic int budget;          /* operations that may still be done */
   _Atomic int unfinished;      /* threads; written under the lock while they run */
