@@ -758,6 +758,14 @@ has (Case *self, guint traits)
   return (self->function->traits & traits) != 0;
 }
 
+/* Whoever got an answer may have got it before all was done and counted. */
+static void
+settle (Case *self)
+{
+  if (bg_loop_get_state (self->loop) == BG_LOOP_RUNNING)
+    g_assert_true (bg_loop_flush (self->loop, -1, NULL, NULL));
+}
+
 static void
 prepare_result (Case *self)
 {
@@ -802,10 +810,7 @@ prepare (Case *self)
     good->stats = bg_loop_get_stats (self->loop);
   if (has (self, SET_UP))
     bg_test_fixture_set_up (good->fixture, NULL);
-
-  /* Whoever got an answer may have got it before all was done and counted. */
-  if (bg_loop_get_state (self->loop) == BG_LOOP_RUNNING)
-    g_assert_true (bg_loop_flush (self->loop, -1, NULL, NULL));
+  settle (self);
 }
 
 static void
@@ -1206,6 +1211,7 @@ set_result_of_other_function (Case *self, int value)
   else
     call_call_async (&with);
   util_reply_wait (&self->other_reply);
+  settle (self);
   self->given.result = self->other_reply.result;
 }
 
