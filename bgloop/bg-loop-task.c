@@ -68,7 +68,8 @@ return_dropped_task (BgTaskRun *self)
   task_run_free (self);
 }
 
-/* From now on anybody may have the task. */
+/* The task's function has returned or does not run: the loop does not owe the task any more, but
+ * whoever has the task. */
 static void
 stop_owing (BgTaskRun *self)
 {

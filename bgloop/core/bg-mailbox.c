@@ -280,8 +280,8 @@ bg_mailbox_is_owed (BgMailbox *self)
   return waiting;
 }
 
-/* In how many milliseconds bg_mailbox_is_owed() is to look again, or -1: nobody tells a loop that
- * waits when the last one who had the carrier of a reply besides has let go of it. */
+/* In how many milliseconds a loop that drains is to call bg_mailbox_is_owed() again, or -1: others
+ * may have a reference to a reply's carrier, and nobody tells the loop when they have let go. */
 int
 bg_mailbox_get_recheck_msec (BgMailbox *self)
 {

@@ -50,7 +50,8 @@ struct _BgReply
   gint64 owed_at;   /* monotonic microseconds; 0: to nobody's loop */
   gboolean claimed; /* the caller's loop has answered in place of whoever is to */
   BgExpiry *expiry; /* (owned) (nullable) */
-  GObject *carrier; /* (unowned) (nullable) what is due only as long as nobody else has this */
+  GObject *carrier; /* (unowned) (nullable) the task that the reply comes with: see
+                     * bg_reply_set_carrier() */
 
   /* of whoever has the reply; once it is claimed, of the caller's loop */
   BgRequest request;

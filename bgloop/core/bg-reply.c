@@ -79,7 +79,8 @@ reply_cache_get_mailbox (BgReplyCache *self, GMainContext *context)
 
 /* Replies */
 
-/* Lets go of all that it refers to: nobody asks it for anything any more. */
+/* Lets go of what the reply refers to, its mailbox excepted: nobody asks the reply for anything
+ * any more. */
 void
 bg_reply_clear (BgReply *self)
 {
@@ -250,8 +251,9 @@ bg_reply_set_due (BgReply *self, gboolean due)
   atomic_store_explicit (&self->due, due, memory_order_relaxed);
 }
 
-/* @carrier: (nullable): whoever has it may send the reply, and the caller has a reference. The
- * reply is due until somebody else has one, too; with NULL it is due no more. */
+/* @carrier: (nullable): an object that whoever is to send the reply needs. The caller has a
+ * reference to it until it sets NULL. As long as nobody else has one the reply is due from the
+ * caller's loop; with NULL the reply is due no more. */
 void
 bg_reply_set_carrier (BgReply *self, GObject *carrier)
 {
