@@ -674,6 +674,53 @@ test_reply_iterates (BgTestFixture *fixture, gconstpointer data)
     }
 }
 
+/* Threads without a context of their own ask meanwhile: their answers come by the very source
+ * that goes, which each of them looks for as it asks for the first time. */
+
+#define N_ASKERS 4
+
+typedef struct
+{
+  BgLoop *loop;
+  guint n_each;
+  UtilLatch replied;
+} Asked;
+
+static gpointer
+ask_once_thread (gpointer data)
+{
+  Asked *self = data;
+
+  bg_loop_call_async (self->loop, 0, -1, util_true_cb, NULL, NULL, NULL, destroy_in_reply_cb,
+                      &self->replied);
+  return NULL;
+}
+
+static gpointer
+ask_in_turn_thread (gpointer data)
+{
+  Asked *self = data;
+
+  for (guint i = 0; i < self->n_each; i++)
+    g_thread_join (g_thread_new ("asks once", ask_once_thread, self));
+  return NULL;
+}
+
+static void
+test_replies_to_many (BgTestFixture *fixture, gconstpointer data)
+{
+  Asked self = { fixture->loop, util_scale_at_least (500, 50) };
+  GThread *threads[N_ASKERS];
+
+  util_latch_init (&self.replied, N_ASKERS * self.n_each);
+  for (guint i = 0; i < N_ASKERS; i++)
+    threads[i] = g_thread_new ("asks", ask_in_turn_thread, &self);
+  util_iterate_until (&self.replied);
+  for (guint i = 0; i < N_ASKERS; i++)
+    g_thread_join (threads[i]);
+  util_latch_clear (&self.replied);
+}
+
 int
 main (int argc, char *argv[])
 {
@@ -690,6 +737,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/current-source/destroyed/others-go-on", test_goes_on);
   util_add_trapped ("/current-source/destroyed/in-replies", test_replies);
   util_add_trapped_with_loop ("/current-source/destroyed/reply-iterates", test_reply_iterates);
+  util_add_trapped_with_loop ("/current-source/destroyed/replies-to-many", test_replies_to_many);
 
   return g_test_run ();
 }

@@ -7,8 +7,9 @@
 #include <bgloop/core/bg-mailbox-private.h>
 #include <bgloop/core/bg-reply-private.h>
 
-/* Where replies to the callers of one context arrive: an inbox on that context. It is
- * found and made by the context's own thread only; anybody puts replies into it, under its
+/* Where replies to the callers of one context arrive: an inbox on that context. It is found
+ * and made by threads that have this context for their default one: one thread, but for the
+ * process's default context, which many may have. Anybody puts replies into it, under its
  * inbox's lock, which may be taken under a core's. */
 
 /* How many callbacks that are refused something while the loop cancels, and so try
@@ -68,11 +69,26 @@ mailbox_source_unref (gpointer data)
   bg_mailbox_unref (self);
 }
 
+/* What bg_mailbox_get() looks for on this thread. */
+typedef struct
+{
+  gpointer tag;
+  BgMailbox *found; /* (owned) (nullable) */
+} BgMailboxSearch;
+
+static BG_THREAD_LOCAL BgMailboxSearch *search;
+
+/* In a search: under the lock of the context, where the source has its reference to the mailbox
+ * for certain. The context's own thread may let go of the source as soon as that is unlocked. */
 static void
 mailbox_source_get (gpointer data, GSource *source, GSourceFunc *func, gpointer *user_data)
 {
+  BgMailbox *self = data;
+
   *func = NULL;
-  *user_data = ((BgMailbox *) data)->tag;
+  *user_data = self->tag;
+  if (search != NULL && search->tag == self->tag)
+    search->found = bg_mailbox_ref (self);
 }
 
 static GSourceCallbackFuncs mailbox_callback_funcs = {
@@ -115,19 +131,22 @@ mailbox_new (GMainContext *context)
   return self;
 }
 
-/* The mailbox of @context, which is this thread's thread-default one: it cannot
- * go meanwhile. @last: (nullable): perhaps that is it. A new reference. */
+/* The mailbox of @context, which is this thread's thread-default one: the context cannot
+ * go meanwhile. @last: (nullable): perhaps that is it. A new reference, but to @last. */
 BgMailbox *
 bg_mailbox_get (BgMailbox *last, GMainContext *context)
 {
-  BgInbox *inbox;
+  BgMailboxSearch own = { NULL };
 
   if (last != NULL && bg_inbox_get_context (&last->inbox) == context
       && !bg_inbox_is_inherited (&last->inbox) && !atomic_load (&last->closed))
     return last;
 
-  inbox = bg_inbox_find (context, get_tag ());
-  return inbox != NULL ? bg_mailbox_ref (bg_inbox_get_owner (inbox)) : mailbox_new (context);
+  own.tag = get_tag ();
+  search = &own;
+  bg_inbox_find (context, own.tag);
+  search = NULL;
+  return own.found != NULL ? own.found : mailbox_new (context);
 }
 
 /* A loop's own mailbox */

@@ -129,7 +129,7 @@ extern BG_THREAD_LOCAL BgInbox *bg_serving;
 
 void bg_inbox_init (BgInbox *self, GMainContext *context, gpointer owner, BgLockRank rank);
 void bg_inbox_tag (BgInbox *self, GSourceCallbackFuncs *funcs, gpointer data);
-BgInbox *bg_inbox_find (GMainContext *context, gpointer tag);
+gboolean bg_inbox_find (GMainContext *context, gpointer tag);
 gboolean bg_inbox_owns (BgInbox *self, GSource *source);
 void bg_inbox_discard (BgInbox *self, GDestroyNotify destroy_data);
 void bg_inbox_stop (BgInbox *self);
@@ -169,12 +169,6 @@ static inline GMainContext *
 bg_inbox_get_context (BgInbox *self)
 {
   return self->context;
-}
-
-static inline gpointer
-bg_inbox_get_owner (BgInbox *self)
-{
-  return self->owner;
 }
 
 static inline guint

@@ -305,10 +305,11 @@ retire_lane (BgLane *lane)
   g_free (lane);
 }
 
-BgInbox *
+/* Whether there is an inbox on @context with that tag. Any thread. The inbox may go as soon as
+ * this returns: whoever wants it takes a reference in the get() by which it answers, that is
+ * under the lock of @context. */
+gboolean
 bg_inbox_find (GMainContext *context, gpointer tag)
 {
-  GSource *source = g_main_context_find_source_by_funcs_user_data (context, &lane_funcs, tag);
-
-  return source != NULL ? ((BgLaneSource *) source)->lane->inbox : NULL;
+  return g_main_context_find_source_by_funcs_user_data (context, &lane_funcs, tag) != NULL;
 }
