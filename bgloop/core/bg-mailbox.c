@@ -76,7 +76,7 @@ typedef struct
   BgMailbox *found; /* (owned) (nullable) */
 } BgMailboxSearch;
 
-static BG_THREAD_LOCAL BgMailboxSearch *search;
+static BG_THREAD_LOCAL BgMailboxSearch *current_search;
 
 /* In a search: under the lock of the context, where the source has its reference to the mailbox
  * for certain. The context's own thread may let go of the source as soon as that is unlocked. */
@@ -87,8 +87,8 @@ mailbox_source_get (gpointer data, GSource *source, GSourceFunc *func, gpointer 
 
   *func = NULL;
   *user_data = self->tag;
-  if (search != NULL && search->tag == self->tag)
-    search->found = bg_mailbox_ref (self);
+  if (current_search != NULL && current_search->tag == self->tag)
+    current_search->found = bg_mailbox_ref (self);
 }
 
 static GSourceCallbackFuncs mailbox_callback_funcs = {
@@ -143,9 +143,9 @@ bg_mailbox_get (BgMailbox *last, GMainContext *context)
     return last;
 
   own.tag = get_tag ();
-  search = &own;
+  current_search = &own;
   bg_inbox_find (context, own.tag);
-  search = NULL;
+  current_search = NULL;
   return own.found != NULL ? own.found : mailbox_new (context);
 }
 
