@@ -725,6 +725,7 @@ interrupt_after (Fixture *fixture, int signal_number, guint n_lines)
   g_autoptr (GDataInputStream) out
       = g_data_input_stream_new (g_subprocess_get_stdout_pipe (process));
   g_autoptr (GPtrArray) lines = g_ptr_array_new_with_free_func (g_free);
+  g_autoptr (GBytes) err = NULL;
   g_autoptr (GError) error = NULL;
   char *line;
 
@@ -736,7 +737,11 @@ interrupt_after (Fixture *fixture, int signal_number, guint n_lines)
     }
   g_assert_no_error (error);
 
-  g_assert_true (g_subprocess_wait (process, NULL, NULL));
+  g_subprocess_communicate (process, NULL, NULL, NULL, &err, &error);
+  g_assert_no_error (error);
+  g_free (fixture->err);
+  fixture->err = bytes_to_string (err);
+  g_assert_cmpstr (fixture->err, ==, "");
   g_assert_true (g_subprocess_get_if_exited (process));
   fixture->status = g_subprocess_get_exit_status (process);
   assert_interrupted_well (fixture, signal_number, lines);
