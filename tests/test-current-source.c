@@ -674,6 +674,330 @@ test_reply_iterates (BgTestFixture *fixture, gconstpointer data)
     }
 }
 
+/* Somebody keeps a source that runs something of theirs, and destroys it later, or gives it another
+ * callback: in another piece of work, in a source of their own, or elsewhere. */
+
+typedef enum
+{
+  IN_WORK,
+  IN_REPLY_OR_SOURCE,
+  OUTSIDE, /* of any dispatch: of replies, on the thread that iterates */
+  IN_THREAD,
+  N_PLACES,
+} Place;
+
+typedef struct
+{
+  BgLoop *loop;
+  gboolean takes_callback; /* instead of destroying it */
+  gboolean in_thread;      /* and not on the loop's */
+  GSource *source;         /* (owned) (nullable) that was kept */
+  int n_notified;          /* of callbacks that the source was given */
+  UtilLatch replied;
+} Keeper;
+
+static void
+keeper_notified (gpointer user_data)
+{
+  g_atomic_int_inc (&((Keeper *) user_data)->n_notified);
+}
+
+static void
+keeper_meddle (Keeper *self)
+{
+  if (self->takes_callback)
+    g_source_set_callback (self->source, util_remove_cb, self, keeper_notified);
+  else
+    g_source_destroy (self->source);
+}
+
+static void
+keep_cb (gpointer user_data)
+{
+  ((Keeper *) user_data)->source = g_source_ref (g_main_current_source ());
+}
+
+static gboolean
+keep_call_cb (gpointer user_data, GError **error)
+{
+  keep_cb (user_data);
+  return TRUE;
+}
+
+static gboolean
+meddle_call_cb (gpointer user_data, GError **error)
+{
+  keeper_meddle (user_data);
+  return TRUE;
+}
+
+static gboolean
+meddle_source_cb (gpointer user_data)
+{
+  Keeper *self = user_data;
+
+  keeper_meddle (self);
+  util_latch_count_down (&self->replied);
+  return G_SOURCE_REMOVE;
+}
+
+static void
+meddle_in_source (Keeper *self)
+{
+  g_autoptr (GSource) source = g_idle_source_new ();
+
+  util_latch_init (&self->replied, 1);
+  g_source_set_callback (source, meddle_source_cb, self, NULL);
+  g_assert_true (bg_loop_attach (self->loop, source));
+  util_latch_wait (&self->replied);
+  util_latch_clear (&self->replied);
+}
+
+static gpointer
+meddle_thread (gpointer user_data)
+{
+  keeper_meddle (user_data);
+  return NULL;
+}
+
+static void
+keeper_release (Keeper *self)
+{
+  g_source_destroy (self->source);
+  g_clear_pointer (&self->source, g_source_unref);
+  g_assert_cmpint (g_atomic_int_get (&self->n_notified), ==, self->takes_callback ? 1 : 0);
+  self->n_notified = 0;
+}
+
+static void
+meddle_with_loop (Keeper *self, Place place, int priority)
+{
+  switch (place)
+    {
+    case IN_WORK:
+      g_assert_true (
+          bg_loop_call_full (self->loop, priority, -1, meddle_call_cb, self, NULL, NULL));
+      break;
+    case IN_REPLY_OR_SOURCE:
+      meddle_in_source (self);
+      break;
+    case OUTSIDE:
+      keeper_meddle (self);
+      break;
+    default:
+      g_thread_join (g_thread_new ("meddles", meddle_thread, self));
+    }
+}
+
+static void
+test_kept (BgTestFixture *fixture, gconstpointer data)
+{
+  static const int priorities[] = { G_PRIORITY_DEFAULT, G_PRIORITY_LOW, G_PRIORITY_HIGH };
+
+  for (guint i = 0; i < 2 * 9 * N_PLACES; i++)
+    {
+      Keeper self = { fixture->loop, i % 2 };
+      int kept = priorities[i / 2 % 3];
+
+      g_assert_true (bg_loop_call_full (self.loop, kept, -1, keep_call_cb, &self, NULL, NULL));
+      meddle_with_loop (&self, i / 18, priorities[i / 6 % 3]);
+      for (guint j = 0; j < G_N_ELEMENTS (priorities); j++)
+        g_assert_true (
+            bg_loop_call_full (self.loop, priorities[j], -1, util_true_cb, NULL, NULL, NULL));
+      keeper_release (&self);
+    }
+}
+
+/* The same as the loop drains: all that runs then may be run by one source. */
+
+static void
+meddle_cb (gpointer user_data)
+{
+  keeper_meddle (user_data);
+}
+
+static void
+wait_for_meddler_cb (gpointer user_data)
+{
+  Keeper *self = user_data;
+
+  keep_cb (self);
+  g_thread_join (g_thread_new ("meddles", meddle_thread, self));
+}
+
+static void
+test_kept_draining (void)
+{
+  for (guint i = 0; i < 2 * 4; i++)
+    {
+      Keeper self = { util_loop_new ("kept"), i % 2 };
+      Goes goes = { self.loop };
+      UtilBlock block;
+
+      util_block (&block, self.loop);
+      g_assert_true (
+          bg_loop_post (self.loop, i / 2 % 2 ? keep_cb : wait_for_meddler_cb, &self, NULL));
+      if (i / 2 % 2)
+        g_assert_true (bg_loop_post_full (self.loop, i / 4 ? 0 : 200, meddle_cb, &self, NULL));
+      g_assert_true (bg_loop_invoke_full (self.loop, G_PRIORITY_LOW, go_on_cb, &goes, NULL));
+      bg_loop_quit (self.loop, BG_SHUTDOWN_DRAIN);
+      util_unblock (&block);
+      g_assert_true (bg_loop_shutdown (self.loop, NULL));
+      g_assert_cmpuint (goes.n_run, ==, 5);
+      keeper_release (&self);
+      util_loop_end (self.loop);
+      util_block_clear (&block);
+    }
+}
+
+static void
+keep_once_cb (gpointer user_data)
+{
+  if (((Keeper *) user_data)->source == NULL)
+    keep_cb (user_data);
+}
+
+/* The loop waits for a hold, and notices that it is released by nothing but the source that was
+ * destroyed. */
+
+static gboolean
+keep_and_meddle_cb (gpointer user_data)
+{
+  Keeper *self = user_data;
+
+  if (self->source == NULL)
+    {
+      if (bg_loop_get_state (self->loop) == BG_LOOP_STOPPING)
+        g_assert_true (bg_loop_post (self->loop, keep_once_cb, self, NULL));
+      return G_SOURCE_CONTINUE;
+    }
+
+  if (self->in_thread)
+    g_thread_join (g_thread_new ("meddles", meddle_thread, self));
+  else
+    keeper_meddle (self);
+  util_latch_count_down (&self->replied);
+  return G_SOURCE_REMOVE;
+}
+
+static void
+test_kept_held (void)
+{
+  for (guint i = 0; i < 4; i++)
+    {
+      g_autoptr (GSource) source = g_timeout_source_new (1);
+      Keeper self = { util_loop_new ("held"), i % 2, i / 2 };
+      guint64 hold = bg_loop_hold (self.loop, "held");
+
+      util_latch_init (&self.replied, 1);
+      g_source_set_callback (source, keep_and_meddle_cb, &self, NULL);
+      g_assert_true (bg_loop_attach (self.loop, source));
+      bg_loop_quit (self.loop, BG_SHUTDOWN_DRAIN);
+      util_latch_wait (&self.replied);
+      bg_loop_release (self.loop, hold);
+      g_assert_true (bg_loop_shutdown (self.loop, NULL));
+      keeper_release (&self);
+      util_loop_end (self.loop);
+      util_latch_clear (&self.replied);
+    }
+}
+
+static void
+keep_in_reply_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  Keeper *self = user_data;
+
+  keep_cb (self);
+  util_latch_count_down (&self->replied);
+}
+
+static void
+meddle_in_reply_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  Keeper *self = user_data;
+
+  keeper_meddle (self);
+  util_latch_count_down (&self->replied);
+}
+
+static void
+keeper_ask (Keeper *self, int priority, GAsyncReadyCallback callback)
+{
+  bg_loop_call_async (self->loop, priority, -1, util_true_cb, NULL, NULL, NULL, callback, self);
+}
+
+static void
+reply_to_keeper_cb (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  Keeper *self = user_data;
+
+  g_assert_true (bg_loop_call_finish (BG_LOOP (source), result, NULL));
+  util_latch_count_down (&self->replied);
+}
+
+static void
+keeper_await (Keeper *self, int n)
+{
+  util_latch_init (&self->replied, n);
+}
+
+static void
+keeper_awaited (Keeper *self)
+{
+  util_iterate_until (&self->replied);
+  util_latch_clear (&self->replied);
+}
+
+/* While there are answers that have arrived, and others that have not. */
+static void
+meddle_with_replies (Keeper *self, Place place, int priority)
+{
+  static const int priorities[] = { G_PRIORITY_DEFAULT, G_PRIORITY_LOW, G_PRIORITY_HIGH };
+  UtilBlock block;
+
+  keeper_await (self, 6 + (place == IN_REPLY_OR_SOURCE));
+  for (guint i = 0; i < 3; i++)
+    keeper_ask (self, priorities[i], reply_to_keeper_cb);
+  if (place == IN_REPLY_OR_SOURCE)
+    keeper_ask (self, priority, meddle_in_reply_cb);
+  util_block (&block, self->loop);
+  for (guint i = 0; i < 3; i++)
+    keeper_ask (self, priorities[i], reply_to_keeper_cb);
+  if (place == IN_THREAD)
+    g_thread_join (g_thread_new ("meddles", meddle_thread, self));
+  else if (place == OUTSIDE)
+    keeper_meddle (self);
+  else if (place == IN_WORK)
+    g_assert_true (bg_loop_post_full (self->loop, priority, meddle_cb, self, NULL));
+  util_unblock (&block);
+  keeper_awaited (self);
+  util_block_clear (&block);
+}
+
+static void
+test_kept_in_replies (BgTestFixture *fixture, gconstpointer data)
+{
+  static const int priorities[] = { G_PRIORITY_DEFAULT, G_PRIORITY_LOW, G_PRIORITY_HIGH };
+  g_autoptr (GMainContext) context = g_main_context_new ();
+
+  for (guint i = 0; i < 4 * 9 * N_PLACES; i++)
+    {
+      Keeper self = { fixture->loop, i % 2 };
+
+      g_main_context_push_thread_default (i / 2 % 2 ? context : NULL);
+      keeper_await (&self, 1);
+      keeper_ask (&self, priorities[i / 4 % 3], keep_in_reply_cb);
+      keeper_awaited (&self);
+      meddle_with_replies (&self, i / 36, priorities[i / 12 % 3]);
+      keeper_await (&self, 3);
+      for (guint j = 0; j < G_N_ELEMENTS (priorities); j++)
+        keeper_ask (&self, priorities[j], reply_to_keeper_cb);
+      keeper_awaited (&self);
+      keeper_release (&self);
+      g_main_context_pop_thread_default (i / 2 % 2 ? context : NULL);
+    }
+}
+
 /* Threads without a context of their own ask meanwhile: their answers come by the very source
  * that goes, which each of them looks for as it asks for the first time. */
 
@@ -733,6 +1057,10 @@ main (int argc, char *argv[])
   util_add_trapped ("/current-source/destroyed/iterates", test_iterates);
   util_add_trapped ("/current-source/destroyed/draining-iterates", test_draining_iterates);
   util_add_trapped_with_loop ("/current-source/destroyed/elsewhere", test_elsewhere);
+  util_add_trapped_with_loop ("/current-source/kept/of-loop", test_kept);
+  util_add_trapped ("/current-source/kept/as-it-drains", test_kept_draining);
+  util_add_trapped ("/current-source/kept/as-it-is-held", test_kept_held);
+  util_add_trapped_with_loop ("/current-source/kept/of-replies", test_kept_in_replies);
   util_add_trapped ("/current-source/without-data", test_without_data);
   util_add_trapped ("/current-source/destroyed/others-go-on", test_goes_on);
   util_add_trapped ("/current-source/destroyed/in-replies", test_replies);

@@ -97,7 +97,7 @@ set_up (void)
   inbox = g_aligned_alloc0 (1, sizeof *inbox, BG_CACHE_LINE_BYTES);
   context = bg_glib_context_new (NULL);
   order = g_string_new (NULL);
-  bg_inbox_init (inbox, context, NULL, BG_LOCK_CORE);
+  bg_inbox_init (inbox, context, NULL, NULL, BG_LOCK_CORE);
 }
 
 static void

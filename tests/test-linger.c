@@ -239,7 +239,7 @@ idle_new (guint linger)
   Idle *self = g_aligned_alloc0 (1, sizeof *self, BG_CACHE_LINE_BYTES);
 
   self->context = g_main_context_new ();
-  bg_inbox_init (&self->inbox, self->context, NULL, BG_LOCK_CORE);
+  bg_inbox_init (&self->inbox, self->context, NULL, NULL, BG_LOCK_CORE);
   atomic_store (&self->inbox.linger.n_expected, 1);
   atomic_store (&self->inbox.linger.usec, linger);
   atomic_store (&self->inbox.linger.poster_processor, OTHER_PROCESSOR);

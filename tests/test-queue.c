@@ -163,15 +163,21 @@ struct _Box
 };
 
 static Box *
-box_new (void)
+box_new_with_funcs (GSourceCallbackFuncs *owner_funcs)
 {
   Box *self = g_aligned_alloc0 (1, sizeof *self, BG_CACHE_LINE_BYTES);
 
   self->context = bg_glib_context_new (NULL);
   self->ran = g_array_new (FALSE, FALSE, sizeof (guint));
-  bg_inbox_init (&self->inbox, self->context, self, BG_LOCK_CORE);
+  bg_inbox_init (&self->inbox, self->context, self, owner_funcs, BG_LOCK_CORE);
   atomic_store (&self->inbox.linger.usec, 0);
   return self;
+}
+
+static Box *
+box_new (void)
+{
+  return box_new_with_funcs (NULL);
 }
 
 static void
@@ -717,67 +723,89 @@ test_paused_when_found (void)
   box_free (box);
 }
 
-/* A source tells by its tag that it is gone. That of the default lane is the last to go. */
+/* Each source refers to the owner, and each dispatch of one; by the owner's tag it is found. */
 
-static guint n_gone;
+static guint n_owned;
 
 static void
-gone_ref (gpointer data)
+owner_ref (gpointer data)
 {
+  n_owned++;
 }
 
 static void
-gone_unref (gpointer data)
+owner_unref (gpointer data)
 {
-  BgInbox *inbox = data;
-
-  for (guint i = 0; i < inbox->n_lanes; i++)
-    {
-      if (inbox->lanes[i] != inbox->default_lane)
-        g_assert_true (g_source_is_destroyed (&inbox->lanes[i]->source->source));
-    }
-  n_gone++;
+  n_owned--;
 }
 
 static void
-gone_get (gpointer data, GSource *source, GSourceFunc *func, gpointer *user_data)
+owner_get (gpointer data, GSource *source, GSourceFunc *func, gpointer *user_data)
 {
   *func = NULL;
-  *user_data = &n_gone;
+  *user_data = &n_owned;
 }
 
-static GSourceCallbackFuncs gone_funcs = { gone_ref, gone_unref, gone_get };
+static GSourceCallbackFuncs owner_funcs = { owner_ref, owner_unref, owner_get };
 
 static void
-test_tag_is_last (void)
+assert_owned (Box *box, guint number)
+{
+  g_assert_cmpuint (n_owned, ==, box->inbox.n_lanes + 1);
+}
+
+static void
+test_owner (void)
 {
   Box *box = box_new ();
 
-  g_assert_false (bg_inbox_find (box->context, &n_gone));
-  bg_inbox_tag (&box->inbox, &gone_funcs, &box->inbox);
-  g_assert_true (bg_inbox_find (box->context, &n_gone));
+  g_assert_false (bg_inbox_find (box->context, &n_owned));
+  box_free (box);
+
+  box = box_new_with_funcs (&owner_funcs);
+  g_assert_true (bg_inbox_find (box->context, &n_owned));
+  box->func = assert_owned;
   append (box, G_PRIORITY_HIGH);
   append (box, G_PRIORITY_LOW);
-  run_all (box);
-  n_gone = 0;
+  append (box, G_PRIORITY_DEFAULT);
+  while (bg_inbox_has_work (&box->inbox))
+    g_assert_true (iterate (box));
+  g_assert_cmpuint (n_owned, ==, 3);
   box_free (box);
-  g_assert_cmpuint (n_gone, ==, 1);
+  g_assert_cmpuint (n_owned, ==, 0);
 }
 
-/* Another source that the lane has got is found by the same tag. */
+/* Another source that the lane has got has the owner, too. */
 static void
-test_tag_stays (void)
+test_owner_stays (void)
 {
-  Box *box = box_new ();
+  Box *box = box_new_with_funcs (&owner_funcs);
 
-  bg_inbox_tag (&box->inbox, &gone_funcs, &box->inbox);
   append_many (box, 3);
   box->func = destroy_source;
   while (bg_inbox_has_work (&box->inbox))
     g_assert_true (iterate (box));
   g_assert_cmpuint (atomic_load (&box->inbox.n_sources), ==, 2);
-  g_assert_true (bg_inbox_find (box->context, &n_gone));
+  g_assert_true (bg_inbox_find (box->context, &n_owned));
+  g_assert_cmpuint (n_owned, ==, 1);
   box_free (box);
+  g_assert_cmpuint (n_owned, ==, 0);
+}
+
+/* So have those of lanes that go as they are not used any more. */
+static void
+test_owner_of_retired (void)
+{
+  Box *box = box_new_with_funcs (&owner_funcs);
+
+  for (int priority = 1; priority <= 4 * KEPT_LANES; priority++)
+    append (box, priority);
+  while (bg_inbox_has_work (&box->inbox))
+    g_assert_true (iterate (box));
+  g_assert_cmpuint (box->inbox.n_lanes, ==, KEPT_LANES);
+  g_assert_cmpuint (n_owned, ==, KEPT_LANES);
+  box_free (box);
+  g_assert_cmpuint (n_owned, ==, 0);
 }
 
 /* What is left when the context goes has its data destroyed, once, in its order. */
@@ -1051,8 +1079,9 @@ main (int argc, char *argv[])
   g_test_add_func ("/queue/priority/used-once/within-itself", test_not_retired);
   g_test_add_func ("/queue/source/destroyed-by-mistake", test_source_destroyed);
   g_test_add_func ("/queue/source/paused-when-found", test_paused_when_found);
-  g_test_add_func ("/queue/source/tag-is-last", test_tag_is_last);
-  g_test_add_func ("/queue/source/tag-stays", test_tag_stays);
+  g_test_add_func ("/queue/owner/of-each-source", test_owner);
+  g_test_add_func ("/queue/owner/of-another-source", test_owner_stays);
+  g_test_add_func ("/queue/owner/of-retired", test_owner_of_retired);
   g_test_add_func ("/queue/asleep/never-beside-work", test_asleep);
   g_test_add_func ("/queue/asleep/woken-at-the-end", test_woken_at_the_end);
   g_test_add_func ("/queue/asleep/woken-once", test_woken_once);

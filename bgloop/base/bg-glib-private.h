@@ -21,6 +21,10 @@ guint bg_glib_list_sources (GMainContext *context,
                             guint n_own,
                             GPtrArray *sources);
 void bg_glib_attach_source (GSource *source, GMainContext *context);
+void bg_glib_release_callback (GSource *source,
+                               GSourceCallbackFuncs *funcs,
+                               GSourceFunc replace,
+                               GDestroyNotify release);
 gboolean bg_glib_source_is_unshared (GSource *source);
 guint bg_glib_get_source_id (GSource *source);
 void bg_glib_abandon_dispatches (GSource *source, guint n, GPtrArray *sources);

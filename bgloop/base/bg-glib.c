@@ -66,6 +66,55 @@ bg_glib_attach_source (GSource *source, GMainContext *context)
     g_main_context_wakeup (context);
 }
 
+typedef struct
+{
+  GSource *source; /* (owned) */
+  GSourceFunc replace;
+  GDestroyNotify release;
+} BgReplacement;
+
+static gboolean
+replace_source_cb (gpointer data)
+{
+  BgReplacement *self = data;
+
+  return self->replace (self->source);
+}
+
+static void
+replacement_free (gpointer data)
+{
+  BgReplacement *self = data;
+
+  self->release (self->source);
+  g_source_unref (self->source);
+  g_free (self);
+}
+
+/* The unref() of a callback that is the library's source itself, @release of which gives back one
+ * reference. Before that @replace puts another source in the place of this one, if somebody else
+ * has destroyed it or given it another callback; not if its context is going. It is called at once
+ * by a thread that may iterate the context, and otherwise by the one that does. (Public fields.) */
+void
+bg_glib_release_callback (GSource *source,
+                          GSourceCallbackFuncs *funcs,
+                          GSourceFunc replace,
+                          GDestroyNotify release)
+{
+  BgReplacement *replacement;
+
+  if (G_LIKELY (source->callback_funcs == funcs) || source->context == NULL)
+    {
+      release (source);
+      return;
+    }
+
+  replacement = g_new (BgReplacement, 1);
+  *replacement = (BgReplacement){ g_source_ref (source), replace, release };
+  g_main_context_invoke_full (source->context, source->priority, replace_source_cb, replacement,
+                              replacement_free);
+}
+
 /* Since 2.85 g_source_get_id() is an error for a source that another thread has just
  * destroyed. (A public field.) */
 guint

@@ -193,23 +193,33 @@ static GSourceFuncs drain_funcs = {
   .dispatch = drain_dispatch,
 };
 
+/* Its callback is the source itself: when somebody has destroyed that, another takes its place. */
+
 static void
 drain_callback_ref (gpointer data)
 {
 }
 
-/* See bg_lane_replace_destroyed(). */
+static gboolean
+replace_drain_cb (gpointer data)
+{
+  BgCore *self = bg_core_get_current ();
+
+  if (self != NULL && !bg_core_is_forked (self) && self->stopping.drain == data)
+    {
+      attach_drain (self);
+      g_source_destroy (data);
+      g_main_context_wakeup (self->context);
+    }
+  return G_SOURCE_REMOVE;
+}
+
+static GSourceCallbackFuncs drain_callback_funcs;
+
 static void
 drain_callback_unref (gpointer data)
 {
-  BgCore *self = bg_core_get_current ();
-  GSource *drain = self != NULL && !bg_core_is_forked (self) ? self->stopping.drain : NULL;
-
-  if (drain != NULL && g_source_is_destroyed (drain))
-    {
-      attach_drain (self);
-      g_main_context_wakeup (self->context);
-    }
+  bg_glib_release_callback (data, &drain_callback_funcs, replace_drain_cb, drain_callback_ref);
 }
 
 static void
@@ -242,7 +252,7 @@ attach_drain (BgCore *self)
 
   source = g_source_new (&drain_funcs, sizeof (BgDrain));
   ((BgDrain *) source)->core = self;
-  g_source_set_callback_indirect (source, NULL, &drain_callback_funcs);
+  g_source_set_callback_indirect (source, source, &drain_callback_funcs);
   g_source_set_static_name (source, "bgloop drain");
   g_source_set_priority (source, DRAIN_PRIORITY);
   g_source_set_can_recurse (source, TRUE);

@@ -36,7 +36,7 @@ bg_core_new (const char *name)
       g_main_context_set_poll_func (self->context, bg_core_poll_cb);
       self->main_loop = g_main_loop_new (self->context, FALSE);
     }
-  bg_inbox_init (&self->inbox, self->context, self, BG_LOCK_CORE);
+  bg_inbox_init (&self->inbox, self->context, self, NULL, BG_LOCK_CORE);
   bg_linger_add_expected (&self->inbox, 1);
   g_cond_init (&self->changed);
   atomic_init (&self->state, BG_LOOP_STOPPED);

@@ -19,8 +19,8 @@ typedef struct _BgMailbox BgMailbox;
  * drains and tells whoever asked that there will be none when it cancels. */
 struct _BgMailbox
 {
-  int ref_count;    /* atomic: one for the source, the loop, a thread and a reply */
-  int source_count; /* atomic: one for the source, one while it is dispatched */
+  int ref_count;    /* atomic: one for the sources, the loop, a thread and a reply */
+  int source_count; /* atomic: one for each source, one while it is dispatched */
   BgInbox inbox;
   gpointer tag; /* immutable: by which it is found, of the process that made it */
   BgCore *core; /* immutable (unowned) (nullable) the loop whose context this is */

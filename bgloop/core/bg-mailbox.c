@@ -46,17 +46,14 @@ mailbox_source_ref (gpointer data)
   g_atomic_int_inc (&self->source_count);
 }
 
-/* When the last goes the source is being destroyed, mostly as the context is. */
+/* When the last goes the sources are being destroyed, mostly as the context is. */
 static void
 mailbox_source_unref (gpointer data)
 {
   BgMailbox *self = data;
 
   if (!g_atomic_int_dec_and_test (&self->source_count))
-    {
-      bg_lane_replace_destroyed ();
-      return;
-    }
+    return;
 
   if (!bg_inbox_is_inherited (&self->inbox))
     {
@@ -112,11 +109,9 @@ mailbox_new (GMainContext *context)
   BgMailbox *self = g_aligned_alloc0 (1, sizeof *self, BG_CACHE_LINE_BYTES);
   BgCore *here = bg_core_get_current ();
 
-  self->ref_count = 1;
-  self->source_count = 1;
+  self->ref_count = 2;
   self->tag = get_tag ();
-  bg_inbox_init (&self->inbox, context, self, BG_LOCK_MAILBOX);
-  bg_inbox_tag (&self->inbox, &mailbox_callback_funcs, bg_mailbox_ref (self));
+  bg_inbox_init (&self->inbox, context, self, &mailbox_callback_funcs, BG_LOCK_MAILBOX);
   if (here != NULL && here->context == context && !bg_core_is_forked (here)
       && here->mailbox == NULL)
     {

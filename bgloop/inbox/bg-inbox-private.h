@@ -36,11 +36,12 @@ typedef struct _BgLaneSource BgLaneSource;
 struct _BgInbox
 {
   /* immutable */
-  GMainContext *context; /* (unowned) */
-  gpointer owner;        /* (unowned) */
-  BgLane *default_lane;  /* (unowned) */
-  guint generation;      /* the process that the inbox belongs to */
-  BgLockRank rank;       /* of its lock: a core's, or a mailbox's */
+  GMainContext *context;             /* (unowned) */
+  gpointer owner;                    /* (unowned) */
+  GSourceCallbackFuncs *owner_funcs; /* (nullable) */
+  BgLane *default_lane;              /* (unowned) */
+  guint generation;                  /* the process that the inbox belongs to */
+  BgLockRank rank;                   /* of its lock: a core's, or a mailbox's */
 
   /* atomic, rarely written */
   BG_CACHE_LINE _Atomic int urgent; /* the most urgent priority with work that is in no batch;
@@ -81,8 +82,6 @@ struct _BgInbox
   guint depth;              /* how many records run within each other */
   GArray *deferred;         /* (owned) (nullable) of BgRecord: for when none runs any more */
   BgLane *lane;             /* (unowned) (nullable) whose records run, the innermost */
-  GSourceCallbackFuncs *tag_funcs; /* (nullable) of the default lane's source */
-  gpointer tag_data;
   BgActivities activities;
   BgInboxCounts counts;
 };
@@ -115,20 +114,28 @@ struct _BgLane
   /* atomic, written by the serving thread */
   _Atomic guint n_batch; /* what is left of the batch */
 };
-/* What serves a lane. Whoever destroys it by mistake, being run by it, takes no record
- * with it: the lane gets another one. */
+
+/* What serves a lane. Whoever destroys it by mistake takes no record with it: the lane gets
+ * another one. */
 struct _BgLaneSource
 {
   GSource source;
-  BgLane *lane;       /* (unowned) (nullable) */
+  BgLane *lane;       /* (unowned) (nullable): NULL as soon as another source serves it */
   guint n_dispatches; /* by GLib that have not returned */
+
+  /* immutable: the inbox's, which may be gone before the source */
+  gpointer owner;                    /* (unowned) */
+  GSourceCallbackFuncs *owner_funcs; /* (nullable) */
 };
 
 /* The inbox that this thread is serving now, the innermost. */
 extern BG_THREAD_LOCAL BgInbox *bg_serving;
 
-void bg_inbox_init (BgInbox *self, GMainContext *context, gpointer owner, BgLockRank rank);
-void bg_inbox_tag (BgInbox *self, GSourceCallbackFuncs *funcs, gpointer data);
+void bg_inbox_init (BgInbox *self,
+                    GMainContext *context,
+                    gpointer owner,
+                    GSourceCallbackFuncs *owner_funcs,
+                    BgLockRank rank);
 gboolean bg_inbox_find (GMainContext *context, gpointer tag);
 gboolean bg_inbox_owns (BgInbox *self, GSource *source);
 void bg_inbox_discard (BgInbox *self, GDestroyNotify destroy_data);
@@ -282,7 +289,6 @@ void bg_inbox_defer (BgInbox *self, const BgRecord *record);
 guint bg_inbox_find_lane (BgInbox *self, int priority);
 void bg_inbox_free_lanes (BgInbox *self);
 void bg_lane_attach (BgLane *lane);
-void bg_lane_replace_destroyed (void);
 void bg_lane_serve (BgLane *lane);
 
 /* Whether this is a forked child, which has nothing to do with the parent's work: the

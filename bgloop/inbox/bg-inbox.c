@@ -220,8 +220,15 @@ get_lane (BgInbox *self, int priority)
 
 /* Life */
 
+/* @owner_funcs: (nullable): each of the sources has a reference to @owner, and so has each dispatch
+ * of one. The last that goes tells that the context is gone, or the inbox stopped. What get()
+ * answers with is the tag by which bg_inbox_find() finds the inbox. */
 void
-bg_inbox_init (BgInbox *self, GMainContext *context, gpointer owner, BgLockRank rank)
+bg_inbox_init (BgInbox *self,
+               GMainContext *context,
+               gpointer owner,
+               GSourceCallbackFuncs *owner_funcs,
+               BgLockRank rank)
 {
   g_mutex_init (&self->lock);
   g_mutex_init (&self->next);
@@ -229,6 +236,7 @@ bg_inbox_init (BgInbox *self, GMainContext *context, gpointer owner, BgLockRank 
   self->stopped = context == NULL;
   self->context = context;
   self->owner = owner;
+  self->owner_funcs = owner_funcs;
   self->rank = rank;
   self->generation = bg_fork_generation ();
   atomic_init (&self->urgent, G_MAXINT);
@@ -252,17 +260,6 @@ bg_inbox_owns (BgInbox *self, GSource *source)
   bg_inbox_unlock (self);
 
   return owns;
-}
-
-/* Gives the lane of a new inbox a callback whose funcs->get() answers with the tag
- * by which bg_inbox_find() finds it, and whose funcs->unref() tells when the
- * context is gone. Takes over a reference to @data. */
-void
-bg_inbox_tag (BgInbox *self, GSourceCallbackFuncs *funcs, gpointer data)
-{
-  self->tag_funcs = funcs;
-  self->tag_data = data;
-  g_source_set_callback_indirect (&self->default_lane->source->source, data, funcs);
 }
 
 void
@@ -292,23 +289,16 @@ void
 bg_inbox_stop (BgInbox *self)
 {
   g_autoptr (GPtrArray) sources = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
-  BgLane *default_lane;
 
   bg_inbox_lock (self);
   self->stopped = TRUE;
-  default_lane = self->n_lanes > 0 ? self->default_lane : NULL;
   for (guint i = 0; i < self->n_lanes; i++)
-    {
-      if (self->lanes[i] != default_lane)
-        g_ptr_array_add (sources, g_source_ref (&self->lanes[i]->source->source));
-    }
+    g_ptr_array_add (sources, g_source_ref (&self->lanes[i]->source->source));
   bg_inbox_unlock (self);
 
+  /* With the last one the lanes may go. */
   for (guint i = 0; i < sources->len; i++)
     g_source_destroy (g_ptr_array_index (sources, i));
-  /* Last: with its tag the lanes may go. */
-  if (default_lane != NULL)
-    g_source_destroy (&default_lane->source->source);
 }
 
 void

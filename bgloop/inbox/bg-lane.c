@@ -176,12 +176,6 @@ lane_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
       lane->yields_next = TRUE;
     }
 
-  if (G_UNLIKELY (g_source_is_destroyed (source)) && lane->source == (BgLaneSource *) source)
-    {
-      bg_inbox_lock (inbox);
-      bg_lane_attach (lane);
-      bg_inbox_unlock (inbox);
-    }
   if (G_UNLIKELY (!busy && inbox->crowded) && lane->n_dispatches == 0)
     retire_lane (lane);
   return G_SOURCE_CONTINUE;
@@ -194,48 +188,68 @@ static GSourceFuncs lane_funcs = {
 };
 
 static void
-detach_lane (BgLane *lane)
+detach (BgLaneSource *self)
 {
-  lane->source->lane = NULL;
-  g_source_destroy (&lane->source->source);
-  g_source_unref (&lane->source->source);
-  lane->source = NULL;
+  self->lane = NULL;
+  g_source_destroy (&self->source);
+  g_source_unref (&self->source);
 }
 
-/* GLib lets go of a source's callback when somebody destroys the source, and after each
- * dispatch. What is being run may have destroyed the source that runs it, and iterate the
- * context then: the lane is served by another one from now on. */
-void
-bg_lane_replace_destroyed (void)
+/* Where another one takes the place of a source that somebody has destroyed, or given another
+ * callback. The callback of a lane's source is that source. */
+
+static gboolean
+replace_cb (gpointer data)
 {
-  BgInbox *inbox = bg_serving;
-  BgLane *lane = inbox != NULL && !bg_inbox_is_inherited (inbox) ? inbox->lane : NULL;
+  BgLaneSource *self = data;
+  BgLane *lane = self->lane;
 
-  if (lane == NULL || lane->source == NULL || !g_source_is_destroyed (&lane->source->source))
-    return;
+  if (lane == NULL || bg_inbox_is_inherited (lane->inbox) || bg_inbox_is_stopped (lane->inbox))
+    return G_SOURCE_REMOVE;
 
-  bg_inbox_lock (inbox);
+  bg_inbox_lock (lane->inbox);
   bg_lane_attach (lane);
-  bg_inbox_unlock (inbox);
+  bg_inbox_unlock (lane->inbox);
+  detach (self);
+  return G_SOURCE_REMOVE;
 }
 
 static void
 lane_callback_ref (gpointer data)
 {
+  BgLaneSource *self = data;
+
+  if (self->owner_funcs != NULL)
+    self->owner_funcs->ref (self->owner);
 }
 
 static void
-lane_callback_unref (gpointer data)
+lane_callback_release (gpointer data)
 {
-  bg_lane_replace_destroyed ();
+  BgLaneSource *self = data;
+
+  if (self->owner_funcs != NULL)
+    self->owner_funcs->unref (self->owner);
 }
 
 static void
 lane_callback_get (gpointer data, GSource *source, GSourceFunc *func, gpointer *user_data)
 {
+  BgLaneSource *self = data;
+
   /* Not what anybody finds a source of theirs by. */
   *func = NULL;
   *user_data = &lane_funcs;
+  if (self->owner_funcs != NULL)
+    self->owner_funcs->get (self->owner, source, func, user_data);
+}
+
+static GSourceCallbackFuncs lane_callback_funcs;
+
+static void
+lane_callback_unref (gpointer data)
+{
+  bg_glib_release_callback (data, &lane_callback_funcs, replace_cb, lane_callback_release);
 }
 
 static GSourceCallbackFuncs lane_callback_funcs = {
@@ -249,29 +263,23 @@ void
 bg_lane_attach (BgLane *lane)
 {
   BgInbox *inbox = lane->inbox;
+  BgLaneSource *self;
   GSource *source;
 
   if (inbox->stopped)
     return;
 
   source = g_source_new (&lane_funcs, sizeof (BgLaneSource));
-  if (lane == inbox->default_lane && inbox->tag_funcs != NULL)
-    {
-      inbox->tag_funcs->ref (inbox->tag_data);
-      g_source_set_callback_indirect (source, inbox->tag_data, inbox->tag_funcs);
-    }
-  else
-    {
-      g_source_set_callback_indirect (source, NULL, &lane_callback_funcs);
-    }
-  if (lane->source != NULL)
-    detach_lane (lane);
-
-  lane->source = (BgLaneSource *) source;
-  lane->source->lane = lane;
+  self = (BgLaneSource *) source;
+  self->lane = lane;
+  self->owner = inbox->owner;
+  self->owner_funcs = inbox->owner_funcs;
+  lane_callback_ref (self);
+  g_source_set_callback_indirect (source, self, &lane_callback_funcs);
   g_source_set_static_name (source, "bgloop inbox");
   g_source_set_priority (source, lane->priority);
   g_source_set_can_recurse (source, TRUE);
+  lane->source = self;
   bg_glib_attach_source (source, inbox->context);
   inbox->n_sources++;
 }
@@ -301,7 +309,7 @@ retire_lane (BgLane *lane)
 
   if (self->history.next_iteration == lane)
     self->history.next_iteration = NULL;
-  detach_lane (lane);
+  detach (lane->source);
   g_free (lane);
 }
 
