@@ -873,9 +873,14 @@ keep_and_meddle_cb (gpointer user_data)
     }
 
   if (self->in_thread)
-    g_thread_join (g_thread_new ("meddles", meddle_thread, self));
+    {
+      g_thread_join (g_thread_new ("meddles", meddle_thread, self));
+    }
   else
-    keeper_meddle (self);
+    {
+      keeper_meddle (self);
+      g_assert_cmpint (self->n_notified, ==, self->takes_callback ? 1 : 0);
+    }
   util_latch_count_down (&self->replied);
   return G_SOURCE_REMOVE;
 }

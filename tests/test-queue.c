@@ -771,8 +771,11 @@ test_owner (void)
   while (bg_inbox_has_work (&box->inbox))
     g_assert_true (iterate (box));
   g_assert_cmpuint (n_owned, ==, 3);
-  box_free (box);
+  bg_inbox_stop (&box->inbox);
   g_assert_cmpuint (n_owned, ==, 0);
+  for (guint i = 0; i < box->inbox.n_lanes; i++)
+    g_assert_true (box->inbox.lanes[i]->source->lane == box->inbox.lanes[i]);
+  box_free (box);
 }
 
 /* Another source that the lane has got has the owner, too. */

@@ -21,8 +21,9 @@ guint bg_glib_list_sources (GMainContext *context,
                             guint n_own,
                             GPtrArray *sources);
 void bg_glib_attach_source (GSource *source, GMainContext *context);
+gpointer bg_glib_set_own_callback (GSource *source, GSourceCallbackFuncs *funcs);
 void bg_glib_release_callback (GSource *source,
-                               GSourceCallbackFuncs *funcs,
+                               gpointer callback,
                                GSourceFunc replace,
                                GDestroyNotify release);
 gboolean bg_glib_source_is_unshared (GSource *source);

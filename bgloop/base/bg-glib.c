@@ -66,6 +66,15 @@ bg_glib_attach_source (GSource *source, GMainContext *context)
     g_main_context_wakeup (context);
 }
 
+/* A source of the library's has itself for its callback, so that the library learns when GLib
+ * lets go of that. Returns what GLib has of the callback as long as it has not. (Public fields.) */
+gpointer
+bg_glib_set_own_callback (GSource *source, GSourceCallbackFuncs *funcs)
+{
+  g_source_set_callback_indirect (source, source, funcs);
+  return source->callback_data;
+}
+
 typedef struct
 {
   GSource *source; /* (owned) */
@@ -91,19 +100,19 @@ replacement_free (gpointer data)
   g_free (self);
 }
 
-/* The unref() of a callback that is the library's source itself, @release of which gives back one
- * reference. Before that @replace puts another source in the place of this one, if somebody else
- * has destroyed it or given it another callback; not if its context is going. It is called at once
- * by a thread that may iterate the context, and otherwise by the one that does. (Public fields.) */
+/* For the unref() of such a callback: calls @release, which gives back one reference to it. If the
+ * source was destroyed, or given another callback, @replace is called before that, to put another
+ * source in its place; but not if its context is going. Both are called at once by a thread that
+ * may iterate the context, and otherwise by the one that does. */
 void
 bg_glib_release_callback (GSource *source,
-                          GSourceCallbackFuncs *funcs,
+                          gpointer callback,
                           GSourceFunc replace,
                           GDestroyNotify release)
 {
   BgReplacement *replacement;
 
-  if (G_LIKELY (source->callback_funcs == funcs) || source->context == NULL)
+  if (G_LIKELY (source->callback_data == callback) || source->context == NULL)
     {
       release (source);
       return;

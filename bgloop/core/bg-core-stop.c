@@ -40,7 +40,8 @@
 typedef struct
 {
   GSource source;
-  BgCore *core; /* (unowned): the source lives on the core's thread */
+  BgCore *core;      /* (unowned): the source lives on the core's thread */
+  gpointer callback; /* see bg_glib_set_own_callback() */
   gboolean yields_next;
   guint n_dispatches; /* that have not returned */
 } BgDrain;
@@ -193,7 +194,7 @@ static GSourceFuncs drain_funcs = {
   .dispatch = drain_dispatch,
 };
 
-/* Its callback is the source itself: when somebody has destroyed that, another takes its place. */
+/* When somebody has destroyed the source, another one takes its place. */
 
 static void
 drain_callback_ref (gpointer data)
@@ -214,12 +215,11 @@ replace_drain_cb (gpointer data)
   return G_SOURCE_REMOVE;
 }
 
-static GSourceCallbackFuncs drain_callback_funcs;
-
 static void
 drain_callback_unref (gpointer data)
 {
-  bg_glib_release_callback (data, &drain_callback_funcs, replace_drain_cb, drain_callback_ref);
+  bg_glib_release_callback (data, ((BgDrain *) data)->callback, replace_drain_cb,
+                            drain_callback_ref);
 }
 
 static void
@@ -252,7 +252,7 @@ attach_drain (BgCore *self)
 
   source = g_source_new (&drain_funcs, sizeof (BgDrain));
   ((BgDrain *) source)->core = self;
-  g_source_set_callback_indirect (source, source, &drain_callback_funcs);
+  ((BgDrain *) source)->callback = bg_glib_set_own_callback (source, &drain_callback_funcs);
   g_source_set_static_name (source, "bgloop drain");
   g_source_set_priority (source, DRAIN_PRIORITY);
   g_source_set_can_recurse (source, TRUE);

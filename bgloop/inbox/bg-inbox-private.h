@@ -123,9 +123,10 @@ struct _BgLaneSource
   BgLane *lane;       /* (unowned) (nullable): NULL as soon as another source serves it */
   guint n_dispatches; /* by GLib that have not returned */
 
-  /* immutable: the inbox's, which may be gone before the source */
-  gpointer owner;                    /* (unowned) */
-  GSourceCallbackFuncs *owner_funcs; /* (nullable) */
+  /* immutable */
+  gpointer callback; /* see bg_glib_set_own_callback() */
+  gpointer owner;    /* (unowned) the inbox's, which may be gone before the source */
+  GSourceCallbackFuncs *owner_funcs; /* (nullable) the same */
 };
 
 /* The inbox that this thread is serving now, the innermost. */

@@ -195,8 +195,8 @@ detach (BgLaneSource *self)
   g_source_unref (&self->source);
 }
 
-/* Where another one takes the place of a source that somebody has destroyed, or given another
- * callback. The callback of a lane's source is that source. */
+/* When somebody has destroyed a lane's source, or given it another callback, another one takes its
+ * place. */
 
 static gboolean
 replace_cb (gpointer data)
@@ -244,12 +244,12 @@ lane_callback_get (gpointer data, GSource *source, GSourceFunc *func, gpointer *
     self->owner_funcs->get (self->owner, source, func, user_data);
 }
 
-static GSourceCallbackFuncs lane_callback_funcs;
-
 static void
 lane_callback_unref (gpointer data)
 {
-  bg_glib_release_callback (data, &lane_callback_funcs, replace_cb, lane_callback_release);
+  BgLaneSource *self = data;
+
+  bg_glib_release_callback (&self->source, self->callback, replace_cb, lane_callback_release);
 }
 
 static GSourceCallbackFuncs lane_callback_funcs = {
@@ -275,7 +275,7 @@ bg_lane_attach (BgLane *lane)
   self->owner = inbox->owner;
   self->owner_funcs = inbox->owner_funcs;
   lane_callback_ref (self);
-  g_source_set_callback_indirect (source, self, &lane_callback_funcs);
+  self->callback = bg_glib_set_own_callback (source, &lane_callback_funcs);
   g_source_set_static_name (source, "bgloop inbox");
   g_source_set_priority (source, lane->priority);
   g_source_set_can_recurse (source, TRUE);
