@@ -120,7 +120,7 @@ struct _BgLane
 struct _BgLaneSource
 {
   GSource source;
-  BgLane *lane;       /* (unowned) (nullable): NULL as soon as another source serves it */
+  BgLane *lane;       /* (unowned) (nullable): NULL if the source is not to serve it any more */
   guint n_dispatches; /* by GLib that have not returned */
 
   /* immutable */

@@ -293,7 +293,10 @@ bg_inbox_stop (BgInbox *self)
   bg_inbox_lock (self);
   self->stopped = TRUE;
   for (guint i = 0; i < self->n_lanes; i++)
-    g_ptr_array_add (sources, g_source_ref (&self->lanes[i]->source->source));
+    {
+      self->lanes[i]->source->lane = NULL;
+      g_ptr_array_add (sources, g_source_ref (&self->lanes[i]->source->source));
+    }
   bg_inbox_unlock (self);
 
   /* With the last one the lanes may go. */

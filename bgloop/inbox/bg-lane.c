@@ -204,7 +204,7 @@ replace_cb (gpointer data)
   BgLaneSource *self = data;
   BgLane *lane = self->lane;
 
-  if (lane == NULL || bg_inbox_is_inherited (lane->inbox) || bg_inbox_is_stopped (lane->inbox))
+  if (lane == NULL || bg_inbox_is_inherited (lane->inbox))
     return G_SOURCE_REMOVE;
 
   bg_inbox_lock (lane->inbox);
@@ -249,7 +249,10 @@ lane_callback_unref (gpointer data)
 {
   BgLaneSource *self = data;
 
-  bg_glib_release_callback (&self->source, self->callback, replace_cb, lane_callback_release);
+  if (self->lane != NULL)
+    bg_glib_release_callback (&self->source, self->callback, replace_cb, lane_callback_release);
+  else
+    lane_callback_release (self);
 }
 
 static GSourceCallbackFuncs lane_callback_funcs = {
