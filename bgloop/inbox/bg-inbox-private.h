@@ -120,8 +120,9 @@ struct _BgLane
 struct _BgLaneSource
 {
   GSource source;
-  BgLane *lane;       /* (unowned) (nullable): NULL if the source is not to serve it any more */
-  guint n_dispatches; /* by GLib that have not returned */
+  _Atomic (BgLane *) lane; /* (unowned) (nullable): NULL if the source is not to serve it any more;
+                            * written by the serving thread */
+  guint n_dispatches;      /* by GLib that have not returned */
 
   /* immutable */
   gpointer callback; /* see bg_glib_set_own_callback() */
