@@ -22,13 +22,18 @@ guint bg_glib_list_sources (GMainContext *context,
                             GPtrArray *sources);
 void bg_glib_attach_source (GSource *source, GMainContext *context);
 gpointer bg_glib_set_own_callback (GSource *source, GSourceCallbackFuncs *funcs);
+/* @dispatched: by a source of its own, not at once. */
+typedef void (*BgReplaceFunc) (GSource *source, gboolean dispatched);
 void bg_glib_release_callback (GSource *source,
                                gpointer callback,
-                               GSourceFunc replace,
+                               BgReplaceFunc replace,
                                GDestroyNotify release);
 gboolean bg_glib_source_is_unshared (GSource *source);
 guint bg_glib_get_source_id (GSource *source);
-void bg_glib_abandon_dispatches (GSource *source, guint n, GPtrArray *sources);
+void bg_glib_abandon_dispatches (GSource *source,
+                                 guint n,
+                                 GDestroyNotify release,
+                                 GPtrArray *sources);
 void bg_glib_abandon_dispatch_of_others (GSource *source, GPtrArray *sources);
 
 G_END_DECLS

@@ -66,8 +66,13 @@ bg_glib_attach_source (GSource *source, GMainContext *context)
     g_main_context_wakeup (context);
 }
 
-/* A source of the library's has itself for its callback, so that the library learns when GLib
- * lets go of that. Returns what GLib has of the callback as long as it has not. (Public fields.) */
+/* Sources that others destroy
+ *
+ * A source of the library's is its own callback: when somebody has destroyed the source, or given
+ * it another callback, GLib lets go of this one, and the library puts another source in its
+ * place. (Public fields.) */
+
+/* Returns what GLib has of the callback as long as it has not let go of it. */
 gpointer
 bg_glib_set_own_callback (GSource *source, GSourceCallbackFuncs *funcs)
 {
@@ -75,53 +80,90 @@ bg_glib_set_own_callback (GSource *source, GSourceCallbackFuncs *funcs)
   return source->callback_data;
 }
 
+/* By this the thread that iterates a context puts a source in the place of one that another
+ * thread has destroyed. */
 typedef struct
 {
-  GSource *source; /* (owned) */
-  GSourceFunc replace;
+  GSource source;
+  GSource *replaced; /* (owned) */
+  BgReplaceFunc replace;
   GDestroyNotify release;
 } BgReplacement;
 
 static gboolean
-replace_source_cb (gpointer data)
+replacement_prepare (GSource *source, int *timeout)
 {
-  BgReplacement *self = data;
+  *timeout = 0;
+  return TRUE;
+}
 
-  return self->replace (self->source);
+static gboolean
+replacement_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
+{
+  BgReplacement *self = (BgReplacement *) source;
+
+  self->replace (self->replaced, TRUE);
+  return G_SOURCE_REMOVE;
 }
 
 static void
-replacement_free (gpointer data)
+replacement_finalize (GSource *source)
 {
-  BgReplacement *self = data;
+  BgReplacement *self = (BgReplacement *) source;
 
-  self->release (self->source);
-  g_source_unref (self->source);
-  g_free (self);
+  self->release (self->replaced);
+  g_source_unref (self->replaced);
 }
 
-/* For the unref() of such a callback: calls @release, which gives back one reference to it. If the
- * source was destroyed, or given another callback, @replace is called before that, to put another
- * source in its place; but not if its context is going. Both are called at once by a thread that
- * may iterate the context, and otherwise by the one that does. */
+static GSourceFuncs replacement_funcs = {
+  .prepare = replacement_prepare,
+  .dispatch = replacement_dispatch,
+  .finalize = replacement_finalize,
+};
+
+static void
+replace_later (GSource *source,
+               GMainContext *context,
+               BgReplaceFunc replace,
+               GDestroyNotify release)
+{
+  GSource *other = g_source_new (&replacement_funcs, sizeof (BgReplacement));
+  BgReplacement *self = (BgReplacement *) other;
+
+  self->replaced = g_source_ref (source);
+  self->replace = replace;
+  self->release = release;
+  g_source_set_static_name (other, "bgloop replacement");
+  g_source_set_priority (other, source->priority);
+  g_source_attach (other, context);
+  g_source_unref (other);
+}
+
+/* The unref() of such a callback gives back a reference to it by @release, which may have to wait
+ * until @replace has been called. That is where GLib has let go of the callback, unless the context
+ * is going: at once if this thread may iterate the context, and otherwise by the one that does. */
 void
 bg_glib_release_callback (GSource *source,
                           gpointer callback,
-                          GSourceFunc replace,
+                          BgReplaceFunc replace,
                           GDestroyNotify release)
 {
-  BgReplacement *replacement;
+  GMainContext *context = source->context;
 
-  if (G_LIKELY (source->callback_data == callback) || source->context == NULL)
+  if (G_LIKELY (source->callback_data == callback) || context == NULL)
     {
       release (source);
-      return;
     }
-
-  replacement = g_new (BgReplacement, 1);
-  *replacement = (BgReplacement){ g_source_ref (source), replace, release };
-  g_main_context_invoke_full (source->context, source->priority, replace_source_cb, replacement,
-                              replacement_free);
+  else if (g_main_context_acquire (context))
+    {
+      replace (source, FALSE);
+      g_main_context_release (context);
+      release (source);
+    }
+  else
+    {
+      replace_later (source, context, replace, release);
+    }
 }
 
 /* Since 2.85 g_source_get_id() is an error for a source that another thread has just
@@ -430,16 +472,15 @@ keep_once (GSource *source, GPtrArray *sources)
 }
 
 /* The thread has ended within @n dispatches of the source, which is the library's: gives
- * back the references to its callback and to itself that those have. One to the source
- * goes into @sources, as g_main_current_source() answers with it for as long as the
+ * back the references to its callback, by @release, and to itself that those have. One to the
+ * source goes into @sources, as g_main_current_source() answers with it for as long as the
  * thread is there. */
 void
-bg_glib_abandon_dispatches (GSource *source, guint n, GPtrArray *sources)
+bg_glib_abandon_dispatches (GSource *source, guint n, GDestroyNotify release, GPtrArray *sources)
 {
   for (guint i = 0; i < n; i++)
     {
-      if (source->callback_funcs != NULL)
-        source->callback_funcs->unref (source->callback_data);
+      release (source);
       keep_once (source, sources);
     }
 }

@@ -159,14 +159,13 @@ bg_core_run_end (BgCore *self)
 {
   guint rounds = 0;
   gint64 begun = bg_trace_begin ();
-  GSource *timer;
+  GSource *timer, *drain;
 
   bg_trace_end (self->stopping.begun, "drain", "%s", self->name);
   /* From now on nothing becomes due: nobody would run it, nor drop it. */
   bg_core_lock (self);
   timer = g_steal_pointer (&self->timer.source);
-  if (self->stopping.drain != NULL)
-    g_source_destroy (g_steal_pointer (&self->stopping.drain));
+  drain = g_steal_pointer (&self->stopping.drain);
   bg_linger_set_due (&self->inbox, -1);
   bg_core_unlock (self);
   if (timer != NULL)
@@ -174,6 +173,8 @@ bg_core_run_end (BgCore *self)
       g_source_destroy (timer);
       g_source_unref (timer);
     }
+  if (drain != NULL)
+    g_source_destroy (drain);
 
   run_last (self);
   if (bg_core_is_forked (self))

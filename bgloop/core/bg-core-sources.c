@@ -133,6 +133,7 @@ gboolean
 bg_core_owns_source (BgCore *self, GSource *source)
 {
   return source == self->timer.source || source == self->stopping.drain
+         || g_slist_find (self->stopping.replaced, source) != NULL
          || bg_inbox_owns (&self->inbox, source)
          || (self->mailbox != NULL && bg_mailbox_owns (self->mailbox, source));
 }

@@ -38,6 +38,7 @@ typedef struct
 
   /* the loop's thread only */
   GSource *drain;        /* (unowned) (nullable) runs what was accepted while the loop stops */
+  GSList *replaced;      /* of BgDrain (unowned): dispatched, though they drain no more */
   gboolean drain_is_new; /* perhaps not prepared yet: the next poll is not to sleep */
   gint64 begun;          /* for a mark of how long it did; 0 if nobody wants one */
   guint starved;         /* iterations without sleep, work or an answer */

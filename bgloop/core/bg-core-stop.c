@@ -40,7 +40,7 @@
 typedef struct
 {
   GSource source;
-  BgCore *core;      /* (unowned): the source lives on the core's thread */
+  BgCore *core;      /* (unowned) (nullable): NULL if another one drains */
   gpointer callback; /* see bg_glib_set_own_callback() */
   gboolean yields_next;
   guint n_dispatches; /* that have not returned */
@@ -86,6 +86,9 @@ drain_prepare (GSource *source, int *timeout)
   BgDrain *drain = (BgDrain *) source;
   BgCore *self = drain->core;
   gboolean work, idle;
+
+  if (self == NULL)
+    return TRUE;
 
   *timeout = -1;
   if (bg_core_is_forked (self))
@@ -145,6 +148,8 @@ drain_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
   BgCore *self = drain->core;
   gboolean idle;
 
+  if (self == NULL)
+    return G_SOURCE_REMOVE;
   if (bg_core_is_forked (self))
     return G_SOURCE_CONTINUE;
   if (self->stopping.starved > LAST_TURNS)
@@ -160,7 +165,8 @@ drain_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
     bg_core_drop_delays (self);
   if (self->mailbox != NULL && !bg_core_is_forked (self))
     bg_mailbox_serve (self->mailbox);
-  drain->n_dispatches--;
+  if (--drain->n_dispatches == 0 && drain->core == NULL)
+    self->stopping.replaced = g_slist_remove (self->stopping.replaced, drain);
   drain->yields_next = TRUE;
   if (bg_core_is_forked (self))
     return G_SOURCE_CONTINUE;
@@ -194,32 +200,37 @@ static GSourceFuncs drain_funcs = {
   .dispatch = drain_dispatch,
 };
 
-/* When somebody has destroyed the source, another one takes its place. */
-
+/* When somebody has destroyed the source, another one takes its place. One that was given another
+ * callback goes as it is dispatched next, with that. */
 static void
-drain_callback_ref (gpointer data)
+replace_drain (GSource *source, gboolean dispatched)
 {
-}
-
-static gboolean
-replace_drain_cb (gpointer data)
-{
+  BgDrain *drain = (BgDrain *) source;
   BgCore *self = bg_core_get_current ();
 
-  if (self != NULL && !bg_core_is_forked (self) && self->stopping.drain == data)
-    {
-      attach_drain (self);
-      g_source_destroy (data);
-      g_main_context_wakeup (self->context);
-    }
-  return G_SOURCE_REMOVE;
+  if (self == NULL || bg_core_is_forked (self) || self->stopping.drain != source)
+    return;
+
+  if (dispatched)
+    bg_inbox_note_stale_dispatch (&self->inbox);
+  drain->core = NULL;
+  if (drain->n_dispatches > 0)
+    self->stopping.replaced = g_slist_prepend (self->stopping.replaced, drain);
+  attach_drain (self);
+  g_main_context_wakeup (self->context);
+}
+
+/* Nobody counts the references. */
+static void
+drain_callback_nothing (gpointer data)
+{
 }
 
 static void
 drain_callback_unref (gpointer data)
 {
-  bg_glib_release_callback (data, ((BgDrain *) data)->callback, replace_drain_cb,
-                            drain_callback_ref);
+  bg_glib_release_callback (data, ((BgDrain *) data)->callback, replace_drain,
+                            drain_callback_nothing);
 }
 
 static void
@@ -230,7 +241,7 @@ drain_callback_get (gpointer data, GSource *source, GSourceFunc *func, gpointer 
 }
 
 static GSourceCallbackFuncs drain_callback_funcs = {
-  .ref = drain_callback_ref,
+  .ref = drain_callback_nothing,
   .unref = drain_callback_unref,
   .get = drain_callback_get,
 };
@@ -272,17 +283,24 @@ bg_core_begin_drain (BgCore *self)
   bg_core_move_invokes (self, NULL);
 }
 
+static void
+abandon_drain (gpointer data, gpointer user_data)
+{
+  BgDrain *drain = data;
+
+  bg_glib_abandon_dispatches (&drain->source, drain->n_dispatches, drain_callback_nothing,
+                              bg_core_get_kept (user_data));
+  drain->n_dispatches = 0;
+}
+
 /* Something has ended the thread under the drain source. */
 void
 bg_core_abandon_drain (BgCore *self)
 {
-  BgDrain *drain = (BgDrain *) self->stopping.drain;
-
-  if (drain == NULL)
-    return;
-
-  bg_glib_abandon_dispatches (&drain->source, drain->n_dispatches, bg_core_get_kept (self));
-  drain->n_dispatches = 0;
+  if (self->stopping.drain != NULL)
+    abandon_drain (self->stopping.drain, self);
+  g_slist_foreach (self->stopping.replaced, abandon_drain, self);
+  g_clear_pointer (&self->stopping.replaced, g_slist_free);
 }
 
 static gboolean

@@ -103,17 +103,25 @@ get_tag (void)
   return bg_fork_local (&tag, sizeof (BgForkLocal));
 }
 
+/* This thread's loop, if @context is that loop's. */
+static BgCore *
+get_core (GMainContext *context)
+{
+  BgCore *here = bg_core_get_current ();
+
+  return here != NULL && here->context == context && !bg_core_is_forked (here) ? here : NULL;
+}
+
 static BgMailbox *
 mailbox_new (GMainContext *context)
 {
   BgMailbox *self = g_aligned_alloc0 (1, sizeof *self, BG_CACHE_LINE_BYTES);
-  BgCore *here = bg_core_get_current ();
+  BgCore *here = get_core (context);
 
-  self->ref_count = 2;
+  self->ref_count = 2; /* the sources together have one, as soon as the inbox has its first */
   self->tag = get_tag ();
   bg_inbox_init (&self->inbox, context, self, &mailbox_callback_funcs, BG_LOCK_MAILBOX);
-  if (here != NULL && here->context == context && !bg_core_is_forked (here)
-      && here->mailbox == NULL)
+  if (here != NULL && here->mailbox == NULL)
     {
       self->core = here;
       bg_core_lock (here);
@@ -132,10 +140,15 @@ BgMailbox *
 bg_mailbox_get (BgMailbox *last, GMainContext *context)
 {
   BgMailboxSearch own = { NULL };
+  BgCore *here = get_core (context);
 
   if (last != NULL && bg_inbox_get_context (&last->inbox) == context
       && !bg_inbox_is_inherited (&last->inbox) && !atomic_load (&last->closed))
     return last;
+
+  /* Its sources may have been destroyed, and no others be in their place yet. */
+  if (here != NULL && here->mailbox != NULL && !atomic_load (&here->mailbox->closed))
+    return bg_mailbox_ref (here->mailbox);
 
   own.tag = get_tag ();
   current_search = &own;

@@ -113,11 +113,11 @@ bg_inbox_abandon_activities (BgInbox *self, GPtrArray *sources)
     {
       lane->n_dispatches = 0;
       if (lane->source != NULL)
-        {
-          bg_glib_abandon_dispatches (&lane->source->source, lane->source->n_dispatches, sources);
-          lane->source->n_dispatches = 0;
-        }
+        bg_lane_abandon_source (lane->source, sources);
     }
+  for (GSList *link = self->replaced; link != NULL; link = link->next)
+    bg_lane_abandon_source (link->data, sources);
+  g_clear_pointer (&self->replaced, g_slist_free);
   if (self->deferred != NULL)
     bg_inbox_append_deferred (self);
   return TRUE;

@@ -82,6 +82,7 @@ struct _BgInbox
   guint depth;              /* how many records run within each other */
   GArray *deferred;         /* (owned) (nullable) of BgRecord: for when none runs any more */
   BgLane *lane;             /* (unowned) (nullable) whose records run, the innermost */
+  GSList *replaced;         /* of BgLaneSource (unowned): dispatched, though they serve no lane */
   BgActivities activities;
   BgInboxCounts counts;
 };
@@ -292,6 +293,7 @@ guint bg_inbox_find_lane (BgInbox *self, int priority);
 void bg_inbox_free_lanes (BgInbox *self);
 void bg_lane_attach (BgLane *lane);
 void bg_lane_serve (BgLane *lane);
+void bg_lane_abandon_source (BgLaneSource *source, GPtrArray *sources);
 
 /* Whether this is a forked child, which has nothing to do with the parent's work: the
  * function that forked it returned. */

@@ -248,15 +248,16 @@ bg_inbox_init (BgInbox *self,
   self->default_lane = add_lane (self, G_PRIORITY_DEFAULT, 0);
 }
 
-/* Whether the source is one of the lanes'. On the serving thread. */
+/* Whether the source is one of the lanes', or was and still runs something. On the serving
+ * thread. */
 gboolean
 bg_inbox_owns (BgInbox *self, GSource *source)
 {
-  gboolean owns = FALSE;
+  gboolean owns = g_slist_find (self->replaced, source) != NULL;
 
   bg_inbox_lock (self);
   for (guint i = 0; i < self->n_lanes; i++)
-    owns |= &self->lanes[i]->source->source == source;
+    owns |= (GSource *) self->lanes[i]->source == source;
   bg_inbox_unlock (self);
 
   return owns;
@@ -283,8 +284,9 @@ bg_inbox_free_lanes (BgInbox *self)
   self->n_lanes = 0;
 }
 
-/* Takes the sources out of the context. Every record must have its outcome, but what is appended
- * by others from now on, perhaps at a priority that was not in use, until they are told. */
+/* Takes the sources out of the context, if they are there still. Every record must have its
+ * outcome, but what is appended by others from now on, perhaps at a priority that was not in use,
+ * until they are told. */
 void
 bg_inbox_stop (BgInbox *self)
 {
@@ -292,10 +294,10 @@ bg_inbox_stop (BgInbox *self)
 
   bg_inbox_lock (self);
   self->stopped = TRUE;
-  for (guint i = 0; i < self->n_lanes; i++)
+  for (guint i = 0; i < self->n_lanes && self->lanes[i]->source != NULL; i++)
     {
       self->lanes[i]->source->lane = NULL;
-      g_ptr_array_add (sources, g_source_ref (&self->lanes[i]->source->source));
+      g_ptr_array_add (sources, g_steal_pointer (&self->lanes[i]->source));
     }
   bg_inbox_unlock (self);
 

@@ -48,8 +48,12 @@ lane_prepare (GSource *source, int *timeout)
   BgInbox *inbox;
   gboolean ready;
 
+  /* It is there with a callback of somebody's, and goes as it is dispatched. */
+  if (lane == NULL)
+    return TRUE;
+
   *timeout = -1;
-  if (lane == NULL || lane->inbox->generation != bg_fork_generation ())
+  if (lane->inbox->generation != bg_fork_generation ())
     return FALSE;
 
   inbox = lane->inbox;
@@ -134,7 +138,8 @@ static void retire_lane (BgLane *lane);
 static gboolean
 lane_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
 {
-  BgLane *lane = ((BgLaneSource *) source)->lane;
+  BgLaneSource *self = (BgLaneSource *) source;
+  BgLane *lane = self->lane;
   BgInbox *inbox;
   gboolean busy;
 
@@ -154,11 +159,12 @@ lane_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
       return G_SOURCE_CONTINUE;
     }
 
-  ((BgLaneSource *) source)->n_dispatches++;
+  self->n_dispatches++;
   lane->n_dispatches++;
   serve_while_it_pays (lane);
   lane->n_dispatches--;
-  ((BgLaneSource *) source)->n_dispatches--;
+  if (--self->n_dispatches == 0 && self->lane == NULL)
+    inbox->replaced = g_slist_remove (inbox->replaced, self);
   if (bg_inbox_is_inherited (inbox))
     return G_SOURCE_CONTINUE;
 
@@ -187,31 +193,28 @@ static GSourceFuncs lane_funcs = {
   .dispatch = lane_dispatch,
 };
 
-static void
-detach (BgLaneSource *self)
-{
-  self->lane = NULL;
-  g_source_destroy (&self->source);
-  g_source_unref (&self->source);
-}
-
 /* When somebody has destroyed a lane's source, or given it another callback, another one takes its
  * place. */
-
-static gboolean
-replace_cb (gpointer data)
+static void
+replace_source (GSource *source, gboolean dispatched)
 {
-  BgLaneSource *self = data;
+  BgLaneSource *self = (BgLaneSource *) source;
   BgLane *lane = self->lane;
+  BgInbox *inbox;
 
   if (lane == NULL || bg_inbox_is_inherited (lane->inbox))
-    return G_SOURCE_REMOVE;
+    return;
 
-  bg_inbox_lock (lane->inbox);
+  inbox = lane->inbox;
+  if (dispatched)
+    bg_inbox_note_stale_dispatch (inbox);
+  self->lane = NULL;
+  if (self->n_dispatches > 0)
+    inbox->replaced = g_slist_prepend (inbox->replaced, self);
+  bg_inbox_lock (inbox);
   bg_lane_attach (lane);
-  bg_inbox_unlock (lane->inbox);
-  detach (self);
-  return G_SOURCE_REMOVE;
+  bg_inbox_unlock (inbox);
+  g_source_unref (source);
 }
 
 static void
@@ -237,11 +240,12 @@ lane_callback_get (gpointer data, GSource *source, GSourceFunc *func, gpointer *
 {
   BgLaneSource *self = data;
 
-  /* Not what anybody finds a source of theirs by. */
+  /* Without an owner, not what anybody finds a source of theirs by. */
   *func = NULL;
-  *user_data = &lane_funcs;
   if (self->owner_funcs != NULL)
     self->owner_funcs->get (self->owner, source, func, user_data);
+  else
+    *user_data = &lane_funcs;
 }
 
 static void
@@ -250,7 +254,7 @@ lane_callback_unref (gpointer data)
   BgLaneSource *self = data;
 
   if (self->lane != NULL)
-    bg_glib_release_callback (&self->source, self->callback, replace_cb, lane_callback_release);
+    bg_glib_release_callback (&self->source, self->callback, replace_source, lane_callback_release);
   else
     lane_callback_release (self);
 }
@@ -260,6 +264,14 @@ static GSourceCallbackFuncs lane_callback_funcs = {
   .unref = lane_callback_unref,
   .get = lane_callback_get,
 };
+
+/* The thread has ended within dispatches of the source. */
+void
+bg_lane_abandon_source (BgLaneSource *self, GPtrArray *sources)
+{
+  bg_glib_abandon_dispatches (&self->source, self->n_dispatches, lane_callback_release, sources);
+  self->n_dispatches = 0;
+}
 
 /* Gives the lane a source, or another one. */
 void
@@ -312,7 +324,9 @@ retire_lane (BgLane *lane)
 
   if (self->history.next_iteration == lane)
     self->history.next_iteration = NULL;
-  detach (lane->source);
+  lane->source->lane = NULL;
+  g_source_destroy (&lane->source->source);
+  g_source_unref (&lane->source->source);
   g_free (lane);
 }
 
