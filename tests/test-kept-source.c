@@ -546,6 +546,7 @@ typedef struct
   BgLoop *other; /* that is asked */
   End end;
   gboolean nested; /* it runs within another one that has done the same */
+  GSource *outer;  /* (owned) (nullable) that runs the other one */
 } Ends;
 
 static void ends_cb (gpointer user_data);
@@ -571,7 +572,7 @@ ends_cb (gpointer user_data)
   Ends *self = user_data;
   Keeper *keeper = &self->keeper;
 
-  g_clear_pointer (&keeper->source, g_source_unref);
+  self->outer = keeper->source;
   keep_cb (keeper);
   if (keeper->in_thread)
     g_thread_join (g_thread_new ("meddles", meddle_thread, keeper));
@@ -589,6 +590,18 @@ ends_cb (gpointer user_data)
     g_main_context_iteration (bg_loop_get_context (keeper->loop), TRUE);
 }
 
+/* As a loop ends, it looks what others still have of what was in contexts of earlier ones. */
+static void
+assert_goes (GSource *source)
+{
+  int n_gone = 0;
+
+  g_source_set_callback (source, util_remove_cb, &n_gone, util_count_cb);
+  g_source_unref (source);
+  util_loop_end (util_loop_new ("looks"));
+  g_assert_cmpint (n_gone, ==, 1);
+}
+
 static void
 test_thread_ends (BgTestFixture *fixture, gconstpointer data)
 {
@@ -598,7 +611,6 @@ test_thread_ends (BgTestFixture *fixture, gconstpointer data)
       Ends self = { .other = fixture->loop, .end = i / 8, .nested = i / 4 % 2 };
       BgLoop *loop = self.keeper.loop = util_loop_new ("ends");
       g_autoptr (GMainContext) context = g_main_context_ref (bg_loop_get_context (loop));
-      int n_gone = 0;
       UtilBlock block;
 
       self.keeper.takes_callback = i % 2;
@@ -614,11 +626,9 @@ test_thread_ends (BgTestFixture *fixture, gconstpointer data)
       g_assert_true (bg_loop_wait (loop, -1, NULL, NULL));
       util_take_critical ("*has ended the thread of the loop*ends*");
       g_assert_finalize_object (loop);
-      g_source_set_callback (self.keeper.source, util_remove_cb, &n_gone, util_count_cb);
-      g_source_unref (self.keeper.source);
-      /* As a loop ends, what others had kept in contexts of earlier ones is looked at. */
-      util_loop_end (util_loop_new ("looks"));
-      g_assert_cmpint (n_gone, ==, 1);
+      assert_goes (self.keeper.source);
+      if (self.outer != NULL)
+        assert_goes (self.outer);
       util_block_clear (&block);
     }
 }
