@@ -810,6 +810,44 @@ test_owner_of_retired (void)
   g_assert_cmpuint (n_owned, ==, 0);
 }
 
+/* Dispatches that the thread has ended in give the owner back. */
+
+static void
+end_thread (Box *box, guint number)
+{
+  if (number == 0)
+    g_assert_true (iterate (box));
+  g_main_context_release (box->context);
+  g_main_context_release (box->context);
+  g_thread_exit (NULL);
+}
+
+static gpointer
+iterate_thread (gpointer data)
+{
+  iterate (data);
+  g_assert_not_reached ();
+}
+
+static void
+test_owner_abandoned (void)
+{
+  g_autoptr (GPtrArray) sources = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
+  Box *box = box_new_with_funcs (&owner_funcs);
+
+  box->func = end_thread;
+  append (box, G_PRIORITY_DEFAULT);
+  append (box, G_PRIORITY_LOW);
+  g_thread_join (g_thread_new ("ends", iterate_thread, box));
+  g_assert_cmpuint (n_owned, ==, 4);
+  g_assert_true (bg_inbox_abandon_activities (&box->inbox, sources));
+  g_assert_cmpuint (n_owned, ==, 2);
+  g_assert_cmpuint (sources->len, ==, 2);
+  g_assert_false (iterate (box));
+  box_free (box);
+  g_assert_cmpuint (n_owned, ==, 0);
+}
+
 /* What is left when the context goes has its data destroyed, once, in its order. */
 
 static GArray *destroyed;
@@ -1084,6 +1122,7 @@ main (int argc, char *argv[])
   g_test_add_func ("/queue/owner/of-each-source", test_owner);
   g_test_add_func ("/queue/owner/of-another-source", test_owner_stays);
   g_test_add_func ("/queue/owner/of-retired", test_owner_of_retired);
+  g_test_add_func ("/queue/owner/abandoned", test_owner_abandoned);
   g_test_add_func ("/queue/asleep/never-beside-work", test_asleep);
   g_test_add_func ("/queue/asleep/woken-at-the-end", test_woken_at_the_end);
   g_test_add_func ("/queue/asleep/woken-once", test_woken_once);
