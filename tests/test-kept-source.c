@@ -352,29 +352,6 @@ test_ended (BgTestFixture *fixture, gconstpointer data)
   g_assert_null (loop);
 }
 
-/* A step of a loop that stands still does not count what only takes a source's place. */
-
-static void
-nothing_kept_cb (gpointer user_data)
-{
-  ((Keeper *) user_data)->n_run++;
-}
-
-static void
-test_stands_still (BgTestFixture *fixture, gconstpointer data)
-{
-  Keeper self = { fixture->loop };
-
-  g_assert_true (bg_loop_call (self.loop, keep_call_cb, &self, NULL, NULL));
-  g_assert_true (bg_test_pause (self.loop, NULL));
-  g_assert_true (bg_loop_post (self.loop, nothing_kept_cb, &self, NULL));
-  keeper_meddle (&self);
-  g_assert_cmpint (bg_test_run_until_idle (self.loop, NULL), ==, 1);
-  g_assert_cmpuint (self.n_run, ==, 1);
-  bg_test_resume (self.loop);
-  keeper_release (&self);
-}
-
 static void
 keep_in_reply_cb (GObject *source, GAsyncResult *result, gpointer user_data)
 {
@@ -529,6 +506,48 @@ test_owed (BgTestFixture *fixture, gconstpointer data)
     }
 }
 
+/* A step of a loop that stands still does not count what only takes a source's place. */
+
+static void
+nothing_kept_cb (gpointer user_data)
+{
+  ((Keeper *) user_data)->n_run++;
+}
+
+static gboolean
+keep_and_tell_cb (gpointer user_data, GError **error)
+{
+  keep_cb (user_data);
+  util_latch_count_down (&((Keeper *) user_data)->replied);
+  return TRUE;
+}
+
+static void
+test_stands_still (BgTestFixture *fixture, gconstpointer data)
+{
+  for (guint i = 0; i < 4; i++)
+    {
+      BgLoop *loop = util_loop_new ("stands still");
+      Keeper self = { i / 2 ? fixture->loop : loop, i % 2 };
+
+      keeper_await (&self, 1);
+      if (i / 2)
+        g_assert_true (bg_loop_call (loop, ask_and_keep_cb, &self, NULL, NULL));
+      else
+        g_assert_true (bg_loop_call (loop, keep_and_tell_cb, &self, NULL, NULL));
+      util_latch_wait (&self.replied);
+      g_assert_true (bg_test_pause (loop, NULL));
+      g_assert_true (bg_loop_post (loop, nothing_kept_cb, &self, NULL));
+      keeper_meddle (&self);
+      g_assert_cmpint (bg_test_run_until_idle (loop, NULL), ==, 1);
+      g_assert_cmpuint (self.n_run, ==, 1);
+      bg_test_resume (loop);
+      keeper_release (&self);
+      util_loop_end (loop);
+      util_latch_clear (&self.replied);
+    }
+}
+
 /* What has kept the source that runs it, and seen to it that the source is none any more, ends the
  * thread in it: nothing of the source is left behind, nor of the mailbox of a reply. */
 
@@ -590,7 +609,8 @@ ends_cb (gpointer user_data)
     g_main_context_iteration (bg_loop_get_context (keeper->loop), TRUE);
 }
 
-/* As a loop ends, it looks what others still have of what was in contexts of earlier ones. */
+/* As a loop ends, it looks what others still have of what was in contexts of earlier ones. The thread
+ * that has ended may not have got there yet. */
 static void
 assert_goes (GSource *source)
 {
@@ -598,8 +618,8 @@ assert_goes (GSource *source)
 
   g_source_set_callback (source, util_remove_cb, &n_gone, util_count_cb);
   g_source_unref (source);
-  util_loop_end (util_loop_new ("looks"));
-  g_assert_cmpint (n_gone, ==, 1);
+  while (g_atomic_int_get (&n_gone) == 0)
+    util_loop_end (util_loop_new ("looks"));
 }
 
 static void
@@ -633,6 +653,67 @@ test_thread_ends (BgTestFixture *fixture, gconstpointer data)
     }
 }
 
+/* A source that was given another callback and is about to be dispatched has that to give back, if
+ * the thread ends in there. */
+
+static void
+meddle_in_work_cb (gpointer user_data)
+{
+  Ends *self = user_data;
+  Keeper *keeper = &self->keeper;
+
+  /* Its priority's turn comes next. */
+  g_assert_true (bg_loop_post_full (keeper->loop, G_PRIORITY_LOW, util_exit_thread_cb, NULL, NULL));
+  g_thread_join (g_thread_new ("meddles", meddle_thread, keeper));
+}
+
+static void
+test_thread_ends_next (void)
+{
+  util_catch_criticals ();
+  for (guint i = 0; i < 2; i++)
+    {
+      Ends self = { .end = IN_POST };
+      BgLoop *loop = self.keeper.loop = util_loop_new ("ends");
+      g_autoptr (GMainContext) context = g_main_context_ref (bg_loop_get_context (loop));
+
+      self.keeper.takes_callback = i;
+      g_assert_true (
+          bg_loop_call_full (loop, G_PRIORITY_LOW, -1, keep_call_cb, &self.keeper, NULL, NULL));
+      g_assert_true (bg_loop_post (loop, meddle_in_work_cb, &self, NULL));
+      g_assert_true (bg_loop_wait (loop, -1, NULL, NULL));
+      util_take_critical ("*has ended the thread of the loop*ends*");
+      g_assert_cmpint (self.keeper.n_notified, ==, self.keeper.takes_callback ? 1 : 0);
+      g_assert_finalize_object (loop);
+      assert_goes (self.keeper.source);
+    }
+}
+
+/* A context that the loop's thread has iterated as it ended is nobody's after that. */
+
+static void
+iterate_and_end_cb (gpointer loop)
+{
+  g_assert_true (bg_loop_post (loop, util_exit_thread_cb, NULL, NULL));
+  while (TRUE)
+    g_main_context_iteration (bg_loop_get_context (loop), TRUE);
+}
+
+static void
+test_context_released (void)
+{
+  BgLoop *loop = util_loop_new ("ends");
+  g_autoptr (GMainContext) context = g_main_context_ref (bg_loop_get_context (loop));
+
+  util_catch_criticals ();
+  g_assert_true (bg_loop_post (loop, iterate_and_end_cb, loop, NULL));
+  g_assert_true (bg_loop_wait (loop, -1, NULL, NULL));
+  util_take_critical ("*has ended the thread of the loop*ends*");
+  g_assert_true (g_main_context_acquire (context));
+  g_main_context_release (context);
+  g_assert_finalize_object (loop);
+}
+
 int
 main (int argc, char *argv[])
 {
@@ -648,6 +729,8 @@ main (int argc, char *argv[])
   util_add_trapped_with_loop ("/kept-source/of-replies", test_kept_in_replies);
   util_add_trapped_with_loop ("/kept-source/owed", test_owed);
   util_add_trapped_with_loop ("/kept-source/thread-ends", test_thread_ends);
+  util_add_trapped ("/kept-source/thread-ends/next", test_thread_ends_next);
+  util_add_trapped ("/kept-source/context-released", test_context_released);
 
   return g_test_run ();
 }

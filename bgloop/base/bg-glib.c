@@ -80,8 +80,8 @@ bg_glib_set_own_callback (GSource *source, GSourceCallbackFuncs *funcs)
   return source->callback_data;
 }
 
-/* By this the thread that iterates a context puts a source in the place of one that another
- * thread has destroyed. */
+/* By this the thread that iterates a context puts a source in the place of one that somebody else
+ * has destroyed, or given another callback. */
 typedef struct
 {
   GSource source;
@@ -141,7 +141,8 @@ replace_later (GSource *source,
 
 /* The unref() of such a callback gives back a reference to it by @release, which may have to wait
  * until @replace has been called. That is where GLib has let go of the callback, unless the context
- * is going: at once if this thread may iterate the context, and otherwise by the one that does. */
+ * is going: at once if this thread has the context, and otherwise by the one that iterates it next.
+ * To acquire a context that nobody has could keep its user from that. */
 void
 bg_glib_release_callback (GSource *source,
                           gpointer callback,
@@ -154,10 +155,9 @@ bg_glib_release_callback (GSource *source,
     {
       release (source);
     }
-  else if (g_main_context_acquire (context))
+  else if (g_main_context_is_owner (context))
     {
       replace (source, FALSE);
-      g_main_context_release (context);
       release (source);
     }
   else

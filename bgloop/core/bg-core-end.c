@@ -206,6 +206,9 @@ bg_core_run_end (BgCore *self)
 
   g_main_context_pop_thread_default (self->context);
   g_main_context_release (self->context);
+  /* Iterations that the thread has ended in have not given it back. */
+  while (self->thread.exited && g_main_context_is_owner (self->context))
+    g_main_context_release (self->context);
 
   bg_core_lock (self);
   self->thread.ended = TRUE;

@@ -130,6 +130,7 @@ drain_check (GSource *source)
 }
 
 static void attach_drain (BgCore *self);
+static void replace_drain (GSource *source, gboolean dispatched);
 
 /* Tells callbacks that wait for another loop that they need not, when nothing else is
  * left to do in CANCEL mode. */
@@ -149,9 +150,18 @@ drain_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
   gboolean idle;
 
   if (self == NULL)
-    return G_SOURCE_REMOVE;
+    {
+      bg_inbox_note_stale_dispatch ();
+      return G_SOURCE_REMOVE;
+    }
   if (bg_core_is_forked (self))
     return G_SOURCE_CONTINUE;
+  /* What is dispatched is the callback of somebody else. */
+  if (source->callback_data != drain->callback)
+    {
+      replace_drain (source, TRUE);
+      return G_SOURCE_REMOVE;
+    }
   if (self->stopping.starved > LAST_TURNS)
     {
       self->stopping.starved = 0;
@@ -208,11 +218,11 @@ replace_drain (GSource *source, gboolean dispatched)
   BgDrain *drain = (BgDrain *) source;
   BgCore *self = bg_core_get_current ();
 
+  if (dispatched)
+    bg_inbox_note_stale_dispatch ();
   if (self == NULL || bg_core_is_forked (self) || self->stopping.drain != source)
     return;
 
-  if (dispatched)
-    bg_inbox_note_stale_dispatch (&self->inbox);
   drain->core = NULL;
   if (drain->n_dispatches > 0)
     self->stopping.replaced = g_slist_prepend (self->stopping.replaced, drain);

@@ -152,7 +152,7 @@ timer_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
   if (bg_core_is_forked (self))
     return G_SOURCE_REMOVE;
 
-  bg_inbox_note_stale_dispatch (&self->inbox);
+  bg_inbox_note_stale_dispatch ();
   bg_core_lock (self);
   give_back_ended_delays (self);
   promote_due (self, DUE_BATCH);

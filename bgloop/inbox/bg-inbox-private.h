@@ -73,16 +73,14 @@ struct _BgInbox
 
   /* the serving thread only */
   BG_CACHE_LINE BgLingerHistory history;
-  guint n_stale_dispatches; /* of the loop's own sources, that did nothing but hand work on */
-  int stale_depth;          /* where they are counted */
-  BgChunk *done;            /* (owned) chunks to be used again */
-  guint n_batches;          /* lanes that have a batch */
-  gboolean fell_asleep;     /* since the context has polled */
-  gboolean crowded;         /* with lanes, when the last batch was taken */
-  guint depth;              /* how many records run within each other */
-  GArray *deferred;         /* (owned) (nullable) of BgRecord: for when none runs any more */
-  BgLane *lane;             /* (unowned) (nullable) whose records run, the innermost */
-  GSList *replaced;         /* of BgLaneSource (unowned): dispatched, though they serve no lane */
+  BgChunk *done;        /* (owned) chunks to be used again */
+  guint n_batches;      /* lanes that have a batch */
+  gboolean fell_asleep; /* since the context has polled */
+  gboolean crowded;     /* with lanes, when the last batch was taken */
+  guint depth;          /* how many records run within each other */
+  GArray *deferred;     /* (owned) (nullable) of BgRecord: for when none runs any more */
+  BgLane *lane;         /* (unowned) (nullable) whose records run, the innermost */
+  GSList *replaced;     /* of BgLaneSource (unowned): dispatched, though they serve no lane */
   BgActivities activities;
   BgInboxCounts counts;
 };
@@ -281,7 +279,7 @@ void bg_inbox_awake (BgInbox *self);
 
 gboolean bg_inbox_run_one (BgInbox *self);
 gboolean bg_inbox_iterate (BgInbox *self, gboolean *stale);
-void bg_inbox_note_stale_dispatch (BgInbox *self);
+void bg_inbox_note_stale_dispatch (void);
 gboolean bg_inbox_is_nested (BgInbox *self);
 guint bg_inbox_get_left (BgInbox *self);
 void bg_inbox_append_deferred (BgInbox *self);

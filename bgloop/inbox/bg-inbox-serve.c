@@ -292,13 +292,18 @@ bg_inbox_awake (BgInbox *self)
   bg_inbox_unlock (self);
 }
 
-/* In the dispatch of one of the loop's own sources: a step of the test kit is not to take it
+/* Of the library's own sources, which do nothing but hand work on: how many this thread has counted,
+ * and at which depth they count. */
+static BG_THREAD_LOCAL guint n_stale_dispatches;
+static BG_THREAD_LOCAL int stale_depth;
+
+/* In the dispatch of one of the library's own sources: a step of the test kit is not to take it
  * for a piece of work. A dispatch within another one does not count. */
 void
-bg_inbox_note_stale_dispatch (BgInbox *self)
+bg_inbox_note_stale_dispatch (void)
 {
-  if (g_main_depth () == self->stale_depth)
-    self->n_stale_dispatches++;
+  if (g_main_depth () == stale_depth)
+    n_stale_dispatches++;
 }
 
 /* The context is going: takes the lanes, whose source may not be touched after
@@ -430,14 +435,14 @@ bg_inbox_run_one (BgInbox *self)
 gboolean
 bg_inbox_iterate (BgInbox *self, gboolean *stale)
 {
-  guint n_stale = self->n_stale_dispatches;
-  int outer_depth = self->stale_depth;
+  guint n_stale = n_stale_dispatches;
+  int outer_depth = stale_depth;
   gboolean dispatched;
 
-  self->stale_depth = g_main_depth () + 1;
+  stale_depth = g_main_depth () + 1;
   dispatched = g_main_context_iteration (self->context, FALSE);
-  self->stale_depth = outer_depth;
+  stale_depth = outer_depth;
 
-  *stale = self->n_stale_dispatches != n_stale;
+  *stale = n_stale_dispatches != n_stale;
   return dispatched;
 }

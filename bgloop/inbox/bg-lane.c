@@ -133,6 +133,7 @@ serve_while_it_pays (BgLane *lane)
     }
 }
 
+static void replace_source (GSource *source, gboolean dispatched);
 static void retire_lane (BgLane *lane);
 
 static gboolean
@@ -144,18 +145,28 @@ lane_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
   gboolean busy;
 
   if (lane == NULL)
-    return G_SOURCE_REMOVE;
+    {
+      bg_inbox_note_stale_dispatch ();
+      return G_SOURCE_REMOVE;
+    }
 
   /* A source that was ready when more urgent work forked is still ready in the child. */
   inbox = lane->inbox;
   if (bg_inbox_is_inherited (inbox))
     return G_SOURCE_CONTINUE;
 
+  /* What is dispatched is the callback of somebody else. */
+  if (source->callback_data != self->callback)
+    {
+      replace_source (source, TRUE);
+      return G_SOURCE_REMOVE;
+    }
+
   /* The loop may have begun to stop, or stands still, since the lane was found
    * ready. Only this thread writes it. */
   if (inbox->paused)
     {
-      bg_inbox_note_stale_dispatch (inbox);
+      bg_inbox_note_stale_dispatch ();
       return G_SOURCE_CONTINUE;
     }
 
@@ -202,12 +213,12 @@ replace_source (GSource *source, gboolean dispatched)
   BgLane *lane = self->lane;
   BgInbox *inbox;
 
+  if (dispatched)
+    bg_inbox_note_stale_dispatch ();
   if (lane == NULL || bg_inbox_is_inherited (lane->inbox))
     return;
 
   inbox = lane->inbox;
-  if (dispatched)
-    bg_inbox_note_stale_dispatch (inbox);
   self->lane = NULL;
   if (self->n_dispatches > 0)
     inbox->replaced = g_slist_prepend (inbox->replaced, self);
@@ -305,6 +316,7 @@ static void
 retire_lane (BgLane *lane)
 {
   BgInbox *self = lane->inbox;
+  GSource *source;
   gboolean retires;
   guint position;
 
@@ -324,10 +336,11 @@ retire_lane (BgLane *lane)
 
   if (self->history.next_iteration == lane)
     self->history.next_iteration = NULL;
+  source = &lane->source->source;
   lane->source->lane = NULL;
-  g_source_destroy (&lane->source->source);
-  g_source_unref (&lane->source->source);
   g_free (lane);
+  g_source_destroy (source);
+  g_source_unref (source);
 }
 
 /* Whether there is an inbox on @context with that tag. Any thread. The inbox may go as soon as

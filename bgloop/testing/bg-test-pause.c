@@ -207,7 +207,7 @@ bg_test_resumed_cb (gpointer user_data)
   if (bg_core_is_forked (self))
     return G_SOURCE_REMOVE;
 
-  bg_inbox_note_stale_dispatch (bg_core_get_inbox (self));
+  bg_inbox_note_stale_dispatch ();
   bg_core_lock (self);
   if (bg_core_get_pause (self)->phase < BG_PAUSE_STANDING)
     resume (self);
