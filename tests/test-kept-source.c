@@ -689,6 +689,53 @@ test_thread_ends_next (void)
     }
 }
 
+/* The same of the source that drains */
+
+static gboolean
+keep_meddle_and_end_cb (gpointer user_data)
+{
+  Keeper *self = user_data;
+
+  if (self->source == NULL)
+    {
+      if (bg_loop_get_state (self->loop) == BG_LOOP_STOPPING)
+        g_assert_true (bg_loop_post (self->loop, keep_once_cb, self, NULL));
+      return G_SOURCE_CONTINUE;
+    }
+
+  if (self->n_run++ == 0)
+    {
+      g_assert_true (bg_loop_post (self->loop, util_exit_thread_cb, NULL, NULL));
+      return G_SOURCE_CONTINUE;
+    }
+
+  /* The source that drains has let this one have a turn: the next one is its own. */
+  g_thread_join (g_thread_new ("meddles", meddle_thread, self));
+  return G_SOURCE_REMOVE;
+}
+
+static void
+test_thread_ends_draining (void)
+{
+  util_catch_criticals ();
+  for (guint i = 0; i < 2; i++)
+    {
+      g_autoptr (GSource) source = g_idle_source_new ();
+      Keeper self = { util_loop_new ("ends"), i };
+      g_autoptr (GMainContext) context = g_main_context_ref (bg_loop_get_context (self.loop));
+
+      g_assert_cmpuint (bg_loop_hold (self.loop, "held"), !=, 0);
+      g_source_set_callback (source, keep_meddle_and_end_cb, &self, NULL);
+      g_assert_true (bg_loop_attach (self.loop, source));
+      bg_loop_quit (self.loop, BG_SHUTDOWN_DRAIN);
+      g_assert_true (bg_loop_wait (self.loop, -1, NULL, NULL));
+      util_take_critical ("*has ended the thread of the loop*ends*");
+      g_assert_cmpint (self.n_notified, ==, self.takes_callback ? 1 : 0);
+      g_assert_finalize_object (self.loop);
+      assert_goes (self.source);
+    }
+}
+
 /* A context that the loop's thread has iterated as it ended is nobody's after that. */
 
 static void
@@ -730,6 +777,7 @@ main (int argc, char *argv[])
   util_add_trapped_with_loop ("/kept-source/owed", test_owed);
   util_add_trapped_with_loop ("/kept-source/thread-ends", test_thread_ends);
   util_add_trapped ("/kept-source/thread-ends/next", test_thread_ends_next);
+  util_add_trapped ("/kept-source/thread-ends/as-it-drains", test_thread_ends_draining);
   util_add_trapped ("/kept-source/context-released", test_context_released);
 
   return g_test_run ();
