@@ -245,7 +245,11 @@ bg_inbox_init (BgInbox *self,
   atomic_init (&self->linger.poster_processor, -1);
   atomic_init (&self->linger.due_at, -1);
   self->activities.current = &self->activities.root;
+
+  /* With its first source others may find it in the context. */
+  bg_inbox_lock (self);
   self->default_lane = add_lane (self, G_PRIORITY_DEFAULT, 0);
+  bg_inbox_unlock (self);
 }
 
 /* Whether the source is one of the lanes', or was and still runs something. On the serving
