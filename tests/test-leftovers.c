@@ -802,6 +802,29 @@ test_idle_after_the_end (void)
   assert_nothing_left (&before);
 }
 
+/* Unless somebody has that context: whoever iterates it runs what comes. */
+static void
+test_iterated_after_the_end (void)
+{
+  BgLoop *loop = loop_with_operation_new ();
+  g_autoptr (GMainContext) context = g_main_context_ref (bg_loop_get_context (loop));
+  GSource *source = g_idle_source_new ();
+  UtilLatch run;
+
+  util_latch_init (&run, 1);
+  util_loop_end (loop);
+  g_assert_true (g_main_context_acquire (context));
+  g_source_set_callback (source, util_count_down_source_cb, &run, NULL);
+  g_source_attach (source, context);
+  g_source_unref (source);
+  util_loop_end (util_loop_new (NULL));
+  g_assert_false (util_latch_is_open (&run));
+  g_assert_true (g_main_context_iteration (context, FALSE));
+  g_assert_true (util_latch_is_open (&run));
+  g_main_context_release (context);
+  util_latch_clear (&run);
+}
+
 /* Operations of GIO that have begun when the loop is cancelled complete in its context, or go with
  * it. */
 
@@ -1166,6 +1189,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/leftovers/late-task", test_late_task);
   util_add_trapped ("/leftovers/after-the-end/task", test_after_the_end);
   util_add_trapped ("/leftovers/after-the-end/idle", test_idle_after_the_end);
+  util_add_trapped ("/leftovers/after-the-end/iterated", test_iterated_after_the_end);
   util_add_trapped ("/leftovers/gio", test_subprocesses);
   util_add_trapped ("/leftovers/always-ready", test_always_ready);
   util_add_trapped ("/leftovers/always-ready/above-a-completion", test_above_completion);
