@@ -341,7 +341,7 @@ static void
 test_ended (BgTestFixture *fixture, gconstpointer data)
 {
   BgLoop *loop = util_loop_new ("ended");
-  g_autoptr (GMainContext) context = g_main_context_ref (bg_loop_get_context (loop));
+  g_autoptr (GMainContext) context G_GNUC_UNUSED = g_main_context_ref (bg_loop_get_context (loop));
   Keeper self = { loop };
 
   g_object_add_weak_pointer (G_OBJECT (loop), (gpointer *) &loop);
@@ -630,7 +630,8 @@ test_thread_ends (BgTestFixture *fixture, gconstpointer data)
     {
       Ends self = { .other = fixture->loop, .end = i / 8, .nested = i / 4 % 2 };
       BgLoop *loop = self.keeper.loop = util_loop_new ("ends");
-      g_autoptr (GMainContext) context = g_main_context_ref (bg_loop_get_context (loop));
+      g_autoptr (GMainContext) context G_GNUC_UNUSED
+          = g_main_context_ref (bg_loop_get_context (loop));
       UtilBlock block;
 
       self.keeper.takes_callback = i % 2;
@@ -675,7 +676,8 @@ test_thread_ends_next (void)
     {
       Ends self = { .end = IN_POST };
       BgLoop *loop = self.keeper.loop = util_loop_new ("ends");
-      g_autoptr (GMainContext) context = g_main_context_ref (bg_loop_get_context (loop));
+      g_autoptr (GMainContext) context G_GNUC_UNUSED
+          = g_main_context_ref (bg_loop_get_context (loop));
 
       self.keeper.takes_callback = i;
       g_assert_true (
@@ -722,7 +724,8 @@ test_thread_ends_draining (void)
     {
       g_autoptr (GSource) source = g_idle_source_new ();
       Keeper self = { util_loop_new ("ends"), i };
-      g_autoptr (GMainContext) context = g_main_context_ref (bg_loop_get_context (self.loop));
+      g_autoptr (GMainContext) context G_GNUC_UNUSED
+          = g_main_context_ref (bg_loop_get_context (self.loop));
 
       g_assert_cmpuint (bg_loop_hold (self.loop, "held"), !=, 0);
       g_source_set_callback (source, keep_meddle_and_end_cb, &self, NULL);
