@@ -23,7 +23,7 @@ typedef struct
   BgLoop *loop;
   gboolean takes_callback; /* instead of destroying it */
   gboolean in_thread;      /* and not on the loop's */
-  guint n_run;             /* how often a function has run that wants to run five times */
+  guint n_run;             /* how often a function has run, some of which want to run five times */
   GSource *source;         /* (owned) (nullable) that was kept */
   int n_notified;          /* of callbacks that the source was given */
   UtilLatch replied;
@@ -338,7 +338,7 @@ test_ends (void)
 /* What the callback has to do with may have the loop in turn: when that has ended, it has no source
  * any more. */
 static void
-test_ended (BgTestFixture *fixture, gconstpointer data)
+test_ended (void)
 {
   BgLoop *loop = util_loop_new ("ended");
   g_autoptr (GMainContext) context G_GNUC_UNUSED = g_main_context_ref (bg_loop_get_context (loop));
@@ -660,12 +660,11 @@ test_thread_ends (BgTestFixture *fixture, gconstpointer data)
 static void
 meddle_in_work_cb (gpointer user_data)
 {
-  Ends *self = user_data;
-  Keeper *keeper = &self->keeper;
+  Keeper *self = user_data;
 
-  /* Its priority's turn comes next. */
-  g_assert_true (bg_loop_post_full (keeper->loop, G_PRIORITY_LOW, util_exit_thread_cb, NULL, NULL));
-  g_thread_join (g_thread_new ("meddles", meddle_thread, keeper));
+  /* The turn of the priority whose source was kept comes next. */
+  g_assert_true (bg_loop_post_full (self->loop, G_PRIORITY_LOW, util_exit_thread_cb, NULL, NULL));
+  g_thread_join (g_thread_new ("meddles", meddle_thread, self));
 }
 
 static void
@@ -674,20 +673,18 @@ test_thread_ends_next (void)
   util_catch_criticals ();
   for (guint i = 0; i < 2; i++)
     {
-      Ends self = { .end = IN_POST };
-      BgLoop *loop = self.keeper.loop = util_loop_new ("ends");
+      Keeper self = { util_loop_new ("ends"), i };
       g_autoptr (GMainContext) context G_GNUC_UNUSED
-          = g_main_context_ref (bg_loop_get_context (loop));
+          = g_main_context_ref (bg_loop_get_context (self.loop));
 
-      self.keeper.takes_callback = i;
       g_assert_true (
-          bg_loop_call_full (loop, G_PRIORITY_LOW, -1, keep_call_cb, &self.keeper, NULL, NULL));
-      g_assert_true (bg_loop_post (loop, meddle_in_work_cb, &self, NULL));
-      g_assert_true (bg_loop_wait (loop, -1, NULL, NULL));
+          bg_loop_call_full (self.loop, G_PRIORITY_LOW, -1, keep_call_cb, &self, NULL, NULL));
+      g_assert_true (bg_loop_post (self.loop, meddle_in_work_cb, &self, NULL));
+      g_assert_true (bg_loop_wait (self.loop, -1, NULL, NULL));
       util_take_critical ("*has ended the thread of the loop*ends*");
-      g_assert_cmpint (self.keeper.n_notified, ==, self.keeper.takes_callback ? 1 : 0);
-      g_assert_finalize_object (loop);
-      assert_goes (self.keeper.source);
+      g_assert_cmpint (self.n_notified, ==, self.takes_callback ? 1 : 0);
+      g_assert_finalize_object (self.loop);
+      assert_goes (self.source);
     }
 }
 
@@ -774,7 +771,7 @@ main (int argc, char *argv[])
   util_add_trapped ("/kept-source/as-it-is-held", test_kept_held);
   util_add_trapped ("/kept-source/goes-on", test_goes_on);
   util_add_trapped ("/kept-source/as-it-ends", test_ends);
-  util_add_trapped_with_loop ("/kept-source/ended", test_ended);
+  util_add_trapped ("/kept-source/ended", test_ended);
   util_add_trapped_with_loop ("/kept-source/stands-still", test_stands_still);
   util_add_trapped_with_loop ("/kept-source/of-replies", test_kept_in_replies);
   util_add_trapped_with_loop ("/kept-source/owed", test_owed);

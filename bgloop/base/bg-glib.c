@@ -139,10 +139,11 @@ replace_later (GSource *source,
   g_source_unref (other);
 }
 
-/* The unref() of such a callback gives back a reference to it by @release, which may have to wait
- * until @replace has been called. That is where GLib has let go of the callback, unless the context
- * is going: at once if this thread has the context, and otherwise by the one that iterates it next.
- * To acquire a context that nobody has could keep its user from that. */
+/* For the unref() of such a callback: calls @release, which gives back one reference to the
+ * callback. If GLib has let go of the callback, and the source's context is not going, @replace is
+ * called before that. Both are called at once if this thread has the context, and otherwise by the
+ * thread that iterates it next: to acquire a context that nobody has, for a moment, could keep
+ * somebody else from acquiring it. */
 void
 bg_glib_release_callback (GSource *source,
                           gpointer callback,

@@ -298,6 +298,7 @@ bg_inbox_stop (BgInbox *self)
 
   bg_inbox_lock (self);
   self->stopped = TRUE;
+  /* All lanes have a source, or, where the inbox has stopped before, none has. */
   for (guint i = 0; i < self->n_lanes && self->lanes[i]->source != NULL; i++)
     {
       self->lanes[i]->source->lane = NULL;

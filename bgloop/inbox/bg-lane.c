@@ -48,7 +48,7 @@ lane_prepare (GSource *source, int *timeout)
   BgInbox *inbox;
   gboolean ready;
 
-  /* It is there with a callback of somebody's, and goes as it is dispatched. */
+  /* A source without a lane has the callback of somebody else, and goes as it is dispatched. */
   if (lane == NULL)
     return TRUE;
 
@@ -251,7 +251,7 @@ lane_callback_get (gpointer data, GSource *source, GSourceFunc *func, gpointer *
 {
   BgLaneSource *self = data;
 
-  /* Without an owner, not what anybody finds a source of theirs by. */
+  /* Without an owner, data by which nobody looks for a source of theirs. */
   *func = NULL;
   if (self->owner_funcs != NULL)
     self->owner_funcs->get (self->owner, source, func, user_data);
